@@ -1,0 +1,4 @@
+//! transformer
+
+pub mod config;
+pub mod names;
