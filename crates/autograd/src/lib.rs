@@ -1,0 +1,31 @@
+//! Reverse-mode differentiation over [`Tensor`](ironlens_tensor::Tensor)s.
+//!
+//! ```
+//! use ironlens_autograd::{Tape, Var};
+//! use ironlens_tensor::{Device, Tensor};
+//!
+//! let tape = Tape::new();
+//! let w = tape.leaf(Tensor::from_vec(vec![1.0, 2.0], &[2, 1], &Device::Cpu));
+//! let x = Var::from(Tensor::from_vec(vec![3.0, 4.0], &[1, 2], &Device::Cpu));
+//! let loss = x.matmul(&w).square().sum_all();     // (3 * 1 + 4 * 2)^2
+//! let mut grads = loss.backward();
+//! assert_eq!(grads.take(&w).unwrap().to_vec(), [66.0, 88.0]);
+//! ```
+//!
+//! A [`Var`] is a tensor and, if it depends on a leaf, its place on the [`Tape`]. Ops on values
+//! without a place record nothing, so the same code evaluates and trains. A place can only be
+//! made by [`Var::record`], which demands the derivative: no op can cut the graph.
+//!
+//! One file per family of ops, each with value and derivative side by side.
+
+mod attention;
+pub mod check;
+mod elementwise;
+mod index;
+mod matmul;
+mod reduce;
+mod rows;
+mod tape;
+mod views;
+
+pub use tape::{Gradients, Sink, Tape, Var};

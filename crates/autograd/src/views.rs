@@ -1,0 +1,122 @@
+//! Views, joins and writes.
+
+use ironlens_tensor::Tensor;
+
+use crate::Var;
+
+impl Var {
+    /// See [`Tensor::reshape`].
+    #[track_caller]
+    pub fn reshape(&self, shape: &[usize]) -> Var {
+        let from = self.shape().to_vec();
+        Var::record(self.value().reshape(shape), &[self], move |dy, sink| sink.add(0, dy.reshape(&from)))
+    }
+
+    /// See [`Tensor::permute`].
+    #[track_caller]
+    pub fn permute(&self, axes: &[usize]) -> Var {
+        let mut back = vec![0; axes.len()];
+        let value = self.value().permute(axes);
+        axes.iter().enumerate().for_each(|(i, &a)| back[a] = i);
+        Var::record(value, &[self], move |dy, sink| sink.add(0, dy.permute(&back)))
+    }
+
+    /// See [`Tensor::transpose`].
+    #[track_caller]
+    pub fn transpose(&self, a: usize, b: usize) -> Var {
+        Var::record(self.value().transpose(a, b), &[self], move |dy, sink| sink.add(0, dy.transpose(a, b)))
+    }
+
+    /// The last two axes swapped.
+    #[track_caller]
+    pub fn t(&self) -> Var {
+        Var::record(self.value().t(), &[self], |dy, sink| sink.add(0, dy.t()))
+    }
+
+    /// See [`Tensor::narrow`].
+    #[track_caller]
+    pub fn narrow(&self, axis: usize, start: usize, len: usize) -> Var {
+        crate::tape::narrow(self, axis, start, len)
+    }
+
+    /// See [`Tensor::select`].
+    #[track_caller]
+    pub fn select(&self, axis: usize, index: usize) -> Var {
+        self.narrow(axis, index, 1).squeeze(axis)
+    }
+
+    /// See [`Tensor::squeeze`].
+    #[track_caller]
+    pub fn squeeze(&self, axis: usize) -> Var {
+        Var::record(self.value().squeeze(axis), &[self], move |dy, sink| sink.add(0, dy.unsqueeze(axis)))
+    }
+
+    /// See [`Tensor::unsqueeze`].
+    #[track_caller]
+    pub fn unsqueeze(&self, axis: usize) -> Var {
+        Var::record(self.value().unsqueeze(axis), &[self], move |dy, sink| sink.add(0, dy.squeeze(axis)))
+    }
+
+    /// See [`Tensor::expand`].
+    #[track_caller]
+    pub fn expand(&self, shape: &[usize]) -> Var {
+        let from = self.shape().to_vec();
+        Var::record(self.value().expand(shape), &[self], move |dy, sink| sink.add(0, dy.sum_to(&from)))
+    }
+
+    /// See [`Tensor::cat`].
+    #[track_caller]
+    pub fn cat(parts: &[Var], axis: usize) -> Var {
+        let values: Vec<Tensor> = parts.iter().map(|p| p.value().clone()).collect();
+        let lengths: Vec<usize> = parts.iter().map(|p| p.dim(axis)).collect();
+        let parents: Vec<&Var> = parts.iter().collect();
+        Var::record(Tensor::cat(&values, axis), &parents, move |dy, sink| {
+            let mut start = 0;
+            for (i, &len) in lengths.iter().enumerate() {
+                sink.add_with(i, || dy.narrow(axis, start, len));
+                start += len;
+            }
+        })
+    }
+
+    /// See [`Tensor::stack`].
+    #[track_caller]
+    pub fn stack(parts: &[Var], axis: usize) -> Var {
+        let parts: Vec<Var> = parts.iter().map(|p| p.unsqueeze(axis)).collect();
+        Var::cat(&parts, axis)
+    }
+
+    /// Writes `src`, broadcast, over the view `region` of this value; see [`Tensor::assign`].
+    /// Differentiable: gradients go to `src` where it was written and to the old value elsewhere.
+    ///
+    /// ```
+    /// # use ironlens_autograd::Var;
+    /// # use ironlens_tensor::{DType, Device, Tensor};
+    /// let mut z = Var::from(Tensor::full(&[1, 2, 3], 1.0, DType::F32, &Device::Cpu));
+    /// z.assign(|z| z.select(1, 0), &Var::from(Tensor::scalar(0.0, DType::F32, &Device::Cpu)));
+    /// assert_eq!(z.value().to_vec(), [0., 0., 0., 1., 1., 1.]);
+    /// ```
+    #[track_caller]
+    pub fn assign(&mut self, region: impl Fn(&Tensor) -> Tensor + 'static, src: &Var) {
+        let mut value = self.value().clone();
+        value.assign(&region, src.value());
+        let src_shape = src.shape().to_vec();
+        *self = Var::record(value, &[self, src], move |mut dy, sink| {
+            if sink.wants(1) {
+                sink.add(1, region(&dy).sum_to(&src_shape));
+            }
+            if sink.wants(0) {
+                let zero = Tensor::scalar(0.0, dy.dtype(), &dy.device());
+                dy.assign(region, &zero);
+                sink.add(0, dy);
+            }
+        });
+    }
+
+    /// Sets the view `region` of this value to one number.
+    #[track_caller]
+    pub fn fill(&mut self, region: impl Fn(&Tensor) -> Tensor + 'static, number: f64) {
+        let number = Tensor::scalar(number, self.value().dtype(), &self.value().device());
+        self.assign(region, &Var::from(number));
+    }
+}

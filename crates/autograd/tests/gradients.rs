@@ -1,0 +1,239 @@
+//! Every op against central differences in f64.
+
+use ironlens_autograd::check::gradient_error;
+use ironlens_autograd::{Tape, Var};
+use ironlens_tensor::{AttentionSpec, BinaryOp, DType, Device, IndexTensor, Rng, RotarySpec, Tensor, UnaryOp};
+
+fn random(seed: u64, shape: &[usize]) -> Tensor {
+    Rng::new(seed, 0).normal(shape, 0.0, 1.0, &Device::Cpu).to_dtype(DType::F64)
+}
+
+fn positive(seed: u64, shape: &[usize]) -> Tensor {
+    random(seed, shape).abs() + 0.3
+}
+
+#[track_caller]
+fn check(f: impl Fn(&[Var]) -> Var, inputs: &[Tensor]) {
+    let error = gradient_error(f, inputs);
+    assert!(error < 2e-7, "relative error of the gradient: {error:.2e}");
+}
+
+#[test]
+fn unary() {
+    for op in UnaryOp::ALL {
+        // Away from 0, where some are not smooth; above 0 where some are not defined below.
+        let x = match op {
+            UnaryOp::Log | UnaryOp::Sqrt | UnaryOp::Pow(_) | UnaryOp::Recip => positive(1, &[3, 5]),
+            _ => random(1, &[3, 5]),
+        };
+        let error = gradient_error(|v| v[0].unary(op), &[x]);
+        assert!(error < 2e-7, "{op:?}: {error:.2e}");
+    }
+}
+
+#[test]
+fn binary_with_every_broadcast() {
+    for op in [BinaryOp::Add, BinaryOp::Sub, BinaryOp::Mul, BinaryOp::Div] {
+        for (a, b) in [
+            (&[2, 3, 4][..], &[2, 3, 4][..]),
+            (&[2, 3, 4], &[4]),
+            (&[2, 3, 4], &[2, 3, 1]),
+            (&[2, 3, 4], &[2, 1, 4]),
+            (&[3, 1], &[2, 1, 4]),
+            (&[], &[2, 2]),
+            (&[1], &[3]),
+        ] {
+            check(|v| v[0].binary(op, &v[1]), &[positive(2, a), positive(3, b)]);
+            check(|v| v[1].binary(op, &v[0]), &[positive(2, a), positive(3, b)]);
+        }
+        // The same value twice.
+        check(|v| v[0].binary(op, &v[0]), &[positive(4, &[3])]);
+    }
+}
+
+#[test]
+fn views_and_writes() {
+    let x = random(5, &[2, 3, 4]);
+    check(|v| v[0].permute(&[2, 0, 1]).reshape(&[4, 6]).t().square(), &[x.clone()]);
+    check(|v| v[0].narrow(1, 1, 2).select(2, 3).square(), &[x.clone()]);
+    check(|v| (v[0].narrow(2, 0, 2).square() + &v[0].narrow(2, 1, 2)).unsqueeze(0), &[x.clone()]);
+    // Pieces that do not cover their parent, pieces that overlap, a piece beside a whole.
+    check(|v| v[0].narrow(1, 2, 1) * &v[0].narrow(1, 0, 1), &[x.clone()]);
+    check(|v| v[0].square() * &v[0].narrow(1, 0, 1), &[x.clone()]);
+    check(|v| v[0].narrow(0, 0, 1).sum_all() * &v[0].narrow(1, 0, 1).square(), &[x.clone()]);
+    check(|v| v[0].expand(&[3, 2, 4]).square(), &[random(6, &[1, 4])]);
+    check(|v| Var::cat(&[v[0].clone(), v[1].square()], 1).square(), &[random(7, &[2, 1]), random(8, &[2, 3])]);
+    check(|v| Var::stack(&[v[0].clone(), v[0].square()], 1), &[random(9, &[2, 2])]);
+    let write = |v: &[Var]| {
+        let mut y = v[0].square();
+        y.assign(|t| t.select(1, 1), &v[1]);
+        y.fill(|t| t.narrow(0, 0, 1).select(2, 0), 3.0);
+        y.square()
+    };
+    check(write, &[x, random(10, &[4])]);
+}
+
+#[test]
+fn reductions() {
+    for axes in [&[0][..], &[1], &[2], &[0, 1], &[0, 2], &[1, 2], &[0, 1, 2]] {
+        check(|v| v[0].square().sum(axes), &[random(11, &[2, 3, 4])]);
+        check(|v| v[0].square().mean(axes), &[random(11, &[2, 3, 4])]);
+    }
+}
+
+#[test]
+fn products() {
+    check(|v| v[0].matmul(&v[1]), &[random(12, &[3, 4]), random(13, &[4, 2])]);
+    check(|v| v[0].matmul(&v[1]), &[random(12, &[2, 3, 4]), random(13, &[4, 2])]);
+    check(|v| v[0].matmul(&v[1]), &[random(12, &[2, 1, 3, 4]), random(13, &[5, 4, 2])]);
+    check(|v| v[0].matmul(&v[1]), &[random(12, &[3, 4]), random(13, &[5, 4, 2])]);
+    check(|v| v[0].t().matmul(&v[1].t()), &[random(12, &[4, 3]), random(13, &[2, 4])]);
+    check(|v| v[0].matmul(&v[1]), &[random(12, &[1, 4]), random(13, &[4, 1])]);
+    let inputs = [random(14, &[2, 3, 4]), random(15, &[4, 5]), random(16, &[5]), random(17, &[2, 3, 5])];
+    check(|v| v[0].linear(&v[1], Some(&v[2]), Some(&v[3])).square(), &inputs);
+    check(|v| v[0].linear(&v[1], None, None), &inputs[..2]);
+    check(|v| v[0].linear(&v[1], None, Some(&v[2])), &[inputs[0].clone(), inputs[1].clone(), inputs[3].clone()]);
+}
+
+#[test]
+fn rows() {
+    let x = random(18, &[2, 3, 6]);
+    check(|v| v[0].softmax(), &[x.clone()]);
+    check(|v| v[0].log_softmax(), &[x.clone()]);
+    check(|v| v[0].center().square(), &[x.clone()]);
+    check(|v| v[0].rms(1e-5), &[x.clone()]);
+    let (w, b) = (random(19, &[6]), random(20, &[6]));
+    check(
+        |v| v[0].scale_shift(&v[1], Some(&v[2]), Some(&v[3])),
+        &[x.clone(), positive(21, &[2, 3, 1]), w.clone(), b.clone()],
+    );
+    check(|v| v[0].scale_shift(&v[1], None, None), &[x.clone(), positive(21, &[2, 3, 1])]);
+    for center in [true, false] {
+        check(|v| v[0].norm_rows(center, 1e-5, Some(&v[1]), Some(&v[2])), &[x.clone(), w.clone(), b.clone()]);
+        check(|v| v[0].norm_rows(center, 1e-5, Some(&v[1]), None), &[x.clone(), w.clone()]);
+        check(|v| v[0].norm_rows(center, 1e-5, None, None), &[x.clone()]);
+    }
+}
+
+fn specs() -> Vec<AttentionSpec> {
+    let plain = AttentionSpec::causal(1.7);
+    vec![
+        plain.clone(),
+        AttentionSpec { causal: false, ..plain.clone() },
+        AttentionSpec { window: Some(2), ..plain.clone() },
+        AttentionSpec { soft_cap: Some(1.5), ..plain.clone() },
+        AttentionSpec { alibi: Some(vec![0.5, 0.25]), soft_cap: Some(2.0), ..plain.clone() },
+        AttentionSpec { key_mask: Some(IndexTensor::from([[0, 1, 1, 1, 1], [1, 1, 1, 1, 1]])), ..plain },
+    ]
+}
+
+/// A differentiable function of scores that is blind to hidden ones.
+fn finite(scores: &Var) -> Var {
+    scores.softmax()
+}
+
+#[test]
+fn attention_whole_and_in_parts() {
+    for kv_heads in [1, 2] {
+        let q = random(22, &[2, 5, 2, 3]);
+        let (k, v) = (random(23, &[2, 5, kv_heads, 3]), random(24, &[2, 5, kv_heads, 3]));
+        for spec in specs() {
+            check(|x| finite(&x[0].attention_scores(&x[1], &spec)), &[q.clone(), k.clone()]);
+            check(|x| x[0].attention(&x[1], &x[2], &spec), &[q.clone(), k.clone(), v.clone()]);
+        }
+        check(|x| x[0].attention_mix(&x[1]), &[random(25, &[2, 2, 5, 5]), v.clone()]);
+        // Fewer queries than keys, as with earlier keys kept.
+        let spec = AttentionSpec { query_start: 3, ..AttentionSpec::causal(2.0) };
+        let late = q.narrow(1, 3, 2);
+        check(|x| x[0].attention(&x[1], &x[2], &spec), &[late, k.clone(), v.clone()]);
+    }
+}
+
+#[test]
+fn fused_attention_has_the_bits_of_its_parts() {
+    let rng = |seed, shape: &[usize]| Rng::new(seed, 0).normal(shape, 0.0, 1.0, &Device::Cpu);
+    for (pos, kv_heads) in [(5, 2), (130, 1), (130, 2)] {
+        let q = rng(26, &[2, pos, 2, 16]);
+        let (k, v) = (rng(27, &[2, pos, kv_heads, 16]), rng(28, &[2, pos, kv_heads, 16]));
+        for mut spec in specs() {
+            if pos != 5 {
+                spec.key_mask = None;
+            }
+            let run = |fused: bool| {
+                let tape = Tape::new();
+                let [q, k, v] = [&q, &k, &v].map(|t| tape.leaf(t.clone()));
+                let z = if fused {
+                    q.attention(&k, &v, &spec)
+                } else {
+                    q.attention_scores(&k, &spec).softmax().attention_mix(&v)
+                };
+                let mut grads = z.square().sum_all().backward();
+                let mut all = vec![z.into_value()];
+                all.extend([q, k, v].map(|x| grads.take(&x).unwrap()));
+                all
+            };
+            for (a, b) in run(true).iter().zip(run(false)) {
+                assert_eq!(a.to_vec(), b.to_vec(), "{spec:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn fused_norm_has_the_bits_of_its_parts() {
+    let rng = |seed, shape: &[usize]| Rng::new(seed, 0).normal(shape, 0.3, 2.0, &Device::Cpu);
+    let (x, w, b) = (rng(30, &[7, 77]), rng(31, &[77]), rng(32, &[77]));
+    let (y, scale) = x.norm_rows(true, 1e-5, Some(&w), Some(&b));
+    let centered = x.center();
+    assert_eq!(scale.to_vec(), centered.rms(1e-5).to_vec());
+    assert_eq!(y.to_vec(), centered.scale_shift(&scale, Some(&w), Some(&b)).to_vec());
+}
+
+#[test]
+fn rotary() {
+    for adjacent in [false, true] {
+        for batch in [1, 2] {
+            let angle = random(29, &[batch, 4, 3]);
+            let spec = RotarySpec {
+                cos: Tensor::from_vec_f64(angle.to_vec_f64().iter().map(|a| a.cos()).collect(), angle.shape()),
+                sin: Tensor::from_vec_f64(angle.to_vec_f64().iter().map(|a| a.sin()).collect(), angle.shape()),
+                adjacent,
+            };
+            check(|x| x[0].rotary(&spec).square(), &[random(30, &[2, 4, 2, 7])]);
+        }
+    }
+}
+
+#[test]
+fn embedding_and_cross_entropy() {
+    let ids = IndexTensor::from([[1, 0, 3], [3, 3, 1]]);
+    check(|x| x[0].embed(&ids).square(), &[random(31, &[5, 2])]);
+    check(|x| x[0].cross_entropy(&ids), &[random(32, &[2, 3, 4])]);
+}
+
+#[test]
+fn taps_show_and_replace_gradients() {
+    let tape = Tape::new();
+    let x = tape.leaf(Tensor::from_vec(vec![1.0, 2.0], &[2], &Device::Cpu));
+    let y = x.square().tap(7);
+    let mut seen = Vec::new();
+    let mut grads = y
+        .sum_all()
+        .backward_with(|tag, grad| {
+            seen.push((tag, grad.to_vec()));
+            *grad = &*grad * 10.0;
+            Ok::<(), ()>(())
+        })
+        .unwrap();
+    assert_eq!(seen, [(7, vec![1.0, 1.0])]);
+    assert_eq!(grads.take(&x).unwrap().to_vec(), [20.0, 40.0]);
+}
+
+#[test]
+fn constants_record_nothing() {
+    let tape = Tape::new();
+    let _leaf = tape.leaf(random(33, &[2]));
+    let x = Var::from(random(34, &[2]));
+    assert!(!x.square().exp().requires_grad());
+    assert_eq!(tape.len(), 1);
+}

@@ -1,0 +1,2 @@
+//! The `ironlens` command.
+fn main() {}

@@ -1,0 +1,243 @@
+//! What a device must be able to compute: every op is a required method.
+
+use crate::{DType, IndexTensor, Tensor};
+
+/// An elementwise function of one operand.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum UnaryOp {
+    /// -x
+    Neg,
+    /// |x|
+    Abs,
+    /// e^x
+    Exp,
+    /// ln x
+    Log,
+    /// sqrt x
+    Sqrt,
+    /// 1 / x
+    Recip,
+    /// x^2
+    Square,
+    /// x^p
+    Pow(f64),
+    /// `scale * x + shift`
+    Affine {
+        /// Factor.
+        scale: f64,
+        /// Addend.
+        shift: f64,
+    },
+    /// tanh x
+    Tanh,
+    /// 1 / (1 + e^-x)
+    Sigmoid,
+    /// max(x, 0)
+    Relu,
+    /// x Phi(x), with the error function: PyTorch's `gelu`
+    Gelu,
+    /// 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))): TransformerLens's `gelu_new`, its
+    /// `gelu_fast` and PyTorch's `gelu(approximate="tanh")` are this function too
+    GeluNew,
+    /// x sigmoid(x)
+    Silu,
+    /// c tanh(x / c)
+    SoftCap(f64),
+}
+
+impl UnaryOp {
+    /// One of each, for tests and benchmarks that must cover all.
+    pub const ALL: [UnaryOp; 16] = [
+        UnaryOp::Neg,
+        UnaryOp::Abs,
+        UnaryOp::Exp,
+        UnaryOp::Log,
+        UnaryOp::Sqrt,
+        UnaryOp::Recip,
+        UnaryOp::Square,
+        UnaryOp::Pow(1.5),
+        UnaryOp::Affine { scale: -0.7, shift: 0.3 },
+        UnaryOp::Tanh,
+        UnaryOp::Sigmoid,
+        UnaryOp::Relu,
+        UnaryOp::Gelu,
+        UnaryOp::GeluNew,
+        UnaryOp::Silu,
+        UnaryOp::SoftCap(1.3),
+    ];
+}
+
+/// An elementwise function of two operands, which broadcast.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BinaryOp {
+    /// a + b
+    Add,
+    /// a - b
+    Sub,
+    /// a * b
+    Mul,
+    /// a / b
+    Div,
+}
+
+/// A function that shrinks axes to length 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReduceOp {
+    /// Sum of the elements.
+    Sum,
+    /// Largest element; NaN if there is one.
+    Max,
+}
+
+/// How attention scores are made from queries and keys. Shared by the fused kernel and its parts,
+/// so that both compute the same numbers.
+///
+/// `score[b, h, i, j] = softcap(q_i . k_j / scale) - slope_h * distance`, and negative infinity
+/// where query `i` may not see key `j`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AttentionSpec {
+    /// Scores are divided by this (`sqrt(d_head)` in TransformerLens's default).
+    pub scale: f64,
+    /// `c tanh(score / c)` if set.
+    pub soft_cap: Option<f64>,
+    /// Whether keys after the query are hidden.
+    pub causal: bool,
+    /// Whether keys that lie this many or more positions before the query are hidden.
+    pub window: Option<usize>,
+    /// ALiBi: one slope per head; the bias is `slope * (key - query)`, at most 0.
+    pub alibi: Option<Vec<f64>>,
+    /// Position of the first query among the keys: queries are `query_start..query_start + q`.
+    pub query_start: usize,
+    /// `[batch, key]`, 0 where a key is padding that nobody may see.
+    pub key_mask: Option<IndexTensor>,
+}
+
+impl AttentionSpec {
+    /// Causal attention with `scale` and nothing else.
+    pub fn causal(scale: f64) -> AttentionSpec {
+        AttentionSpec { scale, soft_cap: None, causal: true, window: None, alibi: None, query_start: 0, key_mask: None }
+    }
+
+    /// Whether query `i` (counted from the first query) may see key `j` of batch item `b`.
+    #[inline]
+    pub fn visible(&self, b: usize, i: usize, j: usize) -> bool {
+        let i = i + self.query_start;
+        !(self.causal && j > i)
+            && !self.window.is_some_and(|w| j + w <= i)
+            && !self.key_mask.as_ref().is_some_and(|m| m.as_slice()[b * m.shape()[1] + j] == 0)
+    }
+}
+
+/// Rotary position embedding of one tensor `[batch, pos, head, d_head]`.
+#[derive(Clone, Debug)]
+pub struct RotarySpec {
+    /// cos of the angle, `[batch or 1, pos, rotary_dim / 2]`.
+    pub cos: Tensor,
+    /// sin of the angle, same shape.
+    pub sin: Tensor,
+    /// Pairs are (2i, 2i + 1) as in GPT-J; else (i, i + rotary_dim / 2) as in GPT-NeoX.
+    pub adjacent: bool,
+}
+
+/// The numbers of one AdamW step (Loshchilov & Hutter 2019; PyTorch's `AdamW`).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamWStep {
+    /// Learning rate of this step.
+    pub lr: f64,
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub eps: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// 1 for the first step.
+    pub step: u64,
+    /// Gradients are multiplied by this first (clipping).
+    pub grad_scale: f64,
+}
+
+/// The ops of a device. Operands are on this device, of one dtype, and of shapes that
+/// [`Tensor`]'s methods have checked; any of them may be strided.
+pub(crate) trait Backend {
+    // Memory
+    fn full(&self, shape: &[usize], value: f64, dtype: DType) -> Tensor;
+    fn contiguous(&self, x: &Tensor) -> Tensor;
+    fn cast(&self, x: &Tensor, dtype: DType) -> Tensor;
+    /// Writes `src`, broadcast, over the elements of `dst` that `region` (a layout within the
+    /// memory of `dst`) names.
+    fn assign(&self, dst: &mut Tensor, region: &crate::Layout, src: &Tensor);
+    fn cat(&self, parts: &[Tensor], axis: usize) -> Tensor;
+
+    // Elementwise
+    fn unary(&self, op: UnaryOp, x: Tensor) -> Tensor;
+    /// `dy * op'(x)`
+    fn unary_grad(&self, op: UnaryOp, x: &Tensor, dy: Tensor) -> Tensor;
+    fn binary(&self, op: BinaryOp, a: &Tensor, b: &Tensor, shape: &[usize]) -> Tensor;
+    /// `a += b`, same shape.
+    fn add_assign(&self, a: &mut Tensor, b: &Tensor);
+
+    // Reductions
+    fn reduce(&self, op: ReduceOp, x: &Tensor, axes: &[usize]) -> Tensor;
+    fn argmax(&self, x: &Tensor) -> IndexTensor;
+    fn sum_squares(&self, x: &Tensor) -> f64;
+    fn all_finite(&self, x: &Tensor) -> bool;
+
+    // Products
+    fn matmul(&self, a: &Tensor, b: &Tensor, shape: &[usize]) -> Tensor;
+    /// `x @ w + bias + residual` of `x [rows, in]`, `w [in, out]`.
+    fn linear(&self, x: &Tensor, w: &Tensor, bias: Option<&Tensor>, residual: Option<&Tensor>) -> Tensor;
+
+    // Rows
+    fn softmax(&self, x: &Tensor) -> Tensor;
+    fn softmax_grad(&self, y: &Tensor, dy: &Tensor) -> Tensor;
+    fn log_softmax(&self, x: &Tensor) -> Tensor;
+    fn log_softmax_grad(&self, y: &Tensor, dy: &Tensor) -> Tensor;
+    fn center(&self, x: &Tensor) -> Tensor;
+    fn rms(&self, x: &Tensor, eps: f64) -> Tensor;
+    fn rms_grad(&self, x: &Tensor, scale: &Tensor, dscale: &Tensor) -> Tensor;
+    fn scale_shift(&self, x: &Tensor, scale: &Tensor, w: Option<&Tensor>, b: Option<&Tensor>) -> Tensor;
+    fn norm(&self, x: &Tensor, center: bool, eps: f64, w: Option<&Tensor>, b: Option<&Tensor>) -> (Tensor, Tensor);
+    /// Gradients of [`Backend::norm`] at `x`: of `x`, and of `w` and `b` where wanted.
+    fn norm_grad(
+        &self,
+        x: &Tensor,
+        center: bool,
+        scale: &Tensor,
+        w: Option<&Tensor>,
+        dy: &Tensor,
+        want_affine: bool,
+    ) -> (Tensor, Option<(Tensor, Tensor)>);
+
+    // Attention
+    fn attention_scores(&self, q: &Tensor, k: &Tensor, spec: &AttentionSpec) -> Tensor;
+    /// Gradients of [`Backend::attention_scores`] for `q` and `k`; nothing flows through hidden keys.
+    fn attention_scores_grad(&self, q: &Tensor, k: &Tensor, spec: &AttentionSpec, dscores: &Tensor)
+    -> (Tensor, Tensor);
+    fn attention_mix(&self, pattern: &Tensor, v: &Tensor) -> Tensor;
+    fn attention_mix_grad(&self, pattern: &Tensor, v: &Tensor, dz: &Tensor) -> (Tensor, Tensor);
+    /// `(z, pattern)`, the same bits as scores, softmax and mix one after the other.
+    fn attention(&self, q: &Tensor, k: &Tensor, v: &Tensor, spec: &AttentionSpec) -> (Tensor, Tensor);
+    fn attention_grad(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        spec: &AttentionSpec,
+        pattern: &Tensor,
+        dz: &Tensor,
+    ) -> (Tensor, Tensor, Tensor);
+    /// Rotates; `inverse` rotates back, which is also the gradient.
+    fn rotary(&self, x: &Tensor, spec: &RotarySpec, inverse: bool) -> Tensor;
+
+    // Indices
+    fn embed(&self, table: &Tensor, ids: &IndexTensor) -> Tensor;
+    fn embed_grad(&self, dy: &Tensor, ids: &IndexTensor, rows: usize) -> Tensor;
+    /// Minus the log-probability of `targets`, per row of `logits [row, vocab]`.
+    fn cross_entropy(&self, logits: &Tensor, targets: &IndexTensor) -> Tensor;
+    fn cross_entropy_grad(&self, logits: &Tensor, targets: &IndexTensor, drow: &Tensor) -> Tensor;
+
+    // Training
+    fn adamw(&self, param: &mut Tensor, grad: &Tensor, m: &mut Tensor, v: &mut Tensor, step: &AdamWStep);
+}

@@ -1,0 +1,429 @@
+//! Attention, one head of one sequence per task: fused, and in the parts that hooks look between.
+//!
+//! The fused kernel runs the same functions per head as the parts do, so both give the same bits.
+//! Queries go in blocks, and of a causal block only the keys that it can see are multiplied.
+
+use faer::Par;
+use rayon::prelude::*;
+
+use super::elementwise::soft_cap;
+use super::matmul::{Mat, OutMat, gemm};
+use super::rows::{softmax_grad_row, softmax_row};
+use super::simd::simd;
+use super::storage::Buffer;
+use crate::Tensor;
+use crate::backend::AttentionSpec;
+use crate::dtype::Elem;
+
+/// Queries per block.
+const BLOCK: usize = 64;
+
+/// A tensor `[batch, pos, head, d_head]` whose last axis is dense, by head.
+struct Heads<'a, E> {
+    data: &'a [E],
+    strides: [usize; 4],
+    pos: usize,
+    width: usize,
+}
+
+impl<'a, E: Elem> Heads<'a, E> {
+    fn new(x: &'a Tensor) -> Self {
+        let s = x.layout().strides();
+        Heads {
+            data: &x.memory::<E>()[x.layout().offset()..],
+            strides: [s[0], s[1], s[2], s[3]],
+            pos: x.shape()[1],
+            width: x.shape()[3],
+        }
+    }
+
+    /// `[pos, d_head]` of one head.
+    fn head(&self, b: usize, h: usize) -> Mat<'a, E> {
+        let at = (b * self.strides[0] + h * self.strides[2]).min(self.data.len());
+        Mat::new(&self.data[at..], self.pos, self.width, self.strides[1], self.strides[3])
+    }
+}
+
+/// Copied if the last axis is not dense.
+fn dense(x: &Tensor) -> Tensor {
+    if x.layout().strides()[3] == 1 || x.shape()[3] == 1 { x.clone() } else { x.contiguous() }
+}
+
+/// A result `[batch, pos, head, d_head]` that tasks fill head by head.
+struct HeadsOut<E> {
+    ptr: *mut E,
+    pos: usize,
+    width: usize,
+    batch_stride: usize,
+    row_stride: usize,
+}
+
+// SAFETY: tasks write disjoint heads (see `head`).
+unsafe impl<E: Send> Sync for HeadsOut<E> {}
+
+impl<E: Elem> HeadsOut<E> {
+    /// The heads of a row-major `[batch, pos, head, width]` in `memory`.
+    fn new(memory: &mut [E], shape: [usize; 4]) -> Self {
+        let [batch, pos, heads, width] = shape;
+        assert!(memory.len() == batch * pos * heads * width);
+        let row_stride = heads * width;
+        HeadsOut { ptr: memory.as_mut_ptr(), pos, width, batch_stride: pos * row_stride, row_stride }
+    }
+
+    /// The same memory, counting heads from `first`.
+    fn from_head(&self, first: usize) -> Self {
+        HeadsOut { ptr: self.ptr.wrapping_add(first * self.width), ..*self }
+    }
+
+    /// `[pos, d_head]` of one head.
+    ///
+    /// # Safety
+    /// No two live matrices may be of the same batch item and head, and the memory must outlive
+    /// them.
+    unsafe fn head(&self, b: usize, h: usize) -> OutMat<'_, E> {
+        // SAFETY: the caller keeps heads apart; rows of a head are `width` apart from others.
+        unsafe {
+            let ptr = self.ptr.add(b * self.batch_stride + h * self.width);
+            OutMat::from_raw(ptr, self.pos, self.width, self.row_stride)
+        }
+    }
+}
+
+/// The sizes that every kernel here needs.
+#[derive(Clone, Copy)]
+struct Sizes {
+    batch: usize,
+    heads: usize,
+    kv_heads: usize,
+    queries: usize,
+    keys: usize,
+    width: usize,
+}
+
+impl Sizes {
+    fn new(q: &[usize], k: &[usize]) -> Sizes {
+        Sizes { batch: q[0], heads: q[2], kv_heads: k[2], queries: q[1], keys: k[1], width: q[3] }
+    }
+
+    /// Query heads per key head.
+    fn group(&self) -> usize {
+        self.heads / self.kv_heads.max(1)
+    }
+
+    fn head_area(&self) -> usize {
+        self.queries * self.keys
+    }
+
+    /// Blocks of queries: (first, how many).
+    fn blocks(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let n = self.queries;
+        (0..n).step_by(BLOCK).map(move |i| (i, BLOCK.min(n - i)))
+    }
+}
+
+/// One past the last key that any of the queries `first..first + len` can see.
+fn key_limit(spec: &AttentionSpec, keys: usize, first: usize, len: usize) -> usize {
+    if spec.causal { (first + len + spec.query_start).min(keys) } else { keys }
+}
+
+/// The keys `from..to` that query `i` can see when no key is padding.
+#[inline(always)]
+fn key_range(spec: &AttentionSpec, keys: usize, i: usize) -> (usize, usize) {
+    let i = i + spec.query_start;
+    let to = if spec.causal { (i + 1).min(keys) } else { keys };
+    let from = spec.window.map_or(0, |w| (i + 1).saturating_sub(w).min(to));
+    (from, to)
+}
+
+/// Scores of one head, `[query, key]`.
+fn head_scores<E: Elem>(
+    out: &mut [E],
+    q: Mat<'_, E>,
+    k: Mat<'_, E>,
+    spec: &AttentionSpec,
+    sizes: Sizes,
+    (b, h): (usize, usize),
+) {
+    let keys = sizes.keys;
+    let scale = E::from_f64(spec.scale);
+    let cap = spec.soft_cap.map(E::from_f64);
+    let slope = spec.alibi.as_ref().map(|s| E::from_f64(s[h]));
+    let mut scores = OutMat::new(out, sizes.queries, keys, keys);
+    for (first, len) in sizes.blocks() {
+        let limit = key_limit(spec, keys, first, len);
+        gemm(scores.block(first, len, limit), false, q.sub_rows(first, len), k.sub_rows(0, limit).t(), Par::Seq);
+    }
+    simd(|| {
+        for (i, row) in out.chunks_mut(keys.max(1)).enumerate() {
+            let (from, to) = key_range(spec, keys, i);
+            row[..from].fill(E::NEG_INFINITY);
+            row[to..].fill(E::NEG_INFINITY);
+            row[from..to].iter_mut().for_each(|s| *s /= scale);
+            if let Some(cap) = cap {
+                row[from..to].iter_mut().for_each(|s| *s = soft_cap(*s, cap).0);
+            }
+            if let Some(slope) = slope {
+                let query = (i + spec.query_start) as f64;
+                for (j, s) in row[from..to].iter_mut().enumerate() {
+                    *s += slope * E::from_f64(((from + j) as f64 - query).min(0.0));
+                }
+            }
+            if spec.key_mask.is_some() {
+                for (j, s) in row.iter_mut().enumerate().take(to).skip(from) {
+                    if !spec.visible(b, i, j) {
+                        *s = E::NEG_INFINITY;
+                    }
+                }
+            }
+        }
+    });
+}
+
+/// z of one head from its pattern. Key columns at the end of a block of queries that are all 0
+/// (hidden keys, unless a hook wrote there) are left out of the product.
+fn head_mix<E: Elem>(mut z: OutMat<'_, E>, pattern: &[E], v: Mat<'_, E>, sizes: Sizes) {
+    let keys = sizes.keys;
+    let p = Mat::new(pattern, sizes.queries, keys, keys, 1);
+    for (first, len) in sizes.blocks() {
+        let rows = &pattern[first * keys..(first + len) * keys];
+        let limit = used_keys(rows, keys);
+        gemm(
+            z.block(first, len, sizes.width),
+            false,
+            p.sub_rows(first, len).sub_cols(0, limit),
+            v.sub_rows(0, limit),
+            Par::Seq,
+        );
+    }
+}
+
+/// One past the last column that is not 0 in every row.
+fn used_keys<E: Elem>(rows: &[E], keys: usize) -> usize {
+    rows.chunks(keys.max(1)).map(|row| row.iter().rposition(|v| *v != E::ZERO).map_or(0, |j| j + 1)).max().unwrap_or(0)
+}
+
+pub(super) fn scores<E: Elem>(q: &Tensor, k: &Tensor, spec: &AttentionSpec) -> Tensor {
+    let s = Sizes::new(q.shape(), k.shape());
+    let (q, k) = (dense(q), dense(k));
+    let (qh, kh) = (Heads::<E>::new(&q), Heads::<E>::new(&k));
+    let mut out = Buffer::<E>::scratch(s.batch * s.heads * s.head_area());
+    out.par_chunks_mut(s.head_area().max(1)).enumerate().for_each(|(task, out)| {
+        let (b, h) = (task / s.heads, task % s.heads);
+        head_scores(out, qh.head(b, h), kh.head(b, h / s.group()), spec, s, (b, h));
+    });
+    Tensor::from_buffer(out, &[s.batch, s.heads, s.queries, s.keys])
+}
+
+pub(super) fn mix<E: Elem>(pattern: &Tensor, v: &Tensor) -> Tensor {
+    let [batch, heads, queries, keys] = *pattern.shape() else { unreachable!("shapes were checked") };
+    let s = Sizes { batch, heads, kv_heads: v.shape()[2], queries, keys, width: v.shape()[3] };
+    let (pattern, v) = (pattern.contiguous(), dense(v));
+    let (p, vh) = (pattern.slice::<E>(), Heads::<E>::new(&v));
+    let shape = [batch, queries, heads, s.width];
+    let mut out = Buffer::<E>::scratch(shape.iter().product());
+    let z = HeadsOut::new(&mut out, shape);
+    (0..batch * heads).into_par_iter().for_each(|task| {
+        let (b, h) = (task / heads, task % heads);
+        // SAFETY: one task per head; `out` outlives the loop.
+        let z = unsafe { z.head(b, h) };
+        head_mix(z, &p[task * s.head_area()..][..s.head_area()], vh.head(b, h / s.group()), s);
+    });
+    Tensor::from_buffer(out, &shape)
+}
+
+pub(super) fn attention<E: Elem>(q: &Tensor, k: &Tensor, v: &Tensor, spec: &AttentionSpec) -> (Tensor, Tensor) {
+    let s = Sizes::new(q.shape(), k.shape());
+    let (q, k, v) = (dense(q), dense(k), dense(v));
+    let (qh, kh, vh) = (Heads::<E>::new(&q), Heads::<E>::new(&k), Heads::<E>::new(&v));
+    let shape = [s.batch, s.queries, s.heads, s.width];
+    let mut out = Buffer::<E>::scratch(shape.iter().product());
+    let mut pattern = Buffer::<E>::scratch(s.batch * s.heads * s.head_area());
+    let z = HeadsOut::new(&mut out, shape);
+    pattern.par_chunks_mut(s.head_area().max(1)).enumerate().for_each(|(task, p)| {
+        let (b, h) = (task / s.heads, task % s.heads);
+        let kv = h / s.group();
+        head_scores(p, qh.head(b, h), kh.head(b, kv), spec, s, (b, h));
+        simd(|| p.chunks_mut(s.keys.max(1)).for_each(softmax_row));
+        // SAFETY: one task per head; `out` outlives the loop.
+        let z = unsafe { z.head(b, h) };
+        head_mix(z, p, vh.head(b, kv), s);
+    });
+    let pattern = Tensor::from_buffer(pattern, &[s.batch, s.heads, s.queries, s.keys]);
+    (Tensor::from_buffer(out, &shape), pattern)
+}
+
+/// dpattern of one head: `dz v^T`.
+fn head_dpattern<E: Elem>(out: &mut [E], dz: Mat<'_, E>, v: Mat<'_, E>, sizes: Sizes) {
+    let keys = sizes.keys;
+    gemm(OutMat::new(out, sizes.queries, keys, keys), false, dz, v.t(), Par::Seq);
+}
+
+/// Turns dscores of one head into the gradient of `q . k`, in place.
+fn head_dproduct<E: Elem>(
+    ds: &mut [E],
+    q: Mat<'_, E>,
+    k: Mat<'_, E>,
+    spec: &AttentionSpec,
+    sizes: Sizes,
+    (b, h): (usize, usize),
+) {
+    let keys = sizes.keys;
+    let scale = E::from_f64(spec.scale);
+    if let Some(cap) = spec.soft_cap {
+        // The cap's slope needs the scores before it.
+        let mut raw = Buffer::<E>::scratch(sizes.head_area());
+        let plain = AttentionSpec { soft_cap: None, alibi: None, ..spec.clone() };
+        head_scores(&mut raw, q, k, &plain, sizes, (b, h));
+        simd(|| ds.iter_mut().zip(&raw[..]).for_each(|(d, &s)| *d *= soft_cap(s, E::from_f64(cap)).1));
+    }
+    simd(|| {
+        for (i, row) in ds.chunks_mut(keys.max(1)).enumerate() {
+            let (from, to) = key_range(spec, keys, i);
+            row[..from].fill(E::ZERO);
+            row[to..].fill(E::ZERO);
+            row[from..to].iter_mut().for_each(|d| *d /= scale);
+            if spec.key_mask.is_some() {
+                for (j, d) in row.iter_mut().enumerate() {
+                    if !spec.visible(b, i, j) {
+                        *d = E::ZERO;
+                    }
+                }
+            }
+        }
+    });
+}
+
+/// dq of one head, and dk added to that of its key head: products of the gradient of `q . k`.
+fn head_dq_dk<E: Elem>(
+    mut dq: OutMat<'_, E>,
+    dk: OutMat<'_, E>,
+    add_dk: bool,
+    ds: &[E],
+    q: Mat<'_, E>,
+    k: Mat<'_, E>,
+    spec: &AttentionSpec,
+    sizes: Sizes,
+) {
+    let keys = sizes.keys;
+    let ds = Mat::new(ds, sizes.queries, keys, keys, 1);
+    for (first, len) in sizes.blocks() {
+        let limit = key_limit(spec, keys, first, len);
+        gemm(
+            dq.block(first, len, sizes.width),
+            false,
+            ds.sub_rows(first, len).sub_cols(0, limit),
+            k.sub_rows(0, limit),
+            Par::Seq,
+        );
+    }
+    gemm(dk, add_dk, ds.t(), q, Par::Seq);
+}
+
+pub(super) fn scores_grad<E: Elem>(q: &Tensor, k: &Tensor, spec: &AttentionSpec, dscores: &Tensor) -> (Tensor, Tensor) {
+    let s = Sizes::new(q.shape(), k.shape());
+    let (q, k, dscores) = (dense(q), dense(k), dscores.contiguous());
+    let (qh, kh) = (Heads::<E>::new(&q), Heads::<E>::new(&k));
+    let all = dscores.slice::<E>();
+    let mut dq = Buffer::<E>::scratch(q.numel());
+    let mut dk = Buffer::<E>::scratch(k.numel());
+    let dq_shape = [s.batch, s.queries, s.heads, s.width];
+    let dk_shape = [s.batch, s.keys, s.kv_heads, s.width];
+    let dq_out = HeadsOut::new(&mut dq, dq_shape);
+    let dk_out = HeadsOut::new(&mut dk, dk_shape);
+    (0..s.batch * s.kv_heads).into_par_iter().for_each(|task| {
+        let (b, kv) = (task / s.kv_heads, task % s.kv_heads);
+        for g in 0..s.group() {
+            let h = kv * s.group() + g;
+            let mut ds = Buffer::<E>::scratch(s.head_area());
+            ds.copy_from_slice(&all[(b * s.heads + h) * s.head_area()..][..s.head_area()]);
+            head_dproduct(&mut ds, qh.head(b, h), kh.head(b, kv), spec, s, (b, h));
+            // SAFETY: one task per key head and its group of query heads.
+            let (dq, dk) = unsafe { (dq_out.head(b, h), dk_out.head(b, kv)) };
+            head_dq_dk(dq, dk, g > 0, &ds, qh.head(b, h), kh.head(b, kv), spec, s);
+        }
+    });
+    (Tensor::from_buffer(dq, &dq_shape), Tensor::from_buffer(dk, &dk_shape))
+}
+
+pub(super) fn mix_grad<E: Elem>(pattern: &Tensor, v: &Tensor, dz: &Tensor) -> (Tensor, Tensor) {
+    let s = Sizes {
+        batch: pattern.shape()[0],
+        heads: pattern.shape()[1],
+        kv_heads: v.shape()[2],
+        queries: pattern.shape()[2],
+        keys: pattern.shape()[3],
+        width: v.shape()[3],
+    };
+    let (pattern, v, dz) = (pattern.contiguous(), dense(v), dense(dz));
+    let (p, vh, dzh) = (pattern.slice::<E>(), Heads::<E>::new(&v), Heads::<E>::new(&dz));
+    let mut dp = Buffer::<E>::scratch(pattern.numel());
+    let mut dv = Buffer::<E>::scratch(v.numel());
+    let dv_shape = [s.batch, s.keys, s.kv_heads, s.width];
+    let dv_out = HeadsOut::new(&mut dv, dv_shape);
+    dp.par_chunks_mut((s.group() * s.head_area()).max(1)).enumerate().for_each(|(task, dp)| {
+        let (b, kv) = (task / s.kv_heads, task % s.kv_heads);
+        for (g, dp) in dp.chunks_mut(s.head_area()).enumerate() {
+            let h = kv * s.group() + g;
+            let p = &p[(b * s.heads + h) * s.head_area()..][..s.head_area()];
+            head_dpattern(dp, dzh.head(b, h), vh.head(b, kv), s);
+            // SAFETY: one task per key head.
+            let dv = unsafe { dv_out.head(b, kv) };
+            gemm(dv, g > 0, Mat::new(p, s.queries, s.keys, s.keys, 1).t(), dzh.head(b, h), Par::Seq);
+        }
+    });
+    (Tensor::from_buffer(dp, pattern.shape()), Tensor::from_buffer(dv, &dv_shape))
+}
+
+pub(super) fn attention_grad<E: Elem>(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    spec: &AttentionSpec,
+    pattern: &Tensor,
+    dz: &Tensor,
+) -> (Tensor, Tensor, Tensor) {
+    let s = Sizes::new(q.shape(), k.shape());
+    let (q, k, v, dz, pattern) = (dense(q), dense(k), dense(v), dense(dz), pattern.contiguous());
+    let (qh, kh, vh, dzh) = (Heads::<E>::new(&q), Heads::<E>::new(&k), Heads::<E>::new(&v), Heads::<E>::new(&dz));
+    let p = pattern.slice::<E>();
+
+    // One memory [batch, pos, heads + 2 kv_heads, d_head] for all three, so that the gradient of a
+    // packed projection needs no joining; apart if queries and keys are not the same positions.
+    let packed = s.queries == s.keys;
+    let all_heads = if packed { s.heads + 2 * s.kv_heads } else { s.heads };
+    let q_shape = [s.batch, s.queries, all_heads, s.width];
+    let kv_shape = if packed { q_shape } else { [s.batch, s.keys, 2 * s.kv_heads, s.width] };
+    let mut memory = Buffer::<E>::scratch(q_shape.iter().product());
+    let mut other = Buffer::<E>::scratch(if packed { 0 } else { kv_shape.iter().product() });
+    let dq_out = HeadsOut::new(&mut memory, q_shape);
+    let dk_out = if packed { dq_out.from_head(s.heads) } else { HeadsOut::new(&mut other, kv_shape) };
+    let dv_out = dk_out.from_head(s.kv_heads);
+
+    (0..s.batch * s.kv_heads).into_par_iter().for_each(|task| {
+        let (b, kv) = (task / s.kv_heads, task % s.kv_heads);
+        let mut ds = Buffer::<E>::scratch(s.head_area());
+        for g in 0..s.group() {
+            let h = kv * s.group() + g;
+            let p = &p[(b * s.heads + h) * s.head_area()..][..s.head_area()];
+            head_dpattern(&mut ds, dzh.head(b, h), vh.head(b, kv), s);
+            // SAFETY: one task per key head and its group of query heads; the three results lie
+            // in different heads of the memory, which outlives the loop.
+            let (dq, dk, dv) = unsafe { (dq_out.head(b, h), dk_out.head(b, kv), dv_out.head(b, kv)) };
+            gemm(dv, g > 0, Mat::new(p, s.queries, s.keys, s.keys, 1).t(), dzh.head(b, h), Par::Seq);
+            simd(|| {
+                for (p, d) in p.chunks(s.keys.max(1)).zip(ds.chunks_mut(s.keys.max(1))) {
+                    softmax_grad_row(p, d);
+                }
+            });
+            head_dproduct(&mut ds, qh.head(b, h), kh.head(b, kv), spec, s, (b, h));
+            head_dq_dk(dq, dk, g > 0, &ds, qh.head(b, h), kh.head(b, kv), spec, s);
+        }
+    });
+    let first = Tensor::from_buffer(memory, &q_shape);
+    if packed {
+        let part = |start, len| first.narrow(2, start, len);
+        return (part(0, s.heads), part(s.heads, s.kv_heads), part(s.heads + s.kv_heads, s.kv_heads));
+    }
+    let kv = Tensor::from_buffer(other, &kv_shape);
+    (first, kv.narrow(2, 0, s.kv_heads), kv.narrow(2, s.kv_heads, s.kv_heads))
+}

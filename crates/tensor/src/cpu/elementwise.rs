@@ -1,0 +1,378 @@
+//! Elementwise ops, value and derivative side by side; copies and joins.
+
+use ndarray::{ArrayViewMutD, Axis, IxDyn, ShapeBuilder, Zip};
+use rayon::prelude::*;
+
+use super::simd::simd;
+use super::storage::Buffer;
+use super::{CHUNK, gather, par_zip};
+use crate::backend::{BinaryOp, UnaryOp};
+use crate::dtype::Elem;
+use crate::{Layout, Tensor};
+
+#[inline(always)]
+fn constant<E: Elem>(x: f64) -> E {
+    E::from_f64(x)
+}
+
+#[inline(always)]
+fn sigmoid<E: Elem>(x: E) -> E {
+    E::ONE / (E::ONE + (-x).exp())
+}
+
+/// Phi(x), the normal distribution function.
+#[inline(always)]
+fn normal_cdf<E: Elem>(x: E) -> E {
+    constant::<E>(0.5) * (E::ONE + (x * constant::<E>(std::f64::consts::FRAC_1_SQRT_2)).erf())
+}
+
+const SQRT_2_OVER_PI: f64 = 0.797_884_560_802_865_4;
+const GELU_CUBIC: f64 = 0.044_715;
+
+#[inline(always)]
+fn gelu_new_tanh<E: Elem>(x: E) -> E {
+    let inner = (constant::<E>(GELU_CUBIC) * x * x).mul_add(x, x);
+    (constant::<E>(SQRT_2_OVER_PI) * inner).tanh()
+}
+
+/// Evaluates `$body` with `$f` bound to the scalar function `x -> (op(x), op'(x))`. Bodies use
+/// one of the two; the other is dead code that the compiler drops.
+macro_rules! with_scalar {
+    ($op:expr, $E:ident, $f:ident => $body:expr) => {{
+        macro_rules! arm {
+            ($g:expr) => {{
+                let $f = $g;
+                $body
+            }};
+        }
+        match $op {
+            UnaryOp::Neg => arm!(|x: $E| (-x, -$E::ONE)),
+            UnaryOp::Abs => arm!(|x: $E| {
+                let sign = if x > $E::ZERO { $E::ONE } else { -$E::ONE };
+                (x.abs(), if x == $E::ZERO { $E::ZERO } else { sign })
+            }),
+            UnaryOp::Exp => arm!(|x: $E| {
+                let y = Elem::exp(x);
+                (y, y)
+            }),
+            UnaryOp::Log => arm!(|x: $E| (Elem::ln(x), $E::ONE / x)),
+            UnaryOp::Sqrt => arm!(|x: $E| {
+                let y = Elem::sqrt(x);
+                (y, constant::<$E>(0.5) / y)
+            }),
+            UnaryOp::Recip => arm!(|x: $E| {
+                let y = $E::ONE / x;
+                (y, -y * y)
+            }),
+            UnaryOp::Square => arm!(|x: $E| (x * x, x + x)),
+            UnaryOp::Pow(p) => {
+                let (p, q) = (constant::<$E>(p), constant::<$E>(p - 1.0));
+                arm!(|x: $E| (x.powf(p), p * x.powf(q)))
+            }
+            UnaryOp::Affine { scale, shift } => {
+                let (a, b) = (constant::<$E>(scale), constant::<$E>(shift));
+                arm!(|x: $E| (x * a + b, a))
+            }
+            UnaryOp::Tanh => arm!(|x: $E| {
+                let y = Elem::tanh(x);
+                (y, $E::ONE - y * y)
+            }),
+            UnaryOp::Sigmoid => arm!(|x: $E| {
+                let y = sigmoid(x);
+                (y, y * ($E::ONE - y))
+            }),
+            UnaryOp::Relu => arm!(|x: $E| {
+                // A comparison that lets NaN through.
+                let on = !(x <= $E::ZERO);
+                (if on { x } else { $E::ZERO }, if on { $E::ONE } else { $E::ZERO })
+            }),
+            UnaryOp::Gelu => arm!(|x: $E| {
+                let cdf = normal_cdf(x);
+                let pdf = constant::<$E>(0.398_942_280_401_432_7) * (constant::<$E>(-0.5) * x * x).exp();
+                (x * cdf, x.mul_add(pdf, cdf))
+            }),
+            UnaryOp::GeluNew => arm!(|x: $E| {
+                let t = gelu_new_tanh(x);
+                let half = constant::<$E>(0.5);
+                let value = half * x * ($E::ONE + t);
+                let slope = constant::<$E>(SQRT_2_OVER_PI) * (constant::<$E>(3.0 * GELU_CUBIC) * x).mul_add(x, $E::ONE);
+                (value, half * ($E::ONE + t) + half * x * ($E::ONE - t * t) * slope)
+            }),
+            UnaryOp::Silu => arm!(|x: $E| {
+                let s = sigmoid(x);
+                (x * s, s * x.mul_add($E::ONE - s, $E::ONE))
+            }),
+            UnaryOp::SoftCap(c) => {
+                let (c, r) = (constant::<$E>(c), constant::<$E>(1.0 / c));
+                arm!(|x: $E| {
+                    let t = Elem::tanh(x * r);
+                    (c * t, $E::ONE - t * t)
+                })
+            }
+        }
+    }};
+}
+
+/// The value and derivative of `op` at one point, for kernels that apply it inside.
+#[inline(always)]
+pub(super) fn soft_cap<E: Elem>(x: E, cap: E) -> (E, E) {
+    let t = (x / cap).tanh();
+    (cap * t, E::ONE - t * t)
+}
+
+pub(super) fn unary<E: Elem>(op: UnaryOp, mut x: Tensor) -> Tensor {
+    if x.is_reusable() {
+        let data = x.slice_mut::<E>();
+        let run = |chunk: &mut [E]| with_scalar!(op, E, f => simd(|| chunk.iter_mut().for_each(|v| *v = f(*v).0)));
+        if data.len() <= CHUNK {
+            run(data)
+        } else {
+            data.par_chunks_mut(CHUNK).for_each(run)
+        }
+        return x;
+    }
+    let x = x.contiguous();
+    let mut out = Buffer::<E>::scratch(x.numel());
+    par_zip(
+        &mut out,
+        x.slice(),
+        |out, x| with_scalar!(op, E, f => simd(|| out.iter_mut().zip(x).for_each(|(o, &v)| *o = f(v).0))),
+    );
+    Tensor::from_buffer(out, x.shape())
+}
+
+pub(super) fn unary_grad<E: Elem>(op: UnaryOp, x: &Tensor, mut dy: Tensor) -> Tensor {
+    if !dy.is_reusable() {
+        dy = gather::<E>(&dy);
+    }
+    let x = x.contiguous();
+    par_zip(
+        dy.slice_mut(),
+        x.slice(),
+        |dy, x| with_scalar!(op, E, f => simd(|| dy.iter_mut().zip(x).for_each(|(d, &v)| *d *= f(v).1))),
+    );
+    dy
+}
+
+macro_rules! with_binary {
+    ($op:expr, $E:ident, $f:ident => $body:expr) => {
+        match $op {
+            BinaryOp::Add => {
+                let $f = |a: $E, b: $E| a + b;
+                $body
+            }
+            BinaryOp::Sub => {
+                let $f = |a: $E, b: $E| a - b;
+                $body
+            }
+            BinaryOp::Mul => {
+                let $f = |a: $E, b: $E| a * b;
+                $body
+            }
+            BinaryOp::Div => {
+                let $f = |a: $E, b: $E| a / b;
+                $body
+            }
+        }
+    };
+}
+
+/// How an operand repeats over a contiguous result.
+enum Repeat {
+    /// The whole operand, over and over (an operand that lacks leading axes).
+    Cycle(usize),
+    /// Each element this many times in a row (an operand whose last axes have length 1).
+    Each(usize),
+}
+
+fn repeat_of(x: &Tensor, shape: &[usize]) -> Option<Repeat> {
+    if !x.is_contiguous() {
+        return None;
+    }
+    let extra = shape.len() - x.ndim();
+    let at = |i: usize| if i < extra { 1 } else { x.shape()[i - extra] };
+    let same_from = (0..shape.len()).rev().take_while(|&i| at(i) == shape[i]).last().unwrap_or(shape.len());
+    if (0..same_from).all(|i| at(i) == 1) {
+        return Some(Repeat::Cycle(x.numel()));
+    }
+    let same_to = (0..shape.len()).take_while(|&i| at(i) == shape[i]).count();
+    if (same_to..shape.len()).all(|i| at(i) == 1) {
+        return Some(Repeat::Each(shape[same_to..].iter().product()));
+    }
+    None
+}
+
+pub(super) fn binary<E: Elem>(op: BinaryOp, a: &Tensor, b: &Tensor, shape: &[usize]) -> Tensor {
+    let n: usize = shape.iter().product();
+    let mut out = Buffer::<E>::scratch(n);
+    if n == 0 {
+        return Tensor::from_buffer(out, shape);
+    }
+    if a.shape() == shape && a.is_contiguous() {
+        if let Some(repeat) = repeat_of(b, shape) {
+            binary_fast::<E>(op, &mut out, a.slice(), b.slice(), &repeat, false);
+            return Tensor::from_buffer(out, shape);
+        }
+    }
+    if b.shape() == shape && b.is_contiguous() {
+        if let Some(repeat) = repeat_of(a, shape) {
+            binary_fast::<E>(op, &mut out, b.slice(), a.slice(), &repeat, true);
+            return Tensor::from_buffer(out, shape);
+        }
+    }
+    let (a, b) = (a.expand(shape), b.expand(shape));
+    let mut view = ArrayViewMutD::from_shape(IxDyn(shape), &mut out).expect("the buffer has the shape's size");
+    with_binary!(op, E, f => Zip::from(&mut view)
+        .and(&a.array_view::<E>())
+        .and(&b.array_view::<E>())
+        .for_each(|o, &x, &y| *o = f(x, y)));
+    Tensor::from_buffer(out, shape)
+}
+
+/// `out[i] = op(x[i], y[..])` where `y` repeats; `op(y, x)` if `swapped`.
+fn binary_fast<E: Elem>(op: BinaryOp, out: &mut [E], x: &[E], y: &[E], repeat: &Repeat, swapped: bool) {
+    macro_rules! run {
+        ($f:ident) => {
+            match *repeat {
+                Repeat::Cycle(len) if len == out.len() => {
+                    let chunk = |(o, (x, y)): (&mut [E], (&[E], &[E]))| {
+                        simd(|| o.iter_mut().zip(x).zip(y).for_each(|((o, &x), &y)| *o = $f(x, y)))
+                    };
+                    if out.len() <= CHUNK {
+                        chunk((out, (x, y)))
+                    } else {
+                        out.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK).zip(y.par_chunks(CHUNK))).for_each(chunk)
+                    }
+                }
+                Repeat::Cycle(1) => {
+                    let y = y[0];
+                    par_zip(out, x, |o, x| simd(|| o.iter_mut().zip(x).for_each(|(o, &x)| *o = $f(x, y))))
+                }
+                Repeat::Cycle(len) => {
+                    let rows = (CHUNK / len).max(1) * len;
+                    out.par_chunks_mut(rows).zip(x.par_chunks(rows)).for_each(|(o, x)| {
+                        simd(|| {
+                            for (o, x) in o.chunks_mut(len).zip(x.chunks(len)) {
+                                o.iter_mut().zip(x).zip(y).for_each(|((o, &x), &y)| *o = $f(x, y));
+                            }
+                        })
+                    })
+                }
+                Repeat::Each(len) => {
+                    let rows = (CHUNK / len).max(1);
+                    out.par_chunks_mut(rows * len).zip(x.par_chunks(rows * len)).zip(y.par_chunks(rows)).for_each(
+                        |((o, x), y)| {
+                            simd(|| {
+                                for ((o, x), &y) in o.chunks_mut(len).zip(x.chunks(len)).zip(y) {
+                                    o.iter_mut().zip(x).for_each(|(o, &x)| *o = $f(x, y));
+                                }
+                            })
+                        },
+                    )
+                }
+            }
+        };
+    }
+    with_binary!(op, E, f => if swapped {
+        let g = |x: E, y: E| f(y, x);
+        run!(g)
+    } else {
+        run!(f)
+    })
+}
+
+pub(super) fn add_assign<E: Elem>(a: &mut Tensor, b: &Tensor) {
+    if a.is_contiguous() && b.is_contiguous() {
+        par_zip(a.slice_mut(), b.slice::<E>(), |a, b| simd(|| a.iter_mut().zip(b).for_each(|(a, &b)| *a += b)));
+        return;
+    }
+    let layout = a.layout().clone();
+    view_mut::<E>(a.memory_mut(), &layout).zip_mut_with(&b.array_view::<E>(), |a, &b| *a += b);
+}
+
+pub(super) fn assign<E: Elem>(dst: &mut Tensor, region: &Layout, src: &Tensor) {
+    let src = src.expand(region.shape());
+    view_mut::<E>(dst.memory_mut(), region).assign(&src.array_view());
+}
+
+fn view_mut<'a, E: Elem>(memory: &'a mut [E], layout: &Layout) -> ArrayViewMutD<'a, E> {
+    let shape = IxDyn(layout.shape()).strides(IxDyn(layout.strides()));
+    ArrayViewMutD::from_shape(shape, &mut memory[layout.offset()..])
+        .expect("only views without repeated elements are written to")
+}
+
+/// Copies `x` in row-major order.
+pub(super) fn copy<E: Elem>(out: &mut [E], x: &Tensor) {
+    if x.is_contiguous() {
+        return par_zip(out, x.slice(), |o, x| o.copy_from_slice(x));
+    }
+    // Runs of the last axis, if they are dense, are copied whole.
+    let width = x.shape().last().copied().unwrap_or(1);
+    let dense = x.layout().strides().last() == Some(&1);
+    if dense && width >= 8 {
+        let memory = x.memory::<E>();
+        let rows = (CHUNK / width).max(1);
+        let outer = Layout::strided(
+            x.shape()[..x.ndim() - 1].to_vec(),
+            x.layout().strides()[..x.ndim() - 1].to_vec(),
+            x.layout().offset(),
+        );
+        out.par_chunks_mut(rows * width).enumerate().for_each(|(task, chunk)| {
+            let mut at = Cursor::new(&outer, task * rows);
+            for row in chunk.chunks_mut(width) {
+                row.copy_from_slice(&memory[at.offset..at.offset + width]);
+                at.advance();
+            }
+        });
+        return;
+    }
+    ArrayViewMutD::from_shape(IxDyn(x.shape()), out).expect("the buffer has the tensor's size").assign(&x.array_view());
+}
+
+/// Walks the elements of a layout in row-major order.
+struct Cursor<'a> {
+    layout: &'a Layout,
+    index: Vec<usize>,
+    offset: usize,
+}
+
+impl<'a> Cursor<'a> {
+    fn new(layout: &'a Layout, start: usize) -> Self {
+        let mut left = start;
+        let mut index = vec![0; layout.ndim()];
+        let mut offset = layout.offset();
+        for a in (0..layout.ndim()).rev() {
+            index[a] = left % layout.shape()[a];
+            left /= layout.shape()[a];
+            offset += index[a] * layout.strides()[a];
+        }
+        Cursor { layout, index, offset }
+    }
+
+    fn advance(&mut self) {
+        for a in (0..self.index.len()).rev() {
+            let (n, s) = (self.layout.shape()[a], self.layout.strides()[a]);
+            self.index[a] += 1;
+            self.offset += s;
+            if self.index[a] < n {
+                return;
+            }
+            self.offset -= n * s;
+            self.index[a] = 0;
+        }
+    }
+}
+
+pub(super) fn cat<E: Elem>(parts: &[Tensor], axis: usize) -> Tensor {
+    let mut shape = parts[0].shape().to_vec();
+    shape[axis] = parts.iter().map(|p| p.shape()[axis]).sum();
+    let mut out = Buffer::<E>::scratch(shape.iter().product());
+    let mut view = ArrayViewMutD::from_shape(IxDyn(&shape), &mut out).expect("the buffer has the shape's size");
+    let mut start = 0;
+    for p in parts {
+        let end = start + p.shape()[axis];
+        view.slice_axis_mut(Axis(axis), (start..end).into()).assign(&p.array_view());
+        start = end;
+    }
+    Tensor::from_buffer(out, &shape)
+}

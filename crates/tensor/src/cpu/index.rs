@@ -1,0 +1,115 @@
+//! Ops with indices (embedding, cross-entropy) and the rotary embedding.
+
+use rayon::prelude::*;
+
+use super::rows::log_sum_exp;
+use super::simd::simd;
+use super::storage::Buffer;
+use super::{par_rows, rows_per_task, width_of};
+use crate::backend::RotarySpec;
+use crate::dtype::Elem;
+use crate::{IndexTensor, Tensor};
+
+pub(super) fn embed<E: Elem>(table: &Tensor, ids: &IndexTensor) -> Tensor {
+    let table = table.contiguous();
+    let width = width_of(&table);
+    let (data, ids) = (table.slice::<E>(), ids.as_slice());
+    let mut out = Buffer::<E>::scratch(ids.len() * width);
+    par_rows(&mut out, width, |first, rows| {
+        for (row, &id) in rows.chunks_mut(width).zip(&ids[first..]) {
+            row.copy_from_slice(&data[id as usize * width..][..width]);
+        }
+    });
+    Tensor::from_buffer(out, &[ids.len(), width])
+}
+
+pub(super) fn embed_grad<E: Elem>(dy: &Tensor, ids: &IndexTensor, rows: usize) -> Tensor {
+    let dy = dy.contiguous();
+    let width = width_of(&dy);
+    let data = dy.slice::<E>();
+    // Positions of every id, in order, so that each row of the table is summed by one task.
+    let mut start = vec![0usize; rows + 1];
+    ids.as_slice().iter().for_each(|&id| start[id as usize + 1] += 1);
+    for i in 0..rows {
+        start[i + 1] += start[i];
+    }
+    let mut next = start.clone();
+    let mut positions = vec![0usize; ids.numel()];
+    for (position, &id) in ids.as_slice().iter().enumerate() {
+        positions[next[id as usize]] = position;
+        next[id as usize] += 1;
+    }
+    let mut out = Buffer::<E>::full(rows * width, E::ZERO);
+    par_rows(&mut out, width, |first, chunk| {
+        simd(|| {
+            for (i, row) in chunk.chunks_mut(width).enumerate() {
+                for &p in &positions[start[first + i]..start[first + i + 1]] {
+                    row.iter_mut().zip(&data[p * width..]).for_each(|(o, &v)| *o += v);
+                }
+            }
+        })
+    });
+    Tensor::from_buffer(out, &[rows, width])
+}
+
+pub(super) fn cross_entropy<E: Elem>(logits: &Tensor, targets: &IndexTensor) -> Tensor {
+    let logits = logits.contiguous();
+    let width = width_of(&logits);
+    let (data, ids) = (logits.slice::<E>(), targets.as_slice());
+    let mut out = Buffer::<E>::scratch(ids.len());
+    let per_task = rows_per_task(width);
+    out.par_chunks_mut(per_task).zip(ids.par_chunks(per_task)).zip(data.par_chunks(per_task * width)).for_each(
+        |((out, ids), rows)| {
+            simd(|| {
+                for ((o, &id), row) in out.iter_mut().zip(ids).zip(rows.chunks(width)) {
+                    *o = log_sum_exp(row) - row[id as usize];
+                }
+            })
+        },
+    );
+    Tensor::from_buffer(out, targets.shape())
+}
+
+pub(super) fn cross_entropy_grad<E: Elem>(logits: &Tensor, targets: &IndexTensor, drow: &Tensor) -> Tensor {
+    let (logits, drow) = (logits.contiguous(), drow.contiguous());
+    let width = width_of(&logits);
+    let (data, ids, weight) = (logits.slice::<E>(), targets.as_slice(), drow.slice::<E>());
+    let mut out = Buffer::<E>::scratch(logits.numel());
+    par_rows(&mut out, width, |first, rows| {
+        simd(|| {
+            for (i, row) in rows.chunks_mut(width).enumerate() {
+                let (r, x) = (first + i, &data[(first + i) * width..][..width]);
+                let lse = log_sum_exp(x);
+                row.iter_mut().zip(x).for_each(|(o, &v)| *o = (v - lse).exp() * weight[r]);
+                row[ids[r] as usize] -= weight[r];
+            }
+        })
+    });
+    Tensor::from_buffer(out, logits.shape())
+}
+
+pub(super) fn rotary<E: Elem>(x: &Tensor, spec: &RotarySpec, inverse: bool) -> Tensor {
+    let x = x.contiguous();
+    let [_, pos, heads, width] = *x.shape() else { unreachable!("shapes were checked") };
+    let (cos, sin) = (spec.cos.contiguous(), spec.sin.contiguous());
+    let half = *cos.shape().last().expect("shapes were checked");
+    let per_item = cos.shape()[0] > 1;
+    let (cos, sin) = (cos.slice::<E>(), sin.slice::<E>());
+    let sign = if inverse { -E::ONE } else { E::ONE };
+    let mut out = Buffer::<E>::scratch(x.numel());
+    out.copy_from_slice(x.slice());
+    par_rows(&mut out, width, |first, rows| {
+        for (i, row) in rows.chunks_mut(width).enumerate() {
+            let token = (first + i) / heads;
+            let at = if per_item { token } else { token % pos } * half;
+            for j in 0..half {
+                let (lo, hi) = if spec.adjacent { (2 * j, 2 * j + 1) } else { (j, j + half) };
+                let (c, s) = (cos[at + j], sign * sin[at + j]);
+                let (a, b) = (row[lo], row[hi]);
+                row[lo] = a * c - b * s;
+                row[hi] = b * c + a * s;
+            }
+        }
+    });
+    Tensor::from_buffer(out, x.shape())
+}

@@ -1,0 +1,235 @@
+//! Matrix products. Every product of the CPU goes through [`gemm`], which is faer's.
+
+use faer::linalg::matmul::matmul as faer_matmul;
+use faer::{Accum, MatMut, MatRef, Par};
+use rayon::prelude::*;
+
+use super::simd::simd;
+use super::storage::Buffer;
+use super::{par_rows, width_of};
+use crate::Tensor;
+use crate::dtype::Elem;
+
+/// Products of this many multiply-adds and more are cut into parallel pieces one by one; smaller
+/// ones of a batch run side by side.
+const LARGE: usize = 1 << 25;
+/// Products below this are not worth a second thread.
+const SMALL: usize = 1 << 16;
+
+/// A matrix in memory that outlives it.
+#[derive(Clone, Copy)]
+pub(super) struct Mat<'a, E> {
+    data: &'a [E],
+    pub rows: usize,
+    pub cols: usize,
+    row_stride: usize,
+    col_stride: usize,
+}
+
+impl<'a, E: Elem> Mat<'a, E> {
+    pub fn new(data: &'a [E], rows: usize, cols: usize, row_stride: usize, col_stride: usize) -> Self {
+        if rows > 0 && cols > 0 {
+            assert!((rows - 1) * row_stride + (cols - 1) * col_stride < data.len(), "matrix reaches past its memory");
+        }
+        Mat { data, rows, cols, row_stride, col_stride }
+    }
+
+    pub fn t(self) -> Self {
+        Mat { rows: self.cols, cols: self.rows, row_stride: self.col_stride, col_stride: self.row_stride, ..self }
+    }
+
+    /// Rows `start..start + len`.
+    pub fn sub_rows(self, start: usize, len: usize) -> Self {
+        assert!(start + len <= self.rows);
+        Mat { data: &self.data[(start * self.row_stride).min(self.data.len())..], rows: len, ..self }
+    }
+
+    /// Columns `start..start + len`.
+    pub fn sub_cols(self, start: usize, len: usize) -> Self {
+        self.t().sub_rows(start, len).t()
+    }
+
+    fn faer(self) -> MatRef<'a, E> {
+        // SAFETY: `new` checked that every element lies in `data`, which is borrowed for 'a.
+        unsafe {
+            MatRef::from_raw_parts(
+                self.data.as_ptr(),
+                self.rows,
+                self.cols,
+                self.row_stride as isize,
+                self.col_stride as isize,
+            )
+        }
+    }
+}
+
+/// A row-major matrix to write to, maybe with gaps between its rows.
+pub(super) struct OutMat<'a, E> {
+    ptr: *mut E,
+    rows: usize,
+    cols: usize,
+    row_stride: usize,
+    memory: std::marker::PhantomData<&'a mut E>,
+}
+
+impl<'a, E: Elem> OutMat<'a, E> {
+    pub fn new(data: &'a mut [E], rows: usize, cols: usize, row_stride: usize) -> Self {
+        if rows > 0 && cols > 0 {
+            assert!(cols <= row_stride || rows == 1);
+            assert!((rows - 1) * row_stride + cols <= data.len(), "matrix reaches past its memory");
+        }
+        OutMat { ptr: data.as_mut_ptr(), rows, cols, row_stride, memory: std::marker::PhantomData }
+    }
+
+    /// # Safety
+    /// The `rows x cols` elements from `ptr` must be valid for writes, and nobody else may touch
+    /// them while the matrix lives (elements in the gaps between its rows may be in use).
+    pub unsafe fn from_raw(ptr: *mut E, rows: usize, cols: usize, row_stride: usize) -> Self {
+        OutMat { ptr, rows, cols, row_stride, memory: std::marker::PhantomData }
+    }
+
+    /// Rows `start..start + len`, of which the first `cols` columns.
+    pub fn block(&mut self, start: usize, len: usize, cols: usize) -> OutMat<'_, E> {
+        assert!(start + len <= self.rows && cols <= self.cols);
+        // SAFETY: a part of this matrix, borrowed from it.
+        unsafe { OutMat::from_raw(self.ptr.add(start * self.row_stride), len, cols, self.row_stride) }
+    }
+
+    fn faer(&mut self) -> MatMut<'_, E> {
+        // SAFETY: the constructors guarantee that the elements are valid and ours alone.
+        unsafe { MatMut::from_raw_parts_mut(self.ptr, self.rows, self.cols, self.row_stride as isize, 1) }
+    }
+
+    fn fill_zero(&mut self) {
+        self.faer().fill(E::ZERO);
+    }
+}
+
+/// `out = a b`, or `out += a b` with `add`.
+///
+/// The bits of a row of the result depend on that row of `a` and on `b` alone, not on the other
+/// rows nor on the number of threads. faer keeps that except where the result is a vector, for
+/// which it has other code; such products are computed twice over, as a matrix.
+pub(super) fn gemm<E: Elem>(mut out: OutMat<'_, E>, add: bool, a: Mat<'_, E>, b: Mat<'_, E>, par: Par) {
+    assert!(a.cols == b.rows && out.rows == a.rows && out.cols == b.cols, "gemm: sizes disagree");
+    if out.rows == 0 || out.cols == 0 {
+        return;
+    }
+    if a.cols == 0 {
+        if !add {
+            out.fill_zero();
+        }
+        return;
+    }
+    if out.rows == 1 || out.cols == 1 {
+        let (rows, cols) = (out.rows.max(2), out.cols.max(2));
+        let a2 = if a.rows == 1 { Mat { rows: 2, row_stride: 0, ..a } } else { a };
+        let b2 = if b.cols == 1 { Mat { cols: 2, col_stride: 0, ..b } } else { b };
+        let mut twice = Buffer::<E>::scratch(rows * cols);
+        run(OutMat::new(&mut twice, rows, cols, cols), Accum::Replace, a2, b2, par);
+        let mut out = out.faer();
+        for i in 0..out.nrows() {
+            for j in 0..out.ncols() {
+                let v = twice[i * cols + j];
+                out[(i, j)] = if add { out[(i, j)] + v } else { v };
+            }
+        }
+        return;
+    }
+    run(out, if add { Accum::Add } else { Accum::Replace }, a, b, par);
+}
+
+fn run<E: Elem>(mut out: OutMat<'_, E>, accum: Accum, a: Mat<'_, E>, b: Mat<'_, E>, par: Par) {
+    faer_matmul(out.faer(), accum, a.faer(), b.faer(), E::ONE, par);
+}
+
+/// All threads for a product worth it.
+fn parallelism(multiply_adds: usize) -> Par {
+    if multiply_adds < SMALL { Par::Seq } else { Par::rayon(0) }
+}
+
+/// A tensor's last two axes as matrices, copied first if neither lies densely.
+fn dense(x: &Tensor) -> Tensor {
+    let s = x.layout().strides();
+    if s[s.len() - 1] == 1 || s[s.len() - 2] == 1 { x.clone() } else { x.contiguous() }
+}
+
+fn matrix<'a, E: Elem>(x: &'a Tensor, offset: usize) -> Mat<'a, E> {
+    let (n, l) = (x.ndim(), x.layout());
+    Mat::new(&x.memory::<E>()[offset..], x.shape()[n - 2], x.shape()[n - 1], l.strides()[n - 2], l.strides()[n - 1])
+}
+
+pub(super) fn matmul<E: Elem>(a: &Tensor, b: &Tensor, shape: &[usize]) -> Tensor {
+    let d = shape.len() - 2;
+    let (m, n) = (shape[d], shape[d + 1]);
+    let k = a.shape()[a.ndim() - 1];
+    let batch: usize = shape[..d].iter().product();
+    let mut out = Buffer::<E>::scratch(batch * m * n);
+    if out.is_empty() {
+        return Tensor::from_buffer(out, shape);
+    }
+    // One matrix on the right for all on the left: one tall product.
+    if b.ndim() == 2 && a.ndim() > 2 {
+        if let Some(layout) = a.layout().reshape(&[batch * m, k]) {
+            let a = a.with_layout(layout);
+            return matmul::<E>(&a, b, &[batch * m, n]).reshape(shape);
+        }
+    }
+    let (a, b) = (dense(a), dense(b));
+    let expand = |x: &Tensor| {
+        let mut s = shape[..d].to_vec();
+        s.extend_from_slice(&x.shape()[x.ndim() - 2..]);
+        x.expand(&s)
+    };
+    let (a, b) = (expand(&a), expand(&b));
+    let offset = |x: &Tensor, mut i: usize| {
+        let mut at = x.layout().offset();
+        for axis in (0..d).rev() {
+            at += (i % shape[axis]) * x.layout().strides()[axis];
+            i /= shape[axis];
+        }
+        at
+    };
+    let one = |i: usize, out: &mut [E], par: Par| {
+        gemm(OutMat::new(out, m, n, n), false, matrix(&a, offset(&a, i)), matrix(&b, offset(&b, i)), par);
+    };
+    if batch == 1 || m * n * k >= LARGE {
+        out.chunks_mut(m * n).enumerate().for_each(|(i, out)| one(i, out, parallelism(m * n * k)));
+    } else {
+        out.par_chunks_mut(m * n).enumerate().for_each(|(i, out)| one(i, out, Par::Seq));
+    }
+    Tensor::from_buffer(out, shape)
+}
+
+pub(super) fn linear<E: Elem>(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, residual: Option<&Tensor>) -> Tensor {
+    let (x, w) = (dense(x), dense(w));
+    let (m, k, n) = (x.shape()[0], x.shape()[1], w.shape()[1]);
+    let mut out = Buffer::<E>::scratch(m * n);
+    gemm(
+        OutMat::new(&mut out, m, n, n),
+        false,
+        matrix(&x, x.layout().offset()),
+        matrix(&w, w.layout().offset()),
+        parallelism(m * n * k),
+    );
+    let bias = bias.map(Tensor::contiguous);
+    let residual = residual.map(Tensor::contiguous);
+    let bias = bias.as_ref().map(|b| b.slice::<E>());
+    let residual = residual.as_ref().map(|r| r.slice::<E>());
+    if (bias.is_some() || residual.is_some()) && n > 0 {
+        par_rows(&mut out, n, |first, rows| {
+            simd(|| {
+                for (i, row) in rows.chunks_mut(n).enumerate() {
+                    if let Some(b) = bias {
+                        row.iter_mut().zip(b).for_each(|(o, &b)| *o += b);
+                    }
+                    if let Some(r) = residual {
+                        row.iter_mut().zip(&r[(first + i) * n..]).for_each(|(o, &r)| *o = r + *o);
+                    }
+                }
+            })
+        });
+    }
+    debug_assert_eq!(width_of(&w), n.max(1));
+    Tensor::from_buffer(out, &[m, n])
+}

@@ -1,0 +1,262 @@
+//! The CPU: ndarray layouts, rayon threads, faer products, loops that vectorise.
+//!
+//! Work is cut into pieces whose size depends on the data alone, and sums run in a fixed order,
+//! so results are the same bits for any number of threads.
+
+mod attention;
+mod elementwise;
+mod index;
+mod matmul;
+mod optim;
+mod reduce;
+mod rows;
+mod simd;
+pub(crate) mod storage;
+
+use rayon::prelude::*;
+
+use crate::backend::{AdamWStep, AttentionSpec, Backend, BinaryOp, ReduceOp, RotarySpec, UnaryOp};
+use crate::dtype::Elem;
+use crate::{DType, IndexTensor, Layout, Tensor};
+use storage::Buffer;
+
+/// Elements per parallel task of a pass over memory.
+const CHUNK: usize = 1 << 14;
+
+/// Runs `f` on matching chunks of `out` and `x`, in parallel if there are several.
+fn par_zip<E: Elem>(out: &mut [E], x: &[E], f: impl Fn(&mut [E], &[E]) + Sync) {
+    debug_assert_eq!(out.len(), x.len());
+    if out.len() <= CHUNK {
+        return f(out, x);
+    }
+    out.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(o, x)| f(o, x));
+}
+
+/// Runs `f(first_row, rows)` on groups of whole rows of `width` elements, in parallel.
+fn par_rows<E: Elem>(out: &mut [E], width: usize, f: impl Fn(usize, &mut [E]) + Sync) {
+    let rows = rows_per_task(width);
+    if out.len() <= rows * width {
+        return f(0, out);
+    }
+    out.par_chunks_mut(rows * width).enumerate().for_each(|(i, chunk)| f(i * rows, chunk));
+}
+
+fn rows_per_task(width: usize) -> usize {
+    (CHUNK / width.max(1)).max(1)
+}
+
+/// The width of the last axis (1 for a scalar).
+fn width_of(x: &Tensor) -> usize {
+    x.shape().last().copied().unwrap_or(1).max(1)
+}
+
+fn gather<E: Elem>(x: &Tensor) -> Tensor {
+    let mut out = Buffer::<E>::scratch(x.numel());
+    elementwise::copy(&mut out, x);
+    Tensor::from_buffer(out, x.shape())
+}
+
+/// The CPU device.
+pub(crate) struct Cpu;
+
+/// Evaluates an expression with `$E` bound to the element type of a tensor.
+macro_rules! with_elem {
+    ($tensor:expr, $E:ident => $body:expr) => {
+        match $tensor.dtype() {
+            DType::F32 => {
+                type $E = f32;
+                $body
+            }
+            DType::F64 => {
+                type $E = f64;
+                $body
+            }
+        }
+    };
+}
+
+impl Backend for Cpu {
+    fn full(&self, shape: &[usize], value: f64, dtype: DType) -> Tensor {
+        let n = shape.iter().product();
+        match dtype {
+            DType::F32 => Tensor::from_buffer(Buffer::full(n, value as f32), shape),
+            DType::F64 => Tensor::from_buffer(Buffer::full(n, value), shape),
+        }
+    }
+
+    fn contiguous(&self, x: &Tensor) -> Tensor {
+        with_elem!(x, E => gather::<E>(x))
+    }
+
+    fn cast(&self, x: &Tensor, dtype: DType) -> Tensor {
+        let x = x.contiguous();
+        match (x.dtype(), dtype) {
+            (DType::F32, DType::F64) => {
+                Tensor::from_vec_f64(x.slice::<f32>().iter().map(|&v| f64::from(v)).collect(), x.shape())
+            }
+            (DType::F64, DType::F32) => {
+                let values: Vec<f32> = x.slice::<f64>().iter().map(|&v| v as f32).collect();
+                Tensor::from_buffer(Buffer::from(values), x.shape())
+            }
+            _ => x,
+        }
+    }
+
+    fn assign(&self, dst: &mut Tensor, region: &Layout, src: &Tensor) {
+        with_elem!(dst, E => elementwise::assign::<E>(dst, region, src))
+    }
+
+    fn cat(&self, parts: &[Tensor], axis: usize) -> Tensor {
+        with_elem!(parts[0], E => elementwise::cat::<E>(parts, axis))
+    }
+
+    fn unary(&self, op: UnaryOp, x: Tensor) -> Tensor {
+        with_elem!(x, E => elementwise::unary::<E>(op, x))
+    }
+
+    fn unary_grad(&self, op: UnaryOp, x: &Tensor, dy: Tensor) -> Tensor {
+        with_elem!(x, E => elementwise::unary_grad::<E>(op, x, dy))
+    }
+
+    fn binary(&self, op: BinaryOp, a: &Tensor, b: &Tensor, shape: &[usize]) -> Tensor {
+        with_elem!(a, E => elementwise::binary::<E>(op, a, b, shape))
+    }
+
+    fn add_assign(&self, a: &mut Tensor, b: &Tensor) {
+        with_elem!(a, E => elementwise::add_assign::<E>(a, b))
+    }
+
+    fn reduce(&self, op: ReduceOp, x: &Tensor, axes: &[usize]) -> Tensor {
+        with_elem!(x, E => reduce::reduce::<E>(op, x, axes))
+    }
+
+    fn argmax(&self, x: &Tensor) -> IndexTensor {
+        with_elem!(x, E => reduce::argmax::<E>(x))
+    }
+
+    fn sum_squares(&self, x: &Tensor) -> f64 {
+        with_elem!(x, E => reduce::sum_squares::<E>(x))
+    }
+
+    fn all_finite(&self, x: &Tensor) -> bool {
+        with_elem!(x, E => reduce::all_finite::<E>(x))
+    }
+
+    fn matmul(&self, a: &Tensor, b: &Tensor, shape: &[usize]) -> Tensor {
+        with_elem!(a, E => matmul::matmul::<E>(a, b, shape))
+    }
+
+    fn linear(&self, x: &Tensor, w: &Tensor, bias: Option<&Tensor>, residual: Option<&Tensor>) -> Tensor {
+        with_elem!(x, E => matmul::linear::<E>(x, w, bias, residual))
+    }
+
+    fn softmax(&self, x: &Tensor) -> Tensor {
+        with_elem!(x, E => rows::softmax::<E>(x))
+    }
+
+    fn softmax_grad(&self, y: &Tensor, dy: &Tensor) -> Tensor {
+        with_elem!(y, E => rows::softmax_grad::<E>(y, dy))
+    }
+
+    fn log_softmax(&self, x: &Tensor) -> Tensor {
+        with_elem!(x, E => rows::log_softmax::<E>(x))
+    }
+
+    fn log_softmax_grad(&self, y: &Tensor, dy: &Tensor) -> Tensor {
+        with_elem!(y, E => rows::log_softmax_grad::<E>(y, dy))
+    }
+
+    fn center(&self, x: &Tensor) -> Tensor {
+        with_elem!(x, E => rows::center::<E>(x))
+    }
+
+    fn rms(&self, x: &Tensor, eps: f64) -> Tensor {
+        with_elem!(x, E => rows::rms::<E>(x, eps))
+    }
+
+    fn rms_grad(&self, x: &Tensor, scale: &Tensor, dscale: &Tensor) -> Tensor {
+        with_elem!(x, E => rows::rms_grad::<E>(x, scale, dscale))
+    }
+
+    fn scale_shift(&self, x: &Tensor, scale: &Tensor, w: Option<&Tensor>, b: Option<&Tensor>) -> Tensor {
+        with_elem!(x, E => rows::scale_shift::<E>(x, scale, w, b))
+    }
+
+    fn norm(&self, x: &Tensor, center: bool, eps: f64, w: Option<&Tensor>, b: Option<&Tensor>) -> (Tensor, Tensor) {
+        with_elem!(x, E => rows::norm::<E>(x, center, eps, w, b))
+    }
+
+    fn norm_grad(
+        &self,
+        x: &Tensor,
+        center: bool,
+        scale: &Tensor,
+        w: Option<&Tensor>,
+        dy: &Tensor,
+        want_affine: bool,
+    ) -> (Tensor, Option<(Tensor, Tensor)>) {
+        with_elem!(x, E => rows::norm_grad::<E>(x, center, scale, w, dy, want_affine))
+    }
+
+    fn attention_scores(&self, q: &Tensor, k: &Tensor, spec: &AttentionSpec) -> Tensor {
+        with_elem!(q, E => attention::scores::<E>(q, k, spec))
+    }
+
+    fn attention_scores_grad(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        spec: &AttentionSpec,
+        dscores: &Tensor,
+    ) -> (Tensor, Tensor) {
+        with_elem!(q, E => attention::scores_grad::<E>(q, k, spec, dscores))
+    }
+
+    fn attention_mix(&self, pattern: &Tensor, v: &Tensor) -> Tensor {
+        with_elem!(v, E => attention::mix::<E>(pattern, v))
+    }
+
+    fn attention_mix_grad(&self, pattern: &Tensor, v: &Tensor, dz: &Tensor) -> (Tensor, Tensor) {
+        with_elem!(v, E => attention::mix_grad::<E>(pattern, v, dz))
+    }
+
+    fn attention(&self, q: &Tensor, k: &Tensor, v: &Tensor, spec: &AttentionSpec) -> (Tensor, Tensor) {
+        with_elem!(q, E => attention::attention::<E>(q, k, v, spec))
+    }
+
+    fn attention_grad(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        spec: &AttentionSpec,
+        pattern: &Tensor,
+        dz: &Tensor,
+    ) -> (Tensor, Tensor, Tensor) {
+        with_elem!(q, E => attention::attention_grad::<E>(q, k, v, spec, pattern, dz))
+    }
+
+    fn rotary(&self, x: &Tensor, spec: &RotarySpec, inverse: bool) -> Tensor {
+        with_elem!(x, E => index::rotary::<E>(x, spec, inverse))
+    }
+
+    fn embed(&self, table: &Tensor, ids: &IndexTensor) -> Tensor {
+        with_elem!(table, E => index::embed::<E>(table, ids))
+    }
+
+    fn embed_grad(&self, dy: &Tensor, ids: &IndexTensor, rows: usize) -> Tensor {
+        with_elem!(dy, E => index::embed_grad::<E>(dy, ids, rows))
+    }
+
+    fn cross_entropy(&self, logits: &Tensor, targets: &IndexTensor) -> Tensor {
+        with_elem!(logits, E => index::cross_entropy::<E>(logits, targets))
+    }
+
+    fn cross_entropy_grad(&self, logits: &Tensor, targets: &IndexTensor, drow: &Tensor) -> Tensor {
+        with_elem!(logits, E => index::cross_entropy_grad::<E>(logits, targets, drow))
+    }
+
+    fn adamw(&self, param: &mut Tensor, grad: &Tensor, m: &mut Tensor, v: &mut Tensor, step: &AdamWStep) {
+        with_elem!(grad, E => optim::adamw::<E>(param, grad, m, v, step))
+    }
+}

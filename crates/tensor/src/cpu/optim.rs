@@ -1,0 +1,39 @@
+//! AdamW in one pass over parameter, gradient and moments.
+
+use rayon::prelude::*;
+
+use super::CHUNK;
+use super::simd::simd;
+use crate::Tensor;
+use crate::backend::AdamWStep;
+use crate::dtype::Elem;
+
+/// PyTorch's `AdamW` (decoupled decay first, then the bias-corrected step).
+pub(super) fn adamw<E: Elem>(param: &mut Tensor, grad: &Tensor, m: &mut Tensor, v: &mut Tensor, step: &AdamWStep) {
+    let correction1 = 1.0 - step.beta1.powi(step.step as i32);
+    let correction2 = 1.0 - step.beta2.powi(step.step as i32);
+    let keep = E::from_f64(1.0 - step.lr * step.weight_decay);
+    let size = E::from_f64(step.lr / correction1);
+    let root = E::from_f64(correction2.sqrt());
+    let (eps, clip) = (E::from_f64(step.eps), E::from_f64(step.grad_scale));
+    let (one_minus_b1, b2) = (E::from_f64(1.0 - step.beta1), E::from_f64(step.beta2));
+    let one_minus_b2 = E::from_f64(1.0 - step.beta2);
+
+    let grad = grad.contiguous();
+    param
+        .slice_mut::<E>()
+        .par_chunks_mut(CHUNK)
+        .zip(grad.slice::<E>().par_chunks(CHUNK))
+        .zip(m.slice_mut::<E>().par_chunks_mut(CHUNK))
+        .zip(v.slice_mut::<E>().par_chunks_mut(CHUNK))
+        .for_each(|(((p, g), m), v)| {
+            simd(|| {
+                for (((p, &g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
+                    let g = g * clip;
+                    *m += one_minus_b1 * (g - *m);
+                    *v = *v * b2 + one_minus_b2 * g * g;
+                    *p = *p * keep - size * (*m / (Elem::sqrt(*v) / root + eps));
+                }
+            })
+        });
+}

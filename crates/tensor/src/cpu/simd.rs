@@ -1,0 +1,370 @@
+//! Vectorised scalar functions and the run-time choice of instruction set.
+//!
+//! Kernels are plain loops over `#[inline(always)]` functions without branches; [`simd`] compiles
+//! the loop once per instruction set (AVX2 + FMA or baseline on x86-64, NEON on Apple silicon) and
+//! picks at run time. Multiply-adds are written as `mul_add` and sums have a fixed number of
+//! lanes, so every instruction set gives the same bits.
+
+use std::sync::OnceLock;
+
+use super::storage::{Buffer, CpuStorage, Pool};
+use crate::dtype::Elem;
+use std::sync::Arc;
+
+/// Runs `f` compiled for the best instruction set of this machine. Everything hot that `f` calls
+/// must be `#[inline(always)]`.
+#[inline(always)]
+pub(crate) fn simd<R>(f: impl FnOnce() -> R) -> R {
+    static ARCH: OnceLock<pulp::Arch> = OnceLock::new();
+    ARCH.get_or_init(pulp::Arch::new).dispatch(f)
+}
+
+/// Parallel sums of a slice keep this many partial sums; fixed, so that results do not depend on
+/// the instruction set.
+pub(crate) const LANES: usize = 16;
+
+/// Sums `f(x)` over a slice in [`LANES`] lanes, folded pairwise.
+#[inline(always)]
+pub(crate) fn sum_map<E: Elem>(x: &[E], f: impl Fn(E) -> E) -> E {
+    let mut acc = [E::ZERO; LANES];
+    let chunks = x.chunks_exact(LANES);
+    let tail = chunks.remainder();
+    for chunk in chunks {
+        for (a, &v) in acc.iter_mut().zip(chunk) {
+            *a += f(v);
+        }
+    }
+    for (a, &v) in acc.iter_mut().zip(tail) {
+        *a += f(v);
+    }
+    fold(acc)
+}
+
+/// Sums `f(x, y)` over two slices of one length, as [`sum_map`].
+#[inline(always)]
+pub(crate) fn sum_map2<E: Elem>(x: &[E], y: &[E], f: impl Fn(E, E) -> E) -> E {
+    let mut acc = [E::ZERO; LANES];
+    let (xs, ys) = (x.chunks_exact(LANES), y.chunks_exact(LANES));
+    let (xt, yt) = (xs.remainder(), ys.remainder());
+    for (cx, cy) in xs.zip(ys) {
+        for ((a, &v), &w) in acc.iter_mut().zip(cx).zip(cy) {
+            *a += f(v, w);
+        }
+    }
+    for ((a, &v), &w) in acc.iter_mut().zip(xt).zip(yt) {
+        *a += f(v, w);
+    }
+    fold(acc)
+}
+
+#[inline(always)]
+fn fold<E: Elem>(mut acc: [E; LANES]) -> E {
+    let mut width = LANES / 2;
+    while width > 0 {
+        for i in 0..width {
+            let other = acc[i + width];
+            acc[i] += other;
+        }
+        width /= 2;
+    }
+    acc[0]
+}
+
+/// The largest element, NaN if there is one; negative infinity for an empty slice.
+#[inline(always)]
+pub(crate) fn max_of<E: Elem>(x: &[E]) -> E {
+    let mut acc = [E::NEG_INFINITY; LANES];
+    // A sum that NaN poisons: `max` by comparison would drop it.
+    let mut nan = [E::ZERO; LANES];
+    let chunks = x.chunks_exact(LANES);
+    let tail = chunks.remainder();
+    for chunk in chunks {
+        for ((a, n), &v) in acc.iter_mut().zip(&mut nan).zip(chunk) {
+            *a = if v > *a { v } else { *a };
+            *n = if v == v { *n } else { v };
+        }
+    }
+    for ((a, n), &v) in acc.iter_mut().zip(&mut nan).zip(tail) {
+        *a = if v > *a { v } else { *a };
+        *n = if v == v { *n } else { v };
+    }
+    let mut best = acc[0];
+    for i in 0..LANES {
+        best = if acc[i] > best { acc[i] } else { best };
+    }
+    for n in nan {
+        if n != n {
+            return n;
+        }
+    }
+    best
+}
+
+impl Elem for f32 {
+    const ZERO: f32 = 0.0;
+    const ONE: f32 = 1.0;
+    const NEG_INFINITY: f32 = f32::NEG_INFINITY;
+
+    #[inline(always)]
+    fn from_f64(x: f64) -> f32 {
+        x as f32
+    }
+    #[inline(always)]
+    fn to_f64(self) -> f64 {
+        self as f64
+    }
+    #[inline(always)]
+    fn exp(self) -> f32 {
+        exp_f32(self)
+    }
+    #[inline(always)]
+    fn ln(self) -> f32 {
+        f32::ln(self)
+    }
+    #[inline(always)]
+    fn erf(self) -> f32 {
+        erf_f32(self)
+    }
+    #[inline(always)]
+    fn tanh(self) -> f32 {
+        tanh_f32(self)
+    }
+    #[inline(always)]
+    fn sqrt(self) -> f32 {
+        f32::sqrt(self)
+    }
+    #[inline(always)]
+    fn mul_add(self, a: f32, b: f32) -> f32 {
+        f32::mul_add(self, a, b)
+    }
+    #[inline(always)]
+    fn abs(self) -> f32 {
+        f32::abs(self)
+    }
+    #[inline(always)]
+    fn powf(self, p: f32) -> f32 {
+        f32::powf(self, p)
+    }
+    #[inline(always)]
+    fn is_finite(self) -> bool {
+        f32::is_finite(self)
+    }
+    fn buffer(storage: &CpuStorage) -> &Buffer<f32> {
+        match storage {
+            CpuStorage::F32(b) => b,
+            CpuStorage::F64(_) => unreachable!("kernels dispatch on the dtype first"),
+        }
+    }
+    fn buffer_mut(storage: &mut CpuStorage) -> &mut Buffer<f32> {
+        match storage {
+            CpuStorage::F32(b) => Arc::make_mut(b),
+            CpuStorage::F64(_) => unreachable!("kernels dispatch on the dtype first"),
+        }
+    }
+    fn wrap(buffer: Buffer<f32>) -> CpuStorage {
+        CpuStorage::F32(Arc::new(buffer))
+    }
+    fn pool() -> &'static Pool<f32> {
+        static POOL: Pool<f32> = Pool::new();
+        &POOL
+    }
+}
+
+impl Elem for f64 {
+    const ZERO: f64 = 0.0;
+    const ONE: f64 = 1.0;
+    const NEG_INFINITY: f64 = f64::NEG_INFINITY;
+
+    #[inline(always)]
+    fn from_f64(x: f64) -> f64 {
+        x
+    }
+    #[inline(always)]
+    fn to_f64(self) -> f64 {
+        self
+    }
+    #[inline(always)]
+    fn exp(self) -> f64 {
+        f64::exp(self)
+    }
+    #[inline(always)]
+    fn ln(self) -> f64 {
+        f64::ln(self)
+    }
+    #[inline(always)]
+    fn erf(self) -> f64 {
+        libm::erf(self)
+    }
+    #[inline(always)]
+    fn tanh(self) -> f64 {
+        f64::tanh(self)
+    }
+    #[inline(always)]
+    fn sqrt(self) -> f64 {
+        f64::sqrt(self)
+    }
+    #[inline(always)]
+    fn mul_add(self, a: f64, b: f64) -> f64 {
+        f64::mul_add(self, a, b)
+    }
+    #[inline(always)]
+    fn abs(self) -> f64 {
+        f64::abs(self)
+    }
+    #[inline(always)]
+    fn powf(self, p: f64) -> f64 {
+        f64::powf(self, p)
+    }
+    #[inline(always)]
+    fn is_finite(self) -> bool {
+        f64::is_finite(self)
+    }
+    fn buffer(storage: &CpuStorage) -> &Buffer<f64> {
+        match storage {
+            CpuStorage::F64(b) => b,
+            CpuStorage::F32(_) => unreachable!("kernels dispatch on the dtype first"),
+        }
+    }
+    fn buffer_mut(storage: &mut CpuStorage) -> &mut Buffer<f64> {
+        match storage {
+            CpuStorage::F64(b) => Arc::make_mut(b),
+            CpuStorage::F32(_) => unreachable!("kernels dispatch on the dtype first"),
+        }
+    }
+    fn wrap(buffer: Buffer<f64>) -> CpuStorage {
+        CpuStorage::F64(Arc::new(buffer))
+    }
+    fn pool() -> &'static Pool<f64> {
+        static POOL: Pool<f64> = Pool::new();
+        &POOL
+    }
+}
+
+/// e^x. Cody-Waite reduction to |r| <= ln(2)/2 and a degree-6 Taylor-like polynomial; 2^n is
+/// applied in two halves so that results down to the smallest subnormal and up to the largest
+/// float come out right. Relative error below 1.5e-7.
+#[inline(always)]
+fn exp_f32(x: f32) -> f32 {
+    const LOG2_E: f32 = std::f32::consts::LOG2_E;
+    const LN2_HI: f32 = 0.693_359_4; // 9 significant bits, so n * LN2_HI is exact
+    const LN2_LO: f32 = -2.121_944_4e-4;
+    // Adding and subtracting 1.5 * 2^23 rounds to an integer, which then sits in the low bits.
+    const ROUND: f32 = 12_582_912.0;
+
+    // Comparisons rather than min/max: NaN must come through.
+    let clamped = if x < -104.0 { -104.0 } else { x };
+    let clamped = if clamped > 89.0 { 89.0 } else { clamped };
+    let shifted = clamped.mul_add(LOG2_E, ROUND);
+    let n = shifted - ROUND;
+    let r = (-n).mul_add(LN2_HI, clamped);
+    let r = (-n).mul_add(LN2_LO, r);
+    let mut p = 1.987_569_1e-4f32;
+    p = p.mul_add(r, 1.398_199_9e-3);
+    p = p.mul_add(r, 8.333_452e-3);
+    p = p.mul_add(r, 4.166_579_6e-2);
+    p = p.mul_add(r, 1.666_666_5e-1);
+    p = p.mul_add(r, 5.000_000_1e-1);
+    let y = (p * r).mul_add(r, r) + 1.0;
+    let n = shifted.to_bits().wrapping_sub(ROUND.to_bits()) as i32;
+    let half = n >> 1;
+    let scale = |e: i32| f32::from_bits((e.wrapping_add(127) as u32) << 23);
+    y * scale(half) * scale(n.wrapping_sub(half))
+}
+
+/// tanh(x): an odd polynomial below 0.625, 1 - 2 / (e^2x + 1) above (Cephes, Moshier).
+#[inline(always)]
+fn tanh_f32(x: f32) -> f32 {
+    let z = x * x;
+    let mut p = -5.704_988_7e-3f32;
+    p = p.mul_add(z, 2.063_908_9e-2);
+    p = p.mul_add(z, -5.373_971_6e-2);
+    p = p.mul_add(z, 1.333_144_2e-1);
+    p = p.mul_add(z, -3.333_328_2e-1);
+    let small = (p * z).mul_add(x, x);
+    let a = x.abs();
+    let large = (1.0 - 2.0 / (exp_f32(2.0 * a) + 1.0)).copysign(x);
+    if a < 0.625 { small } else { large }
+}
+
+/// erf(x): a rational function of x (degree 13 over 8) on |x| <= 4, where erf reaches 1 in f32.
+/// Coefficients as in Eigen's `erf` for floats.
+#[inline(always)]
+fn erf_f32(x: f32) -> f32 {
+    let c = if x < -4.0 { -4.0 } else { x };
+    let c = if c > 4.0 { 4.0 } else { c };
+    let z = c * c;
+    let mut p = -2.726_142_3e-10f32;
+    p = p.mul_add(z, 2.770_681_4e-8);
+    p = p.mul_add(z, -2.101_024e-6);
+    p = p.mul_add(z, -5.692_506_4e-5);
+    p = p.mul_add(z, -7.349_906_3e-4);
+    p = p.mul_add(z, -2.954_599_8e-3);
+    p = p.mul_add(z, -1.609_603_3e-2);
+    let mut q = -1.456_606_5e-5f32;
+    q = q.mul_add(z, -2.133_740_6e-4);
+    q = q.mul_add(z, -1.682_827e-3);
+    q = q.mul_add(z, -7.373_329_2e-3);
+    q = q.mul_add(z, -1.426_473_9e-2);
+    let y = c * p / q;
+    let y = if y < -1.0 { -1.0 } else { y };
+    if y > 1.0 { 1.0 } else { y }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sweep(lo: f32, hi: f32) -> impl Iterator<Item = f32> {
+        (0..=200_000).map(move |i| lo + (hi - lo) * i as f32 / 200_000.0)
+    }
+
+    #[test]
+    fn exp_is_within_stated_error() {
+        for x in sweep(-87.0, 88.7) {
+            let want = f64::from(x).exp();
+            assert!((f64::from(exp_f32(x)) / want - 1.0).abs() < 1.5e-7, "exp({x})");
+        }
+        assert_eq!(exp_f32(f32::NEG_INFINITY), 0.0);
+        assert_eq!(exp_f32(0.0), 1.0);
+        assert_eq!(exp_f32(100.0), f32::INFINITY);
+        assert!(exp_f32(f32::NAN).is_nan());
+        assert!((exp_f32(-100.0) / (-100f64).exp() as f32 - 1.0).abs() < 0.1);
+    }
+
+    #[test]
+    fn tanh_is_within_stated_error() {
+        for x in sweep(-12.0, 12.0).filter(|x| *x != 0.0) {
+            let want = f64::from(x).tanh();
+            assert!((f64::from(tanh_f32(x)) / want - 1.0).abs() < 2.4e-7, "tanh({x})");
+        }
+        assert_eq!(tanh_f32(1e10), 1.0);
+        assert!(tanh_f32(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn erf_is_within_stated_error() {
+        for x in sweep(-6.0, 6.0) {
+            let want = libm::erf(f64::from(x));
+            assert!((f64::from(erf_f32(x)) - want).abs() < 2.5e-7, "erf({x}) = {}", erf_f32(x));
+        }
+        assert!(erf_f32(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn dispatch_gives_the_bits_of_the_plain_code() {
+        let x: Vec<f32> = sweep(-10.0, 10.0).collect();
+        let f = |v: f32| exp_f32(v) + erf_f32(v) * tanh_f32(v);
+        let plain: Vec<f32> = x.iter().map(|&v| f(v)).collect();
+        let mut fast = x.clone();
+        simd(|| fast.iter_mut().for_each(|v| *v = f(*v)));
+        assert_eq!(plain, fast);
+        assert_eq!(sum_map(&x, |v| v).to_bits(), simd(|| sum_map(&x, |v| v)).to_bits());
+    }
+
+    #[test]
+    fn max_sees_nan() {
+        assert_eq!(max_of(&[1.0f32, 3.0, 2.0]), 3.0);
+        assert!(max_of(&[1.0f32, f32::NAN, 2.0]).is_nan());
+        assert_eq!(max_of::<f32>(&[]), f32::NEG_INFINITY);
+    }
+}

@@ -1,0 +1,73 @@
+//! Where tensors live.
+
+use crate::backend::Backend;
+use crate::cpu::Cpu;
+
+/// A place that holds tensors and computes on them.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Device {
+    /// The processor: ndarray layouts, rayon threads, faer products.
+    #[default]
+    Cpu,
+}
+
+/// A device that cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    /// No usable GPU.
+    #[error("no GPU can be used: {reason}; use `--device cpu` (or `Device::Cpu`), which needs none")]
+    NoGpu {
+        /// What was tried and why it failed.
+        reason: String,
+    },
+    /// A name that is none of `auto`, `cpu`, `gpu`.
+    #[error("unknown device `{given}`: expected `auto`, `cpu` or `gpu`")]
+    Unknown {
+        /// The name given.
+        given: String,
+    },
+}
+
+impl Device {
+    /// The fastest device at hand: a hardware GPU if there is one, else the CPU. Never a
+    /// software adapter.
+    pub fn best() -> Device {
+        Device::gpu().unwrap_or(Device::Cpu)
+    }
+
+    /// The GPU.
+    ///
+    /// # Errors
+    /// [`DeviceError::NoGpu`] where there is none.
+    pub fn gpu() -> Result<Device, DeviceError> {
+        Err(DeviceError::NoGpu { reason: "this build has no GPU backend".into() })
+    }
+
+    /// `auto`, `cpu` or `gpu`, as command lines give it.
+    ///
+    /// # Errors
+    /// Another name, or `gpu` where there is none.
+    pub fn from_name(name: &str) -> Result<Device, DeviceError> {
+        match name {
+            "auto" => Ok(Device::best()),
+            "cpu" => Ok(Device::Cpu),
+            "gpu" => Device::gpu(),
+            _ => Err(DeviceError::Unknown { given: name.into() }),
+        }
+    }
+
+    pub(crate) fn backend(&self) -> &dyn Backend {
+        match self {
+            Device::Cpu => &Cpu,
+        }
+    }
+}
+
+impl std::fmt::Display for Device {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Device::Cpu => f.write_str("cpu"),
+        }
+    }
+}

@@ -1,0 +1,456 @@
+//! [`Tensor`]: construction, views, conversion.
+
+use std::borrow::Cow;
+
+use ndarray::{ArrayD, ArrayViewD, IxDyn, ShapeBuilder};
+
+use crate::check;
+use crate::cpu::storage::{Buffer, CpuStorage};
+use crate::dtype::Elem;
+use crate::{DType, Device, Layout};
+
+/// An immutable n-dimensional array on a [`Device`].
+///
+/// Cloning and taking views shares memory; writing (`*_assign`, [`Tensor::assign`]) copies first
+/// if the memory is shared. Ops take `&self` and panic at the caller's line, naming both shapes,
+/// when shapes do not fit.
+///
+/// ```
+/// use ironlens_tensor::{Device, Tensor};
+/// let x = Tensor::from_vec(vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0], &[2, 3], &Device::Cpu);
+/// let y = x.matmul(&x.t()) + 1.0;
+/// assert_eq!(y.to_vec(), [15.0, 33.0, 33.0, 78.0]);
+/// ```
+#[derive(Clone)]
+pub struct Tensor {
+    pub(crate) storage: Storage,
+    pub(crate) layout: Layout,
+}
+
+/// The memory of a tensor, by device.
+#[derive(Clone, Debug)]
+pub(crate) enum Storage {
+    Cpu(CpuStorage),
+}
+
+impl Tensor {
+    // ---- construction -------------------------------------------------------------------
+
+    /// From values in row-major order.
+    ///
+    /// # Panics
+    /// If the number of values is not the product of `shape`.
+    #[track_caller]
+    pub fn from_vec(values: Vec<f32>, shape: &[usize], device: &Device) -> Tensor {
+        check::element_count(values.len(), shape);
+        Tensor::from_buffer(Buffer::from(values), shape).to_device(device)
+    }
+
+    /// As [`Tensor::from_vec`], in double precision (CPU).
+    #[track_caller]
+    pub fn from_vec_f64(values: Vec<f64>, shape: &[usize]) -> Tensor {
+        check::element_count(values.len(), shape);
+        Tensor::from_buffer(Buffer::from(values), shape)
+    }
+
+    /// One value, shape `[]`.
+    pub fn scalar(value: f64, dtype: DType, device: &Device) -> Tensor {
+        Tensor::full(&[], value, dtype, device)
+    }
+
+    /// All elements `value`.
+    pub fn full(shape: &[usize], value: f64, dtype: DType, device: &Device) -> Tensor {
+        device.backend().full(shape, value, dtype)
+    }
+
+    /// All elements 0.
+    pub fn zeros(shape: &[usize], dtype: DType, device: &Device) -> Tensor {
+        Tensor::full(shape, 0.0, dtype, device)
+    }
+
+    /// 0s of this tensor's dtype, device and shape.
+    pub fn zeros_like(&self) -> Tensor {
+        Tensor::zeros(self.shape(), self.dtype(), &self.device())
+    }
+
+    pub(crate) fn from_buffer<E: Elem>(buffer: Buffer<E>, shape: &[usize]) -> Tensor {
+        debug_assert_eq!(buffer.len(), shape.iter().product::<usize>());
+        Tensor { storage: Storage::Cpu(E::wrap(buffer)), layout: Layout::contiguous(shape) }
+    }
+
+    // ---- what it is ---------------------------------------------------------------------
+
+    /// Length of every axis.
+    pub fn shape(&self) -> &[usize] {
+        self.layout.shape()
+    }
+
+    /// Length of axis `axis`.
+    #[track_caller]
+    pub fn dim(&self, axis: usize) -> usize {
+        check::axis(self.shape(), axis);
+        self.shape()[axis]
+    }
+
+    /// Number of axes.
+    pub fn ndim(&self) -> usize {
+        self.layout.ndim()
+    }
+
+    /// Number of elements.
+    pub fn numel(&self) -> usize {
+        self.layout.numel()
+    }
+
+    /// Element type.
+    pub fn dtype(&self) -> DType {
+        match &self.storage {
+            Storage::Cpu(s) => s.dtype(),
+        }
+    }
+
+    /// Where it lives.
+    pub fn device(&self) -> Device {
+        match &self.storage {
+            Storage::Cpu(_) => Device::Cpu,
+        }
+    }
+
+    /// Shape, strides and offset in the memory.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Whether the elements lie in row-major order without gaps.
+    pub fn is_contiguous(&self) -> bool {
+        self.layout.is_contiguous()
+    }
+
+    /// Whether both are views of the same memory.
+    pub fn shares_memory(&self, other: &Tensor) -> bool {
+        match (&self.storage, &other.storage) {
+            (Storage::Cpu(a), Storage::Cpu(b)) => a.same(b),
+        }
+    }
+
+    // ---- views: no element moves --------------------------------------------------------
+
+    /// Another layout of the same memory, as [`Layout`]'s methods derive it.
+    ///
+    /// # Panics
+    /// If the layout reaches past the memory.
+    #[track_caller]
+    pub fn with_layout(&self, layout: Layout) -> Tensor {
+        let len = match &self.storage {
+            Storage::Cpu(CpuStorage::F32(b)) => b.len(),
+            Storage::Cpu(CpuStorage::F64(b)) => b.len(),
+        };
+        assert!(layout.end() <= len, "layout {layout:?} reaches past a memory of {len} elements");
+        Tensor { storage: self.storage.clone(), layout }
+    }
+
+    fn viewed(&self, layout: Layout) -> Tensor {
+        Tensor { storage: self.storage.clone(), layout }
+    }
+
+    /// The same elements in the same order under another shape; copies only where strides
+    /// cannot express it.
+    ///
+    /// # Panics
+    /// If the element counts differ.
+    #[track_caller]
+    pub fn reshape(&self, shape: &[usize]) -> Tensor {
+        check::element_count(self.numel(), shape);
+        match self.layout.reshape(shape) {
+            Some(layout) => self.viewed(layout),
+            None => {
+                let c = self.contiguous();
+                let layout = c.layout.reshape(shape).expect("contiguous tensors take any shape");
+                c.viewed(layout)
+            }
+        }
+    }
+
+    /// Axes in the order `axes`.
+    #[track_caller]
+    pub fn permute(&self, axes: &[usize]) -> Tensor {
+        check::permutation(self.shape(), axes);
+        self.viewed(self.layout.permute(axes))
+    }
+
+    /// Axes `a` and `b` swapped.
+    #[track_caller]
+    pub fn transpose(&self, a: usize, b: usize) -> Tensor {
+        check::axis(self.shape(), a);
+        check::axis(self.shape(), b);
+        let mut axes: Vec<usize> = (0..self.ndim()).collect();
+        axes.swap(a, b);
+        self.permute(&axes)
+    }
+
+    /// The last two axes swapped.
+    #[track_caller]
+    pub fn t(&self) -> Tensor {
+        let n = self.ndim();
+        assert!(n >= 2, "a transpose needs two axes, the tensor has shape {:?}", self.shape());
+        self.transpose(n - 2, n - 1)
+    }
+
+    /// Elements `start..start + len` along `axis`.
+    #[track_caller]
+    pub fn narrow(&self, axis: usize, start: usize, len: usize) -> Tensor {
+        check::range(self.shape(), axis, start, len);
+        self.viewed(self.layout.narrow(axis, start, len))
+    }
+
+    /// Element `index` along `axis`, without the axis.
+    #[track_caller]
+    pub fn select(&self, axis: usize, index: usize) -> Tensor {
+        check::range(self.shape(), axis, index, 1);
+        self.viewed(self.layout.select(axis, index))
+    }
+
+    /// With an axis of length 1 before `axis`.
+    #[track_caller]
+    pub fn unsqueeze(&self, axis: usize) -> Tensor {
+        assert!(axis <= self.ndim(), "no place {axis} for an axis in shape {:?}", self.shape());
+        self.viewed(self.layout.unsqueeze(axis))
+    }
+
+    /// Without `axis`, which has length 1.
+    #[track_caller]
+    pub fn squeeze(&self, axis: usize) -> Tensor {
+        check::axis(self.shape(), axis);
+        assert!(self.dim(axis) == 1, "axis {axis} of shape {:?} has not length 1", self.shape());
+        self.select(axis, 0)
+    }
+
+    /// Repeated to `shape` without copying, by numpy's rules.
+    #[track_caller]
+    pub fn expand(&self, shape: &[usize]) -> Tensor {
+        match self.layout.expand(shape) {
+            Some(layout) => self.viewed(layout),
+            None => panic!("a tensor of shape {:?} does not expand to {shape:?}", self.shape()),
+        }
+    }
+
+    // ---- copies and conversion ----------------------------------------------------------
+
+    /// Itself if contiguous, else a row-major copy.
+    pub fn contiguous(&self) -> Tensor {
+        if self.is_contiguous() { self.clone() } else { self.device().backend().contiguous(self) }
+    }
+
+    /// On `device`; shares memory if it is there already.
+    pub fn to_device(&self, device: &Device) -> Tensor {
+        match device {
+            Device::Cpu => self.clone(),
+        }
+    }
+
+    /// Converted to `dtype`; shares memory if it is that already.
+    pub fn to_dtype(&self, dtype: DType) -> Tensor {
+        if self.dtype() == dtype { self.clone() } else { self.device().backend().cast(self, dtype) }
+    }
+
+    /// Writes `src`, broadcast, over the elements that the view `region` of this tensor names:
+    ///
+    /// ```
+    /// # use ironlens_tensor::{DType, Device, Tensor};
+    /// let mut x = Tensor::zeros(&[2, 3], DType::F32, &Device::Cpu);
+    /// x.assign(|v| v.select(1, 1), &Tensor::full(&[], 7.0, DType::F32, &Device::Cpu));
+    /// assert_eq!(x.to_vec(), [0., 7., 0., 0., 7., 0.]);
+    /// ```
+    ///
+    /// # Panics
+    /// If `src` does not broadcast to the region, or the region is not a view of this tensor.
+    #[track_caller]
+    pub fn assign(&mut self, region: impl FnOnce(&Tensor) -> Tensor, src: &Tensor) {
+        check::same_place("assign", self, src);
+        let view = region(self);
+        assert!(view.shares_memory(self), "assign: the region must be a view of the tensor that is written");
+        let layout = view.layout.clone();
+        drop(view);
+        check::requires(
+            src.layout.expand(layout.shape()).is_some(),
+            "assign",
+            layout.shape(),
+            src.shape(),
+            "the source must broadcast to the region",
+        );
+        self.device().backend().assign(self, &layout, src);
+    }
+
+    /// Values in row-major order, as `f32`.
+    pub fn to_vec(&self) -> Vec<f32> {
+        self.to_dtype(DType::F32).contiguous().on_cpu().slice::<f32>().to_vec()
+    }
+
+    /// Values in row-major order, as `f64`.
+    pub fn to_vec_f64(&self) -> Vec<f64> {
+        match self.dtype() {
+            DType::F32 => self.to_vec().into_iter().map(f64::from).collect(),
+            DType::F64 => self.contiguous().on_cpu().slice::<f64>().to_vec(),
+        }
+    }
+
+    /// The only element.
+    ///
+    /// # Panics
+    /// If there is not exactly one.
+    #[track_caller]
+    pub fn item(&self) -> f64 {
+        assert!(self.numel() == 1, "item() needs exactly one element, the shape is {:?}", self.shape());
+        self.to_vec_f64()[0]
+    }
+
+    /// A view as an ndarray, without copying.
+    ///
+    /// # Panics
+    /// If the tensor is not an `f32` tensor on the CPU (see [`Tensor::to_ndarray`]).
+    #[track_caller]
+    pub fn view(&self) -> ArrayViewD<'_, f32> {
+        assert!(
+            self.dtype() == DType::F32 && self.device() == Device::Cpu,
+            "view() needs an f32 tensor on the CPU, this is {} on {}; use to_ndarray()",
+            self.dtype(),
+            self.device()
+        );
+        self.array_view()
+    }
+
+    /// A copy as an ndarray, from any device and dtype.
+    pub fn to_ndarray(&self) -> ArrayD<f32> {
+        self.to_dtype(DType::F32).on_cpu().array_view().to_owned()
+    }
+
+    /// This tensor on the CPU.
+    pub(crate) fn on_cpu(&self) -> Cow<'_, Tensor> {
+        match &self.storage {
+            Storage::Cpu(_) => Cow::Borrowed(self),
+        }
+    }
+
+    // ---- CPU kernels' access ------------------------------------------------------------
+
+    /// All memory behind a CPU tensor.
+    pub(crate) fn memory<E: Elem>(&self) -> &[E] {
+        match &self.storage {
+            Storage::Cpu(s) => E::buffer(s),
+        }
+    }
+
+    /// The elements of a contiguous CPU tensor.
+    pub(crate) fn slice<E: Elem>(&self) -> &[E] {
+        debug_assert!(self.is_contiguous());
+        &self.memory::<E>()[self.layout.offset()..self.layout.offset() + self.numel()]
+    }
+
+    /// The elements of a contiguous CPU tensor for writing; copies them first if shared.
+    pub(crate) fn slice_mut<E: Elem>(&mut self) -> &mut [E] {
+        debug_assert!(self.is_contiguous());
+        let (start, len) = (self.layout.offset(), self.numel());
+        match &mut self.storage {
+            Storage::Cpu(s) => &mut E::buffer_mut(s)[start..start + len],
+        }
+    }
+
+    /// All memory behind a CPU tensor for writing; copies it first if shared.
+    pub(crate) fn memory_mut<E: Elem>(&mut self) -> &mut [E] {
+        match &mut self.storage {
+            Storage::Cpu(s) => E::buffer_mut(s),
+        }
+    }
+
+    /// Whether this tensor alone holds its memory, all of it and in order, so that a kernel may
+    /// write its result there.
+    pub(crate) fn is_reusable(&mut self) -> bool {
+        let fits = self.is_contiguous();
+        match &mut self.storage {
+            Storage::Cpu(s) => fits && s.is_unique(),
+        }
+    }
+
+    pub(crate) fn array_view<E: Elem>(&self) -> ArrayViewD<'_, E> {
+        let data = &self.memory::<E>()[self.layout.offset()..];
+        if self.is_contiguous() {
+            return ArrayViewD::from_shape(IxDyn(self.shape()), &data[..self.numel()])
+                .expect("a contiguous layout fits its memory");
+        }
+        let shape = IxDyn(self.shape()).strides(IxDyn(self.layout.strides()));
+        ArrayViewD::from_shape(shape, data).expect("a tensor's layout fits its memory")
+    }
+}
+
+impl From<ArrayD<f32>> for Tensor {
+    fn from(a: ArrayD<f32>) -> Tensor {
+        let shape = a.shape().to_vec();
+        let values = if a.is_standard_layout() {
+            let (mut v, offset) = a.into_raw_vec_and_offset();
+            v.drain(..offset.unwrap_or(0));
+            v.truncate(shape.iter().product());
+            v
+        } else {
+            a.iter().copied().collect()
+        };
+        Tensor::from_vec(values, &shape, &Device::Cpu)
+    }
+}
+
+impl std::fmt::Debug for Tensor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Tensor {:?} {} on {}\n{:?}", self.shape(), self.dtype(), self.device(), self.to_ndarray())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counting(shape: &[usize]) -> Tensor {
+        let n: usize = shape.iter().product();
+        Tensor::from_vec((0..n).map(|i| i as f32).collect(), shape, &Device::Cpu)
+    }
+
+    #[test]
+    fn views_share_memory_and_agree_with_ndarray() {
+        let x = counting(&[2, 3, 4]);
+        let v = x.permute(&[2, 0, 1]).narrow(0, 1, 2).select(2, 1);
+        assert!(v.shares_memory(&x));
+        let a = x.view();
+        let want = a.slice(ndarray::s![.., 1, 1..3]).t().to_owned().into_dyn();
+        assert_eq!(v.to_ndarray(), want);
+        assert_eq!(v.view(), want.view());
+        assert_eq!(x.select(0, 0).expand(&[5, 3, 4]).to_ndarray().shape(), [5, 3, 4]);
+    }
+
+    #[test]
+    fn writing_copies_shared_memory_first() {
+        let x = counting(&[2, 2]);
+        let mut y = x.clone();
+        y.assign(|v| v.select(0, 1), &Tensor::scalar(9.0, DType::F32, &Device::Cpu));
+        assert_eq!(x.to_vec(), [0., 1., 2., 3.]);
+        assert_eq!(y.to_vec(), [0., 1., 9., 9.]);
+    }
+
+    #[test]
+    fn ndarray_round_trip() {
+        let a = ArrayD::from_shape_fn(IxDyn(&[3, 2]), |i| (i[0] * 10 + i[1]) as f32);
+        assert_eq!(Tensor::from(a.clone()).to_ndarray(), a);
+        let t = a.clone().reversed_axes();
+        assert_eq!(Tensor::from(t.clone()).to_ndarray(), t);
+    }
+
+    #[test]
+    #[should_panic(expected = "5 values do not fill the shape [2, 3], which holds 6")]
+    fn wrong_counts_are_told() {
+        Tensor::from_vec(vec![0.0; 5], &[2, 3], &Device::Cpu);
+    }
+
+    #[test]
+    #[should_panic(expected = "matmul: shapes [2, 3] and [2, 3]")]
+    fn wrong_products_are_told() {
+        let x = counting(&[2, 3]);
+        x.matmul(&x);
+    }
+}
