@@ -1,0 +1,15 @@
+//! Writes a report of synthetic data and its pictures: `cargo run -p ironlens-report --example demo_report -- DIR`.
+
+#[path = "../tests/synthetic/mod.rs"]
+#[allow(dead_code)]
+mod synthetic;
+
+fn main() -> Result<(), ironlens_report::ReportError> {
+    let dir = std::env::args().nth(1).unwrap_or_else(|| "demo-report".into());
+    let dir = std::path::Path::new(&dir);
+    let report = synthetic::report(128);
+    report.write_html(dir.join("report.html"))?;
+    let figures = report.write_figures(dir.join("figures"))?;
+    println!("{} and {} pictures", dir.join("report.html").display(), figures.len());
+    Ok(())
+}

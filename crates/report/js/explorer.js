@@ -1,0 +1,604 @@
+// The attention explorer: layers x heads thumbnails, one large pattern, its tokens,
+// its offset profile. One state, and every part draws from it.
+"use strict";
+var Explorer = (() => {
+  const DIFFERENCE = "difference";
+
+  /** Patterns by snapshot and layer, decoded when first asked for. */
+  class Patterns {
+    constructor(meta) {
+      this.meta = meta;
+      this.cache = new Map();
+    }
+    info(s, l) { return this.meta.arrays[s * this.meta.layers + l]; }
+    async load(s, l) {
+      const key = `${s}-${l}`;
+      if (!this.cache.has(key)) {
+        const info = this.info(s, l);
+        const text = document.getElementById(info.id).textContent;
+        this.cache.set(key, Core.inflate(Core.bytes(text)).then((raw) => Core.values(raw, info)));
+      }
+      return this.cache.get(key);
+    }
+    /** The head's values as { at(d, s), max, error }; null where the mask hides a cell. */
+    async head(snapshot, l, h) {
+      const last = this.meta.snapshots.length - 1;
+      const [a, b] = snapshot === DIFFERENCE
+        ? await Promise.all([this.load(last, l), this.load(0, l)])
+        : [await this.load(snapshot, l), null];
+      const info = this.info(b ? last : snapshot, l);
+      const before = b ? this.info(0, l) : info;
+      const [, dest, src] = info.shape;
+      const base = h * dest * src;
+      // Causal only if both are: else a cell stored in one of them would be hidden.
+      const masked = info.causal && before.causal;
+      const read = (values, i, own) => (own.causal && values[i] < 0 ? 0 : values[i]);
+      const at = (d, s) => {
+        if (masked && s > d) return null;
+        const i = base + d * src + s;
+        return b ? read(a, i, info) - read(b, i, before) : read(a, i, info);
+      };
+      return { at, dest, src, signed: Boolean(b), error: info.error + (b ? before.error : 0) };
+    }
+  }
+
+  function el(tag, props = {}, ...children) {
+    const node = document.createElement(tag);
+    for (const [key, value] of Object.entries(props)) {
+      if (key === "class") node.className = value;
+      else if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
+      else if (key in node && key !== "list") node[key] = value;
+      else node.setAttribute(key, value);
+    }
+    node.append(...children);
+    return node;
+  }
+
+  function start(root) {
+    const meta = JSON.parse(document.getElementById("explorer-meta").textContent);
+    const patterns = new Patterns(meta);
+    const count = meta.snapshots.length;
+    const heads = meta.arrays.slice(0, meta.layers).map((a) => a.shape[0]);
+    const [, dest, src] = meta.arrays[0].shape;
+    const tokens = meta.tokens ? meta.tokens.map(Core.tokenText) : null;
+
+    // --- State: what is chosen, what is only looked at -------------------------------------
+    const state = { s: count - 1, L: 0, H: 0, d: Math.floor(dest * 0.75), k: null, scale: "full", dir: "dest", locked: false };
+    let preview = null; // a head under the pointer: { L, H }
+    let cell = null; // a cell under the pointer: { d, s }
+
+    /** With scores known, the first head shown is the one with the clearest role. */
+    function bestHead() {
+      let best = { L: 0, H: 0, v: -Infinity };
+      for (const detector of meta.detectors) {
+        if (/current|self/i.test(detector.name)) continue;
+        detector.after.forEach((row, L) => row.forEach((v, H) => {
+          if (L < meta.layers && H < heads[L] && v > best.v) best = { L, H, v };
+        }));
+      }
+      return best;
+    }
+    function readHash() {
+      const hash = Core.parseHash(location.hash);
+      const int = (text, n, otherwise) => {
+        const v = Number.parseInt(text, 10);
+        return v >= 0 && v < n ? v : otherwise;
+      };
+      if (hash.s === DIFFERENCE && count > 1) state.s = DIFFERENCE;
+      else if (hash.s !== undefined) {
+        const named = meta.snapshots.findIndex((x) => x.label === hash.s);
+        if (named >= 0) state.s = named;
+      }
+      state.L = int(hash.L, meta.layers, state.L);
+      state.H = int(hash.H, heads[state.L], Math.min(state.H, heads[state.L] - 1));
+      state.d = int(hash.d, dest, state.d);
+      state.k = int(hash.k, src, state.k);
+      if (hash.L !== undefined || hash.H !== undefined) state.locked = true;
+    }
+    let own = "";
+    function writeHash() {
+      const label = state.s === DIFFERENCE ? DIFFERENCE : meta.snapshots[state.s].label;
+      own = Core.formatHash({ s: label, L: state.L, H: state.H, d: state.d, k: state.k });
+      try { history.replaceState(null, "", own); } catch { /* not allowed in a frame: the link is a nicety */ }
+    }
+    const head = () => preview ?? { L: state.L, H: state.H };
+
+    // --- Parts ------------------------------------------------------------------------------
+    root.textContent = "";
+    const buttons = new Map();
+    const choices = el("fieldset", {}, el("legend", {}, "Snapshot"));
+    const shown = count <= 4 ? meta.snapshots.map((_, i) => i) : [0, count - 1];
+    for (const i of shown) addChoice(i, meta.snapshots[i].label || `step ${meta.snapshots[i].step}`);
+    if (count > 1) addChoice(DIFFERENCE, "difference");
+    function addChoice(value, label) {
+      const button = el("button", { type: "button", onclick: () => set({ s: value }) }, label);
+      buttons.set(value, button);
+      choices.append(button);
+    }
+    const slider = el("input", { type: "range", min: 0, max: count - 1, value: count - 1, step: 1,
+      oninput: () => set({ s: Number(slider.value) }) });
+    slider.setAttribute("aria-label", "Snapshot by step of training");
+    const sliderText = el("output");
+    const scale = el("select", { onchange: () => set({ scale: scale.value }) },
+      el("option", { value: "full" }, "0 to 1"), el("option", { value: "fit" }, "fit to head"), el("option", { value: "log" }, "logarithmic"));
+    const bar = el("div", { class: "bar" }, choices,
+      ...(count > 2 ? [el("label", { class: "bar", style: "margin:0" }, slider, sliderText)] : []),
+      el("label", {}, "Colours ", scale));
+
+    const overview = el("div", { role: "group" });
+    overview.setAttribute("aria-label", "Heads of each layer; arrow keys move, Enter keeps a head");
+    const thumbs = [];
+    for (let L = 0; L < meta.layers; L++) {
+      const row = el("div", { class: "thumbs" });
+      thumbs.push([]);
+      for (let H = 0; H < heads[L]; H++) {
+        const canvas = el("canvas", { width: 8, height: 8 });
+        canvas.setAttribute("aria-hidden", "true");
+        const button = el("button", { type: "button", tabIndex: -1,
+          onmouseenter: () => { preview = { L, H }; update(); },
+          onmouseleave: () => { preview = null; update(); },
+          onfocus: () => { if (button.matches(":focus-visible")) { preview = { L, H }; update(); } },
+          onblur: () => { preview = null; update(); },
+          onclick: () => lock(L, H) }, canvas, el("small", {}, `L${L}H${H}`));
+        button.setAttribute("aria-label", `Layer ${L} head ${H}`);
+        row.append(button);
+        thumbs[L].push({ canvas, button, drawn: "" });
+      }
+      overview.append(el("div", { class: "xl" }, el("span", {}, `Layer ${L}`), row));
+    }
+
+    const title = el("h3");
+    const map = el("canvas");
+    const over = el("canvas", { tabIndex: 0 });
+    over.setAttribute("role", "application");
+    over.setAttribute("aria-roledescription", "attention pattern");
+    over.setAttribute("aria-describedby", "explorer-readout");
+    const legend = el("canvas", { width: 256, height: 1 });
+    legend.setAttribute("aria-hidden", "true");
+    const [legendLo, legendHi] = [el("span"), el("span")];
+    const readout = el("div", { class: "readout", id: "explorer-readout" });
+    const live = el("div", { class: "sr-only" });
+    live.setAttribute("aria-live", "polite");
+    const direction = el("select", { onchange: () => set({ dir: direction.value }) },
+      el("option", { value: "dest" }, "what the chosen destination looks at"),
+      el("option", { value: "src" }, "who looks at the chosen source"));
+    const strip = el("div", { class: "strip", role: "group" });
+    strip.setAttribute("aria-label", "Positions, coloured by attention");
+    const scores = el("div", { class: "table-wrap" });
+    const profile = el("div", { class: "profile" });
+    const numbers = el("div", { class: "table-wrap" });
+    const more = el("details", { ontoggle: () => more.open && update() }, el("summary", {}, "Numbers of the chosen row"), numbers);
+    const tools = el("div", { class: "bar" },
+      el("button", { type: "button", onclick: savePng }, "PNG"),
+      el("button", { type: "button", onclick: saveCsv }, "CSV"),
+      el("button", { type: "button", onclick: () => { writeHash(); copyLink(); } }, "Copy link"));
+    const keys = el("details", {}, el("summary", {}, "Keys"), el("p", { class: "hint" }));
+    const help = [["← ↑ → ↓", "move over heads or cells"], ["Enter", "keep the head"], ["Esc", "let go"], ["[ ]", "head"],
+      ["PgUp PgDn", "layer"], ["b a d", "before, after, difference"], ["Home End", "ends of a row"], ["t", "theme"]];
+    for (const [key, text] of help) keys.lastChild.append(el("kbd", {}, key), ` ${text}  `);
+    root.append(bar, overview, el("div", { class: "focus" },
+      el("div", {}, title, el("div", { class: "map" }, map, over),
+        el("div", { class: "legend-bar" }, legendLo, legend, legendHi), readout, live, tools),
+      el("div", {}, scores, el("h3", {}, "Mean attention by distance"), profile, more)),
+    el("div", { class: "bar", style: "margin:.8rem 0 .3rem" }, el("label", {}, "Positions: ", direction)), strip, keys);
+
+    for (let i = 0; i < Math.min(src, 1024); i++) {
+      const span = el("span", { title: `position ${i}`, onclick: () => choose(i), onmouseenter: () => { hoverToken = i; update(); },
+        onmouseleave: () => { hoverToken = null; update(); } }, tokens ? tokens[i] : String(i));
+      strip.append(span);
+    }
+    let hoverToken = null;
+    const choose = (i) => set(state.dir === "dest" ? { d: Math.min(i, dest - 1), k: null } : { k: i });
+
+    // --- Drawing ----------------------------------------------------------------------------
+    const report = () => window.__report;
+    const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+    const rgb = (hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
+    function tables() {
+      const mode = report().isDark() ? "dark" : "light";
+      const maps = report().palette.maps;
+      return { seq: Core.lut(maps.blues[mode], 256), div: Core.lut(maps.rdbu[mode], 256), mode };
+    }
+    function extent(view) {
+      let most = 0;
+      for (let d = 0; d < view.dest; d++) {
+        for (let s = 0; s < view.src; s++) {
+          const v = Math.abs(view.at(d, s) ?? 0);
+          if (v > most && Number.isFinite(v)) most = v;
+        }
+      }
+      return most;
+    }
+    function domain(view) {
+      const fit = state.scale === "full" && !view.signed ? 1 : extent(view) || 1;
+      if (view.signed) return { lo: -fit, hi: fit };
+      if (state.scale === "log") return { lo: Math.max(view.error, 1e-4), hi: Math.max(extent(view), 1e-3), log: true };
+      return { lo: 0, hi: state.scale === "full" ? Math.max(1, extent(view)) : fit };
+    }
+    /** One pixel for each cell; `size` smaller than the pattern takes the most extreme of several. */
+    function paint(canvas, view, range, lut, size) {
+      const [w, h] = [Math.min(view.src, size), Math.min(view.dest, size)];
+      canvas.width = w;
+      canvas.height = h;
+      const context = canvas.getContext("2d");
+      const image = context.createImageData(w, h);
+      const table = view.signed ? lut.div : lut.seq;
+      const [mask, mask2] = [rgb(css("--mask")), rgb(css("--mask2"))];
+      for (let y = 0; y < h; y++) {
+        for (let x = 0; x < w; x++) {
+          let v = null;
+          const [d0, d1] = [Math.floor((y * view.dest) / h), Math.max(Math.floor(((y + 1) * view.dest) / h), Math.floor((y * view.dest) / h) + 1)];
+          const [s0, s1] = [Math.floor((x * view.src) / w), Math.max(Math.floor(((x + 1) * view.src) / w), Math.floor((x * view.src) / w) + 1)];
+          for (let d = d0; d < d1; d++) {
+            for (let s = s0; s < s1; s++) {
+              const c = view.at(d, s);
+              if (c !== null && (v === null || Number.isNaN(v) || Math.abs(c) > Math.abs(v))) v = c;
+            }
+          }
+          let color;
+          if (v === null) color = (x + y) % 4 === 0 && size > 96 ? mask2 : mask;
+          else if (!Number.isFinite(v)) color = [214, 0, 147];
+          else {
+            const i = Math.round(Core.position(v, range) * 255) * 3;
+            color = [table[i], table[i + 1], table[i + 2]];
+          }
+          const o = (y * w + x) * 4;
+          image.data[o] = color[0];
+          image.data[o + 1] = color[1];
+          image.data[o + 2] = color[2];
+          image.data[o + 3] = 255;
+        }
+      }
+      context.putImageData(image, 0, 0);
+      return canvas;
+    }
+
+    const pad = { l: tokens && src <= 48 ? 62 : 38, t: 4, r: 6, b: tokens && src <= 48 ? 62 : 34 };
+    let geometry = null;
+    function layout() {
+      const width = Math.max(220, Math.min(600, map.parentElement.clientWidth));
+      const unit = Math.min((width - pad.l - pad.r) / src, (600 - pad.t - pad.b) / dest);
+      const height = unit * dest + pad.t + pad.b;
+      const ratio = window.devicePixelRatio || 1;
+      for (const canvas of [map, over]) {
+        const [w, h] = [Math.round(width * ratio), Math.round(height * ratio)];
+        if (canvas.width !== w || canvas.height !== h) { canvas.width = w; canvas.height = h; }
+        canvas.getContext("2d").setTransform(ratio, 0, 0, ratio, 0, 0);
+      }
+      geometry = { width, height, unit };
+    }
+    const small = document.createElement("canvas");
+    function drawMap(view, range, lut) {
+      layout();
+      const { width, height, unit } = geometry;
+      const c = map.getContext("2d");
+      c.clearRect(0, 0, width, height);
+      paint(small, view, range, lut, 4096);
+      c.imageSmoothingEnabled = false;
+      c.drawImage(small, pad.l, pad.t, unit * src, unit * dest);
+      c.strokeStyle = css("--line");
+      c.lineWidth = 1;
+      c.strokeRect(pad.l - 0.5, pad.t - 0.5, unit * src + 1, unit * dest + 1);
+      c.fillStyle = css("--soft");
+      c.font = "11px " + getComputedStyle(root).fontFamily;
+      const label = (i) => (tokens && src <= 48 ? tokens[i].slice(0, 8) : String(i));
+      const every = tokens && src <= 48 ? Math.ceil(13 / unit) : Math.max(1, [1, 2, 4, 8, 16, 32, 64, 128, 256, 512].find((n) => n * unit >= 34) ?? 1024);
+      for (let i = 0; i < src; i += every) {
+        const x = pad.l + (i + 0.5) * unit;
+        c.save();
+        c.translate(x, pad.t + unit * dest + 6);
+        if (tokens && src <= 48) { c.rotate(-Math.PI / 2); c.textAlign = "right"; c.textBaseline = "middle"; } else { c.textAlign = "center"; c.textBaseline = "top"; }
+        c.fillText(label(i), 0, 0);
+        c.restore();
+      }
+      c.textAlign = "right";
+      c.textBaseline = "middle";
+      for (let i = 0; i < dest; i += every) c.fillText(label(i), pad.l - 6, pad.t + (i + 0.5) * unit);
+      c.textAlign = "center";
+      c.textBaseline = "bottom";
+      c.fillText("source →", pad.l + (unit * src) / 2, height - 1);
+      c.save();
+      c.translate(2, pad.t + (unit * dest) / 2);
+      c.rotate(-Math.PI / 2);
+      c.textBaseline = "top";
+      c.fillText("← destination", 0, 0);
+      c.restore();
+    }
+    function drawCross() {
+      const { width, height, unit } = geometry;
+      const c = over.getContext("2d");
+      c.clearRect(0, 0, width, height);
+      const at = cell ?? { d: state.d, s: state.k };
+      c.strokeStyle = css("--accent");
+      c.lineWidth = 1.25;
+      const wide = unit < 5 ? 1 : 0;
+      c.strokeRect(pad.l - 1, pad.t + at.d * unit - wide, unit * src + 2, unit + 2 * wide);
+      if (at.s !== null) c.strokeRect(pad.l + at.s * unit - wide, pad.t - 1, unit + 2 * wide, unit * dest + 2);
+    }
+    function drawLegend(view, range, lut) {
+      const c = legend.getContext("2d");
+      const image = c.createImageData(256, 1);
+      const table = view.signed ? lut.div : lut.seq;
+      for (let i = 0; i < 256; i++) image.data.set([table[i * 3], table[i * 3 + 1], table[i * 3 + 2], 255], i * 4);
+      c.putImageData(image, 0, 0);
+      const text = (v) => (range.log ? v.toExponential(0) : v.toFixed(2));
+      legendLo.textContent = text(range.lo);
+      legendHi.textContent = text(range.hi);
+    }
+    const name = (i) => (tokens ? `${i} “${tokens[i].slice(0, 24)}”` : String(i));
+    function drawReadout(view) {
+      const { L, H } = head();
+      const at = cell ?? { d: state.d, s: state.k };
+      const where = state.s === DIFFERENCE ? "after − before" : meta.snapshots[state.s].label;
+      let text;
+      if (at.s !== null) {
+        const v = view.at(at.d, at.s);
+        const shown = v === null ? "N/A (masked: it lies ahead)" : Core.format(v, view.error);
+        text = `destination ${name(at.d)} → source ${name(at.s)}: ${shown}`;
+      } else {
+        let [best, most] = [null, -Infinity];
+        for (let s = 0; s < src; s++) {
+          const v = view.at(at.d, s);
+          if (v !== null && Math.abs(v) > most) { most = Math.abs(v); best = s; }
+        }
+        text = best === null ? `destination ${name(at.d)}`
+          : `destination ${name(at.d)} → most at source ${name(best)}: ${Core.format(view.at(at.d, best), view.error)}`;
+      }
+      readout.textContent = `${text} (L${L}H${H}, ${where}${meta.source ? `, ${meta.source}` : ""})`;
+      over.setAttribute("aria-label", `Attention of layer ${L} head ${H}, ${where}`);
+      say(text);
+    }
+    let saying = 0;
+    function say(text) {
+      clearTimeout(saying);
+      saying = setTimeout(() => { live.textContent = text; }, 400);
+    }
+    function drawStrip(view, range, lut) {
+      const table = view.signed ? lut.div : lut.seq;
+      const row = state.dir === "dest";
+      const at = hoverToken ?? (row ? (cell ? cell.d : state.d) : (cell ? cell.s : state.k ?? 0));
+      [...strip.children].forEach((span, i) => {
+        const v = row ? view.at(Math.min(at, dest - 1), i) : i < dest ? view.at(i, at) : null;
+        if (v === null || !Number.isFinite(v)) {
+          span.style.background = v === null ? "transparent" : "rgb(214,0,147)";
+          span.style.color = "var(--soft)";
+        } else {
+          const k = Math.round(Core.position(v, range) * 255) * 3;
+          const color = [table[k], table[k + 1], table[k + 2]];
+          span.style.background = `rgb(${color})`;
+          span.style.color = Core.inkOn(color);
+        }
+        span.className = i === at ? "at" : "";
+        span.title = `position ${i}: ${v === null ? "N/A" : Core.format(v, view.error)}`;
+      });
+    }
+    function drawScores() {
+      const { L, H } = head();
+      const rows = meta.detectors.map((d) => {
+        const pick = (scores) => scores?.[L]?.[H];
+        const text = (v) => (typeof v === "number" ? v.toFixed(2) : "–");
+        const row = el("tr", {}, el("td", { title: d.formula }, d.name),
+          el("td", { class: "num" }, text(pick(d.before))), el("td", { class: "num" }, text(pick(d.after))));
+        return row;
+      });
+      scores.hidden = rows.length === 0;
+      scores.replaceChildren(el("table", {}, el("caption", {}, `Scores of L${L}H${H}`),
+        el("thead", {}, el("tr", {}, el("th", {}, "Kind of head"), el("th", { class: "num" }, "before"), el("th", { class: "num" }, "after"))),
+        el("tbody", {}, ...rows)));
+    }
+    const SVG = "http://www.w3.org/2000/svg";
+    function svg(tag, attributes, text) {
+      const node = document.createElementNS(SVG, tag);
+      for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+      if (text !== undefined) node.textContent = text;
+      return node;
+    }
+    function drawProfile(view) {
+      const all = Core.profile(view.at, view.dest, view.src);
+      const n = Math.min(all.length, 24);
+      const reference = view.signed ? null : Core.uniformProfile(Math.min(dest, src));
+      const values = all.slice(0, n);
+      const finite = values.filter(Number.isFinite);
+      const hi = view.signed ? Math.max(...finite.map(Math.abs), 1e-3) : Math.max(1, ...finite);
+      const lo = view.signed ? -hi : 0;
+      const [w, h, l, b] = [380, 170, 36, 30];
+      const y = (v) => 6 + (h - 6 - b) * (1 - (v - lo) / (hi - lo));
+      const slot = (w - l - 4) / n;
+      const picture = svg("svg", { viewBox: `0 0 ${w} ${h}`, role: "img" });
+      const best = values.reduce((m, v, k) => (Math.abs(v) > Math.abs(values[m]) || !Number.isFinite(values[m]) ? k : m), 0);
+      picture.setAttribute("aria-label", `Mean attention by distance: largest at ${best} back, ${Core.format(values[best], view.error)}`);
+      for (const v of view.signed ? [-hi, 0, hi] : [0, 0.5, 1]) {
+        picture.append(svg("line", { x1: l, x2: w - 4, y1: y(v), y2: y(v), stroke: css("--grid") }));
+        picture.append(svg("text", { x: l - 5, y: y(v) + 4, "text-anchor": "end" }, view.signed ? v.toFixed(2) : v.toFixed(1)));
+      }
+      values.forEach((v, k) => {
+        if (!Number.isFinite(v)) return;
+        const bar = svg("rect", { x: l + k * slot + slot * 0.14, width: slot * 0.72, y: Math.min(y(v), y(0)), height: Math.abs(y(v) - y(0)), fill: css("--accent") });
+        bar.append(svg("title", {}, `${k} back: ${Core.format(v, view.error)}`));
+        picture.append(bar);
+        if (k % Math.ceil(n / 12) === 0) picture.append(svg("text", { x: l + (k + 0.5) * slot, y: h - b + 14, "text-anchor": "middle" }, k));
+      });
+      if (reference) {
+        const points = reference.slice(0, n).map((v, k) => `${l + (k + 0.5) * slot},${y(v)}`).join(" ");
+        picture.append(svg("polyline", { points, fill: "none", stroke: css("--soft"), "stroke-width": 1.5, "stroke-dasharray": "4 3" }));
+        picture.append(svg("text", { x: w - 6, y: 16, "text-anchor": "end" }, "dashed: equal attention to all before"));
+      }
+      picture.append(svg("text", { x: l + (w - l) / 2, y: h - 3, "text-anchor": "middle" }, "positions back"));
+      profile.replaceChildren(picture);
+    }
+    function drawNumbers(view) {
+      if (!more.open) return;
+      const d = cell ? cell.d : state.d;
+      const row = Array.from({ length: src }, (_, s) => ({ s, v: view.at(d, s) })).filter((x) => x.v !== null);
+      const top = row.sort((a, b) => Math.abs(b.v) - Math.abs(a.v)).slice(0, 200);
+      numbers.replaceChildren(el("table", {}, el("caption", {}, `Destination ${name(d)}, largest first`),
+        el("thead", {}, el("tr", {}, el("th", {}, "Source"), el("th", { class: "num" }, "Attention"))),
+        el("tbody", {}, ...top.map((x) => el("tr", {}, el("td", {}, name(x.s)), el("td", { class: "num" }, Core.format(x.v, view.error)))))));
+    }
+
+    // --- Update -----------------------------------------------------------------------------
+    let turn = 0;
+    let heavy = "";
+    async function update() {
+      const mine = ++turn;
+      const { L, H } = head();
+      const view = await patterns.head(state.s, L, H);
+      if (mine !== turn) return;
+      const lut = tables();
+      const range = domain(view);
+      const key = [state.s, L, H, state.scale, lut.mode, map.parentElement.clientWidth, window.devicePixelRatio].join();
+      if (key !== heavy) {
+        heavy = key;
+        drawMap(view, range, lut);
+        drawLegend(view, range, lut);
+        drawProfile(view);
+        drawScores();
+        title.textContent = `Layer ${L}, head ${H}${preview && !(L === state.L && H === state.H) ? " (preview)" : state.locked ? " (kept)" : ""}`;
+      }
+      drawCross();
+      drawReadout(view);
+      drawStrip(view, range, lut);
+      drawNumbers(view);
+      for (const [value, button] of buttons) button.setAttribute("aria-pressed", String(value === state.s));
+      if (state.s !== DIFFERENCE) {
+        slider.value = state.s;
+        const snapshot = meta.snapshots[state.s];
+        sliderText.textContent = `step ${snapshot.step}`;
+        slider.setAttribute("aria-valuetext", `${snapshot.label}, step ${snapshot.step}`);
+      } else sliderText.textContent = "after − before";
+      scale.disabled = state.s === DIFFERENCE;
+      thumbs.forEach((row, l) => row.forEach((t, h) => {
+        t.button.className = l === L && h === H ? "shown" : "";
+        t.button.setAttribute("aria-pressed", String(state.locked && l === state.L && h === state.H));
+        t.button.tabIndex = l === state.L && h === state.H ? 0 : -1;
+      }));
+      await drawThumbs(lut);
+    }
+    const visible = new Set();
+    async function drawThumbs(lut) {
+      for (const l of visible) {
+        for (let h = 0; h < heads[l]; h++) {
+          const t = thumbs[l][h];
+          const key = [state.s, state.scale, lut.mode].join();
+          if (t.drawn === key) continue;
+          t.drawn = key;
+          const view = await patterns.head(state.s, l, h);
+          paint(t.canvas, view, domain(view), lut, 96);
+        }
+      }
+    }
+    const watch = new IntersectionObserver((entries) => {
+      for (const entry of entries) {
+        const l = [...overview.children].indexOf(entry.target);
+        if (entry.isIntersecting) visible.add(l); else visible.delete(l);
+      }
+      drawThumbs(tables());
+    }, { rootMargin: "400px" });
+    for (const row of overview.children) watch.observe(row);
+
+    function set(change) {
+      Object.assign(state, change);
+      writeHash();
+      return update();
+    }
+    function lock(L, H) {
+      const again = state.locked && state.L === L && state.H === H;
+      heavy = "";
+      return set({ L, H, locked: !again });
+    }
+
+    // --- Pointer on the pattern -------------------------------------------------------------
+    function cellAt(event) {
+      const box = over.getBoundingClientRect();
+      const zoom = geometry.width / box.width;
+      const s = Math.floor(((event.clientX - box.left) * zoom - pad.l) / geometry.unit);
+      const d = Math.floor(((event.clientY - box.top) * zoom - pad.t) / geometry.unit);
+      return d >= 0 && d < dest && s >= 0 && s < src ? { d, s } : null;
+    }
+    over.addEventListener("pointermove", (event) => { cell = cellAt(event); update(); });
+    over.addEventListener("pointerleave", () => { cell = null; update(); });
+    over.addEventListener("click", (event) => {
+      const at = cellAt(event);
+      if (at) set({ d: at.d, k: at.s });
+    });
+
+    // --- Keys -------------------------------------------------------------------------------
+    root.addEventListener("keydown", (event) => {
+      if (event.ctrlKey || event.metaKey || event.altKey || /^(SELECT|INPUT)$/.test(event.target.tagName)) return;
+      if (handle(event.key, event.target)) event.preventDefault();
+    });
+    function handle(key, target) {
+      const cells = target === over;
+      const overThumb = target.closest(".thumbs") !== null;
+      const step = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[key];
+      if (step && cells) {
+        set({ d: bound(state.d + step[0], dest), k: bound((state.k ?? state.d) + step[1], src) });
+      } else if (step && overThumb) {
+        const from = preview ?? state;
+        const L = bound(from.L + step[0], meta.layers);
+        const H = bound(from.H + step[1], heads[L]);
+        thumbs[L][H].button.focus();
+        preview = { L, H };
+        update();
+      } else if ((key === "Home" || key === "End") && cells) set({ k: key === "Home" ? 0 : Math.min(state.d, src - 1) });
+      else if (key === "PageUp" || key === "PageDown") {
+        const L = bound(state.L + (key === "PageUp" ? -1 : 1), meta.layers);
+        set({ L, H: Math.min(state.H, heads[L] - 1), locked: true });
+      } else if (key === "[" || key === "]") set({ H: bound(state.H + (key === "[" ? -1 : 1), heads[state.L]), locked: true });
+      else if (key === "b") set({ s: 0 });
+      else if (key === "a") set({ s: count - 1 });
+      else if (key === "d" && count > 1) set({ s: DIFFERENCE });
+      else if (key === "t") report().toggleTheme();
+      else if (key === "?") keys.open = !keys.open;
+      else if (key === "Escape") { preview = null; heavy = ""; set({ locked: false, k: null }); } else return false;
+      return true;
+    }
+    const bound = (i, n) => Math.max(0, Math.min(n - 1, i));
+
+    // --- Files and links --------------------------------------------------------------------
+    function save(blob, extension) {
+      const { L, H } = head();
+      const label = state.s === DIFFERENCE ? DIFFERENCE : meta.snapshots[state.s].label;
+      const link = el("a", { href: URL.createObjectURL(blob), download: `attention-L${L}H${H}-${label.replace(/[^\w-]+/g, "-")}.${extension}` });
+      link.click();
+      setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+    }
+    async function saveCsv() {
+      const { L, H } = head();
+      const view = await patterns.head(state.s, L, H);
+      save(new Blob([Core.csv(view.at, view.dest, view.src, view.error)], { type: "text/csv" }), "csv");
+    }
+    function savePng() {
+      const out = el("canvas", { width: map.width, height: map.height });
+      const c = out.getContext("2d");
+      c.fillStyle = css("--panel");
+      c.fillRect(0, 0, out.width, out.height);
+      c.drawImage(map, 0, 0);
+      out.toBlob((blob) => save(blob, "png"));
+    }
+    function copyLink() {
+      const done = (text) => { live.textContent = text; };
+      navigator.clipboard?.writeText(location.href).then(() => done("Link copied"), () => done("The address bar holds the link"));
+    }
+
+    document.addEventListener("themechange", () => { heavy = ""; update(); });
+    addEventListener("hashchange", () => { if (location.hash !== own) { readHash(); heavy = ""; update(); } });
+    new ResizeObserver(() => update()).observe(map.parentElement);
+    const best = bestHead();
+    if (best.v > -Infinity) Object.assign(state, { L: best.L, H: best.H });
+    readHash();
+    return { ready: update(), patterns, state, update, set, lock, meta,
+      get: async (s, l, h, d, k) => (await patterns.head(s, l, h)).at(d, k) };
+  }
+
+  document.addEventListener("pageready", () => {
+    const root = document.getElementById("explorer");
+    if (!root) return;
+    if (typeof DecompressionStream === "undefined") {
+      root.textContent = "The explorer needs a browser of 2023 or later (DecompressionStream).";
+      return;
+    }
+    Object.assign(window.__report, start(root));
+  });
+  return { start };
+})();

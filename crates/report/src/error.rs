@@ -1,0 +1,47 @@
+use std::path::PathBuf;
+
+/// What can go wrong when drawing a figure or writing a report.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReportError {
+    /// Data whose shape is not what the figure or report needs.
+    #[error("{what}: got {got}, expected {expected}")]
+    Shape {
+        /// Which data.
+        what: String,
+        /// The shape it should have.
+        expected: String,
+        /// The shape it has.
+        got: String,
+    },
+    /// A file name that says no known format.
+    #[error("cannot tell the format of `{path}` from its extension: name it .html (interactive), .png or .svg")]
+    Format {
+        /// The path given.
+        path: PathBuf,
+    },
+    /// A file or folder that could not be written.
+    #[error("cannot {action} `{path}`: {source}; check that the folder can be written to and has space")]
+    Io {
+        /// What was tried: "write", "create the folder", …
+        action: &'static str,
+        /// On which path.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The picture could not be drawn.
+    #[error("cannot draw the figure `{figure}`: {reason}")]
+    Draw {
+        /// The figure's title.
+        figure: String,
+        /// What the drawing library said.
+        reason: String,
+    },
+}
+
+impl ReportError {
+    pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>, source: std::io::Error) -> Self {
+        Self::Io { action, path: path.into(), source }
+    }
+}

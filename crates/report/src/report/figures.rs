@@ -1,0 +1,210 @@
+//! The report's figures: the same ones for the page and for the folder of pictures.
+
+use super::{Report, Snapshot};
+use crate::page::slug;
+use crate::{Array, Figure, ReportError, Series, imshow, line};
+
+pub(crate) fn all(report: &Report) -> Result<Vec<(String, Figure)>, ReportError> {
+    let mut out = Vec::new();
+    out.extend(mean_patterns(report)?);
+    for (name, snapshot) in ends(report) {
+        for (l, layer) in snapshot.layers.iter().enumerate() {
+            out.push((format!("heads-layer-{l}-{name}"), heads(layer, l, snapshot, report)));
+        }
+    }
+    out.extend(training(report).map(|f| ("training".into(), f)));
+    out.extend(held_out(report).map(|f| ("held-out-loss".into(), f)));
+    out.extend(detectors(report)?.map(|f| ("head-detectors".into(), f)));
+    for section in &report.sections {
+        for (i, figure) in section.figures.iter().enumerate() {
+            let name = slug(&format!("{} {}", section.title, figure.title), "section");
+            out.push((name, figure.clone().or_title(&section.title, i)));
+        }
+    }
+    unique(&mut out);
+    Ok(out)
+}
+
+/// Equal names would overwrite each other's files.
+fn unique(figures: &mut [(String, Figure)]) {
+    let mut seen = std::collections::HashSet::new();
+    for (name, _) in figures {
+        let base = name.clone();
+        let mut n = 2;
+        while !seen.insert(name.clone()) {
+            *name = format!("{base}-{n}");
+            n += 1;
+        }
+    }
+}
+
+impl Figure {
+    fn or_title(self, section: &str, index: usize) -> Self {
+        if self.title.is_empty() && !section.is_empty() {
+            let number = if index == 0 { String::new() } else { format!(" ({})", index + 1) };
+            self.title(format!("{section}{number}"))
+        } else {
+            self
+        }
+    }
+}
+
+/// The first and, if there are more, the last snapshot with names for files.
+fn ends(report: &Report) -> Vec<(&'static str, &Snapshot)> {
+    match report.snapshots.as_slice() {
+        [] => Vec::new(),
+        [only] => vec![("only", only)],
+        [first, .., last] => vec![("before", first), ("after", last)],
+    }
+}
+
+fn label(snapshot: &Snapshot) -> String {
+    if snapshot.label.is_empty() { format!("step {}", snapshot.step) } else { snapshot.label.clone() }
+}
+
+/// One figure for each layer: its mean pattern before and after, on one scale.
+pub(crate) fn mean_patterns(report: &Report) -> Result<Vec<(String, Figure)>, ReportError> {
+    let ends = ends(report);
+    let layers = ends.first().map_or(0, |e| e.1.layers.len());
+    let mut out = Vec::new();
+    for l in 0..layers {
+        let mut data = Vec::new();
+        let mut shape = vec![ends.len()];
+        let mut largest = Vec::new();
+        for (i, (_, snapshot)) in ends.iter().enumerate() {
+            let mean = snapshot.layers[l].mean_first()?;
+            largest.push(
+                brightest_offset(&mean)
+                    .map(|(k, v)| format!("{}: largest on average at {k} back ({v:.2})", label(snapshot))),
+            );
+            if i == 0 {
+                shape.extend(mean.shape());
+            }
+            data.extend_from_slice(mean.data());
+        }
+        let source = &report.snapshot_source;
+        let caption = format!(
+            "Mean over the heads of layer {l}{}{source}. {}.",
+            if source.is_empty() { "" } else { ", " },
+            largest.into_iter().flatten().collect::<Vec<_>>().join("; ")
+        );
+        let figure = attention(imshow(Array::from_vec(shape, data)?), report)
+            .title(format!("Layer {l}: mean attention pattern"))
+            .caption(caption)
+            .facets(ends.iter().map(|e| label(e.1)))
+            .columns(2);
+        out.push((format!("attention-mean-layer-{l}"), figure));
+    }
+    Ok(out)
+}
+
+/// The offset k with the largest mean of A[i, i-k] over i ≥ k.
+fn brightest_offset(pattern: &Array) -> Option<(usize, f64)> {
+    let [dest, src] = *pattern.shape() else { return None };
+    (0..dest.min(src))
+        .filter_map(|k| {
+            let cells: Vec<f64> = (k..dest)
+                .filter(|i| i - k < src)
+                .map(|i| f64::from(pattern.data()[i * src + i - k]))
+                .filter(|v| v.is_finite())
+                .collect();
+            // A mean over a few cells at the far end says little of the head.
+            let enough = cells.len() * 4 >= dest.min(src);
+            enough.then(|| (k, cells.iter().sum::<f64>() / cells.len() as f64))
+        })
+        .filter(|(_, v)| v.is_finite())
+        .reduce(|a, b| if b.1 > a.1 { b } else { a })
+}
+
+fn attention(figure: Figure, report: &Report) -> Figure {
+    let fits = |n: usize| report.tokens.len() == n && n <= 64;
+    let figure = figure.x("source position").y("destination position").value("attention");
+    match report.snapshots.first().and_then(|s| s.layers.first()).map(Array::shape) {
+        Some(&[_, dest, src]) if fits(dest) && fits(src) => {
+            figure.x("source").y("destination").x_labels(&report.tokens).y_labels(&report.tokens)
+        }
+        _ => figure,
+    }
+}
+
+fn heads(layer: &Array, l: usize, snapshot: &Snapshot, report: &Report) -> Figure {
+    let count = layer.shape()[0];
+    let figure = imshow(layer).x("source position").y("destination position").value("attention");
+    figure
+        .title(format!("Layer {l}, every head, {}", label(snapshot)))
+        .caption(report.snapshot_source.clone())
+        .facets((0..count).map(|h| format!("L{l}H{h}")))
+        .columns(count.min(4))
+        .range(0.0, 1.0)
+}
+
+pub(crate) fn training(report: &Report) -> Option<Figure> {
+    if report.metrics.is_empty() {
+        return None;
+    }
+    let curve = |values: &dyn Fn(&super::Metric) -> Option<f64>, name: &str| {
+        let points: Vec<(f64, f64)> =
+            report.metrics.iter().filter_map(|m| values(m).map(|v| (m.step as f64, v))).collect();
+        let (x, y): (Vec<f64>, Vec<f64>) = points.into_iter().unzip();
+        (!y.is_empty()).then(|| Series::new(name, &y).x(&x))
+    };
+    let mut figure = line(curve(&|m| Some(m.loss), "loss")?)
+        .title("Training: loss, learning rate and gradient norm")
+        .x("step")
+        .y("loss")
+        .log_y();
+    if let Some(chance) = report.chance_loss {
+        figure = figure.rule(chance, "guessing");
+    }
+    if let Some(lr) = curve(&|m| m.lr, "learning rate") {
+        figure = figure.below(line(lr).y("learning rate").x("step"));
+    }
+    if let Some(norm) = curve(&|m| m.grad_norm, "gradient norm") {
+        figure = figure.below(line(norm).y("gradient norm").x("step").log_y());
+    }
+    if figure.below.is_empty() {
+        figure = figure.title("Training loss");
+    }
+    Some(figure)
+}
+
+pub(crate) fn held_out(report: &Report) -> Option<Figure> {
+    // One number is a sentence, not a curve.
+    if report.evaluations.len() < 2 {
+        return None;
+    }
+    let steps: Vec<usize> = report.evaluations.iter().map(|e| e.step).collect();
+    let losses: Vec<f64> = report.evaluations.iter().map(|e| e.loss).collect();
+    let mut figure = line(Series::new("held-out loss", &losses).x(&steps))
+        .title("Held-out loss")
+        .x("step")
+        .y("held-out loss")
+        .log_y();
+    if let Some(chance) = report.chance_loss {
+        figure = figure.rule(chance, "guessing");
+    }
+    Some(figure)
+}
+
+/// Scores of all heads, one small matrix for each detector.
+pub(crate) fn detectors(report: &Report) -> Result<Option<Figure>, ReportError> {
+    let shape = |d: &super::Detector| (d.after.len(), d.after.first().map_or(0, Vec::len));
+    let Some(first) = report.detectors.first().map(shape) else { return Ok(None) };
+    let even = report.detectors.iter().all(|d| shape(d) == first && d.after.iter().all(|row| row.len() == first.1));
+    if !even || first.0 * first.1 == 0 {
+        // Layers with different numbers of heads make no matrix; the table shows them.
+        return Ok(None);
+    }
+    let data = report.detectors.iter().flat_map(|d| d.after.iter().flatten()).copied().collect();
+    let array = Array::from_vec([report.detectors.len(), first.0, first.1], data)?;
+    Ok(Some(
+        imshow(array)
+            .title("Head detectors: every head after training")
+            .x("head")
+            .y("layer")
+            .value("score")
+            .range(0.0, 1.0)
+            .facets(report.detectors.iter().map(|d| d.name.clone()))
+            .columns(if first.1 > 4 { 2 } else { 3 }),
+    ))
+}

@@ -1,0 +1,370 @@
+//! The page, in the order of the notebook.
+
+use maud::{Markup, html};
+
+use super::verdict::{argmax, number};
+use super::{Hook, Parameter, Report, Section, figures};
+use crate::explorer;
+use crate::page::{Page, chart, slug};
+use crate::{Figure, ReportError};
+
+/// One part of the page: address, heading, content.
+type Part = (String, String, Markup);
+
+pub(crate) fn page(report: &Report) -> Result<String, ReportError> {
+    let explorer = explorer::section(report);
+    let mut charts = false;
+    let mut draw = |id: &str, figure: &Figure| {
+        charts = true;
+        chart(id, figure)
+    };
+    let mut parts: Vec<Part> = Vec::new();
+    let mut add = |id: &str, title: &str, body: Markup| parts.push((id.into(), title.into(), body));
+
+    if !report.model_tree.is_empty() || !report.parameters.is_empty() {
+        add("model", "The model", model(report));
+    }
+    if !report.hooks.is_empty() {
+        add("activations", "Activations", activations(&report.hooks));
+    }
+    let means = figures::mean_patterns(report)?;
+    if !means.is_empty() {
+        let mut body = Vec::new();
+        for (name, figure) in &means {
+            body.push(draw(name, figure)?);
+        }
+        add(
+            "attention",
+            "Mean attention before and after training",
+            html! {
+                p { "How much each position looks at each other one, averaged over the heads of a layer. A mean hides heads that differ: the explorer below shows each." }
+                @for figure in &body { (figure) }
+            },
+        );
+    }
+    let has_explorer = explorer.is_some();
+    if let Some(explorer) = explorer {
+        add(
+            "heads",
+            "Every head",
+            html! {
+                p { "Point at a head to preview it, click to keep it, Esc to let go. Point at the pattern to read a cell; the strip below shows the same row over the positions." }
+                (explorer)
+            },
+        );
+    }
+    if let Some(figure) = figures::training(report) {
+        let figure = draw("training-chart", &figure)?;
+        add("training", "Training", html! { (figure) (metrics_table(report)) });
+    }
+    if !report.evaluations.is_empty() {
+        let figure = figures::held_out(report).map(|f| draw("held-out-chart", &f)).transpose()?;
+        add("held-out", "Held-out loss", held_out(report, figure));
+    }
+    if !report.detectors.is_empty() {
+        let figure = figures::detectors(report)?.map(|f| draw("detectors-chart", &f)).transpose()?;
+        add("detectors", "Head detectors", detectors(report, figure));
+    }
+    for (i, section) in report.sections.iter().enumerate() {
+        let id = format!("s{i}-{}", slug(&section.title, "section"));
+        let mut body = Vec::new();
+        for (k, figure) in section.figures.iter().enumerate() {
+            body.push(draw(&format!("{id}-{k}"), figure)?);
+        }
+        add(&id, &section.title, further(section, &body));
+    }
+    if !report.config.is_empty() || !report.reproduce.is_empty() {
+        add("reproduce", "Configuration and how to reproduce", reproduce(report));
+    }
+    let body = html! {
+        a.skip href="#content" { "Skip to the content" }
+        main id="content" {
+            (header(report, &parts))
+            @for (id, title, content) in &parts {
+                section aria-labelledby={ (id) "-heading" } {
+                    h2 id=(id) { span id={ (id) "-heading" } { (title) } }
+                    (content)
+                }
+            }
+        }
+    };
+    let title = if report.title.is_empty() { "Report" } else { &report.title };
+    Ok(Page { title, body, charts, explorer: has_explorer }.render())
+}
+
+fn header(report: &Report, parts: &[Part]) -> Markup {
+    let verdict = report.verdict();
+    html! {
+        header {
+            div.masthead {
+                h1 { (if report.title.is_empty() { "Report" } else { &report.title }) }
+                button type="button" id="theme" aria-pressed="false" title="Switch between light and dark" { "Dark" }
+            }
+            @if !report.subtitle.is_empty() { p.subtitle { (report.subtitle) } }
+            @if !report.warnings.is_empty() {
+                ul.warnings role="alert" { @for warning in &report.warnings { li { (warning) } } }
+            }
+            @if !verdict.is_empty() {
+                ul.verdict aria-label="What the data say" { @for sentence in &verdict { li { (sentence) } } }
+            }
+            @if !report.facts.is_empty() {
+                ul.chips { @for (name, value) in &report.facts { li { b { (name) } (value) } } }
+            }
+            @if parts.len() > 2 {
+                nav.toc aria-label="Contents" {
+                    ol { @for (id, title, _) in parts { li { a href={ "#" (id) } { (title) } } } }
+                }
+            }
+        }
+    }
+}
+
+fn shape(shape: &[usize]) -> String {
+    let lengths: Vec<String> = shape.iter().map(usize::to_string).collect();
+    format!("[{}]", lengths.join(", "))
+}
+
+/// 1234567 as 1,234,567.
+fn grouped(n: usize) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, c) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(c);
+    }
+    out
+}
+
+fn size(shape: &[usize]) -> usize {
+    shape.iter().fold(1, |n, &k| n.saturating_mul(k))
+}
+
+fn model(report: &Report) -> Markup {
+    let total: usize = report.parameters.iter().map(|p| size(&p.shape)).sum();
+    html! {
+        @if !report.model_tree.is_empty() {
+            div.bar { button type="button" data-copy="model-tree" { "Copy" } }
+            pre id="model-tree" tabindex="0" aria-label="The model as printed" { (report.model_tree) }
+        }
+        @if !report.parameters.is_empty() {
+            p { b { (grouped(total)) } " parameters in " (report.parameters.len()) " arrays. By part of the model:" }
+            dl.grid {
+                @for (part, count) in by_part(&report.parameters) {
+                    div { dt.mono { (part) } dd { (grouped(count)) " (" (format!("{:.1}", count as f64 * 100.0 / total.max(1) as f64)) "%)" } }
+                }
+            }
+            details {
+                summary { "All parameters" }
+                (filter("parameters-table"))
+                div.table-wrap tabindex="0" role="region" aria-label="Parameters" {
+                    table.sortable id="parameters-table" {
+                        thead { tr { th scope="col" { "Name" } th scope="col" { "Shape" } th.num scope="col" { "Numbers" } } }
+                        tbody {
+                            @for p in &report.parameters {
+                                tr {
+                                    td.mono { (p.name) }
+                                    td.mono { (shape(&p.shape)) }
+                                    td.num data-key=(size(&p.shape)) { (grouped(size(&p.shape))) }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Counts by block ("blocks.0") or first name ("embed"), in the order of the model.
+fn by_part(parameters: &[Parameter]) -> Vec<(String, usize)> {
+    let mut out: Vec<(String, usize)> = Vec::new();
+    for p in parameters {
+        let mut names = p.name.split('.');
+        let first = names.next().unwrap_or("");
+        let part = match names.next() {
+            Some(n) if !n.is_empty() && n.chars().all(|c| c.is_ascii_digit()) => format!("{first}.{n}"),
+            _ => first.to_string(),
+        };
+        match out.iter_mut().find(|(name, _)| *name == part) {
+            Some((_, count)) => *count += size(&p.shape),
+            None => out.push((part, size(&p.shape))),
+        }
+    }
+    out
+}
+
+fn filter(table: &str) -> Markup {
+    html! {
+        div.bar {
+            label { "Filter " input type="search" data-filter=(table) placeholder="words to look for" autocomplete="off"; }
+            output {}
+        }
+    }
+}
+
+fn activations(hooks: &[Hook]) -> Markup {
+    let stats = hooks.iter().any(|h| h.stats.is_some());
+    let total: usize = hooks.iter().map(|h| size(&h.shape)).sum();
+    let value = |v: f64| html! { td.num.bad[!v.is_finite()] data-key=(v) { (stat(v)) } };
+    html! {
+        p { "Every activation of one forward pass, in the order in which the hooks fire: "
+            (hooks.len()) " hooks, " (grouped(total)) " numbers." }
+        (filter("hooks-table"))
+        div.table-wrap tabindex="0" role="region" aria-label="Activations" {
+            table.sortable id="hooks-table" {
+                thead { tr {
+                    th scope="col" { "Hook" } th scope="col" { "Axes" } th scope="col" { "Shape" } th.num scope="col" { "Numbers" }
+                    @if stats { @for name in ["Mean", "Std", "Min", "Max"] { th.num scope="col" { (name) } } }
+                } }
+                tbody {
+                    @for hook in hooks {
+                        tr {
+                            td.mono { (hook.name) }
+                            td { (hook.axes.join(", ")) }
+                            td.mono { (shape(&hook.shape)) }
+                            td.num data-key=(size(&hook.shape)) { (grouped(size(&hook.shape))) }
+                            @if stats {
+                                @match hook.stats {
+                                    Some(s) => { (value(s.mean)) (value(s.std)) (value(s.min)) (value(s.max)) }
+                                    None => { td.num { "–" } td.num { "–" } td.num { "–" } td.num { "–" } }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn stat(v: f64) -> String {
+    if !v.is_finite() || v == 0.0 {
+        return v.to_string();
+    }
+    if (0.001..10_000.0).contains(&v.abs()) { format!("{v:.3}") } else { format!("{v:.1e}") }
+}
+
+fn metrics_table(report: &Report) -> Markup {
+    let count = report.metrics.len();
+    let every = count.div_ceil(200).max(1);
+    let rows = report.metrics.iter().enumerate().filter(|(i, _)| i % every == 0 || i + 1 == count);
+    let maybe = |v: Option<f64>| v.map_or("–".into(), number);
+    html! {
+        details {
+            summary { "Numbers" @if every > 1 { " (one row in " (every) ")" } }
+            div.table-wrap tabindex="0" role="region" aria-label="Training numbers" {
+                table {
+                    thead { tr { @for name in ["Step", "Loss", "Learning rate", "Gradient norm"] { th.num scope="col" { (name) } } } }
+                    tbody {
+                        @for (_, m) in rows {
+                            tr { td.num { (m.step) } td.num.bad[!m.loss.is_finite()] { (number(m.loss)) } td.num { (maybe(m.lr)) } td.num { (maybe(m.grad_norm)) } }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn held_out(report: &Report, figure: Option<Markup>) -> Markup {
+    let last = report.evaluations.last();
+    html! {
+        @if let Some(last) = last {
+            p { "On data that was not trained on, the loss after " (last.step) " steps is " b { (number(last.loss)) }
+                @if let Some(chance) = report.chance_loss { "; guessing gives " (number(chance)) }
+                "." }
+        }
+        @if let Some(figure) = figure { (figure) }
+        @if report.evaluations.len() > 1 {
+            details {
+                summary { "Numbers" }
+                div.table-wrap tabindex="0" role="region" aria-label="Held-out losses" {
+                    table {
+                        thead { tr { th.num scope="col" { "Step" } th.num scope="col" { "Loss" } } }
+                        tbody { @for e in &report.evaluations { tr { td.num { (e.step) } td.num { (number(e.loss)) } } } }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn detectors(report: &Report, figure: Option<Markup>) -> Markup {
+    let best = |scores: &[Vec<f32>]| argmax(scores).map_or("–".into(), |(l, h, v)| format!("{v:.2} (L{l}H{h})"));
+    let mean = |scores: &[Vec<f32>]| {
+        let all: Vec<f32> = scores.iter().flatten().copied().filter(|v| v.is_finite()).collect();
+        if all.is_empty() { "–".into() } else { format!("{:.2}", all.iter().sum::<f32>() / all.len() as f32) }
+    };
+    html! {
+        p { "How much each head behaves as a known kind of head. A score says what its formula says and no more: look at the pattern before naming a head." }
+        div.table-wrap tabindex="0" role="region" aria-label="Highest head of each detector" {
+            table {
+                thead { tr {
+                    th scope="col" { "Kind of head" } th scope="col" { "Highest before" } th scope="col" { "Highest after" }
+                    th.num scope="col" { "Mean before" } th.num scope="col" { "Mean after" } th scope="col" { "Score" }
+                } }
+                tbody {
+                    @for d in &report.detectors {
+                        tr { td { b { (d.name) } } td { (best(&d.before)) } td { (best(&d.after)) }
+                            td.num { (mean(&d.before)) } td.num { (mean(&d.after)) } td.wrap { (d.formula) } }
+                    }
+                }
+            }
+        }
+        @if let Some(figure) = figure { (figure) }
+        details {
+            summary { "Scores of every head" }
+            div.table-wrap tabindex="0" role="region" aria-label="Scores of every head" {
+                table.sortable {
+                    thead { tr { th scope="col" { "Head" } @for d in &report.detectors { th.num scope="col" { (d.name) } } } }
+                    tbody {
+                        @for (l, h) in heads(report) {
+                            tr {
+                                td data-key=(l * 10_000 + h) { "L" (l) "H" (h) }
+                                @for d in &report.detectors {
+                                    @let v = d.after.get(l).and_then(|row| row.get(h));
+                                    td.num { (v.map_or("–".into(), |v| format!("{v:.3}"))) }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Every head that some detector scored.
+fn heads(report: &Report) -> Vec<(usize, usize)> {
+    let mut out: Vec<(usize, usize)> = report
+        .detectors
+        .iter()
+        .flat_map(|d| d.after.iter().enumerate().flat_map(|(l, row)| (0..row.len()).map(move |h| (l, h))))
+        .collect();
+    out.sort_unstable();
+    out.dedup();
+    out
+}
+
+fn further(section: &Section, figures: &[Markup]) -> Markup {
+    html! {
+        @for paragraph in section.prose.split("\n\n").filter(|p| !p.trim().is_empty()) { p { (paragraph) } }
+        @for figure in figures { (figure) }
+    }
+}
+
+fn reproduce(report: &Report) -> Markup {
+    html! {
+        @if !report.reproduce.is_empty() {
+            p { "This makes the run again:" }
+            div.bar { button type="button" data-copy="command" { "Copy" } }
+            pre id="command" tabindex="0" aria-label="Command" { (report.reproduce) }
+        }
+        @if !report.config.is_empty() {
+            dl.grid { @for (key, value) in &report.config { div { dt.mono { (key) } dd { (value) } } } }
+        }
+        p.hint { "Charts: plotly.js, MIT licence, embedded. This page loads nothing from the network." }
+    }
+}

@@ -1,0 +1,234 @@
+//! A report of a run that never happened: every part filled, heads of known kinds.
+
+use ironlens_report::*;
+
+pub const LAYERS: usize = 2;
+pub const HEADS: usize = 8;
+
+/// The pattern of a causal head: weights by distance and position, normalised.
+fn head(n: usize, weight: impl Fn(usize, usize) -> f32) -> Vec<f32> {
+    let mut out = vec![0.0; n * n];
+    for i in 0..n {
+        let row: Vec<f32> = (0..=i).map(|j| weight(i, j).max(1e-9)).collect();
+        let sum: f32 = row.iter().sum();
+        for (j, w) in row.iter().enumerate() {
+            out[i * n + j] = w / sum;
+        }
+    }
+    out
+}
+
+/// A number in [0, 1) that depends on its arguments alone.
+fn noise(a: usize, b: usize, c: usize) -> f32 {
+    let mut x = (a as u64 + 1) * 0x9E37_79B9_7F4A_7C15
+        ^ (b as u64 + 7) * 0xBF58_476D_1CE4_E5B9
+        ^ (c as u64 + 3) * 0x94D0_49BB_1331_11EB;
+    x ^= x >> 31;
+    x = x.wrapping_mul(0xD6E8_FEB8_6659_FD93);
+    x ^= x >> 32;
+    (x % 10_000) as f32 / 10_000.0
+}
+
+/// Layer patterns; `trained` goes from 0 (uniform) to 1.
+pub fn layer(l: usize, n: usize, trained: f32) -> Array {
+    let mut data = Vec::new();
+    for h in 0..HEADS {
+        data.extend(head(n, |i, j| {
+            let uniform = 1.0 + 0.3 * noise(l * HEADS + h, i, j);
+            let sharp = match (l * HEADS + h) % 8 {
+                0 => {
+                    if i == j + 1 {
+                        60.0 * n as f32
+                    } else {
+                        1.0
+                    }
+                }
+                1 => {
+                    if i == j {
+                        20.0 * n as f32
+                    } else {
+                        1.0
+                    }
+                }
+                2 => {
+                    if j == 0 {
+                        20.0 * n as f32
+                    } else {
+                        1.0
+                    }
+                }
+                3 => (-0.7 * (i - j) as f32).exp() * 50.0,
+                4 => {
+                    if j % 7 == 3 {
+                        30.0
+                    } else {
+                        1.0
+                    }
+                }
+                5 => {
+                    if i - j < 6 {
+                        30.0
+                    } else {
+                        0.5
+                    }
+                }
+                6 => {
+                    if i >= j + 12 && (i - j) % 12 == 11 {
+                        90.0
+                    } else {
+                        1.0
+                    }
+                }
+                _ => 1.0 + 6.0 * noise(h, i / 3, j / 3),
+            };
+            uniform * (1.0 - trained) + sharp * trained
+        }));
+    }
+    Array::from_vec([HEADS, n, n], data).unwrap()
+}
+
+fn offset_score(layer: &Array, k: usize) -> Vec<f32> {
+    let n = layer.shape()[1];
+    (0..HEADS).map(|h| (k..n).map(|i| layer.data()[h * n * n + i * n + i - k]).sum::<f32>() / (n - k) as f32).collect()
+}
+
+/// The whole report for patterns of `n` positions.
+pub fn report(n: usize) -> Report {
+    let steps = [0, 10, 30, 100, 300, 1000, 3000];
+    let snapshots: Vec<Snapshot> = steps
+        .iter()
+        .map(|&step| Snapshot {
+            step,
+            label: match step {
+                0 => "before".into(),
+                3000 => "after".into(),
+                _ => format!("step {step}"),
+            },
+            layers: (0..LAYERS).map(|l| layer(l, n, (step as f32 / 3000.0).powf(0.35))).collect(),
+        })
+        .collect();
+    let score = |s: &Snapshot, k| s.layers.iter().map(|a| offset_score(a, k)).collect::<Vec<_>>();
+    let (before, after) = (snapshots[0].clone(), snapshots[steps.len() - 1].clone());
+    let detectors =
+        [("previous token", 1), ("current token", 0), ("induction", 11), ("duplicate token", 12)].map(|(name, k)| {
+            Detector {
+                name: name.into(),
+                formula: format!("Mean of A[i, i-{k}] over all i ≥ {k}."),
+                before: score(&before, k),
+                after: score(&after, k),
+            }
+        });
+    let metrics = (0..300)
+        .map(|i| {
+            let step = i * 10;
+            let fall = 5.99 * 10f64.powf(-(step as f64 / 330.0).min(9.0)) * (0.7 + 0.6 * f64::from(noise(1, i, 2)));
+            let spike = if i % 97 == 60 { 300.0 } else { 1.0 };
+            Metric {
+                step,
+                loss: fall * spike,
+                lr: Some(1e-4 * (step as f64 / 100.0).max(1.0)),
+                grad_norm: Some(fall.sqrt() * spike.sqrt() * 1.7),
+            }
+        })
+        .collect();
+    let mut hooks = Vec::new();
+    let mut hook = |name: String, axes: &[&str], shape: &[usize]| {
+        let k = hooks.len();
+        hooks.push(Hook {
+            name,
+            axes: axes.iter().map(|a| (*a).into()).collect(),
+            shape: shape.to_vec(),
+            stats: Some(Stats {
+                mean: f64::from(noise(k, 1, 1)) - 0.5,
+                std: 0.9,
+                min: -3.2,
+                max: if k == 9 { f64::NAN } else { 4.1 },
+            }),
+        });
+    };
+    hook("hook_embed".into(), &["batch", "pos", "d_model"], &[1, n, 768]);
+    hook("hook_pos_embed".into(), &["batch", "pos", "d_model"], &[1, n, 768]);
+    let mut parameters = vec![
+        Parameter { name: "embed.W_E".into(), shape: vec![300, 768] },
+        Parameter { name: "pos_embed.W_pos".into(), shape: vec![n, 768] },
+    ];
+    let mut tree =
+        String::from("HookedTransformer(\n  (embed): Embed()\n  (hook_embed): HookPoint()\n  (blocks): ModuleList(\n");
+    for l in 0..LAYERS {
+        hook(format!("blocks.{l}.hook_resid_pre"), &["batch", "pos", "d_model"], &[1, n, 768]);
+        for name in ["hook_q", "hook_k", "hook_v", "hook_z"] {
+            hook(format!("blocks.{l}.attn.{name}"), &["batch", "pos", "head", "d_head"], &[1, n, HEADS, 64]);
+        }
+        for name in ["hook_attn_scores", "hook_pattern"] {
+            hook(format!("blocks.{l}.attn.{name}"), &["batch", "head", "dest", "src"], &[1, HEADS, n, n]);
+        }
+        for name in ["W_Q", "W_K", "W_V", "W_O"] {
+            parameters.push(Parameter { name: format!("blocks.{l}.attn.{name}"), shape: vec![HEADS, 768, 64] });
+        }
+        tree.push_str(&format!("    ({l}): TransformerBlock(\n      (attn): Attention(\n        (hook_q): HookPoint()\n        (hook_k): HookPoint()\n        (hook_pattern): HookPoint()\n      )\n      (mlp): MLP(\n        (hook_pre): HookPoint()\n      )\n      (hook_resid_post): HookPoint()\n    )\n"));
+    }
+    tree.push_str("  )\n  (unembed): Unembed()\n)");
+    Report {
+        title: "notebook: previous token".into(),
+        subtitle: "A 2-layer transformer learns to copy the token before each position (synthetic data)".into(),
+        facts: [
+            ("seed", "137"),
+            ("device", "CPU"),
+            ("parameters", "14.6 M"),
+            ("steps", "3000"),
+            ("batch", "100 × 128"),
+        ]
+        .map(|(a, b)| (a.into(), b.into()))
+        .into(),
+        model_tree: tree,
+        parameters,
+        hooks,
+        tokens: Vec::new(),
+        snapshots,
+        snapshot_source: "mean over one fixed batch of 10 sequences".into(),
+        metrics,
+        evaluations: steps
+            .iter()
+            .map(|&step| Evaluation { step, loss: 5.9 * 10f64.powf(-(step as f64 / 380.0)) })
+            .collect(),
+        chance_loss: Some(300f64.ln()),
+        detectors: detectors.into(),
+        config: [
+            ("d_model", "768"),
+            ("d_head", "64"),
+            ("n_layers", "2"),
+            ("n_ctx", "128"),
+            ("d_mlp", "3072"),
+            ("d_vocab", "300"),
+            ("act_fn", "gelu"),
+            ("lr", "0.0001"),
+            ("schedule", "notebook"),
+        ]
+        .map(|(a, b)| (a.into(), b.into()))
+        .into(),
+        reproduce: "ironlens train --preset notebook --seed 137 --steps 3000".into(),
+        warnings: Vec::new(),
+        sections: vec![Section {
+            title: "Ablations".into(),
+            prose: "The loss when one head's output is set to its mean.\n\nBoth colours are always shown.".into(),
+            figures: vec![
+                bar(
+                    (0..16).map(|i| format!("L{}H{}", i / 8, i % 8)),
+                    [
+                        Series::new("zero", &(0..16).map(|i| noise(i, 4, 4) * 3.0).collect::<Vec<_>>()),
+                        Series::new("mean", &(0..16).map(|i| noise(i, 5, 5)).collect::<Vec<_>>()),
+                    ],
+                )
+                .x("head")
+                .y("loss")
+                .title("Loss without each head"),
+                imshow(Array::from_vec([2, 12], (0..24).map(|i| noise(i, 9, 1) - 0.4).collect()).unwrap())
+                    .title("Direct logit attribution")
+                    .x("head")
+                    .y("layer")
+                    .value("logit")
+                    .midpoint(0.0),
+            ],
+        }],
+    }
+}
