@@ -25,8 +25,7 @@
 /// assert_eq!(get_act_name("scale4ln1", None, None), "blocks.4.ln1.hook_scale");
 /// ```
 pub fn get_act_name(name: &str, layer: Option<isize>, layer_type: Option<&str>) -> String {
-    if (name.contains('.') || name.starts_with("hook_")) && layer.is_none() && layer_type.is_none()
-    {
+    if (name.contains('.') || name.starts_with("hook_")) && layer.is_none() && layer_type.is_none() {
         return name.into();
     }
     // The layer stays text, as written: TransformerLens makes "k06" into blocks.06.
@@ -47,20 +46,14 @@ pub fn get_act_name(name: &str, layer: Option<isize>, layer_type: Option<&str>) 
         other => other,
     };
     let layer_type = match (name, layer_type) {
-        ("k" | "v" | "q" | "z" | "rot_k" | "rot_q" | "result" | "pattern" | "attn_scores", _) => {
-            "attn"
-        }
+        ("k" | "v" | "q" | "z" | "rot_k" | "rot_q" | "result" | "pattern" | "attn_scores", _) => "attn",
         ("pre" | "post" | "mid" | "pre_linear", _) => "mlp",
         (_, Some("a" | "attention")) => "attn",
         (_, Some("m")) => "mlp",
         (_, Some("b" | "block" | "blocks") | None) => "",
         (_, Some(other)) => other,
     };
-    let root = if layer.is_none() && matches!(name, "scale" | "normalized") {
-        "ln_final."
-    } else {
-        ""
-    };
+    let root = if layer.is_none() && matches!(name, "scale" | "normalized") { "ln_final." } else { "" };
     let block = layer.map_or(String::new(), |layer| format!("blocks.{layer}."));
     let dot = if layer_type.is_empty() { "" } else { "." };
     format!("{root}{block}{layer_type}{dot}hook_{name}")
@@ -70,10 +63,7 @@ pub fn get_act_name(name: &str, layer: Option<isize>, layer_type: Option<&str>) 
 fn split_short(text: &str) -> Option<(&str, &str, &str)> {
     let text = text.split('\n').next().unwrap_or(text);
     let (name, rest) = text.split_at(text.find(|c: char| !c.is_ascii_lowercase())?);
-    let (layer, layer_type) = rest.split_at(
-        rest.find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(rest.len()),
-    );
+    let (layer, layer_type) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len()));
     (!name.is_empty() && !layer.is_empty()).then_some((name, layer, layer_type))
 }
 
@@ -91,41 +81,25 @@ pub struct ActKey<'a> {
 
 impl<'a> From<&'a str> for ActKey<'a> {
     fn from(name: &'a str) -> Self {
-        ActKey {
-            name,
-            layer: None,
-            layer_type: None,
-        }
+        ActKey { name, layer: None, layer_type: None }
     }
 }
 
 impl<'a> From<&'a String> for ActKey<'a> {
     fn from(name: &'a String) -> Self {
-        ActKey {
-            name,
-            layer: None,
-            layer_type: None,
-        }
+        ActKey { name, layer: None, layer_type: None }
     }
 }
 
 impl<'a> From<(&'a str, isize)> for ActKey<'a> {
     fn from((name, layer): (&'a str, isize)) -> Self {
-        ActKey {
-            name,
-            layer: Some(layer),
-            layer_type: None,
-        }
+        ActKey { name, layer: Some(layer), layer_type: None }
     }
 }
 
 impl<'a> From<(&'a str, isize, &'a str)> for ActKey<'a> {
     fn from((name, layer, layer_type): (&'a str, isize, &'a str)) -> Self {
-        ActKey {
-            name,
-            layer: Some(layer),
-            layer_type: Some(layer_type),
-        }
+        ActKey { name, layer: Some(layer), layer_type: Some(layer_type) }
     }
 }
 
@@ -142,21 +116,11 @@ impl<'a> From<(&'a str, isize, &'a str)> for ActKey<'a> {
 /// assert_eq!(resolve_act_name("hook_embed", 2)?, "hook_embed");
 /// # Ok::<(), ironlens_transformer::names::LayerOutOfRange>(())
 /// ```
-pub fn resolve_act_name<'a>(
-    key: impl Into<ActKey<'a>>,
-    n_layers: usize,
-) -> Result<String, LayerOutOfRange> {
+pub fn resolve_act_name<'a>(key: impl Into<ActKey<'a>>, n_layers: usize) -> Result<String, LayerOutOfRange> {
     let key = key.into();
-    let layer = key
-        .layer
-        .map(|layer| resolve_layer(layer, n_layers))
-        .transpose()?;
+    let layer = key.layer.map(|layer| resolve_layer(layer, n_layers)).transpose()?;
     // A layer below isize::MAX, since it came from an isize.
-    Ok(get_act_name(
-        key.name,
-        layer.map(|layer| layer as isize),
-        key.layer_type,
-    ))
+    Ok(get_act_name(key.name, layer.map(|layer| layer as isize), key.layer_type))
 }
 
 /// The layer meant by a number that counts from the end if it is negative: -1 is the last of `n_layers`.
@@ -165,11 +129,7 @@ pub fn resolve_act_name<'a>(
 /// A layer that the model does not have.
 pub fn resolve_layer(layer: isize, n_layers: usize) -> Result<usize, LayerOutOfRange> {
     let error = LayerOutOfRange { layer, n_layers };
-    let resolved = if layer < 0 {
-        n_layers.checked_sub(layer.unsigned_abs())
-    } else {
-        Some(layer.unsigned_abs())
-    };
+    let resolved = if layer < 0 { n_layers.checked_sub(layer.unsigned_abs()) } else { Some(layer.unsigned_abs()) };
     resolved.filter(|layer| *layer < n_layers).ok_or(error)
 }
 
@@ -201,12 +161,7 @@ mod tests {
             ("embed", None, None, "hook_embed"),
             ("pos_embed", None, None, "hook_pos_embed"),
             ("tokens", None, None, "hook_tokens"),
-            (
-                "normalized",
-                Some(27),
-                Some("ln2"),
-                "blocks.27.ln2.hook_normalized",
-            ),
+            ("normalized", Some(27), Some("ln2"), "blocks.27.ln2.hook_normalized"),
             ("k6", None, None, "blocks.6.attn.hook_k"),
             ("scale4ln1", None, None, "blocks.4.ln1.hook_scale"),
             ("pre5", None, None, "blocks.5.mlp.hook_pre"),
@@ -223,12 +178,7 @@ mod tests {
             ("mlp_in", Some(1), None, "blocks.1.hook_mlp_in"),
             ("attn", Some(0), None, "blocks.0.attn.hook_pattern"),
             ("attn0", None, None, "blocks.0.attn.hook_pattern"),
-            (
-                "attn_logits",
-                Some(0),
-                None,
-                "blocks.0.attn.hook_attn_scores",
-            ),
+            ("attn_logits", Some(0), None, "blocks.0.attn.hook_attn_scores"),
             ("key", Some(1), None, "blocks.1.attn.hook_k"),
             ("query", Some(1), None, "blocks.1.attn.hook_q"),
             ("value", Some(1), None, "blocks.1.attn.hook_v"),
@@ -243,12 +193,7 @@ mod tests {
             ("rot_q", Some(1), None, "blocks.1.attn.hook_rot_q"),
             ("result", Some(1), None, "blocks.1.attn.hook_result"),
             ("pattern", Some(1), None, "blocks.1.attn.hook_pattern"),
-            (
-                "attn_scores",
-                Some(1),
-                None,
-                "blocks.1.attn.hook_attn_scores",
-            ),
+            ("attn_scores", Some(1), None, "blocks.1.attn.hook_attn_scores"),
             ("post", Some(1), None, "blocks.1.mlp.hook_post"),
             ("mid", Some(1), None, "blocks.1.mlp.hook_mid"),
             ("pre_linear", Some(1), None, "blocks.1.mlp.hook_pre_linear"),
@@ -258,21 +203,11 @@ mod tests {
             ("normalized", None, None, "ln_final.hook_normalized"),
             ("scale", Some(1), None, "blocks.1.hook_scale"),
             ("scale", Some(1), Some("ln1"), "blocks.1.ln1.hook_scale"),
-            (
-                "scale",
-                Some(1),
-                Some("ln1_post"),
-                "blocks.1.ln1_post.hook_scale",
-            ),
+            ("scale", Some(1), Some("ln1_post"), "blocks.1.ln1_post.hook_scale"),
             ("scale", None, Some("ln1"), "ln_final.ln1.hook_scale"),
             ("scale", Some(1), Some("m"), "blocks.1.mlp.hook_scale"),
             ("scale", Some(1), Some("a"), "blocks.1.attn.hook_scale"),
-            (
-                "scale",
-                Some(1),
-                Some("attention"),
-                "blocks.1.attn.hook_scale",
-            ),
+            ("scale", Some(1), Some("attention"), "blocks.1.attn.hook_scale"),
             ("scale", Some(1), Some("b"), "blocks.1.hook_scale"),
             ("scale", Some(1), Some("block"), "blocks.1.hook_scale"),
             ("scale", Some(1), Some("blocks"), "blocks.1.hook_scale"),
@@ -313,29 +248,16 @@ mod tests {
             ("embed", Some(0), None, "blocks.0.hook_embed"),
         ];
         for (name, layer, layer_type, expected) in cases {
-            assert_eq!(
-                get_act_name(name, *layer, *layer_type),
-                *expected,
-                "{name:?} {layer:?} {layer_type:?}"
-            );
+            assert_eq!(get_act_name(name, *layer, *layer_type), *expected, "{name:?} {layer:?} {layer_type:?}");
         }
     }
 
     #[test]
     fn layers_count_from_the_end() {
-        assert_eq!(
-            resolve_act_name(("resid_pre", -1), 3).unwrap(),
-            "blocks.2.hook_resid_pre"
-        );
-        assert_eq!(
-            resolve_act_name(("scale", -3, "ln2"), 3).unwrap(),
-            "blocks.0.ln2.hook_scale"
-        );
+        assert_eq!(resolve_act_name(("resid_pre", -1), 3).unwrap(), "blocks.2.hook_resid_pre");
+        assert_eq!(resolve_act_name(("scale", -3, "ln2"), 3).unwrap(), "blocks.0.ln2.hook_scale");
         assert_eq!(resolve_act_name("scale", 3).unwrap(), "ln_final.hook_scale");
-        assert_eq!(
-            resolve_act_name(&String::from("k2"), 3).unwrap(),
-            "blocks.2.attn.hook_k"
-        );
+        assert_eq!(resolve_act_name(&String::from("k2"), 3).unwrap(), "blocks.2.attn.hook_k");
         for layer in [3, -4, isize::MIN, isize::MAX] {
             let error = resolve_act_name(("k", layer), 3).unwrap_err();
             assert_eq!(error, LayerOutOfRange { layer, n_layers: 3 });

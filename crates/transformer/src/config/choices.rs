@@ -195,10 +195,7 @@ mod tests {
             }
         }
         assert_eq!("muP".parse::<InitMode>().unwrap(), InitMode::MuP);
-        assert_eq!(
-            "RMSPre".parse::<NormalizationType>().unwrap(),
-            NormalizationType::RMSPre
-        );
+        assert_eq!("RMSPre".parse::<NormalizationType>().unwrap(), NormalizationType::RMSPre);
     }
 
     #[test]

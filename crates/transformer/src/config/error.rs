@@ -50,12 +50,7 @@ pub(super) fn invalid(
     hint: impl Into<String>,
 ) -> ConfigError {
     let (value, expected, hint) = (value.to_string(), expected.into(), hint.into());
-    ConfigError::Invalid {
-        field: field.into(),
-        value,
-        expected,
-        hint,
-    }
+    ConfigError::Invalid { field: field.into(), value, expected, hint }
 }
 
 impl ConfigError {
@@ -71,17 +66,12 @@ impl ConfigError {
 }
 
 /// The candidate nearest to `text` by edit distance, unless even that one differs in more than half its letters.
-pub(super) fn nearest<'a>(
-    text: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub(super) fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // A pasted paragraph is no misspelt field, and comparing it would cost its length times every candidate's.
     if text.len() > 100 {
         return None;
     }
-    let best = candidates
-        .into_iter()
-        .min_by_key(|c| edit_distance(text, c))?;
+    let best = candidates.into_iter().min_by_key(|c| edit_distance(text, c))?;
     (2 * edit_distance(text, best) <= best.chars().count()).then_some(best)
 }
 
@@ -115,10 +105,7 @@ mod tests {
 
     #[test]
     fn nearest_only_if_near() {
-        assert_eq!(
-            nearest("n_layer", ["n_layers", "d_model"]),
-            Some("n_layers")
-        );
+        assert_eq!(nearest("n_layer", ["n_layers", "d_model"]), Some("n_layers"));
         assert_eq!(nearest("zzzzzzz", ["n_layers", "d_model"]), None);
         assert_eq!(nearest("x", []), None);
     }

@@ -8,9 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 use super::error::{ConfigError, invalid, nearest};
-use super::{
-    ActFn, AttentionDir, AttnType, Config, InitMode, NormalizationType, PositionalEmbeddingType,
-};
+use super::{ActFn, AttentionDir, AttnType, Config, InitMode, NormalizationType, PositionalEmbeddingType};
 
 /// How a field's value is written.
 trait Form<T> {
@@ -55,11 +53,7 @@ impl Form<usize> for SizeOrMinusOne {
         "a whole number, or -1 for the default".into()
     }
     fn read(value: &Value) -> Option<usize> {
-        if value.is_null() || *value == json!(-1) {
-            Some(0)
-        } else {
-            read_size(value)
-        }
+        if value.is_null() || *value == json!(-1) { Some(0) } else { read_size(value) }
     }
     fn write(field: &usize) -> Value {
         if *field == 0 { json!(-1) } else { json!(field) }
@@ -74,11 +68,7 @@ impl Form<usize> for SizeOrNull {
         <SizeOrMinusOne as Form<usize>>::read(value)
     }
     fn write(field: &usize) -> Value {
-        if *field == 0 {
-            Value::Null
-        } else {
-            json!(field)
-        }
+        if *field == 0 { Value::Null } else { json!(field) }
     }
 }
 
@@ -139,11 +129,7 @@ impl Form<f64> for Base {
     }
     fn write(field: &f64) -> Value {
         // Up to 2^53 every whole f64 is that integer and no other.
-        if field.fract() == 0.0 && field.abs() <= 9.0e15 {
-            json!(*field as i64)
-        } else {
-            json!(field)
-        }
+        if field.fract() == 0.0 && field.abs() <= 9.0e15 { json!(*field as i64) } else { json!(field) }
     }
 }
 
@@ -179,14 +165,7 @@ macro_rules! by_name {
         }
     )+ };
 }
-by_name!(
-    ActFn,
-    AttentionDir,
-    AttnType,
-    InitMode,
-    NormalizationType,
-    PositionalEmbeddingType
-);
+by_name!(ActFn, AttentionDir, AttnType, InitMode, NormalizationType, PositionalEmbeddingType);
 
 impl Form<Vec<AttnType>> for ListOrNull {
     fn expected() -> String {
@@ -196,18 +175,10 @@ impl Form<Vec<AttnType>> for ListOrNull {
         if value.is_null() {
             return Some(Vec::new());
         }
-        value
-            .as_array()?
-            .iter()
-            .map(<Plain as Form<AttnType>>::read)
-            .collect()
+        value.as_array()?.iter().map(<Plain as Form<AttnType>>::read).collect()
     }
     fn write(field: &Vec<AttnType>) -> Value {
-        if field.is_empty() {
-            Value::Null
-        } else {
-            field.iter().map(<Plain as Form<AttnType>>::write).collect()
-        }
+        if field.is_empty() { Value::Null } else { field.iter().map(<Plain as Form<AttnType>>::write).collect() }
     }
 }
 
@@ -307,31 +278,22 @@ const IGNORED: &[&str] = &[
 
 /// Fields of TransformerLens 2.18 and 3.5 that are accepted only at their default, and the way out otherwise.
 fn unsupported(name: &str) -> Option<(Value, &'static str)> {
-    const MOE: &str =
-        "mixture-of-experts models cannot be built here; set it to null for a plain MLP";
+    const MOE: &str = "mixture-of-experts models cannot be built here; set it to null for a plain MLP";
     const T5: &str = "it belongs to encoder-decoder models (T5); set it to null";
     Some(match name {
         "num_experts" | "experts_per_token" => (Value::Null, MOE),
-        "relative_attention_max_distance"
-        | "relative_attention_num_buckets"
-        | "decoder_start_token_id" => (Value::Null, T5),
-        "tie_word_embeddings" => (
-            json!(false),
-            "W_E and W_U are separate parameters, as in HookedTransformer; set it to false",
-        ),
-        "load_in_4bit" => (
-            json!(false),
-            "weights are float32; convert them and set it to false",
-        ),
+        "relative_attention_max_distance" | "relative_attention_num_buckets" | "decoder_start_token_id" => {
+            (Value::Null, T5)
+        }
+        "tie_word_embeddings" => {
+            (json!(false), "W_E and W_U are separate parameters, as in HookedTransformer; set it to false")
+        }
+        "load_in_4bit" => (json!(false), "weights are float32; convert them and set it to false"),
         "n_devices" => (json!(1), "a model lives on one device; set it to 1"),
-        "rotary_scaling_factor" => (
-            json!(1.0),
-            "scaled rotations are not implemented; set it to 1.0 for unscaled ones",
-        ),
-        "use_yarn_rope" => (
-            json!(false),
-            "YaRN is not implemented; set it to false for plain rotations",
-        ),
+        "rotary_scaling_factor" => {
+            (json!(1.0), "scaled rotations are not implemented; set it to 1.0 for unscaled ones")
+        }
+        "use_yarn_rope" => (json!(false), "YaRN is not implemented; set it to false for plain rotations"),
         "uses_rms_norm" => (json!(false), "set normalization_type to \"RMS\" instead"),
         _ => return None,
     })
@@ -391,8 +353,7 @@ impl Config {
     /// Text that is not a JSON object, a field nobody knows, a value of the wrong kind, and a field whose effect is
     /// not implemented at a value other than its default; each names the field, the value and the way out.
     pub fn from_json(text: &str) -> Result<Config, ConfigError> {
-        let map: Map<String, Value> =
-            serde_json::from_str(text).map_err(|e| ConfigError::Json(e.to_string()))?;
+        let map: Map<String, Value> = serde_json::from_str(text).map_err(|e| ConfigError::Json(e.to_string()))?;
         Config::from_map(&map)
     }
 
@@ -417,8 +378,7 @@ impl Config {
                         return Err(ConfigError::Unsupported {
                             field: name.clone(),
                             value: shortened(value),
-                            hint: "weights are float32; convert them and leave the field out"
-                                .into(),
+                            hint: "weights are float32; convert them and leave the field out".into(),
                         });
                     }
                 }
@@ -426,8 +386,7 @@ impl Config {
             match unsupported(name) {
                 // 1 and 1.0 are the same default.
                 Some((default, _))
-                    if *value == default
-                        || value.as_f64().is_some_and(|v| default.as_f64() == Some(v)) => {}
+                    if *value == default || value.as_f64().is_some_and(|v| default.as_f64() == Some(v)) => {}
                 Some((_, hint)) => {
                     return Err(ConfigError::Unsupported {
                         field: name.clone(),
@@ -436,17 +395,9 @@ impl Config {
                     });
                 }
                 None => {
-                    let known = FIELDS
-                        .iter()
-                        .chain(IGNORED)
-                        .chain(UNSUPPORTED)
-                        .copied()
-                        .chain(["dtype"]);
+                    let known = FIELDS.iter().chain(IGNORED).chain(UNSUPPORTED).copied().chain(["dtype"]);
                     let nearest = nearest(name, known).map(String::from);
-                    return Err(ConfigError::UnknownField {
-                        field: name.chars().take(80).collect(),
-                        nearest,
-                    });
+                    return Err(ConfigError::UnknownField { field: name.chars().take(80).collect(), nearest });
                 }
             }
         }
@@ -463,8 +414,7 @@ impl Serialize for Config {
         }
         // What TransformerLens 2.18's to_dict has besides; 3.5's names would be unknown to 2.18.
         for name in UNSUPPORTED.iter().take(7) {
-            let (default, _) = unsupported(name)
-                .ok_or_else(|| S::Error::custom("a name that is not in the table"))?;
+            let (default, _) = unsupported(name).ok_or_else(|| S::Error::custom("a name that is not in the table"))?;
             map.serialize_entry(name, &default)?;
         }
         map.serialize_entry("trust_remote_code", &false)?;
@@ -511,10 +461,7 @@ mod tests {
     #[test]
     fn a_transformerlens_dictionary_is_read_and_written_without_loss() {
         let cfg = Config::from_json(LLAMA).unwrap();
-        assert_eq!(
-            (cfg.n_heads, cfg.n_key_value_heads, cfg.window_size),
-            (4, 2, 0)
-        );
+        assert_eq!((cfg.n_heads, cfg.n_key_value_heads, cfg.window_size), (4, 2, 0));
         assert_eq!(cfg.attn_types, [AttnType::Global, AttnType::Local]);
         assert_eq!(cfg.attn_scale.to_bits(), 8f64.sqrt().to_bits());
         let given: Map<String, Value> = serde_json::from_str(LLAMA).unwrap();
@@ -538,23 +485,23 @@ mod tests {
             assert_eq!(text[field], value, "{field}");
         }
         assert_eq!(Config::from_json("{}").unwrap(), Config::default());
-        assert_eq!(
-            Config::from_json(&Config::default().to_json()).unwrap(),
-            Config::default()
-        );
-        let set = Config {
-            normalization_type: NormalizationType::None,
-            rotary_base: 1e6,
-            ..Config::default()
-        };
+        assert_eq!(Config::from_json(&Config::default().to_json()).unwrap(), Config::default());
+        let set = Config { normalization_type: NormalizationType::None, rotary_base: 1e6, ..Config::default() };
         assert_eq!(Config::from_json(&set.to_json()).unwrap(), set);
+    }
+
+    #[test]
+    fn numbers_read_back_to_the_last_bit() {
+        for d in 1..1000 {
+            let root = f64::from(d).sqrt();
+            let cfg = Config { attn_scale: root, initializer_range: 0.8 / root, ..Config::default() };
+            assert_eq!(Config::from_json(&cfg.to_json()).unwrap(), cfg);
+        }
     }
 
     #[track_caller]
     fn refused(text: &str, words: &[&str]) {
-        let message = Config::from_json(text)
-            .expect_err("must be refused")
-            .to_string();
+        let message = Config::from_json(text).expect_err("must be refused").to_string();
         for word in words {
             assert!(message.contains(word), "{message:?} does not say {word:?}");
         }
@@ -563,10 +510,7 @@ mod tests {
     #[test]
     fn unknown_fields_are_refused_with_the_nearest_known_one() {
         refused(r#"{"n_layer": 2}"#, &["n_layer", "did you mean `n_layers`"]);
-        refused(
-            r#"{"use_ntk_by_parts_rope": true}"#,
-            &["did you mean `use_NTK_by_parts_rope`"],
-        );
+        refused(r#"{"use_ntk_by_parts_rope": true}"#, &["did you mean `use_NTK_by_parts_rope`"]);
         refused(r#"{"zzzzzzzzzzzz": 2}"#, &["zzzzzzzzzzzz"]);
     }
 
@@ -574,26 +518,11 @@ mod tests {
     fn values_of_the_wrong_kind_are_refused() {
         refused(r#"{"d_model": -3}"#, &["d_model", "-3", "whole number"]);
         refused(r#"{"d_model": 2.5}"#, &["d_model", "2.5", "whole number"]);
-        refused(
-            r#"{"gated_mlp": "yes"}"#,
-            &["gated_mlp", "yes", "true or false"],
-        );
-        refused(
-            r#"{"act_fn": "gelo"}"#,
-            &["act_fn", "gelu_new", "did you mean \"gelu\""],
-        );
-        refused(
-            r#"{"attention_dir": null}"#,
-            &["attention_dir", "null", "bidirectional"],
-        );
-        refused(
-            r#"{"attn_types": ["local", "far"]}"#,
-            &["attn_types", "far", "global"],
-        );
-        refused(
-            r#"{"positional_embedding_type": "relative_positional_bias"}"#,
-            &["relative_positional_bias", "T5"],
-        );
+        refused(r#"{"gated_mlp": "yes"}"#, &["gated_mlp", "yes", "true or false"]);
+        refused(r#"{"act_fn": "gelo"}"#, &["act_fn", "gelu_new", "did you mean \"gelu\""]);
+        refused(r#"{"attention_dir": null}"#, &["attention_dir", "null", "bidirectional"]);
+        refused(r#"{"attn_types": ["local", "far"]}"#, &["attn_types", "far", "global"]);
+        refused(r#"{"positional_embedding_type": "relative_positional_bias"}"#, &["relative_positional_bias", "T5"]);
         refused("[1, 2]", &["JSON object"]);
         refused("{", &["JSON object"]);
     }
@@ -609,23 +538,14 @@ mod tests {
             ("dtype", "\"torch.float32\"", "\"torch.bfloat16\""),
             ("tie_word_embeddings", "false", "true"),
         ] {
-            assert_eq!(
-                Config::from_json(&format!("{{{field:?}: {default}}}")).unwrap(),
-                Config::default()
-            );
-            refused(
-                &format!("{{{field:?}: {other}}}"),
-                &[field, "not supported"],
-            );
+            assert_eq!(Config::from_json(&format!("{{{field:?}: {default}}}")).unwrap(), Config::default());
+            refused(&format!("{{{field:?}: {other}}}"), &[field, "not supported"]);
         }
         for name in UNSUPPORTED {
             assert!(unsupported(name).is_some(), "{name}");
         }
         for field in ["device", "yarn_factor"] {
-            assert!(
-                Config::from_json(&format!("{{{field:?}: 3}}")).is_ok(),
-                "{field}"
-            );
+            assert!(Config::from_json(&format!("{{{field:?}: 3}}")).is_ok(), "{field}");
         }
     }
 }

@@ -22,9 +22,7 @@ mod error;
 mod json;
 mod validate;
 
-pub use choices::{
-    ActFn, AttentionDir, AttnType, InitMode, NormalizationType, PositionalEmbeddingType,
-};
+pub use choices::{ActFn, AttentionDir, AttnType, InitMode, NormalizationType, PositionalEmbeddingType};
 pub use error::ConfigError;
 
 /// The shape and kind of a transformer, by TransformerLens's names.
@@ -38,10 +36,7 @@ pub use error::ConfigError;
 /// relative positions) are not here; [`from_json`](Config::from_json) accepts them at their defaults and refuses
 /// them by name otherwise.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(
-    non_snake_case,
-    reason = "TransformerLens's field names, to the letter"
-)]
+#[expect(non_snake_case, reason = "TransformerLens's field names, to the letter")]
 pub struct Config {
     /// Number of blocks; one block is attention and, unless `attn_only`, an MLP.
     pub n_layers: usize,
@@ -234,20 +229,12 @@ impl Default for Config {
 impl Config {
     /// Number of attention heads.
     pub fn n_heads(&self) -> usize {
-        if self.n_heads != 0 {
-            self.n_heads
-        } else {
-            self.d_model.checked_div(self.d_head).unwrap_or(0)
-        }
+        if self.n_heads != 0 { self.n_heads } else { self.d_model.checked_div(self.d_head).unwrap_or(0) }
     }
 
     /// Number of heads that have keys and values of their own; `n_heads` without grouped queries.
     pub fn n_key_value_heads(&self) -> usize {
-        if self.is_grouped_query() {
-            self.n_key_value_heads
-        } else {
-            self.n_heads()
-        }
+        if self.is_grouped_query() { self.n_key_value_heads } else { self.n_heads() }
     }
 
     /// Whether key and value heads are shared by groups of heads, so that their parameters are `_W_K`, `_W_V`,
@@ -258,11 +245,7 @@ impl Config {
 
     /// Number of key and value heads that hooks see: `n_heads` if there are no groups or they are ungrouped.
     pub fn n_hooked_key_value_heads(&self) -> usize {
-        if self.ungroup_grouped_query_attention {
-            self.n_heads()
-        } else {
-            self.n_key_value_heads()
-        }
+        if self.ungroup_grouped_query_attention { self.n_heads() } else { self.n_key_value_heads() }
     }
 
     /// Number of MLP neurons; 0 without MLPs.
@@ -306,11 +289,7 @@ impl Config {
             (true, -1.0) => (self.d_head as f64).sqrt(),
             (true, given) => given,
         };
-        if self.scale_attn_by_inverse_layer_idx {
-            scale * (layer as f64 + 1.0)
-        } else {
-            scale
-        }
+        if self.scale_attn_by_inverse_layer_idx { scale * (layer as f64 + 1.0) } else { scale }
     }
 
     /// Whether there is a `pos_embed.W_pos`: everywhere but in rotary models (ALiBi ones have it and never read it).
@@ -333,21 +312,14 @@ impl Config {
     pub fn n_params(&self) -> usize {
         let product = |sizes: [usize; 4]| sizes.into_iter().fold(1, usize::saturating_mul);
         let attention = product([self.d_model, self.d_head, self.n_heads(), 4]);
-        let mlp = product([
-            self.d_model,
-            self.d_mlp(),
-            2 + usize::from(self.gated_mlp),
-            1,
-        ]);
+        let mlp = product([self.d_model, self.d_mlp(), 2 + usize::from(self.gated_mlp), 1]);
         self.n_layers.saturating_mul(attention.saturating_add(mlp))
     }
 
     /// `L0H0`, `L0H1`, … for each head of each layer, in order.
     pub fn head_labels(&self) -> Vec<String> {
         let heads = self.n_heads();
-        (0..self.n_layers)
-            .flat_map(|layer| (0..heads).map(move |head| format!("L{layer}H{head}")))
-            .collect()
+        (0..self.n_layers).flat_map(|layer| (0..heads).map(move |head| format!("L{layer}H{head}"))).collect()
     }
 }
 
@@ -372,40 +344,16 @@ mod tests {
     #[test]
     fn parameters_are_counted_as_transformerlens_counts_them() {
         assert_eq!(notebook().n_params(), 14_155_776);
-        assert_eq!(
-            Config {
-                attn_only: true,
-                ..notebook()
-            }
-            .n_params(),
-            4_718_592
-        );
-        let llama = Config {
-            d_model: 32,
-            d_head: 8,
-            d_mlp: 64,
-            gated_mlp: true,
-            n_key_value_heads: 2,
-            ..notebook()
-        };
+        assert_eq!(Config { attn_only: true, ..notebook() }.n_params(), 4_718_592);
+        let llama = Config { d_model: 32, d_head: 8, d_mlp: 64, gated_mlp: true, n_key_value_heads: 2, ..notebook() };
         assert_eq!(llama.n_params(), 20480);
         assert_eq!(Config::default().n_params(), 0);
-        assert_eq!(
-            Config {
-                d_model: usize::MAX,
-                ..notebook()
-            }
-            .n_params(),
-            usize::MAX
-        );
+        assert_eq!(Config { d_model: usize::MAX, ..notebook() }.n_params(), usize::MAX);
     }
 
     #[test]
     fn heads_are_labelled_layer_by_layer() {
-        let cfg = Config {
-            n_heads: 2,
-            ..notebook()
-        };
+        let cfg = Config { n_heads: 2, ..notebook() };
         assert_eq!(cfg.head_labels(), ["L0H0", "L0H1", "L1H0", "L1H1"]);
     }
 
@@ -423,41 +371,16 @@ mod tests {
         assert_eq!((cfg.attn_scale(0), cfg.attn_scale(1)), (8.0, 16.0));
         assert_eq!((cfg.rotary_base(0), cfg.rotary_base(1)), (1e4, 1e6));
         assert_eq!((cfg.rotary_dim(), notebook().rotary_dim()), (64, 0));
-        let unscaled = Config {
-            use_attn_scale: false,
-            ..cfg
-        };
+        let unscaled = Config { use_attn_scale: false, ..cfg };
         assert_eq!((unscaled.attn_scale(0), unscaled.attn_scale(1)), (1.0, 2.0));
     }
 
     #[test]
     fn grouped_heads_are_counted_as_hooks_see_them() {
-        let cfg = Config {
-            n_key_value_heads: 4,
-            ..notebook()
-        };
-        assert_eq!(
-            (
-                cfg.n_heads(),
-                cfg.n_key_value_heads(),
-                cfg.n_hooked_key_value_heads()
-            ),
-            (12, 4, 4)
-        );
-        let cfg = Config {
-            ungroup_grouped_query_attention: true,
-            ..cfg
-        };
-        assert_eq!(
-            (cfg.n_key_value_heads(), cfg.n_hooked_key_value_heads()),
-            (4, 12)
-        );
-        assert_eq!(
-            (
-                notebook().is_grouped_query(),
-                notebook().n_key_value_heads()
-            ),
-            (false, 12)
-        );
+        let cfg = Config { n_key_value_heads: 4, ..notebook() };
+        assert_eq!((cfg.n_heads(), cfg.n_key_value_heads(), cfg.n_hooked_key_value_heads()), (12, 4, 4));
+        let cfg = Config { ungroup_grouped_query_attention: true, ..cfg };
+        assert_eq!((cfg.n_key_value_heads(), cfg.n_hooked_key_value_heads()), (4, 12));
+        assert_eq!((notebook().is_grouped_query(), notebook().n_key_value_heads()), (false, 12));
     }
 }

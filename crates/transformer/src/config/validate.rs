@@ -1,9 +1,7 @@
 //! Filling in a configuration's defaults, and refusing those that describe no model.
 
 use super::error::invalid;
-use super::{
-    ActFn, AttentionDir, Config, ConfigError, InitMode, NormalizationType, PositionalEmbeddingType,
-};
+use super::{ActFn, AttentionDir, Config, ConfigError, InitMode, NormalizationType, PositionalEmbeddingType};
 
 impl Config {
     /// Fills in every default and checks that the fields fit together. Resolving a resolved configuration changes
@@ -32,25 +30,12 @@ impl Config {
             ("d_vocab", self.d_vocab, "the number of tokens"),
         ] {
             if size == 0 {
-                return Err(invalid(
-                    field,
-                    "0 (not given)",
-                    "at least 1",
-                    format!("give {what}"),
-                ));
+                return Err(invalid(field, "0 (not given)", "at least 1", format!("give {what}")));
             }
         }
         if self.n_heads == 0 && !self.d_model.is_multiple_of(self.d_head) {
-            let expected = format!(
-                "a divisor of d_model = {} while n_heads is not given",
-                self.d_model
-            );
-            return Err(invalid(
-                "d_head",
-                self.d_head,
-                expected,
-                "give n_heads, or another d_head",
-            ));
+            let expected = format!("a divisor of d_model = {} while n_heads is not given", self.d_model);
+            return Err(invalid("d_head", self.d_head, expected, "give n_heads, or another d_head"));
         }
         self.n_heads = self.n_heads();
         if self.d_vocab_out == 0 {
@@ -60,32 +45,11 @@ impl Config {
             self.d_mlp = self.d_mlp();
         }
         // Bytes of the largest parameters must be countable, or sizes computed from them would wrap.
-        let sizes = [
-            self.d_model,
-            self.d_head,
-            self.n_heads,
-            self.d_mlp,
-            self.d_vocab,
-            self.d_vocab_out,
-            self.n_ctx,
-        ];
+        let sizes = [self.d_model, self.d_head, self.n_heads, self.d_mlp, self.d_vocab, self.d_vocab_out, self.n_ctx];
         if let Some(size) = sizes.into_iter().find(|size| *size > 1 << 30) {
-            let names = [
-                "d_model",
-                "d_head",
-                "n_heads",
-                "d_mlp",
-                "d_vocab",
-                "d_vocab_out",
-                "n_ctx",
-            ];
+            let names = ["d_model", "d_head", "n_heads", "d_mlp", "d_vocab", "d_vocab_out", "n_ctx"];
             let field = names[sizes.iter().position(|s| *s == size).unwrap_or(0)];
-            return Err(invalid(
-                field,
-                size,
-                "at most 2^30",
-                "check the number of zeros",
-            ));
+            return Err(invalid(field, size, "at most 2^30", "check the number of zeros"));
         }
         Ok(())
     }
@@ -104,18 +68,12 @@ impl Config {
             return Err(invalid(
                 "use_attn_in",
                 true,
-                format!(
-                    "false with grouped queries (n_key_value_heads = {})",
-                    self.n_key_value_heads
-                ),
+                format!("false with grouped queries (n_key_value_heads = {})", self.n_key_value_heads),
                 "use use_split_qkv_input, whose keys and values have inputs of their own",
             ));
         }
         let shortformer = self.positional_embedding_type == PositionalEmbeddingType::Shortformer;
-        if self.use_split_qkv_input
-            && shortformer
-            && self.n_hooked_key_value_heads() != self.n_heads
-        {
+        if self.use_split_qkv_input && shortformer && self.n_hooked_key_value_heads() != self.n_heads {
             return Err(invalid(
                 "use_split_qkv_input",
                 true,
@@ -137,10 +95,7 @@ impl Config {
                 return Err(invalid(
                     "attn_types",
                     format!("a list of {}", self.attn_types.len()),
-                    format!(
-                        "one entry for each of the {} layers with use_local_attn",
-                        self.n_layers
-                    ),
+                    format!("one entry for each of the {} layers with use_local_attn", self.n_layers),
                     "say \"global\" or \"local\" for each layer",
                 ));
             }
@@ -165,11 +120,7 @@ impl Config {
         if self.rotary_dim > self.d_head || !self.rotary_dim.is_multiple_of(2) {
             return Err(invalid(
                 "rotary_dim",
-                format!(
-                    "{}{}",
-                    self.rotary_dim,
-                    if given { "" } else { " (d_head)" }
-                ),
+                format!("{}{}", self.rotary_dim, if given { "" } else { " (d_head)" }),
                 format!("an even number up to d_head = {}", self.d_head),
                 "rotations turn pairs of a head's dimensions; give an even rotary_dim",
             ));
@@ -180,15 +131,9 @@ impl Config {
         }
         if self.use_NTK_by_parts_rope {
             positive("NTK_by_parts_factor", self.NTK_by_parts_factor)?;
-            positive(
-                "NTK_by_parts_low_freq_factor",
-                self.NTK_by_parts_low_freq_factor,
-            )?;
+            positive("NTK_by_parts_low_freq_factor", self.NTK_by_parts_low_freq_factor)?;
             positive("NTK_original_ctx_len", self.NTK_original_ctx_len as f64)?;
-            let (low, high) = (
-                self.NTK_by_parts_low_freq_factor,
-                self.NTK_by_parts_high_freq_factor,
-            );
+            let (low, high) = (self.NTK_by_parts_low_freq_factor, self.NTK_by_parts_high_freq_factor);
             if !(high.is_finite() && high > low) {
                 return Err(invalid(
                     "NTK_by_parts_high_freq_factor",
@@ -205,31 +150,15 @@ impl Config {
         if self.attn_only {
             if self.use_hook_mlp_in {
                 let hint = "an attention-only model has no MLP; set it to false";
-                return Err(invalid(
-                    "use_hook_mlp_in",
-                    true,
-                    "false with attn_only",
-                    hint,
-                ));
+                return Err(invalid("use_hook_mlp_in", true, "false with attn_only", hint));
             }
             if self.parallel_attn_mlp {
-                let hint =
-                    "an attention-only model has no MLP to run beside attention; set it to false";
-                return Err(invalid(
-                    "parallel_attn_mlp",
-                    true,
-                    "false with attn_only",
-                    hint,
-                ));
+                let hint = "an attention-only model has no MLP to run beside attention; set it to false";
+                return Err(invalid("parallel_attn_mlp", true, "false with attn_only", hint));
             }
         } else if self.act_fn == ActFn::Unset {
             let hint = "choose one, or set attn_only for a model without MLPs";
-            return Err(invalid(
-                "act_fn",
-                "not given",
-                "an activation function",
-                hint,
-            ));
+            return Err(invalid("act_fn", "not given", "an activation function", hint));
         } else if self.gated_mlp && self.is_layer_norm_activation() {
             return Err(invalid(
                 "gated_mlp",
@@ -242,17 +171,11 @@ impl Config {
             return Err(invalid(
                 "use_normalization_before_and_after",
                 true,
-                format!(
-                    "false with normalization_type = {}",
-                    self.normalization_type
-                ),
+                format!("false with normalization_type = {}", self.normalization_type),
                 "norms after attention and MLP are RMS norms; set normalization_type to \"RMS\"",
             ));
         }
-        if self.post_embedding_ln
-            || self.normalization_type != NormalizationType::None
-            || self.use_qk_norm
-        {
+        if self.post_embedding_ln || self.normalization_type != NormalizationType::None || self.use_qk_norm {
             not_negative("eps", self.eps)?;
         }
         Ok(())
@@ -277,12 +200,7 @@ impl Config {
             ("output_logits_soft_cap", self.output_logits_soft_cap),
         ] {
             if !cap.is_finite() {
-                return Err(invalid(
-                    field,
-                    cap,
-                    "a finite number",
-                    "give -1.0 to leave it off",
-                ));
+                return Err(invalid(field, cap, "a finite number", "give -1.0 to leave it off"));
             }
         }
         Ok(())
@@ -292,24 +210,14 @@ impl Config {
 fn positive(field: &str, value: f64) -> Result<(), ConfigError> {
     match value.is_finite() && value > 0.0 {
         true => Ok(()),
-        false => Err(invalid(
-            field,
-            value,
-            "a finite number above 0",
-            "leave it out for its default",
-        )),
+        false => Err(invalid(field, value, "a finite number above 0", "leave it out for its default")),
     }
 }
 
 fn not_negative(field: &str, value: f64) -> Result<(), ConfigError> {
     match value.is_finite() && value >= 0.0 {
         true => Ok(()),
-        false => Err(invalid(
-            field,
-            value,
-            "a finite number, 0 or above",
-            "leave it out for its default",
-        )),
+        false => Err(invalid(field, value, "a finite number, 0 or above", "leave it out for its default")),
     }
 }
 
@@ -320,56 +228,24 @@ mod tests {
 
     /// The smallest description there can be.
     fn small() -> Config {
-        Config {
-            d_model: 32,
-            d_head: 8,
-            n_layers: 2,
-            n_ctx: 16,
-            d_vocab: 29,
-            act_fn: ActFn::Relu,
-            ..Config::default()
-        }
+        Config { d_model: 32, d_head: 8, n_layers: 2, n_ctx: 16, d_vocab: 29, act_fn: ActFn::Relu, ..Config::default() }
     }
 
     #[test]
     fn defaults_are_transformerlens_defaults() {
         let cfg = small().resolved().unwrap();
-        assert_eq!(
-            (cfg.n_heads, cfg.d_mlp, cfg.d_vocab_out, cfg.rotary_dim),
-            (4, 128, 29, 0)
-        );
-        assert_eq!(
-            (cfg.attn_scale, cfg.initializer_range),
-            (8f64.sqrt(), 0.8 / 32f64.sqrt())
-        );
+        assert_eq!((cfg.n_heads, cfg.d_mlp, cfg.d_vocab_out, cfg.rotary_dim), (4, 128, 29, 0));
+        assert_eq!((cfg.attn_scale, cfg.initializer_range), (8f64.sqrt(), 0.8 / 32f64.sqrt()));
         assert_eq!(cfg.resolved().unwrap(), cfg);
 
-        let cfg = Config {
-            init_mode: InitMode::XavierUniform,
-            use_attn_scale: false,
-            ..small()
-        }
-        .resolved()
-        .unwrap();
+        let cfg = Config { init_mode: InitMode::XavierUniform, use_attn_scale: false, ..small() }.resolved().unwrap();
         assert_eq!((cfg.attn_scale, cfg.initializer_range), (-1.0, 1.0));
 
-        let cfg = Config {
-            attn_only: true,
-            act_fn: ActFn::Unset,
-            ..small()
-        }
-        .resolved()
-        .unwrap();
+        let cfg = Config { attn_only: true, act_fn: ActFn::Unset, ..small() }.resolved().unwrap();
         assert_eq!((cfg.d_mlp, cfg.act_fn), (0, ActFn::Unset));
 
         let rotary = PositionalEmbeddingType::Rotary;
-        let cfg = Config {
-            positional_embedding_type: rotary,
-            n_heads: 3,
-            ..small()
-        }
-        .resolved()
-        .unwrap();
+        let cfg = Config { positional_embedding_type: rotary, n_heads: 3, ..small() }.resolved().unwrap();
         assert_eq!((cfg.rotary_dim, cfg.n_heads), (8, 3));
     }
 
@@ -379,299 +255,70 @@ mod tests {
         let error = cfg.resolved().expect_err("must be refused");
         assert_eq!(error.field(), Some(field), "{error}");
         for word in words {
-            assert!(
-                error.to_string().contains(word),
-                "{error} does not say {word:?}"
-            );
+            assert!(error.to_string().contains(word), "{error} does not say {word:?}");
         }
     }
 
     #[test]
     fn sizes_must_be_given_and_fit() {
         refused(Config::default(), "d_model", &["not given"]);
-        refused(
-            Config {
-                n_layers: 0,
-                ..small()
-            },
-            "n_layers",
-            &["0", "at least 1"],
-        );
-        refused(
-            Config {
-                d_vocab: 0,
-                ..small()
-            },
-            "d_vocab",
-            &["number of tokens"],
-        );
-        refused(
-            Config {
-                d_model: 33,
-                ..small()
-            },
-            "d_head",
-            &["d_model = 33", "n_heads"],
-        );
-        assert!(
-            Config {
-                d_model: 33,
-                n_heads: 4,
-                ..small()
-            }
-            .resolved()
-            .is_ok()
-        );
-        refused(
-            Config {
-                n_ctx: usize::MAX,
-                ..small()
-            },
-            "n_ctx",
-            &["2^30"],
-        );
-        refused(
-            Config {
-                d_model: usize::MAX - 7,
-                d_head: 1,
-                ..small()
-            },
-            "d_model",
-            &["2^30"],
-        );
+        refused(Config { n_layers: 0, ..small() }, "n_layers", &["0", "at least 1"]);
+        refused(Config { d_vocab: 0, ..small() }, "d_vocab", &["number of tokens"]);
+        refused(Config { d_model: 33, ..small() }, "d_head", &["d_model = 33", "n_heads"]);
+        assert!(Config { d_model: 33, n_heads: 4, ..small() }.resolved().is_ok());
+        refused(Config { n_ctx: usize::MAX, ..small() }, "n_ctx", &["2^30"]);
+        refused(Config { d_model: usize::MAX - 7, d_head: 1, ..small() }, "d_model", &["2^30"]);
     }
 
     #[test]
     fn attention_fields_must_fit() {
-        refused(
-            Config {
-                n_key_value_heads: 3,
-                ..small()
-            },
-            "n_key_value_heads",
-            &["divisor of n_heads = 4"],
-        );
-        refused(
-            Config {
-                n_key_value_heads: 8,
-                ..small()
-            },
-            "n_key_value_heads",
-            &["8"],
-        );
-        let grouped = Config {
-            n_key_value_heads: 2,
-            ..small()
-        };
-        refused(
-            Config {
-                use_attn_in: true,
-                ..grouped.clone()
-            },
-            "use_attn_in",
-            &["use_split_qkv_input"],
-        );
+        refused(Config { n_key_value_heads: 3, ..small() }, "n_key_value_heads", &["divisor of n_heads = 4"]);
+        refused(Config { n_key_value_heads: 8, ..small() }, "n_key_value_heads", &["8"]);
+        let grouped = Config { n_key_value_heads: 2, ..small() };
+        refused(Config { use_attn_in: true, ..grouped.clone() }, "use_attn_in", &["use_split_qkv_input"]);
         let shortformer = PositionalEmbeddingType::Shortformer;
-        let split = Config {
-            use_split_qkv_input: true,
-            positional_embedding_type: shortformer,
-            ..grouped
-        };
+        let split = Config { use_split_qkv_input: true, positional_embedding_type: shortformer, ..grouped };
         refused(split.clone(), "use_split_qkv_input", &["ungroup"]);
-        assert!(
-            Config {
-                ungroup_grouped_query_attention: true,
-                ..split
-            }
-            .resolved()
-            .is_ok()
-        );
+        assert!(Config { ungroup_grouped_query_attention: true, ..split }.resolved().is_ok());
 
-        let local = Config {
-            use_local_attn: true,
-            attn_types: vec![AttnType::Local; 2],
-            ..small()
-        };
+        let local = Config { use_local_attn: true, attn_types: vec![AttnType::Local; 2], ..small() };
         refused(local.clone(), "window_size", &["use_local_attn"]);
-        let local = Config {
-            window_size: 4,
-            ..local
-        };
+        let local = Config { window_size: 4, ..local };
         assert!(local.resolved().is_ok());
-        refused(
-            Config {
-                n_layers: 3,
-                ..local.clone()
-            },
-            "attn_types",
-            &["list of 2", "3 layers"],
-        );
-        refused(
-            Config {
-                attention_dir: AttentionDir::Bidirectional,
-                ..local
-            },
-            "use_local_attn",
-            &["bidirectional"],
-        );
+        refused(Config { n_layers: 3, ..local.clone() }, "attn_types", &["list of 2", "3 layers"]);
+        refused(Config { attention_dir: AttentionDir::Bidirectional, ..local }, "use_local_attn", &["bidirectional"]);
     }
 
     #[test]
     fn rotations_must_fit_the_head() {
-        let rotary = Config {
-            positional_embedding_type: PositionalEmbeddingType::Rotary,
-            ..small()
-        };
-        assert!(
-            Config {
-                rotary_dim: 4,
-                ..rotary.clone()
-            }
-            .resolved()
-            .is_ok()
-        );
-        refused(
-            Config {
-                rotary_dim: 3,
-                ..rotary.clone()
-            },
-            "rotary_dim",
-            &["3", "even"],
-        );
-        refused(
-            Config {
-                rotary_dim: 10,
-                ..rotary.clone()
-            },
-            "rotary_dim",
-            &["d_head = 8"],
-        );
-        refused(
-            Config {
-                d_head: 1,
-                ..rotary.clone()
-            },
-            "rotary_dim",
-            &["1 (d_head)"],
-        );
-        refused(
-            Config {
-                rotary_base: 0.0,
-                ..rotary.clone()
-            },
-            "rotary_base",
-            &["above 0"],
-        );
-        let stretched = Config {
-            use_NTK_by_parts_rope: true,
-            NTK_by_parts_high_freq_factor: 1.0,
-            ..rotary
-        };
-        refused(
-            stretched,
-            "NTK_by_parts_high_freq_factor",
-            &["above NTK_by_parts_low_freq_factor"],
-        );
+        let rotary = Config { positional_embedding_type: PositionalEmbeddingType::Rotary, ..small() };
+        assert!(Config { rotary_dim: 4, ..rotary.clone() }.resolved().is_ok());
+        refused(Config { rotary_dim: 3, ..rotary.clone() }, "rotary_dim", &["3", "even"]);
+        refused(Config { rotary_dim: 10, ..rotary.clone() }, "rotary_dim", &["d_head = 8"]);
+        refused(Config { d_head: 1, ..rotary.clone() }, "rotary_dim", &["1 (d_head)"]);
+        refused(Config { rotary_base: 0.0, ..rotary.clone() }, "rotary_base", &["above 0"]);
+        let stretched = Config { use_NTK_by_parts_rope: true, NTK_by_parts_high_freq_factor: 1.0, ..rotary };
+        refused(stretched, "NTK_by_parts_high_freq_factor", &["above NTK_by_parts_low_freq_factor"]);
         // Elsewhere the field means nothing.
-        assert!(
-            Config {
-                rotary_dim: 3,
-                ..small()
-            }
-            .resolved()
-            .is_ok()
-        );
+        assert!(Config { rotary_dim: 3, ..small() }.resolved().is_ok());
     }
 
     #[test]
     fn mlp_and_norms_must_fit() {
-        refused(
-            Config {
-                act_fn: ActFn::Unset,
-                ..small()
-            },
-            "act_fn",
-            &["attn_only"],
-        );
-        refused(
-            Config {
-                attn_only: true,
-                use_hook_mlp_in: true,
-                ..small()
-            },
-            "use_hook_mlp_in",
-            &["attn_only"],
-        );
-        refused(
-            Config {
-                attn_only: true,
-                parallel_attn_mlp: true,
-                ..small()
-            },
-            "parallel_attn_mlp",
-            &["attn_only"],
-        );
-        refused(
-            Config {
-                gated_mlp: true,
-                act_fn: ActFn::SoluLn,
-                ..small()
-            },
-            "gated_mlp",
-            &["solu_ln"],
-        );
-        let both = Config {
-            use_normalization_before_and_after: true,
-            ..small()
-        };
-        refused(
-            both.clone(),
-            "use_normalization_before_and_after",
-            &["LN", "RMS"],
-        );
-        assert!(
-            Config {
-                normalization_type: NormalizationType::RMS,
-                ..both
-            }
-            .resolved()
-            .is_ok()
-        );
+        refused(Config { act_fn: ActFn::Unset, ..small() }, "act_fn", &["attn_only"]);
+        refused(Config { attn_only: true, use_hook_mlp_in: true, ..small() }, "use_hook_mlp_in", &["attn_only"]);
+        refused(Config { attn_only: true, parallel_attn_mlp: true, ..small() }, "parallel_attn_mlp", &["attn_only"]);
+        refused(Config { gated_mlp: true, act_fn: ActFn::SoluLn, ..small() }, "gated_mlp", &["solu_ln"]);
+        let both = Config { use_normalization_before_and_after: true, ..small() };
+        refused(both.clone(), "use_normalization_before_and_after", &["LN", "RMS"]);
+        assert!(Config { normalization_type: NormalizationType::RMS, ..both }.resolved().is_ok());
     }
 
     #[test]
     fn numbers_must_be_numbers() {
-        refused(
-            Config {
-                eps: f64::NAN,
-                ..small()
-            },
-            "eps",
-            &["NaN"],
-        );
-        refused(
-            Config {
-                attn_scale: 0.0,
-                ..small()
-            },
-            "attn_scale",
-            &["above 0"],
-        );
-        refused(
-            Config {
-                initializer_range: f64::INFINITY,
-                ..small()
-            },
-            "initializer_range",
-            &["inf"],
-        );
-        refused(
-            Config {
-                output_logits_soft_cap: f64::NAN,
-                ..small()
-            },
-            "output_logits_soft_cap",
-            &["-1.0"],
-        );
+        refused(Config { eps: f64::NAN, ..small() }, "eps", &["NaN"]);
+        refused(Config { attn_scale: 0.0, ..small() }, "attn_scale", &["above 0"]);
+        refused(Config { initializer_range: f64::INFINITY, ..small() }, "initializer_range", &["inf"]);
+        refused(Config { output_logits_soft_cap: f64::NAN, ..small() }, "output_logits_soft_cap", &["-1.0"]);
     }
 }
