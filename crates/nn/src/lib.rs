@@ -1,1 +1,60 @@
-//! nn
+//! Modules with named parameters and hook points.
+//!
+//! ```
+//! use ironlens_autograd::Var;
+//! use ironlens_nn::{Ctx, Hooks, Linear, Params, Registry};
+//! use ironlens_tensor::{Device, Tensor};
+//!
+//! // A module is built in a scope, which gives its parameters and hook points their names.
+//! let mut registry = Registry::new("Toy");
+//! let mut scope = registry.root();
+//! let layer = Linear::new(&mut scope.child("layer", "Linear"), 2, 1, 0.1);
+//! let hook = scope.hook("hook_out", "batch unit");
+//! assert_eq!(registry.to_string(), "Toy(\n  (layer): Linear()\n  (hook_out): HookPoint()\n)");
+//!
+//! // Weights live apart from modules; hooks belong to one call.
+//! let mut params = Params::initialised(registry, 42, &Device::Cpu);
+//! params.set("layer.W", &Tensor::from_vec(vec![1.0, 2.0], &[2, 1], &Device::Cpu)).unwrap();
+//! let mut seen = Vec::new();
+//! let mut hooks = Hooks::new().fwd("hook_out", |out, info| {
+//!     seen.push((info.name.to_string(), out.value().to_vec()));
+//!     *out = &*out * 10.0;
+//!     Ok(())
+//! });
+//! let mut ctx = Ctx::evaluate(&params, &mut hooks).unwrap();
+//! let x = Var::from(Tensor::from_vec(vec![1.0, 1.0], &[1, 2], &Device::Cpu));
+//! let y = layer.forward(&ctx, &x);
+//! let y = hook.apply(&mut ctx, y).unwrap();
+//! assert_eq!(y.value().to_vec(), [30.0]);
+//! drop(ctx);
+//! drop(hooks);
+//! assert_eq!(seen, [("hook_out".to_string(), vec![3.0])]);
+//! ```
+//!
+//! Names are written once, where a module is built; the [`Registry`] is the tree, and printing a
+//! model, listing its parameters and listing its hooks all read it. A hook point that nobody
+//! listens to costs one test of a bit.
+
+mod attention;
+mod ctx;
+mod embed;
+mod error;
+mod hooks;
+mod linear;
+mod mlp;
+mod norm;
+mod params;
+mod registry;
+mod rotary;
+
+pub use attention::{Attention, AttentionConfig, AttentionInput, Positions, positions_of};
+pub use ctx::Ctx;
+pub use embed::{Embed, PosEmbed, Unembed};
+pub use error::{HookError, ParamError, nearest};
+pub use hooks::{HookFailure, HookInfo, HookPoint, Hooks, Target};
+pub use linear::Linear;
+pub use mlp::{Activation, Mlp, MlpConfig};
+pub use norm::{Norm, NormAxes, NormKind};
+pub use params::Params;
+pub use registry::{Init, Param, Registry, Scope};
+pub use rotary::{RotaryConfig, RotaryTable, Stretch};

@@ -1,4 +1,46 @@
-//! transformer
+//! The HookedTransformer: build one, name every activation in it, look at them, change them.
+//!
+//! ```
+//! use ironlens_tensor::{Device, IndexTensor};
+//! use ironlens_transformer::{ActFn, Config, Hooks, HookedTransformer};
+//!
+//! let cfg = Config { d_model: 16, d_head: 4, n_layers: 2, n_ctx: 8, d_vocab: 10, act_fn: ActFn::Gelu, ..Config::default() };
+//! let model = HookedTransformer::new(cfg, &Device::Cpu, 42)?;
+//! let tokens = IndexTensor::from([[0, 3, 1, 4]]);
+//!
+//! let (logits, cache) = model.run_with_cache(&tokens)?;
+//! assert_eq!(logits.shape(), [1, 4, 10]);
+//! assert_eq!(cache.get(("attn", 0))?.shape(), [1, 4, 4, 4]);      // blocks.0.attn.hook_pattern
+//!
+//! // Zero one head's output and run again.
+//! let mut ablate = Hooks::new().fwd("blocks.0.attn.hook_z", |z, _| {
+//!     z.fill(|z| z.select(2, 1), 0.0);
+//!     Ok(())
+//! });
+//! assert_ne!(model.run_with_hooks(&tokens, &mut ablate)?.to_vec(), logits.to_vec());
+//! # Ok::<(), ironlens_transformer::ModelError>(())
+//! ```
+//!
+//! Names, shapes, firing order and numbers are TransformerLens 2.18's.
 
+mod block;
+mod build;
+mod cache;
+mod call;
 pub mod config;
+mod error;
+mod loss;
+mod model;
 pub mod names;
+mod weights;
+
+pub use cache::{ActivationCache, CacheError, PosSlice};
+pub use call::{Call, Gradients, Input, Output, ReturnType};
+pub use config::{
+    ActFn, AttentionDir, AttnType, Config, ConfigError, InitMode, NormalizationType, PositionalEmbeddingType,
+};
+pub use error::ModelError;
+pub use ironlens_nn::{HookError, HookFailure, HookInfo, Hooks, ParamError, Target};
+pub use loss::{next_token_loss, next_token_losses};
+pub use model::HookedTransformer;
+pub use weights::{WeightsError, read_tensors, write_atomically, write_tensors};

@@ -177,6 +177,12 @@ macro_rules! with_binary {
     };
 }
 
+/// An operand without the axes along which it only repeats (stride 0).
+fn unrepeated(x: &Tensor) -> Tensor {
+    let repeated = |a: &usize| x.layout().strides()[*a] == 0 && x.shape()[*a] > 1;
+    (0..x.ndim()).filter(repeated).fold(x.clone(), |x, a| x.narrow(a, 0, 1))
+}
+
 /// How an operand repeats over a contiguous result.
 enum Repeat {
     /// The whole operand, over and over (an operand that lacks leading axes).
@@ -208,6 +214,7 @@ pub(super) fn binary<E: Elem>(op: BinaryOp, a: &Tensor, b: &Tensor, shape: &[usi
     if n == 0 {
         return Tensor::from_buffer(out, shape);
     }
+    let (a, b) = (&unrepeated(a), &unrepeated(b));
     if a.shape() == shape && a.is_contiguous() {
         if let Some(repeat) = repeat_of(b, shape) {
             binary_fast::<E>(op, &mut out, a.slice(), b.slice(), &repeat, false);

@@ -1,0 +1,329 @@
+//! Multi-head attention with a hook point at every step.
+
+use ironlens_autograd::Var;
+use ironlens_tensor::{AttentionSpec, IndexTensor, Layout, RotarySpec, Tensor};
+
+use crate::ctx::Ctx;
+use crate::error::HookError;
+use crate::hooks::HookPoint;
+use crate::norm::{Norm, NormAxes, NormKind};
+use crate::registry::{Init, Param, Scope};
+use crate::rotary::{RotaryConfig, RotaryTable};
+
+/// How attention knows positions.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Positions {
+    /// From its input alone.
+    None,
+    /// Queries and keys are rotated.
+    Rotary(RotaryConfig),
+    /// Scores get `slope * (key - query)`, one slope per head.
+    Alibi,
+}
+
+/// The sizes and kind of an [`Attention`].
+#[derive(Clone, Debug)]
+pub struct AttentionConfig {
+    /// Width of the residual stream.
+    pub d_model: usize,
+    /// Number of heads.
+    pub n_heads: usize,
+    /// Width of a head.
+    pub d_head: usize,
+    /// Longest sequence.
+    pub n_ctx: usize,
+    /// Number of key and value heads if grouped: heads share them by neighbouring groups.
+    pub n_key_value_heads: Option<usize>,
+    /// Give every head its own copy of its group's keys and values, for hooks.
+    pub ungroup: bool,
+    /// Scores are divided by this.
+    pub scale: f64,
+    /// Squash scores to this if set.
+    pub soft_cap: Option<f64>,
+    /// Hide keys after the query.
+    pub causal: bool,
+    /// Hide keys this far before the query.
+    pub window: Option<usize>,
+    /// How positions are known.
+    pub positions: Positions,
+    /// RMS-normalise queries and keys, with this epsilon.
+    pub qk_norm: Option<f64>,
+    /// Compute each head's output by itself, for `hook_result`.
+    pub use_result: bool,
+}
+
+/// What queries, keys and values are made from. Each is `[batch, pos, d_model]`, or
+/// `[batch, pos, head, d_model]` with an input of its own for every head.
+pub enum AttentionInput {
+    /// The same for all three.
+    Shared(Var),
+    /// One for each, in the order query, key, value.
+    Split([Var; 3]),
+}
+
+/// Multi-head attention: `W_Q`, `W_K`, `W_V` `[head, d_model, d_head]`, `W_O`
+/// `[head, d_head, d_model]`; with grouped queries `_W_K` and `_W_V` have one entry per group.
+///
+/// The three input matrices are stored side by side as one, so that a shared input is read once.
+pub struct Attention {
+    cfg: AttentionConfig,
+    w_qkv: Param,
+    b_qkv: Param,
+    w_o: Param,
+    b_o: Param,
+    norms: Option<[Norm; 2]>,
+    rotary: Option<RotaryTable>,
+    hook_k: HookPoint,
+    hook_q: HookPoint,
+    hook_v: HookPoint,
+    hook_z: HookPoint,
+    hook_attn_scores: HookPoint,
+    hook_pattern: HookPoint,
+    hook_result: HookPoint,
+    hook_rot: Option<[HookPoint; 2]>,
+}
+
+impl Attention {
+    /// In `scope`. `init` says how a matrix `[head, rows, columns]` starts; `shortformer` only adds
+    /// the hook point that TransformerLens has there.
+    pub fn new(
+        s: &mut Scope<'_>,
+        cfg: AttentionConfig,
+        shortformer: bool,
+        init: &dyn Fn(&[usize]) -> Init,
+    ) -> Attention {
+        let (d, e, h) = (cfg.d_model, cfg.d_head, cfg.n_heads);
+        let kv = cfg.n_key_value_heads.unwrap_or(h);
+        let names = if cfg.n_key_value_heads.is_some() {
+            ["W_Q", "_W_K", "_W_V", "b_Q", "_b_K", "_b_V"]
+        } else {
+            ["W_Q", "W_K", "W_V", "b_Q", "b_K", "b_V"]
+        };
+        let width = (h + 2 * kv) * e;
+        let columns = |heads, first| Layout::strided(vec![heads, d, e], vec![e, width, 1], first * e);
+        let biases = |heads, first| Layout::strided(vec![heads, e], vec![e, 1], first * e);
+        let input = |heads| init(&[heads, d, e]);
+        let w_qkv = s.packed(
+            &[d, width],
+            &[
+                (names[0], columns(h, 0), input(h)),
+                (names[1], columns(kv, h), input(kv)),
+                (names[2], columns(kv, h + kv), input(kv)),
+            ],
+        );
+        let b_qkv = s.packed(
+            &[width],
+            &[
+                (names[3], biases(h, 0), Init::Zeros),
+                (names[4], biases(kv, h), Init::Zeros),
+                (names[5], biases(kv, h + kv), Init::Zeros),
+            ],
+        );
+        let w_o_layout = Layout::contiguous(&[h, e, d]);
+        let w_o = s.packed(&[h * e, d], &[("W_O", w_o_layout, init(&[h, e, d]))]);
+        let b_o = s.param("b_O", &[d], Init::Zeros);
+        let norms = cfg.qk_norm.map(|eps| {
+            ["q_norm", "k_norm"].map(|name| Norm::new(s, name, NormKind::RmsNorm, e, eps, NormAxes::VECTORS))
+        });
+        let result_off = "the model does not compute each head's output by itself; switch on `use_attn_result`";
+        let [hook_k, hook_q, hook_v, hook_z] =
+            ["hook_k", "hook_q", "hook_v", "hook_z"].map(|name| s.hook(name, "batch pos head d_head"));
+        let hook_attn_scores = s.hook("hook_attn_scores", "batch head query_pos key_pos");
+        let hook_pattern = s.hook("hook_pattern", "batch head query_pos key_pos");
+        let hook_result = s.hook_if("hook_result", "batch pos head d_model", cfg.use_result, result_off);
+        if shortformer {
+            s.hook_if("hook_attn_input", "batch pos d_model", false, "TransformerLens has this hook point but never runs it");
+        }
+        let rotary = match &cfg.positions {
+            Positions::Rotary(r) => Some(RotaryTable::new(r, cfg.n_ctx)),
+            _ => None,
+        };
+        let hook_rot =
+            rotary.is_some().then(|| ["hook_rot_k", "hook_rot_q"].map(|name| s.hook(name, "batch pos head d_head")));
+        Attention {
+            cfg,
+            w_qkv,
+            b_qkv,
+            w_o,
+            b_o,
+            norms,
+            rotary,
+            hook_k,
+            hook_q,
+            hook_v,
+            hook_z,
+            hook_attn_scores,
+            hook_pattern,
+            hook_result,
+            hook_rot,
+        }
+    }
+
+    /// `[batch, pos, d_model]`, added to `residual` if given. `mask` `[batch, pos]` is 0 at padding;
+    /// positions then count from the first token that is not.
+    ///
+    /// # Errors
+    /// If a hook fails.
+    pub fn forward(
+        &self,
+        ctx: &mut Ctx<'_, '_>,
+        input: &AttentionInput,
+        residual: Option<&Var>,
+        mask: Option<&IndexTensor>,
+    ) -> Result<Var, HookError> {
+        let [q, k, v] = self.project(ctx, input);
+        let mut q = self.hook_q.apply(ctx, q)?;
+        let mut k = self.hook_k.apply(ctx, k)?;
+        let v = self.hook_v.apply(ctx, v)?;
+        if let Some([q_norm, k_norm]) = &self.norms {
+            q = normalize_vectors(ctx, q_norm, &q)?;
+            k = normalize_vectors(ctx, k_norm, &k)?;
+        }
+        if let (Some(table), Some([hook_rot_k, hook_rot_q])) = (&self.rotary, &self.hook_rot) {
+            let spec = rotary_spec(ctx, table, q.dim(1), mask);
+            q = hook_rot_q.apply(ctx, q.rotary(&spec))?;
+            k = hook_rot_k.apply(ctx, k.rotary(&spec))?;
+        }
+        let spec = self.spec(mask);
+        let z = if self.hook_attn_scores.is_live(ctx) || self.hook_pattern.is_live(ctx) {
+            let scores = self.hook_attn_scores.apply(ctx, q.attention_scores(&k, &spec))?;
+            let pattern = self.hook_pattern.apply(ctx, scores.softmax())?;
+            pattern.attention_mix(&v)
+        } else {
+            q.attention(&k, &v, &spec)
+        };
+        let z = self.hook_z.apply(ctx, z)?;
+        self.output(ctx, &z, residual)
+    }
+
+    fn spec(&self, mask: Option<&IndexTensor>) -> AttentionSpec {
+        let cfg = &self.cfg;
+        let heads = cfg.n_heads as f64;
+        let start = 2f64.powf(-8.0 / heads);
+        AttentionSpec {
+            scale: cfg.scale,
+            soft_cap: cfg.soft_cap,
+            causal: cfg.causal,
+            window: cfg.window,
+            alibi: (cfg.positions == Positions::Alibi)
+                .then(|| (0..cfg.n_heads).map(|i| start * start.powi(i as i32)).collect()),
+            query_start: 0,
+            // As in TransformerLens, padding is hidden by the causal mask's code only.
+            key_mask: mask.filter(|_| cfg.causal).cloned(),
+        }
+    }
+
+    /// Heads of queries, keys and values: how many, and where they start in the packed matrix.
+    fn parts(&self) -> [(usize, usize); 3] {
+        let h = self.cfg.n_heads;
+        let kv = self.cfg.n_key_value_heads.unwrap_or(h);
+        [(h, 0), (kv, h), (kv, h + kv)]
+    }
+
+    /// Queries, keys and values, `[batch, pos, head, d_head]`.
+    fn project(&self, ctx: &Ctx<'_, '_>, input: &AttentionInput) -> [Var; 3] {
+        let e = self.cfg.d_head;
+        let (w, b) = (ctx.param(self.w_qkv), ctx.param(self.b_qkv));
+        let heads = |x: &Var, n: usize| x.reshape(&[x.dim(0), x.dim(1), n, e]);
+        let projected = match input {
+            AttentionInput::Shared(x) if x.shape().len() == 3 => {
+                let packed = x.linear(w, Some(b), None);
+                self.parts().map(|(n, first)| heads(&packed.narrow(2, first * e, n * e), n))
+            }
+            AttentionInput::Shared(x) => self.parts().map(|part| self.per_head(w, b, x, part)),
+            AttentionInput::Split(inputs) => {
+                let parts = self.parts();
+                std::array::from_fn(|i| {
+                    let (x, (n, first)) = (&inputs[i], parts[i]);
+                    if x.shape().len() == 4 {
+                        return self.per_head(w, b, x, (n, first));
+                    }
+                    let columns = w.narrow(1, first * e, n * e);
+                    heads(&x.linear(&columns, Some(&b.narrow(0, first * e, n * e)), None), n)
+                })
+            }
+        };
+        let [q, k, v] = projected;
+        if !self.cfg.ungroup {
+            return [q, k, v];
+        }
+        let repeat = |x: Var| match self.cfg.n_heads / x.dim(2) {
+            1 => x,
+            times => repeat_heads(&x, times),
+        };
+        [q, repeat(k), repeat(v)]
+    }
+
+    /// A product of each head's own input `[batch, pos, head, d_model]` with its own matrix.
+    fn per_head(&self, w: &Var, b: &Var, x: &Var, (n, first): (usize, usize)) -> Var {
+        let (d, e) = (self.cfg.d_model, self.cfg.d_head);
+        let (batch, pos, heads) = (x.dim(0), x.dim(1), x.dim(2));
+        let w = w.narrow(1, first * e, n * e).reshape(&[d, n, e]).permute(&[1, 0, 2]);
+        let b = b.narrow(0, first * e, n * e).reshape(&[n, e]);
+        // Heads that share a matrix but have inputs of their own.
+        let times = heads / n;
+        let (w, b) = match times {
+            1 => (w, b),
+            _ => {
+                let w = w.unsqueeze(1).expand(&[n, times, d, e]).reshape(&[heads, d, e]);
+                (w, b.unsqueeze(1).expand(&[n, times, e]).reshape(&[heads, e]))
+            }
+        };
+        let x = x.permute(&[2, 0, 1, 3]).reshape(&[heads, batch * pos, d]);
+        x.matmul(&w).reshape(&[heads, batch, pos, e]).permute(&[1, 2, 0, 3]) + &b
+    }
+
+    /// The sum of all heads' outputs, and `b_O`.
+    fn output(&self, ctx: &mut Ctx<'_, '_>, z: &Var, residual: Option<&Var>) -> Result<Var, HookError> {
+        let [batch, pos, h, e] = *z.shape() else { unreachable!("z is [batch, pos, head, d_head]") };
+        let (w, b) = (ctx.param(self.w_o).clone(), ctx.param(self.b_o).clone());
+        if !self.cfg.use_result {
+            return Ok(z.reshape(&[batch, pos, h * e]).linear(&w, Some(&b), residual));
+        }
+        let d = self.cfg.d_model;
+        let per_head = z.permute(&[2, 0, 1, 3]).reshape(&[h, batch * pos, e]).matmul(&w.reshape(&[h, e, d]));
+        let result = per_head.reshape(&[h, batch, pos, d]).permute(&[1, 2, 0, 3]);
+        let result = self.hook_result.apply(ctx, result)?;
+        let out = result.sum(&[2]) + &b;
+        Ok(match residual {
+            Some(r) => r + &out,
+            None => out,
+        })
+    }
+}
+
+/// `[batch, pos, head, d_head]` with every head `times` in a row.
+fn repeat_heads(x: &Var, times: usize) -> Var {
+    let [batch, pos, n, e] = *x.shape() else { unreachable!("heads are [batch, pos, head, d_head]") };
+    x.unsqueeze(3).expand(&[batch, pos, n, times, e]).reshape(&[batch, pos, n * times, e])
+}
+
+/// TransformerLens shows the norm's hooks `[batch * pos * head, d_head]`.
+fn normalize_vectors(ctx: &mut Ctx<'_, '_>, norm: &Norm, x: &Var) -> Result<Var, HookError> {
+    let shape = x.shape().to_vec();
+    let rows: usize = shape[..3].iter().product();
+    Ok(norm.forward(ctx, &x.reshape(&[rows, shape[3]]))?.reshape(&shape))
+}
+
+fn rotary_spec(ctx: &Ctx<'_, '_>, table: &RotaryTable, pos: usize, mask: Option<&IndexTensor>) -> RotarySpec {
+    let (cos, sin) = table.tables(ctx.dtype(), ctx.device());
+    let at = |t: &Tensor| match mask {
+        None => t.narrow(0, 0, pos).unsqueeze(0),
+        Some(mask) => t.embed(&positions_of(mask)),
+    };
+    RotarySpec { cos: at(&cos), sin: at(&sin), adjacent: table.adjacent }
+}
+
+/// Positions counted over the tokens that are not padding: `max(cumsum(mask) - 1, 0)`.
+pub fn positions_of(mask: &IndexTensor) -> IndexTensor {
+    let width = mask.shape().last().copied().unwrap_or(1).max(1);
+    let mut positions = Vec::with_capacity(mask.numel());
+    for row in mask.as_slice().chunks(width) {
+        let mut count = 0u32;
+        for &m in row {
+            count += u32::from(m != 0);
+            positions.push(count.saturating_sub(1));
+        }
+    }
+    IndexTensor::new(positions, mask.shape())
+}

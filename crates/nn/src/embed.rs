@@ -1,0 +1,68 @@
+//! Embedding of tokens and positions, and back to logits.
+
+use ironlens_autograd::Var;
+use ironlens_tensor::IndexTensor;
+
+use crate::ctx::Ctx;
+use crate::registry::{Init, Param, Scope};
+
+/// Token embedding `W_E [d_vocab, d_model]`.
+pub struct Embed {
+    w: Param,
+}
+
+impl Embed {
+    /// In `scope`.
+    pub fn new(scope: &mut Scope<'_>, d_vocab: usize, d_model: usize, init: Init) -> Embed {
+        Embed { w: scope.param("W_E", &[d_vocab, d_model], init) }
+    }
+
+    /// `[batch, pos] -> [batch, pos, d_model]`
+    pub fn forward(&self, ctx: &Ctx<'_, '_>, tokens: &IndexTensor) -> Var {
+        ctx.param(self.w).embed(tokens)
+    }
+}
+
+/// Learned position embedding `W_pos [n_ctx, d_model]`.
+pub struct PosEmbed {
+    w: Param,
+}
+
+impl PosEmbed {
+    /// In `scope`.
+    pub fn new(scope: &mut Scope<'_>, n_ctx: usize, d_model: usize, init: Init) -> PosEmbed {
+        PosEmbed { w: scope.param("W_pos", &[n_ctx, d_model], init) }
+    }
+
+    /// Embeddings of positions 0.. of `batch` sequences of `pos` tokens, `[batch, pos, d_model]`.
+    pub fn forward(&self, ctx: &Ctx<'_, '_>, batch: usize, pos: usize) -> Var {
+        let w = ctx.param(self.w);
+        w.narrow(0, 0, pos).unsqueeze(0).expand(&[batch, pos, w.dim(1)])
+    }
+
+    /// Embeddings of the positions given, `[batch, pos]`; 0 where `mask` is 0.
+    pub fn forward_at(&self, ctx: &Ctx<'_, '_>, positions: &IndexTensor, mask: &Var) -> Var {
+        ctx.param(self.w).embed(positions) * &mask.unsqueeze(2)
+    }
+}
+
+/// `W_U [d_model, d_vocab_out]` and `b_U [d_vocab_out]`.
+pub struct Unembed {
+    w: Param,
+    b: Param,
+}
+
+impl Unembed {
+    /// In `scope`.
+    pub fn new(scope: &mut Scope<'_>, d_model: usize, d_vocab_out: usize, init: Init) -> Unembed {
+        Unembed {
+            w: scope.param("W_U", &[d_model, d_vocab_out], init),
+            b: scope.param("b_U", &[d_vocab_out], Init::Zeros),
+        }
+    }
+
+    /// `[.., d_model] -> [.., d_vocab_out]`
+    pub fn forward(&self, ctx: &Ctx<'_, '_>, residual: &Var) -> Var {
+        residual.linear(ctx.param(self.w), Some(ctx.param(self.b)), None)
+    }
+}

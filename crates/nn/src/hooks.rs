@@ -1,0 +1,324 @@
+//! Hook points, and the hooks of a call.
+
+use ironlens_autograd::Var;
+use ironlens_tensor::Tensor;
+
+use crate::ctx::Ctx;
+use crate::error::{HookError, nearest};
+use crate::registry::Registry;
+
+/// What a hook returns when it cannot go on.
+pub type HookFailure = Box<dyn std::error::Error + Send + Sync>;
+
+type Forward<'h> = Box<dyn FnMut(&mut Var, &HookInfo<'_>) -> Result<(), HookFailure> + 'h>;
+type Backward<'h> = Box<dyn FnMut(&mut Tensor, &HookInfo<'_>) -> Result<(), HookFailure> + 'h>;
+
+/// Where a hook is called from.
+#[derive(Clone, Copy, Debug)]
+pub struct HookInfo<'a> {
+    /// Full name of the hook point, such as `blocks.0.attn.hook_z`.
+    pub name: &'a str,
+    /// Axes of its values, such as `batch pos head d_head`.
+    pub axes: &'static str,
+}
+
+impl HookInfo<'_> {
+    /// The layer, for hook points within a block.
+    pub fn layer(&self) -> Option<usize> {
+        self.name.strip_prefix("blocks.")?.split('.').next()?.parse().ok()
+    }
+
+    /// Which axis is called `name`.
+    pub fn axis(&self, name: &str) -> Option<usize> {
+        self.axes.split(' ').position(|a| a == name)
+    }
+
+    /// The axis along which the values belong to positions: `pos`, or that of the query for scores
+    /// and patterns.
+    pub fn pos_axis(&self) -> Option<usize> {
+        self.axis("pos").or_else(|| self.axis("query_pos"))
+    }
+}
+
+/// Which hook points a hook listens at.
+pub enum Target<'h> {
+    /// The one with this full name.
+    Name(String),
+    /// All of these.
+    Names(Vec<String>),
+    /// Every one that fires and of whose name this is true.
+    Where(Box<dyn Fn(&str) -> bool + 'h>),
+}
+
+impl Target<'_> {
+    /// Every hook point that fires.
+    pub fn all() -> Target<'static> {
+        Target::Where(Box::new(|_| true))
+    }
+
+    /// The names of the hook points that this stands for in a model.
+    ///
+    /// # Errors
+    /// If a name is of no hook point that fires, or a predicate is true of none.
+    pub fn names(&self, registry: &Registry) -> Result<Vec<String>, HookError> {
+        Ok(self.resolve(registry)?.into_iter().map(|id| registry.hooks[id].name.clone()).collect())
+    }
+
+    fn resolve(&self, registry: &Registry) -> Result<Vec<usize>, HookError> {
+        match self {
+            Target::Name(name) => Ok(vec![find(registry, name)?]),
+            Target::Names(names) => names.iter().map(|n| find(registry, n)).collect(),
+            Target::Where(matches) => {
+                let on = |(id, h): (usize, &crate::registry::NamedHook)| {
+                    (h.off.is_none() && matches(&h.name)).then_some(id)
+                };
+                let found: Vec<usize> = registry.hooks.iter().enumerate().filter_map(on).collect();
+                if found.is_empty() {
+                    let firing: Vec<&str> = registry.hooks().filter(|h| h.2).map(|h| h.0).collect();
+                    return Err(HookError::NoMatch {
+                        count: firing.len(),
+                        examples: firing.iter().take(3).map(|n| n.to_string()).collect(),
+                    });
+                }
+                Ok(found)
+            }
+        }
+    }
+}
+
+fn find(registry: &Registry, name: &str) -> Result<usize, HookError> {
+    let id = registry.hook_id(name).ok_or_else(|| HookError::Unknown {
+        name: name.to_string(),
+        nearest: nearest(name, registry.hooks().map(|h| h.0)),
+    })?;
+    match &registry.hooks[id].off {
+        None => Ok(id),
+        Some(why) => Err(HookError::Off { name: name.to_string(), why: why.clone() }),
+    }
+}
+
+impl From<&str> for Target<'_> {
+    fn from(name: &str) -> Self {
+        Target::Name(name.to_string())
+    }
+}
+
+impl From<String> for Target<'_> {
+    fn from(name: String) -> Self {
+        Target::Name(name)
+    }
+}
+
+impl From<Vec<String>> for Target<'_> {
+    fn from(names: Vec<String>) -> Self {
+        Target::Names(names)
+    }
+}
+
+impl<const N: usize> From<[&str; N]> for Target<'_> {
+    fn from(names: [&str; N]) -> Self {
+        Target::Names(names.iter().map(|n| n.to_string()).collect())
+    }
+}
+
+impl<'h, F: Fn(&str) -> bool + 'h> From<F> for Target<'h> {
+    fn from(matches: F) -> Self {
+        Target::Where(Box::new(matches))
+    }
+}
+
+enum Action<'h> {
+    Forward(Forward<'h>),
+    Backward(Backward<'h>),
+}
+
+/// The hooks of a call. Closures may borrow from their surroundings; at one hook point they run
+/// in the order in which they were added.
+///
+/// A forward hook may read the value, replace it, or edit it in place; the result stays
+/// differentiable. A backward hook sees the gradient of the value that the forward hooks left,
+/// and may replace it.
+#[derive(Default)]
+pub struct Hooks<'h> {
+    entries: Vec<(Target<'h>, Action<'h>)>,
+}
+
+impl<'h> Hooks<'h> {
+    /// No hooks.
+    pub fn new() -> Hooks<'h> {
+        Hooks { entries: Vec::new() }
+    }
+
+    /// With a forward hook at a name, several names, or wherever a predicate on names is true.
+    #[must_use]
+    pub fn fwd<F>(mut self, target: impl Into<Target<'h>>, hook: F) -> Self
+    where
+        F: FnMut(&mut Var, &HookInfo<'_>) -> Result<(), HookFailure> + 'h,
+    {
+        self.entries.push((target.into(), Action::Forward(Box::new(hook))));
+        self
+    }
+
+    /// With a backward hook.
+    #[must_use]
+    pub fn bwd<F>(mut self, target: impl Into<Target<'h>>, hook: F) -> Self
+    where
+        F: FnMut(&mut Tensor, &HookInfo<'_>) -> Result<(), HookFailure> + 'h,
+    {
+        self.entries.push((target.into(), Action::Backward(Box::new(hook))));
+        self
+    }
+
+    /// These hooks with more to come: what is added to the inner ones is gone with them.
+    ///
+    /// ```
+    /// # use ironlens_nn::Hooks;
+    /// let mut outer = Hooks::new().fwd("hook_embed", |_, _| Ok(()));
+    /// {
+    ///     let inner = outer.nested().fwd("hook_embed", |_, _| Ok(()));
+    ///     assert_eq!(inner.len(), 2);      // the outer one runs first
+    /// }
+    /// assert_eq!(outer.len(), 1);
+    /// ```
+    pub fn nested(&mut self) -> Hooks<'_> {
+        let entries = self
+            .entries
+            .iter_mut()
+            .map(|(target, action)| {
+                let target = match target {
+                    Target::Name(n) => Target::Name(n.clone()),
+                    Target::Names(n) => Target::Names(n.clone()),
+                    Target::Where(f) => {
+                        let f: &dyn Fn(&str) -> bool = f;
+                        Target::Where(Box::new(f))
+                    }
+                };
+                let action = match action {
+                    Action::Forward(f) => Action::Forward(Box::new(f)),
+                    Action::Backward(f) => Action::Backward(Box::new(f)),
+                };
+                (target, action)
+            })
+            .collect();
+        Hooks { entries }
+    }
+
+    /// Number of hooks.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Whether there is a backward hook.
+    pub fn has_backward(&self) -> bool {
+        self.entries.iter().any(|(_, a)| matches!(a, Action::Backward(_)))
+    }
+}
+
+/// A named place in a forward pass where hooks may listen.
+#[derive(Clone, Copy, Debug)]
+pub struct HookPoint {
+    pub(crate) id: usize,
+}
+
+impl HookPoint {
+    /// Whether a hook of this call listens here. While one does, the value must be made.
+    pub fn is_live(&self, ctx: &Ctx<'_, '_>) -> bool {
+        ctx.active.live.get(self.id).copied().unwrap_or(false)
+    }
+
+    /// Shows `value` to the hooks that listen here, and gives what they make of it.
+    ///
+    /// # Errors
+    /// If a hook fails or changes the shape.
+    pub fn apply(&self, ctx: &mut Ctx<'_, '_>, value: Var) -> Result<Var, HookError> {
+        if !self.is_live(ctx) {
+            return Ok(value);
+        }
+        ctx.active.forward(ctx.registry, self.id, value)
+    }
+}
+
+/// The hooks of a call, by hook point.
+pub(crate) struct Active<'a, 'h> {
+    hooks: &'a mut Hooks<'h>,
+    /// Per hook point, whether any hook listens; empty if there are no hooks at all.
+    pub live: Vec<bool>,
+    at: Vec<Vec<usize>>,
+}
+
+impl<'a, 'h> Active<'a, 'h> {
+    pub fn new(registry: &Registry, hooks: &'a mut Hooks<'h>) -> Result<Self, HookError> {
+        if hooks.is_empty() {
+            return Ok(Active { hooks, live: Vec::new(), at: Vec::new() });
+        }
+        let mut at = vec![Vec::new(); registry.hooks.len()];
+        for (entry, (target, _)) in hooks.entries.iter().enumerate() {
+            for id in target.resolve(registry)? {
+                at[id].push(entry);
+            }
+        }
+        Ok(Active { hooks, live: at.iter().map(|a| !a.is_empty()).collect(), at })
+    }
+
+    fn forward(&mut self, registry: &Registry, id: usize, mut value: Var) -> Result<Var, HookError> {
+        let info = info(registry, id);
+        let expected = value.shape().to_vec();
+        let mut tap = false;
+        for &entry in &self.at[id] {
+            match &mut self.hooks.entries[entry].1 {
+                Action::Backward(_) => tap = true,
+                Action::Forward(f) => {
+                    f(&mut value, &info).map_err(|source| HookError::Failed { name: info.name.into(), source })?;
+                    if value.shape() != expected {
+                        return Err(HookError::Shape {
+                            name: info.name.into(),
+                            expected,
+                            given: value.shape().to_vec(),
+                        });
+                    }
+                }
+            }
+        }
+        Ok(if tap { value.tap(id) } else { value })
+    }
+
+    fn backward(&mut self, registry: &Registry, id: usize, grad: &mut Tensor) -> Result<(), HookError> {
+        let info = info(registry, id);
+        let expected = grad.shape().to_vec();
+        for &entry in &self.at[id] {
+            if let Action::Backward(f) = &mut self.hooks.entries[entry].1 {
+                f(grad, &info).map_err(|source| HookError::Failed { name: info.name.into(), source })?;
+                if grad.shape() != expected {
+                    return Err(HookError::Shape {
+                        name: info.name.into(),
+                        expected,
+                        given: grad.shape().to_vec(),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn info(registry: &Registry, id: usize) -> HookInfo<'_> {
+    HookInfo { name: &registry.hooks[id].name, axes: registry.hooks[id].axes }
+}
+
+impl Ctx<'_, '_> {
+    /// Gradients of `loss` by every stored parameter (`None` where it does not depend on one);
+    /// backward hooks run on the way.
+    ///
+    /// # Errors
+    /// If a hook fails or changes a gradient's shape.
+    pub fn backward(&mut self, loss: &Var) -> Result<Vec<Option<Tensor>>, HookError> {
+        let (registry, active) = (self.registry, &mut self.active);
+        let mut grads = loss.backward_with(|id, grad| active.backward(registry, id, grad))?;
+        Ok(self.leaves().iter().map(|leaf| grads.take(leaf)).collect())
+    }
+}

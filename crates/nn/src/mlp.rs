@@ -1,0 +1,111 @@
+//! Multilayer perceptrons: plain, gated, and with a norm after the activation.
+
+use ironlens_autograd::Var;
+use ironlens_tensor::UnaryOp;
+
+use crate::ctx::Ctx;
+use crate::error::HookError;
+use crate::hooks::HookPoint;
+use crate::norm::{Norm, NormAxes, NormKind};
+use crate::registry::{Init, Param, Scope};
+
+/// An activation function.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Activation {
+    /// Applied to each element.
+    Elementwise(UnaryOp),
+    /// `x * softmax(x)` (Elhage et al. 2022).
+    Solu,
+}
+
+impl Activation {
+    fn apply(self, x: &Var) -> Var {
+        match self {
+            Activation::Elementwise(op) => x.unary(op),
+            Activation::Solu => x * &x.softmax(),
+        }
+    }
+}
+
+/// The sizes and kind of an [`Mlp`].
+#[derive(Clone, Copy, Debug)]
+pub struct MlpConfig {
+    /// Width of the residual stream.
+    pub d_model: usize,
+    /// Number of neurons.
+    pub d_mlp: usize,
+    /// The nonlinearity.
+    pub activation: Activation,
+    /// `act(x @ W_gate) * (x @ W_in) + b_in` instead of `act(x @ W_in + b_in)`.
+    pub gated: bool,
+    /// A norm between activation and output (`solu_ln`), with this epsilon.
+    pub norm: Option<(NormKind, f64)>,
+}
+
+/// `act(x @ W_in + b_in) @ W_out + b_out`, with `hook_pre` and `hook_post` around the activation.
+pub struct Mlp {
+    activation: Activation,
+    w_in: Param,
+    b_in: Param,
+    w_gate: Option<Param>,
+    w_out: Param,
+    b_out: Param,
+    hook_pre: HookPoint,
+    hook_pre_linear: Option<HookPoint>,
+    hook_post: HookPoint,
+    mid: Option<(HookPoint, Norm)>,
+}
+
+impl Mlp {
+    /// As child `mlp` of `scope`; `init` says how a matrix `[rows, columns]` starts.
+    pub fn new(scope: &mut Scope<'_>, cfg: &MlpConfig, init: &dyn Fn(&[usize]) -> Init) -> Mlp {
+        let mut s = scope.child("mlp", if cfg.gated { "GatedMLP" } else { "MLP" });
+        let mid = cfg.norm.map(|(kind, eps)| {
+            let hook = s.hook("hook_mid", "batch pos d_mlp");
+            (hook, Norm::new(&mut s, "ln", kind, cfg.d_mlp, eps, NormAxes::MLP))
+        });
+        let (d, m) = (cfg.d_model, cfg.d_mlp);
+        let pre_linear_off = "with a norm after the activation, TransformerLens's gated MLP does not read `W_in`";
+        Mlp {
+            activation: cfg.activation,
+            w_in: s.param("W_in", &[d, m], init(&[d, m])),
+            w_out: s.param("W_out", &[m, d], init(&[m, d])),
+            w_gate: cfg.gated.then(|| s.param("W_gate", &[d, m], init(&[d, m]))),
+            b_in: s.param("b_in", &[m], Init::Zeros),
+            b_out: s.param("b_out", &[d], Init::Zeros),
+            hook_pre: s.hook("hook_pre", "batch pos d_mlp"),
+            hook_pre_linear: cfg
+                .gated
+                .then(|| s.hook_if("hook_pre_linear", "batch pos d_mlp", cfg.norm.is_none(), pre_linear_off)),
+            hook_post: s.hook("hook_post", "batch pos d_mlp"),
+            mid,
+        }
+    }
+
+    /// `[batch, pos, d_model] -> [batch, pos, d_model]`, added to `residual` if given.
+    ///
+    /// # Errors
+    /// If a hook fails.
+    pub fn forward(&self, ctx: &mut Ctx<'_, '_>, x: &Var, residual: Option<&Var>) -> Result<Var, HookError> {
+        let pre = match self.w_gate {
+            Some(w) => x.linear(ctx.param(w), None, None),
+            None => x.linear(ctx.param(self.w_in), Some(ctx.param(self.b_in)), None),
+        };
+        let pre = self.hook_pre.apply(ctx, pre)?;
+        let act = self.activation.apply(&pre);
+        drop(pre);
+        let post = match (&self.mid, self.hook_pre_linear) {
+            (Some((hook_mid, ln)), _) => {
+                let mid = hook_mid.apply(ctx, act)?;
+                ln.forward(ctx, &mid)?
+            }
+            (None, Some(hook)) => {
+                let linear = hook.apply(ctx, x.linear(ctx.param(self.w_in), None, None))?;
+                act * &linear + ctx.param(self.b_in)
+            }
+            (None, None) => act,
+        };
+        let post = self.hook_post.apply(ctx, post)?;
+        Ok(post.linear(ctx.param(self.w_out), Some(ctx.param(self.b_out)), residual))
+    }
+}

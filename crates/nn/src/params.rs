@@ -1,0 +1,172 @@
+//! The weights of a model, apart from its modules.
+
+use std::sync::Arc;
+
+use ironlens_tensor::{DType, Device, Rng, Tensor};
+
+use crate::error::{ParamError, nearest};
+use crate::registry::{Init, Registry};
+
+/// The weights of a model: one stored tensor per product, shown under the names and in the shapes
+/// that users know.
+///
+/// A forward pass borrows them; an optimiser borrows the stored tensors mutably.
+#[derive(Clone)]
+pub struct Params {
+    registry: Arc<Registry>,
+    slots: Vec<Tensor>,
+    dtype: DType,
+    device: Device,
+}
+
+impl Params {
+    /// Starting weights. Each parameter draws from its own stream of the seed, so that a model's
+    /// weights do not depend on how they are stored.
+    pub fn initialised(registry: Registry, seed: u64, device: &Device) -> Params {
+        let mut params = Params::zeros(registry, device);
+        for i in 0..params.registry.params.len() {
+            let p = &params.registry.params[i];
+            let (slot, layout) = (p.slot, p.layout.clone());
+            let shape = layout.shape();
+            let mut rng = Rng::new(seed, i as u64);
+            let value = match p.init {
+                Init::Zeros => continue,
+                Init::Ones => Tensor::full(shape, 1.0, DType::F32, device),
+                Init::Normal(std) => rng.normal(shape, 0.0, std as f32, device),
+                Init::Uniform(bound) => rng.uniform(shape, -bound as f32, bound as f32, device),
+            };
+            params.slots[slot].assign(|s| s.with_layout(layout), &value);
+        }
+        params
+    }
+
+    /// All weights 0.
+    pub fn zeros(registry: Registry, device: &Device) -> Params {
+        let slots = registry.slots.iter().map(|s| Tensor::zeros(&s.shape, DType::F32, device)).collect();
+        Params { registry: Arc::new(registry), slots, dtype: DType::F32, device: device.clone() }
+    }
+
+    /// The tree that names the weights.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Element type of all weights.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Where the weights are.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Parameter `name`, in the shape that users know; a view.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn get(&self, name: &str) -> Result<Tensor, ParamError> {
+        let (slot, layout) = self.place(name)?;
+        Ok(self.slots[slot].with_layout(layout.clone()))
+    }
+
+    fn place(&self, name: &str) -> Result<(usize, &ironlens_tensor::Layout), ParamError> {
+        self.registry.param_place(name).ok_or_else(|| ParamError::Unknown {
+            name: name.to_string(),
+            nearest: nearest(name, self.registry.params().map(|(n, _)| n)),
+        })
+    }
+
+    /// Replaces parameter `name`, converting to this model's dtype.
+    ///
+    /// # Errors
+    /// If there is none, or the shape is another.
+    pub fn set(&mut self, name: &str, value: &Tensor) -> Result<(), ParamError> {
+        let (slot, layout) = self.place(name)?;
+        if layout.shape() != value.shape() {
+            return Err(ParamError::Shape {
+                name: name.to_string(),
+                expected: layout.shape().to_vec(),
+                given: value.shape().to_vec(),
+            });
+        }
+        let (layout, value) = (layout.clone(), value.to_dtype(self.dtype).to_device(&self.device));
+        self.slots[slot].assign(|s| s.with_layout(layout), &value);
+        Ok(())
+    }
+
+    /// All parameters by name, as views, in the tree's order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, Tensor)> {
+        self.registry.params.iter().map(|p| (p.name.as_str(), self.slots[p.slot].with_layout(p.layout.clone())))
+    }
+
+    /// Number of weights.
+    pub fn count(&self) -> usize {
+        self.slots.iter().map(Tensor::numel).sum()
+    }
+
+    /// The stored tensors.
+    pub fn slots(&self) -> &[Tensor] {
+        &self.slots
+    }
+
+    /// The stored tensors, for an optimiser.
+    pub fn slots_mut(&mut self) -> &mut [Tensor] {
+        &mut self.slots
+    }
+
+    /// A tensor laid out as stored tensor `slot` (a gradient, a moment), by the parameters that
+    /// are part of it.
+    pub fn split_slot(&self, slot: usize, stored: &Tensor) -> Vec<(&str, Tensor)> {
+        let stored = stored.contiguous();
+        let view = |id: &usize| {
+            let p = &self.registry.params[*id];
+            (p.name.as_str(), shifted(&stored, &p.layout))
+        };
+        self.registry.slots[slot].params.iter().map(view).collect()
+    }
+
+    /// The inverse of [`Params::split_slot`]: writes the part of `stored` that is parameter `name`.
+    ///
+    /// # Errors
+    /// As [`Params::set`].
+    pub fn set_in_slots(&self, slots: &mut [Tensor], name: &str, value: &Tensor) -> Result<(), ParamError> {
+        let (slot, layout) = self.place(name)?;
+        if layout.shape() != value.shape() {
+            return Err(ParamError::Shape {
+                name: name.to_string(),
+                expected: layout.shape().to_vec(),
+                given: value.shape().to_vec(),
+            });
+        }
+        let layout = layout.clone();
+        slots[slot].assign(|s| s.with_layout(layout), &value.to_dtype(self.dtype).to_device(&self.device));
+        Ok(())
+    }
+
+    /// The same weights in another element type.
+    pub fn to_dtype(&self, dtype: DType) -> Params {
+        Params { slots: self.slots.iter().map(|s| s.to_dtype(dtype)).collect(), dtype, ..self.clone() }
+    }
+
+    /// The same weights on another device.
+    pub fn to_device(&self, device: &Device) -> Params {
+        Params {
+            slots: self.slots.iter().map(|s| s.to_device(device)).collect(),
+            device: device.clone(),
+            ..self.clone()
+        }
+    }
+
+    /// The tree with a change that keeps every parameter (a hook switched on or off).
+    pub fn with_registry(&self, registry: Registry) -> Params {
+        debug_assert!(self.registry.params().eq(registry.params()));
+        Params { registry: Arc::new(registry), ..self.clone() }
+    }
+}
+
+/// `layout`, which counts from the start of a stored tensor, as a view of `stored`.
+fn shifted(stored: &Tensor, layout: &ironlens_tensor::Layout) -> Tensor {
+    let offset = stored.layout().offset() + layout.offset();
+    stored.with_layout(ironlens_tensor::Layout::strided(layout.shape().to_vec(), layout.strides().to_vec(), offset))
+}

@@ -1,0 +1,177 @@
+//! From a configuration to modules.
+
+use ironlens_nn::{
+    Activation, Attention, AttentionConfig, Embed, HookPoint, Init, Mlp, MlpConfig, Norm, NormAxes, NormKind,
+    PosEmbed, Positions, RotaryConfig, RotaryTable, Scope, Stretch, Unembed,
+};
+use ironlens_tensor::UnaryOp;
+
+use crate::block::TransformerBlock;
+use crate::config::{ActFn, AttentionDir, AttnType, Config, InitMode, NormalizationType, PositionalEmbeddingType};
+
+/// The modules of a model, by TransformerLens's names.
+pub(crate) struct Net {
+    pub hook_tokens: Option<HookPoint>,
+    pub embed: Embed,
+    pub embed_ln: Option<Norm>,
+    pub hook_embed: HookPoint,
+    pub pos_embed: Option<(PosEmbed, HookPoint)>,
+    pub blocks: Vec<TransformerBlock>,
+    pub ln_final: Option<Norm>,
+    pub unembed: Unembed,
+}
+
+impl Net {
+    /// Builds the modules of a resolved configuration in `s`.
+    pub fn new(s: &mut Scope<'_>, cfg: &Config) -> Net {
+        let init = |shape: &[usize]| init_of(cfg, false, shape);
+        let init_embed = |shape: &[usize]| init_of(cfg, true, shape);
+        let (embed, embed_ln) = {
+            let mut s = s.child("embed", "Embed");
+            let ln = cfg.post_embedding_ln.then(|| {
+                Norm::new(&mut s, "ln", NormKind::LayerNorm, cfg.d_model, cfg.eps, NormAxes::RESIDUAL)
+            });
+            (Embed::new(&mut s, cfg.d_vocab, cfg.d_model, init_embed(&[cfg.d_vocab, cfg.d_model])), ln)
+        };
+        let hook_embed = s.hook("hook_embed", "batch pos d_model");
+        let pos_embed = cfg.has_pos_embed().then(|| {
+            let w = {
+                let mut s = s.child("pos_embed", "PosEmbed");
+                PosEmbed::new(&mut s, cfg.n_ctx, cfg.d_model, init_embed(&[cfg.n_ctx, cfg.d_model]))
+            };
+            let fires = cfg.positional_embedding_type != PositionalEmbeddingType::Alibi;
+            (w, s.hook_if("hook_pos_embed", "batch pos d_model", fires, "ALiBi models do not read `W_pos`"))
+        });
+        let hook_tokens = cfg.use_hook_tokens.then(|| s.hook("hook_tokens", "batch pos"));
+        let blocks = {
+            let mut s = s.child("blocks", "ModuleList");
+            (0..cfg.n_layers)
+                .map(|i| TransformerBlock::new(&mut s.child(&i.to_string(), "TransformerBlock"), cfg, i, &init))
+                .collect()
+        };
+        let ln_final = final_norm(cfg)
+            .map(|kind| Norm::new(s, "ln_final", kind, cfg.d_model, cfg.eps, NormAxes::RESIDUAL));
+        let unembed = {
+            let mut s = s.child("unembed", "Unembed");
+            Unembed::new(&mut s, cfg.d_model, cfg.d_vocab_out, init_embed(&[cfg.d_model, cfg.d_vocab_out]))
+        };
+        Net { hook_tokens, embed, embed_ln, hook_embed, pos_embed, blocks, ln_final, unembed }
+    }
+}
+
+/// How a weight matrix starts, as TransformerLens's `init_weights`. `embed` is whether "embed" is
+/// in its name, which is all that muP looks at.
+fn init_of(cfg: &Config, embed: bool, shape: &[usize]) -> Init {
+    if !cfg.init_weights {
+        return Init::Zeros;
+    }
+    let (fan_in, fan_out) = match *shape {
+        [heads, rows, columns] => (rows as f64, (heads * columns) as f64),
+        [rows, columns] => (rows as f64, columns as f64),
+        _ => unreachable!("weight matrices have two or three axes"),
+    };
+    let gain = cfg.initializer_range;
+    match cfg.init_mode {
+        InitMode::Gpt2 => Init::Normal(gain),
+        InitMode::XavierUniform => Init::Uniform(gain * (6.0 / (fan_in + fan_out)).sqrt()),
+        InitMode::XavierNormal => Init::Normal(gain * (2.0 / (fan_in + fan_out)).sqrt()),
+        InitMode::KaimingUniform => Init::Uniform(gain * 2f64.sqrt() * (3.0 / fan_in).sqrt()),
+        InitMode::KaimingNormal => Init::Normal(gain * 2f64.sqrt() / fan_in.sqrt()),
+        InitMode::MuP => Init::Normal(if embed { 1.0 } else { 1.0 / fan_in.sqrt() }),
+    }
+}
+
+/// The norm before attention and MLP.
+pub(crate) fn inner_norm(cfg: &Config) -> Option<NormKind> {
+    match cfg.normalization_type {
+        NormalizationType::None => None,
+        NormalizationType::LN => Some(NormKind::LayerNorm),
+        NormalizationType::LNPre => Some(NormKind::LayerNormPre),
+        NormalizationType::RMS => Some(NormKind::RmsNorm),
+        NormalizationType::RMSPre => Some(NormKind::RmsNormPre),
+    }
+}
+
+fn final_norm(cfg: &Config) -> Option<NormKind> {
+    match (inner_norm(cfg)?, cfg.final_rms) {
+        (NormKind::LayerNorm, true) => Some(NormKind::RmsNorm),
+        (NormKind::LayerNormPre, true) => Some(NormKind::RmsNormPre),
+        (kind, _) => Some(kind),
+    }
+}
+
+fn rotary(cfg: &Config, layer: usize) -> RotaryConfig {
+    RotaryConfig {
+        dim: cfg.rotary_dim,
+        base: cfg.rotary_base(layer),
+        adjacent: cfg.rotary_adjacent_pairs,
+        stretch: cfg.use_NTK_by_parts_rope.then_some(Stretch {
+            factor: cfg.NTK_by_parts_factor,
+            low: cfg.NTK_by_parts_low_freq_factor,
+            high: cfg.NTK_by_parts_high_freq_factor,
+            context: cfg.NTK_original_ctx_len,
+        }),
+    }
+}
+
+/// The table of a rotary layer.
+pub(crate) fn rotary_table(cfg: &Config, layer: usize) -> RotaryTable {
+    RotaryTable::new(&rotary(cfg, layer), cfg.n_ctx)
+}
+
+pub(crate) fn attention(
+    s: &mut Scope<'_>,
+    cfg: &Config,
+    layer: usize,
+    init: &dyn Fn(&[usize]) -> Init,
+) -> Attention {
+    let positions = match cfg.positional_embedding_type {
+        PositionalEmbeddingType::Rotary => Positions::Rotary(rotary(cfg, layer)),
+        PositionalEmbeddingType::Alibi => Positions::Alibi,
+        PositionalEmbeddingType::Standard | PositionalEmbeddingType::Shortformer => Positions::None,
+    };
+    let causal = cfg.attention_dir == AttentionDir::Causal;
+    let config = AttentionConfig {
+        d_model: cfg.d_model,
+        n_heads: cfg.n_heads,
+        d_head: cfg.d_head,
+        n_ctx: cfg.n_ctx,
+        n_key_value_heads: cfg.is_grouped_query().then_some(cfg.n_key_value_heads),
+        ungroup: cfg.ungroup_grouped_query_attention,
+        scale: cfg.attn_scale(layer),
+        soft_cap: (cfg.attn_scores_soft_cap > 0.0).then_some(cfg.attn_scores_soft_cap),
+        causal,
+        // As in TransformerLens, the window is part of the causal mask.
+        window: (causal && cfg.attn_type(layer) == AttnType::Local).then_some(cfg.window_size),
+        positions,
+        qk_norm: cfg.use_qk_norm.then_some(cfg.eps),
+        use_result: cfg.use_attn_result,
+    };
+    let kind = if cfg.is_grouped_query() { "GroupedQueryAttention" } else { "Attention" };
+    let shortformer = cfg.positional_embedding_type == PositionalEmbeddingType::Shortformer;
+    Attention::new(&mut s.child("attn", kind), config, shortformer, init)
+}
+
+pub(crate) fn mlp(s: &mut Scope<'_>, cfg: &Config, init: &dyn Fn(&[usize]) -> Init) -> Mlp {
+    let activation = match cfg.act_fn {
+        ActFn::Relu => Activation::Elementwise(UnaryOp::Relu),
+        ActFn::Gelu => Activation::Elementwise(UnaryOp::Gelu),
+        // One function in three orders of operations.
+        ActFn::GeluNew | ActFn::GeluFast | ActFn::GeluPytorchTanh => Activation::Elementwise(UnaryOp::GeluNew),
+        ActFn::Silu => Activation::Elementwise(UnaryOp::Silu),
+        ActFn::Solu | ActFn::SoluLn => Activation::Solu,
+        ActFn::Unset => unreachable!("a resolved configuration with an MLP has an activation function"),
+    };
+    let norm = match cfg.normalization_type {
+        NormalizationType::LN => NormKind::LayerNorm,
+        _ => NormKind::LayerNormPre,
+    };
+    let config = MlpConfig {
+        d_model: cfg.d_model,
+        d_mlp: cfg.d_mlp,
+        activation,
+        gated: cfg.gated_mlp,
+        norm: cfg.is_layer_norm_activation().then_some((norm, cfg.eps)),
+    };
+    Mlp::new(s, &config, init)
+}

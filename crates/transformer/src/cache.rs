@@ -1,0 +1,254 @@
+//! [`ActivationCache`]: the activations of a call, by name.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use ironlens_nn::HookInfo;
+use ironlens_tensor::Tensor;
+
+use crate::error::ModelError;
+use crate::model::HookedTransformer;
+use crate::names::{ActKey, resolve_act_name, resolve_layer};
+
+/// Which positions of activations to keep.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum PosSlice {
+    /// All.
+    #[default]
+    All,
+    /// One, negative counting from the end; the axis stays, with length 1.
+    At(isize),
+    /// From the first up to but without the second, negative counting from the end.
+    Range(isize, isize),
+    /// These, in this order, negative counting from the end.
+    Positions(Vec<isize>),
+}
+
+impl PosSlice {
+    fn positions(&self, n: usize) -> Result<Vec<usize>, ModelError> {
+        let at = |p: isize| {
+            resolve_layer(p, n).map_err(|_| {
+                ModelError::Options(format!("pos_slice: position {p} does not exist among {n} positions"))
+            })
+        };
+        let clamp = |p: isize| if p < 0 { n.saturating_sub(p.unsigned_abs()) } else { n.min(p.unsigned_abs()) };
+        match self {
+            PosSlice::All => Ok((0..n).collect()),
+            PosSlice::At(p) => Ok(vec![at(*p)?]),
+            PosSlice::Range(from, to) => Ok((clamp(*from)..clamp(*to)).collect()),
+            PosSlice::Positions(list) => list.iter().map(|p| at(*p)).collect(),
+        }
+    }
+
+    fn apply(&self, x: &Tensor, axis: usize) -> Tensor {
+        let n = x.dim(axis);
+        let positions = match self {
+            PosSlice::All => return x.clone(),
+            _ => self.positions(n).expect("positions were checked before the call"),
+        };
+        let consecutive = positions.windows(2).all(|w| w[1] == w[0] + 1);
+        match (consecutive, positions.first()) {
+            (true, Some(&first)) => x.narrow(axis, first, positions.len()),
+            (_, None) => x.narrow(axis, 0, 0),
+            _ => Tensor::cat(&positions.iter().map(|&p| x.narrow(axis, p, 1)).collect::<Vec<_>>(), axis),
+        }
+    }
+}
+
+/// An activation that a cache does not have.
+#[derive(Debug, thiserror::Error)]
+pub enum CacheError {
+    /// Nothing is cached under this name.
+    #[error("the cache has no `{name}`{}; the nearest of its {count} names are {}", short(asked, name), nearest.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", "))]
+    Missing {
+        /// What was asked for.
+        asked: String,
+        /// The full name that it stands for.
+        name: String,
+        /// How many activations there are.
+        count: usize,
+        /// Names that look like it.
+        nearest: Vec<String>,
+    },
+    /// A layer that the model does not have.
+    #[error(transparent)]
+    Layer(#[from] crate::names::LayerOutOfRange),
+    /// Removing a batch axis that has more than one item.
+    #[error("the batch axis can only be removed from a batch of one, this one has {batch} items")]
+    Batch {
+        /// Its length.
+        batch: usize,
+    },
+}
+
+fn short(asked: &str, name: &str) -> String {
+    if asked == name { String::new() } else { format!(" (for `{asked}`)") }
+}
+
+/// The activations of a call, in the order in which they were computed.
+///
+/// Look them up by full name, or by short name, layer and layer type as TransformerLens does:
+/// `cache.get("hook_embed")`, `cache.get(("attn", 0))`, `cache.get(("normalized", 1, "ln2"))`,
+/// `cache.get(("resid_post", -1))`.
+#[derive(Clone)]
+pub struct ActivationCache {
+    entries: Vec<(String, Tensor)>,
+    index: HashMap<String, usize>,
+    model: HookedTransformer,
+    has_batch_dim: bool,
+}
+
+impl ActivationCache {
+    /// The activation `key`.
+    ///
+    /// # Errors
+    /// If it is not cached.
+    pub fn get<'k>(&self, key: impl Into<ActKey<'k>>) -> Result<&Tensor, CacheError> {
+        let key = key.into();
+        let asked = key.name.to_string();
+        let name = resolve_act_name(key, self.model.config().n_layers)?;
+        match self.index.get(&name) {
+            Some(&i) => Ok(&self.entries[i].1),
+            None => Err(CacheError::Missing {
+                nearest: ironlens_nn::nearest(&name, self.names()),
+                count: self.len(),
+                asked,
+                name,
+            }),
+        }
+    }
+
+    /// The gradient of the activation `key`.
+    ///
+    /// # Errors
+    /// If it is not cached; see [`crate::Call::cached_gradients`].
+    pub fn grad<'k>(&self, key: impl Into<ActKey<'k>>) -> Result<&Tensor, CacheError> {
+        let name = resolve_act_name(key, self.model.config().n_layers)?;
+        self.get(format!("{name}_grad").as_str())
+    }
+
+    /// Whether `key` is cached.
+    pub fn contains<'k>(&self, key: impl Into<ActKey<'k>>) -> bool {
+        self.get(key).is_ok()
+    }
+
+    /// All full names, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.iter().map(|(n, _)| n.as_str())
+    }
+
+    /// All activations, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.entries.iter().map(|(n, t)| (n.as_str(), t))
+    }
+
+    /// Number of activations.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether nothing is cached.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The model that was run, with the weights it had.
+    pub fn model(&self) -> &HookedTransformer {
+        &self.model
+    }
+
+    /// Whether activations have their batch axis.
+    pub fn has_batch_dim(&self) -> bool {
+        self.has_batch_dim
+    }
+
+    /// Bytes that the activations would take in memory of their own.
+    pub fn bytes(&self) -> usize {
+        self.entries.iter().map(|(_, t)| t.numel() * t.dtype().size()).sum()
+    }
+
+    /// The same activations without the batch axis.
+    ///
+    /// # Errors
+    /// If the batch has more than one item.
+    pub fn remove_batch_dim(mut self) -> Result<ActivationCache, CacheError> {
+        if self.has_batch_dim {
+            if let Some((_, t)) = self.entries.iter().find(|(_, t)| t.dim(0) != 1) {
+                return Err(CacheError::Batch { batch: t.dim(0) });
+            }
+            self.entries.iter_mut().for_each(|(_, t)| *t = t.squeeze(0));
+            self.has_batch_dim = false;
+        }
+        Ok(self)
+    }
+}
+
+impl<'a> IntoIterator for &'a ActivationCache {
+    type Item = (&'a str, &'a Tensor);
+    type IntoIter = Box<dyn Iterator<Item = Self::Item> + 'a>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        Box::new(self.iter())
+    }
+}
+
+impl std::fmt::Debug for ActivationCache {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ActivationCache with keys {:?}", self.names().collect::<Vec<_>>())
+    }
+}
+
+/// Fills a cache while a call runs.
+pub(crate) struct Recorder<'a> {
+    model: &'a HookedTransformer,
+    pos_slice: &'a PosSlice,
+    remove_batch_dim: bool,
+    kept: RefCell<(Vec<(String, Tensor)>, HashMap<String, usize>)>,
+}
+
+impl<'a> Recorder<'a> {
+    pub fn new(
+        model: &'a HookedTransformer,
+        pos_slice: &'a PosSlice,
+        remove_batch_dim: bool,
+        (batch, pos): (usize, usize),
+    ) -> Result<Self, ModelError> {
+        if remove_batch_dim && batch != 1 {
+            return Err(CacheError::Batch { batch }.into());
+        }
+        pos_slice.positions(pos)?;
+        Ok(Recorder { model, pos_slice, remove_batch_dim, kept: RefCell::default() })
+    }
+
+    pub fn keep(&self, info: &HookInfo<'_>, value: &Tensor) {
+        self.insert(info.name.to_string(), info, value);
+    }
+
+    pub fn keep_gradient(&self, info: &HookInfo<'_>, grad: &Tensor) {
+        self.insert(format!("{}_grad", info.name), info, grad);
+    }
+
+    /// A hook point that fires more than once keeps its place and its last value.
+    fn insert(&self, name: String, info: &HookInfo<'_>, value: &Tensor) {
+        let mut value = value.clone();
+        if let Some(axis) = info.pos_axis() {
+            value = self.pos_slice.apply(&value, axis);
+        }
+        if self.remove_batch_dim && info.axis("batch") == Some(0) {
+            value = value.squeeze(0);
+        }
+        let (entries, index) = &mut *self.kept.borrow_mut();
+        match index.get(&name) {
+            Some(&i) => entries[i].1 = value,
+            None => {
+                index.insert(name.clone(), entries.len());
+                entries.push((name, value));
+            }
+        }
+    }
+
+    pub fn finish(self) -> ActivationCache {
+        let (entries, index) = self.kept.into_inner();
+        ActivationCache { entries, index, model: self.model.clone(), has_batch_dim: !self.remove_batch_dim }
+    }
+}

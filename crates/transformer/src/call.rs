@@ -1,0 +1,535 @@
+//! Running a model: what goes in, which part runs, what listens, what comes out.
+
+use ironlens_autograd::{Tape, Var};
+use ironlens_nn::{Ctx, Hooks, Params, Target, positions_of};
+use ironlens_tensor::{DType, IndexTensor, Tensor};
+
+use crate::cache::{ActivationCache, PosSlice, Recorder};
+use crate::config::PositionalEmbeddingType;
+use crate::error::ModelError;
+use crate::loss::{next_token_loss, next_token_losses};
+use crate::model::HookedTransformer;
+use crate::names::resolve_layer;
+
+/// What a model reads.
+#[derive(Clone)]
+pub enum Input {
+    /// Tokens `[batch, pos]`.
+    Tokens(IndexTensor),
+    /// The residual stream `[batch, pos, d_model]`, for [`Call::start_at_layer`].
+    Residual(Tensor),
+}
+
+impl From<&IndexTensor> for Input {
+    /// Tokens `[batch, pos]`, or `[pos]` for a batch of one.
+    fn from(tokens: &IndexTensor) -> Input {
+        match tokens.shape() {
+            &[pos] => Input::Tokens(IndexTensor::new(tokens.as_slice(), &[1, pos])),
+            _ => Input::Tokens(tokens.clone()),
+        }
+    }
+}
+
+impl From<&Tensor> for Input {
+    fn from(residual: &Tensor) -> Input {
+        Input::Residual(residual.clone())
+    }
+}
+
+/// What a call returns (TransformerLens's `return_type`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum ReturnType {
+    /// Logits `[batch, pos, d_vocab_out]`.
+    #[default]
+    Logits,
+    /// The next-token loss.
+    Loss,
+    /// Both.
+    Both,
+    /// Neither: the unembedding is not run.
+    None,
+}
+
+/// What a call gave. On a recorded call ([`Call::gradients`]) the values are on the tape.
+#[derive(Clone, Debug, Default)]
+pub struct Output {
+    /// `[batch, pos, d_vocab_out]`, if asked for.
+    pub logits: Option<Var>,
+    /// The next-token loss, `[]` or per token `[batch, pos - 1]`, if asked for.
+    pub loss: Option<Var>,
+    /// The residual stream `[batch, pos, d_model]`, if the call stopped at a layer.
+    pub residual: Option<Var>,
+}
+
+impl Output {
+    /// The logits.
+    ///
+    /// # Panics
+    /// If the call did not return them.
+    #[track_caller]
+    pub fn logits(&self) -> &Var {
+        self.logits.as_ref().expect("the call was not asked for logits: its return type or stop_at_layer excludes them")
+    }
+
+    /// The loss.
+    ///
+    /// # Panics
+    /// If the call did not return it.
+    #[track_caller]
+    pub fn loss(&self) -> &Var {
+        self.loss.as_ref().expect("the call was not asked for a loss: set return_type(ReturnType::Loss)")
+    }
+
+    /// The residual stream where the call stopped.
+    ///
+    /// # Panics
+    /// If the call did not stop at a layer.
+    #[track_caller]
+    pub fn residual(&self) -> &Var {
+        self.residual.as_ref().expect("the call ran to the end: set stop_at_layer for the residual stream")
+    }
+}
+
+/// Gradients by every parameter.
+pub struct Gradients {
+    params: Params,
+    slots: Vec<Option<Tensor>>,
+}
+
+impl Gradients {
+    /// The gradient by parameter `name`, in its shape; `None` if the loss does not depend on it.
+    pub fn get(&self, name: &str) -> Option<Tensor> {
+        let (slot, _) = self.params.registry().param_place(name)?;
+        let grad = self.slots[slot].as_ref()?;
+        self.params.split_slot(slot, grad).into_iter().find(|(n, _)| *n == name).map(|(_, g)| g)
+    }
+
+    /// Gradients by stored tensor, for an optimiser.
+    pub fn into_slots(self) -> Vec<Option<Tensor>> {
+        self.slots
+    }
+
+    /// Gradients by stored tensor, for an optimiser.
+    pub fn slots(&self) -> &[Option<Tensor>] {
+        &self.slots
+    }
+
+    /// Euclidean norm over all parameters.
+    pub fn norm(&self) -> f64 {
+        self.slots.iter().flatten().map(Tensor::sum_squares).sum::<f64>().sqrt()
+    }
+}
+
+/// A call of a model, with everything that TransformerLens's `forward`, `run_with_hooks` and
+/// `run_with_cache` take.
+///
+/// ```
+/// # use ironlens_tensor::{Device, IndexTensor};
+/// # use ironlens_transformer::{ActFn, Config, HookedTransformer, PosSlice, ReturnType};
+/// # let cfg = Config { d_model: 8, d_head: 4, n_layers: 2, n_ctx: 4, d_vocab: 5, act_fn: ActFn::Relu, ..Config::default() };
+/// # let model = HookedTransformer::new(cfg, &Device::Cpu, 0)?;
+/// # let tokens = IndexTensor::from([[0, 1, 2]]);
+/// let (out, cache) = model
+///     .call(&tokens)
+///     .return_type(ReturnType::Both)
+///     .names(|name: &str| name.ends_with("resid_post"))
+///     .pos_slice(PosSlice::At(-1))
+///     .cached()?;
+/// assert_eq!(cache.len(), 2);
+/// assert_eq!(cache.get(("resid_post", -1))?.shape(), [1, 1, 8]);
+/// assert!(out.loss().value().item() > 0.0);
+/// # Ok::<(), ironlens_transformer::ModelError>(())
+/// ```
+#[must_use = "a call runs when it is asked for its output"]
+pub struct Call<'a, 'h> {
+    model: &'a HookedTransformer,
+    input: Input,
+    return_type: ReturnType,
+    loss_per_token: bool,
+    start_at_layer: Option<isize>,
+    stop_at_layer: Option<isize>,
+    tokens: Option<IndexTensor>,
+    attention_mask: Option<IndexTensor>,
+    hooks: Hooks<'h>,
+    names: Target<'h>,
+    pos_slice: PosSlice,
+    remove_batch_dim: bool,
+}
+
+impl<'a, 'h> Call<'a, 'h> {
+    pub(crate) fn new(model: &'a HookedTransformer, input: Input) -> Self {
+        Call {
+            model,
+            input,
+            return_type: ReturnType::Logits,
+            loss_per_token: false,
+            start_at_layer: None,
+            stop_at_layer: None,
+            tokens: None,
+            attention_mask: None,
+            hooks: Hooks::new(),
+            names: Target::all(),
+            pos_slice: PosSlice::All,
+            remove_batch_dim: false,
+        }
+    }
+
+    /// What to return; logits unless told otherwise.
+    pub fn return_type(mut self, return_type: ReturnType) -> Self {
+        self.return_type = return_type;
+        self
+    }
+
+    /// The loss of every prediction, `[batch, pos - 1]`, rather than their mean.
+    pub fn loss_per_token(mut self) -> Self {
+        self.loss_per_token = true;
+        self
+    }
+
+    /// Start at the input of this block, with a residual stream as input; negative counts from the
+    /// end.
+    pub fn start_at_layer(mut self, layer: isize) -> Self {
+        self.start_at_layer = Some(layer);
+        self
+    }
+
+    /// Stop before this block and return the residual stream; negative counts from the end, 0
+    /// gives the embeddings.
+    pub fn stop_at_layer(mut self, layer: isize) -> Self {
+        self.stop_at_layer = Some(layer);
+        self
+    }
+
+    /// The tokens behind a residual stream, for the loss.
+    pub fn tokens(mut self, tokens: &IndexTensor) -> Self {
+        self.tokens = Some(tokens.clone());
+        self
+    }
+
+    /// `[batch, pos]`, 0 at padding: hidden from attention, not counted as positions, and left out
+    /// of the loss.
+    pub fn attention_mask(mut self, mask: &IndexTensor) -> Self {
+        self.attention_mask = Some(mask.clone());
+        self
+    }
+
+    /// Hooks that run with the call.
+    pub fn hooks(mut self, hooks: &'h mut Hooks<'_>) -> Self {
+        self.hooks = hooks.nested();
+        self
+    }
+
+    /// Which activations [`Call::cached`] keeps: a name, several, or a predicate. All unless told
+    /// otherwise.
+    pub fn names(mut self, names: impl Into<Target<'h>>) -> Self {
+        self.names = names.into();
+        self
+    }
+
+    /// Which positions [`Call::cached`] keeps.
+    pub fn pos_slice(mut self, slice: PosSlice) -> Self {
+        self.pos_slice = slice;
+        self
+    }
+
+    /// Cache without the batch axis; the batch must be of one.
+    pub fn remove_batch_dim(mut self) -> Self {
+        self.remove_batch_dim = true;
+        self
+    }
+
+    /// Runs.
+    ///
+    /// # Errors
+    /// For input that does not fit the model, options that do not go together, and hooks that
+    /// fail.
+    pub fn output(self) -> Result<Output, ModelError> {
+        let params = &self.model.params;
+        let plan = Plan::new(&self)?;
+        let mut hooks = self.hooks;
+        plan.run(self.model, &mut Ctx::evaluate(params, &mut hooks)?)
+    }
+
+    /// Runs and keeps activations, after the hooks of the call.
+    ///
+    /// # Errors
+    /// As [`Call::output`].
+    pub fn cached(self) -> Result<(Output, ActivationCache), ModelError> {
+        let params = &self.model.params;
+        let plan = Plan::new(&self)?;
+        let recorder = Recorder::new(self.model, &self.pos_slice, self.remove_batch_dim, (plan.batch, plan.pos))?;
+        let output = {
+            let mut hooks = self.hooks.fwd(self.names, |value, info| {
+                recorder.keep(info, value.value());
+                Ok(())
+            });
+            plan.run(self.model, &mut Ctx::evaluate(params, &mut hooks)?)?
+        };
+        Ok((output, recorder.finish()))
+    }
+
+    /// Runs, and differentiates what `loss` makes of the output by every parameter. Backward hooks
+    /// run on the way.
+    ///
+    /// # Errors
+    /// As [`Call::output`].
+    pub fn gradients(self, loss: impl FnOnce(&Output) -> Var) -> Result<(f64, Gradients), ModelError> {
+        let params = &self.model.params;
+        let plan = Plan::new(&self)?;
+        let mut hooks = self.hooks;
+        let tape = Tape::new();
+        let mut ctx = Ctx::record(params, &tape, &mut hooks)?;
+        let loss = {
+            let output = plan.run(self.model, &mut ctx)?;
+            scalar(loss(&output))?
+        };
+        let slots = ctx.backward(&loss)?;
+        Ok((loss.value().item(), Gradients { params: params.clone(), slots }))
+    }
+
+    /// [`Call::cached`] and [`Call::gradients`] in one: activations under their names, and their
+    /// gradients under `name_grad` (TransformerLens's `incl_bwd`).
+    ///
+    /// # Errors
+    /// As [`Call::output`].
+    pub fn cached_gradients(
+        self,
+        loss: impl FnOnce(&Output) -> Var,
+    ) -> Result<(f64, ActivationCache, Gradients), ModelError> {
+        let params = &self.model.params;
+        let plan = Plan::new(&self)?;
+        let recorder = Recorder::new(self.model, &self.pos_slice, self.remove_batch_dim, (plan.batch, plan.pos))?;
+        let (value, slots) = {
+            let selected = self.names.names(params.registry())?;
+            let mut hooks = self
+                .hooks
+                .fwd(Target::Names(selected.clone()), |value, info| {
+                    recorder.keep(info, value.value());
+                    Ok(())
+                })
+                .bwd(Target::Names(selected), |grad, info| {
+                    recorder.keep_gradient(info, grad);
+                    Ok(())
+                });
+            let tape = Tape::new();
+            let mut ctx = Ctx::record(params, &tape, &mut hooks)?;
+            let loss = {
+                let output = plan.run(self.model, &mut ctx)?;
+                scalar(loss(&output))?
+            };
+            let slots = ctx.backward(&loss)?;
+            (loss.value().item(), slots)
+        };
+        Ok((value, recorder.finish(), Gradients { params: params.clone(), slots }))
+    }
+}
+
+fn scalar(loss: Var) -> Result<Var, ModelError> {
+    if loss.value().numel() == 1 {
+        return Ok(loss);
+    }
+    Err(ModelError::Options(format!(
+        "gradients need a loss of one number, this one has shape {:?}; take its mean or sum",
+        loss.shape()
+    )))
+}
+
+/// A checked call.
+struct Plan {
+    input: Input,
+    tokens: Option<IndexTensor>,
+    mask: Option<IndexTensor>,
+    batch: usize,
+    pos: usize,
+    start: usize,
+    stop: Option<usize>,
+    return_type: ReturnType,
+    loss_per_token: bool,
+}
+
+impl Plan {
+    fn new(call: &Call<'_, '_>) -> Result<Plan, ModelError> {
+        let cfg = call.model.config();
+        let (shape, tokens) = match &call.input {
+            Input::Tokens(t) => (t.shape().to_vec(), Some(t.clone())),
+            Input::Residual(r) => (r.shape().to_vec(), call.tokens.clone()),
+        };
+        let residual = matches!(call.input, Input::Residual(_));
+        if residual != call.start_at_layer.is_some() {
+            return Err(ModelError::Options(match residual {
+                true => "a residual stream as input needs start_at_layer to say where it enters".into(),
+                false => "start_at_layer needs a residual stream [batch, pos, d_model] as input, not tokens; \
+                          give the loss's tokens with .tokens()"
+                    .into(),
+            }));
+        }
+        let fits = match (residual, &shape[..]) {
+            (false, [_, _]) => true,
+            (true, [_, _, d]) => *d == cfg.d_model,
+            _ => false,
+        };
+        let expected = match residual {
+            false => "[batch, pos], with at least one of each".to_string(),
+            true => format!("[batch, pos, {}], with at least one of each", cfg.d_model),
+        };
+        if !fits || shape.contains(&0) {
+            return Err(ModelError::Shape { what: "the input", given: shape, expected });
+        }
+        let (batch, pos) = (shape[0], shape[1]);
+        if pos > cfg.n_ctx {
+            return Err(ModelError::TooLong { pos, n_ctx: cfg.n_ctx });
+        }
+        for (what, given) in [("the tokens", &tokens), ("the attention mask", &call.attention_mask)] {
+            if let Some(t) = given.as_ref().filter(|t| t.shape() != [batch, pos]) {
+                return Err(ModelError::Shape {
+                    what,
+                    given: t.shape().to_vec(),
+                    expected: format!("[{batch}, {pos}], as the input"),
+                });
+            }
+        }
+        if let Some(t) = &tokens {
+            if let Some(i) = t.as_slice().iter().position(|&t| t as usize >= cfg.d_vocab) {
+                return Err(ModelError::Token {
+                    token: t.as_slice()[i],
+                    batch: i / pos,
+                    pos: i % pos,
+                    d_vocab: cfg.d_vocab,
+                });
+            }
+        }
+        let layers = cfg.n_layers;
+        let start = call.start_at_layer.map_or(Ok(0), |l| resolve_layer(l, layers))?;
+        // One more than the last block is a place to stop, too.
+        let stop = match call.stop_at_layer {
+            Some(l) if l == layers as isize => Some(layers),
+            Some(l) => Some(resolve_layer(l, layers)?),
+            None => None,
+        };
+        let wants_loss = stop.is_none() && matches!(call.return_type, ReturnType::Loss | ReturnType::Both);
+        if wants_loss {
+            if tokens.is_none() {
+                return Err(ModelError::Options("the loss of a residual stream needs its tokens: give .tokens()".into()));
+            }
+            if pos < 2 {
+                return Err(ModelError::Options("the next-token loss needs at least two positions".into()));
+            }
+            if let Some(&t) = tokens.iter().flat_map(|t| t.as_slice()).find(|t| **t as usize >= cfg.d_vocab_out) {
+                return Err(ModelError::Options(format!(
+                    "the next-token loss needs every token among the predictions: token {t} is not below d_vocab_out = {}",
+                    cfg.d_vocab_out
+                )));
+            }
+        }
+        Ok(Plan {
+            input: call.input.clone(),
+            tokens,
+            mask: call.attention_mask.clone(),
+            batch,
+            pos,
+            start,
+            stop,
+            return_type: call.return_type,
+            loss_per_token: call.loss_per_token,
+        })
+    }
+
+    fn run(&self, model: &HookedTransformer, ctx: &mut Ctx<'_, '_>) -> Result<Output, ModelError> {
+        let cfg = model.config();
+        let mask = self.mask.as_ref();
+        let (mut residual, pos_embed) = match &self.input {
+            Input::Tokens(tokens) => self.embed(model, ctx, tokens)?,
+            Input::Residual(r) => {
+                let residual = Var::from(r.to_dtype(ctx.dtype()).to_device(ctx.device()));
+                let shortformer = cfg.positional_embedding_type == PositionalEmbeddingType::Shortformer;
+                (residual, if shortformer { self.pos_embed(model, ctx)? } else { None })
+            }
+        };
+        let end = self.stop.unwrap_or(cfg.n_layers);
+        for block in model.net.blocks.iter().take(end).skip(self.start) {
+            residual = block.forward(ctx, residual, pos_embed.as_ref(), mask)?;
+        }
+        if self.stop.is_some() {
+            return Ok(Output { residual: Some(residual), ..Output::default() });
+        }
+        if let Some(ln) = &model.net.ln_final {
+            residual = ln.forward(ctx, &residual)?;
+        }
+        if self.return_type == ReturnType::None {
+            return Ok(Output::default());
+        }
+        let mut logits = model.net.unembed.forward(ctx, &residual);
+        if cfg.output_logits_soft_cap > 0.0 {
+            logits = logits.unary(ironlens_tensor::UnaryOp::SoftCap(cfg.output_logits_soft_cap));
+        }
+        let loss = match (self.return_type, &self.tokens) {
+            (ReturnType::Loss | ReturnType::Both, Some(tokens)) => Some(match self.loss_per_token {
+                true => next_token_losses(&logits, tokens, mask),
+                false => next_token_loss(&logits, tokens, mask),
+            }),
+            _ => None,
+        };
+        Ok(Output { logits: (self.return_type != ReturnType::Loss).then_some(logits), loss, residual: None })
+    }
+
+    /// The residual stream at the first block, and what shortformer adds to queries and keys.
+    fn embed(
+        &self,
+        model: &HookedTransformer,
+        ctx: &mut Ctx<'_, '_>,
+        tokens: &IndexTensor,
+    ) -> Result<(Var, Option<Var>), ModelError> {
+        let net = &model.net;
+        let tokens = match &net.hook_tokens {
+            Some(hook) if hook.is_live(ctx) => self.hook_tokens(model, ctx, hook, tokens)?,
+            _ => tokens.clone(),
+        };
+        let mut embed = net.embed.forward(ctx, &tokens);
+        if let Some(ln) = &net.embed_ln {
+            embed = ln.forward(ctx, &embed)?;
+        }
+        let embed = net.hook_embed.apply(ctx, embed)?;
+        let pos_embed = self.pos_embed(model, ctx)?;
+        Ok(match (model.config().positional_embedding_type, pos_embed) {
+            (PositionalEmbeddingType::Shortformer, p) => (embed, p),
+            (_, Some(p)) => (&embed + &p, None),
+            (_, None) => (embed, None),
+        })
+    }
+
+    /// Position embeddings `[batch, pos, d_model]`, where the model reads them.
+    fn pos_embed(&self, model: &HookedTransformer, ctx: &mut Ctx<'_, '_>) -> Result<Option<Var>, ModelError> {
+        let Some((w, hook)) = &model.net.pos_embed else { return Ok(None) };
+        if model.config().positional_embedding_type == PositionalEmbeddingType::Alibi {
+            return Ok(None);
+        }
+        let value = match &self.mask {
+            None => w.forward(ctx, self.batch, self.pos),
+            Some(mask) => {
+                let ones = mask.as_slice().iter().map(|&m| f32::from(m != 0)).collect();
+                let ones = Tensor::from_vec(ones, mask.shape(), ctx.device()).to_dtype(ctx.dtype());
+                w.forward_at(ctx, &positions_of(mask), &Var::from(ones))
+            }
+        };
+        Ok(Some(hook.apply(ctx, value)?))
+    }
+
+    /// Hooks see tokens as numbers; what they leave is rounded back to ids.
+    fn hook_tokens(
+        &self,
+        model: &HookedTransformer,
+        ctx: &mut Ctx<'_, '_>,
+        hook: &ironlens_nn::HookPoint,
+        tokens: &IndexTensor,
+    ) -> Result<IndexTensor, ModelError> {
+        let ids = tokens.as_slice().iter().map(|&t| f64::from(t)).collect();
+        let shown = Var::from(Tensor::from_vec_f64(ids, tokens.shape()).to_dtype(ctx.dtype()));
+        let left = hook.apply(ctx, shown)?;
+        let d_vocab = model.config().d_vocab;
+        let ids: Vec<u32> = left.value().to_dtype(DType::F64).to_vec_f64().iter().map(|v| v.round() as u32).collect();
+        if let Some(i) = ids.iter().position(|&t| t as usize >= d_vocab) {
+            return Err(ModelError::Token { token: ids[i], batch: i / self.pos, pos: i % self.pos, d_vocab });
+        }
+        Ok(IndexTensor::new(ids, tokens.shape()))
+    }
+}

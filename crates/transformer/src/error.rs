@@ -1,0 +1,67 @@
+//! What can go wrong when a model is built or run.
+
+use ironlens_nn::{HookError, ParamError};
+
+use crate::cache::CacheError;
+use crate::config::ConfigError;
+use crate::names::LayerOutOfRange;
+use crate::weights::WeightsError;
+
+/// An error of building or running a model.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// A configuration that cannot be.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A hook that cannot run.
+    #[error(transparent)]
+    Hook(#[from] HookError),
+    /// A parameter that cannot be read or written.
+    #[error(transparent)]
+    Param(#[from] ParamError),
+    /// A layer that the model does not have.
+    #[error(transparent)]
+    Layer(#[from] LayerOutOfRange),
+    /// An activation that is not there.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    /// A weights file that does not fit.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// A token that the model does not know.
+    #[error(
+        "token {token} at batch {batch}, position {pos} is outside of the vocabulary: d_vocab is {d_vocab}, so ids are 0 to {}",
+        d_vocab - 1
+    )]
+    Token {
+        /// The id.
+        token: u32,
+        /// Its sequence.
+        batch: usize,
+        /// Its position.
+        pos: usize,
+        /// Size of the vocabulary.
+        d_vocab: usize,
+    },
+    /// More positions than the model has.
+    #[error("the input has {pos} positions, the model at most {n_ctx} (n_ctx); shorten the input or build the model with a larger n_ctx")]
+    TooLong {
+        /// Positions given.
+        pos: usize,
+        /// The most there may be.
+        n_ctx: usize,
+    },
+    /// An input of the wrong shape or kind.
+    #[error("{what} has shape {given:?}, expected {expected}")]
+    Shape {
+        /// Which input.
+        what: &'static str,
+        /// Its shape.
+        given: Vec<usize>,
+        /// What it should be.
+        expected: String,
+    },
+    /// Options that do not go together.
+    #[error("{0}")]
+    Options(String),
+}
