@@ -1,1 +1,32 @@
-//! train
+//! Training: data, losses, AdamW, schedules, the [`Trainer`] and the run directory.
+//!
+//! ```
+//! use ironlens_tensor::Device;
+//! use ironlens_train::{RandomTokens, TrainConfig, Trainer, previous_token_loss};
+//! use ironlens_transformer::{ActFn, Config, HookedTransformer};
+//!
+//! let cfg = Config { d_model: 16, d_head: 8, n_layers: 1, n_ctx: 6, d_vocab: 5, act_fn: ActFn::Gelu, ..Config::default() };
+//! let mut model = HookedTransformer::new(cfg, &Device::Cpu, 0)?;
+//! let mut data = RandomTokens::new(model.config(), 137)?;
+//! let config = TrainConfig { steps: 20, lr: 1e-2, ..TrainConfig::notebook() };
+//! let run = Trainer::new(config).fit(&mut model, &mut data, previous_token_loss)?;
+//! assert_eq!(run.metrics.len(), 20);
+//! assert!(run.metrics[19].loss < run.metrics[0].loss);
+//! # Ok::<(), ironlens_train::TrainError>(())
+//! ```
+
+mod adamw;
+mod config;
+mod data;
+mod error;
+mod loss;
+mod rundir;
+mod trainer;
+
+pub use adamw::{AdamW, clip_coefficient};
+pub use config::{Preset, Schedule, TrainConfig};
+pub use data::{Data, RandomTokens};
+pub use error::TrainError;
+pub use loss::{LossFn, Task, next_token_loss, previous_token_loss};
+pub use rundir::{Checkpoint, Eval, Metric, RunConfig, RunDir, Snapshot};
+pub use trainer::{Observer, Progress, Run, Trainer};

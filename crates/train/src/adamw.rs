@@ -1,0 +1,95 @@
+//! AdamW over a model's stored weights.
+
+use ironlens_nn::{ParamError, Params};
+use ironlens_tensor::{AdamWStep, Tensor};
+
+/// PyTorch's `AdamW`: decoupled decay on every parameter that has a gradient.
+#[derive(Clone)]
+pub struct AdamW {
+    betas: (f64, f64),
+    eps: f64,
+    weight_decay: f64,
+    steps: u64,
+    moments: Vec<Option<[Tensor; 2]>>,
+}
+
+impl AdamW {
+    /// With no steps taken.
+    pub fn new(betas: (f64, f64), eps: f64, weight_decay: f64) -> AdamW {
+        AdamW { betas, eps, weight_decay, steps: 0, moments: Vec::new() }
+    }
+
+    /// Steps taken.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// One step at learning rate `lr` with gradients by stored tensor, times `grad_scale`.
+    pub fn step(&mut self, params: &mut Params, grads: &[Option<Tensor>], lr: f64, grad_scale: f64) {
+        self.steps += 1;
+        self.moments.resize_with(params.slots().len(), || None);
+        let step = AdamWStep {
+            lr,
+            beta1: self.betas.0,
+            beta2: self.betas.1,
+            eps: self.eps,
+            weight_decay: self.weight_decay,
+            step: self.steps,
+            grad_scale,
+        };
+        for ((param, grad), moments) in params.slots_mut().iter_mut().zip(grads).zip(&mut self.moments) {
+            if let Some(grad) = grad {
+                let [m, v] = moments.get_or_insert_with(|| [grad.zeros_like(), grad.zeros_like()]);
+                param.adamw(grad, m, v, &step);
+            }
+        }
+    }
+
+    /// The moments as named tensors, `m.NAME` and `v.NAME` for parameter `NAME`.
+    pub fn state(&self, params: &Params) -> Vec<(String, Tensor)> {
+        let mut all = Vec::new();
+        for (slot, moments) in self.moments.iter().enumerate() {
+            for (kind, moment) in ["m", "v"].iter().zip(moments.iter().flatten()) {
+                all.extend(params.split_slot(slot, moment).into_iter().map(|(n, t)| (format!("{kind}.{n}"), t)));
+            }
+        }
+        all
+    }
+
+    /// Takes up where `steps` steps and the moments of [`AdamW::state`] left off.
+    ///
+    /// # Errors
+    /// If a name or shape is not the model's.
+    pub fn restore<'a>(
+        &mut self,
+        params: &Params,
+        steps: u64,
+        state: impl IntoIterator<Item = (&'a str, &'a Tensor)>,
+    ) -> Result<(), ParamError> {
+        let mut slots: [Vec<Tensor>; 2] =
+            std::array::from_fn(|_| params.slots().iter().map(Tensor::zeros_like).collect());
+        let mut seen = vec![false; params.slots().len()];
+        for (key, value) in state {
+            let (kind, name) = key.split_at(key.len().min(2));
+            let which = match kind {
+                "m." => 0,
+                "v." => 1,
+                _ => return Err(ParamError::Unknown { name: key.into(), nearest: vec!["m.NAME".into()] }),
+            };
+            params.set_in_slots(&mut slots[which], name, value)?;
+            if let Some((slot, _)) = params.registry().param_place(name) {
+                seen[slot] = true;
+            }
+        }
+        let [m, v] = slots;
+        self.steps = steps;
+        self.moments = seen.iter().zip(m.into_iter().zip(v)).map(|(seen, (m, v))| seen.then_some([m, v])).collect();
+        Ok(())
+    }
+}
+
+/// What gradients of this norm are multiplied by to clip them to `max_norm`: PyTorch's
+/// `clip_grad_norm_`, `min(1, max_norm / (norm + 1e-6))`.
+pub fn clip_coefficient(norm: f64, max_norm: Option<f64>) -> f64 {
+    max_norm.map_or(1.0, |max| (max / (norm + 1e-6)).min(1.0))
+}

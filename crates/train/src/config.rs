@@ -1,0 +1,231 @@
+//! How to train.
+
+use ironlens_transformer::{ActFn, Config};
+use serde::{Deserialize, Serialize};
+
+use crate::error::TrainError;
+use crate::loss::Task;
+
+/// The learning rate as a multiple of `lr`, by step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Schedule {
+    /// `max(step / 100, 1)`: what the notebook runs. It never warms up, and grows from step 100 on.
+    #[default]
+    Notebook,
+    /// `min(step / 100, 1)`: what the notebook meant.
+    Warmup,
+    /// Warm-up over 100 steps, then half a cosine down to 0 at the last step.
+    Cosine,
+    /// 1.
+    Constant,
+}
+
+impl Schedule {
+    /// The multiple at `step` (from 0) of `steps`.
+    pub fn factor(self, step: u64, steps: u64) -> f64 {
+        let ramp = step as f64 / 100.0;
+        match self {
+            Schedule::Notebook => ramp.max(1.0),
+            Schedule::Warmup => ramp.min(1.0),
+            Schedule::Cosine => {
+                let progress = (step as f64 - 100.0).max(0.0) / (steps as f64 - 100.0).max(1.0);
+                ramp.min(1.0) * 0.5 * (1.0 + (std::f64::consts::PI * progress.min(1.0)).cos())
+            }
+            Schedule::Constant => 1.0,
+        }
+    }
+}
+
+/// The settings of a training run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainConfig {
+    /// What to learn.
+    pub task: Task,
+    /// Number of steps.
+    pub steps: u64,
+    /// Sequences per step.
+    pub batch_size: usize,
+    /// Learning rate before the schedule.
+    pub lr: f64,
+    /// Schedule of the learning rate.
+    pub schedule: Schedule,
+    /// AdamW's decay of the first and second moment.
+    pub betas: (f64, f64),
+    /// AdamW's epsilon.
+    pub eps: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// Clip gradients to this norm; 0 for no clipping.
+    pub max_grad_norm: f64,
+    /// Seed of the starting weights.
+    pub seed: u64,
+    /// Seed of the data.
+    pub data_seed: u64,
+    /// Steps between two checkpoints; 0 for one at the end only.
+    pub checkpoint_every: u64,
+    /// Steps between two lines of output and two held-out losses.
+    pub log_every: u64,
+    /// Sequences of the held-out batch.
+    pub eval_batch_size: usize,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        TrainConfig::notebook()
+    }
+}
+
+impl TrainConfig {
+    /// The notebook's: 3000 steps of batch 8, AdamW with learning rate 1e-4, betas 0.9 and 0.95 and
+    /// decay 0.1, clipped to norm 1.
+    pub fn notebook() -> TrainConfig {
+        TrainConfig {
+            task: Task::PreviousToken,
+            steps: 3000,
+            batch_size: 8,
+            lr: 1e-4,
+            schedule: Schedule::Notebook,
+            betas: (0.9, 0.95),
+            eps: 1e-8,
+            weight_decay: 0.1,
+            max_grad_norm: 1.0,
+            seed: 42,
+            data_seed: 137,
+            checkpoint_every: 500,
+            log_every: 100,
+            eval_batch_size: 10,
+        }
+    }
+
+    /// Refuses what cannot be.
+    ///
+    /// # Errors
+    /// Names the setting, its value and what is expected.
+    pub fn check(&self) -> Result<(), TrainError> {
+        let setting = |ok: bool, name, given: String, expected| match ok {
+            true => Ok(()),
+            false => Err(TrainError::Setting { name, given, expected }),
+        };
+        let at_least_one = "a whole number from 1";
+        setting(self.steps > 0, "steps", self.steps.to_string(), at_least_one)?;
+        setting(self.batch_size > 0, "batch_size", self.batch_size.to_string(), at_least_one)?;
+        setting(self.eval_batch_size > 0, "eval_batch_size", self.eval_batch_size.to_string(), at_least_one)?;
+        setting(self.log_every > 0, "log_every", self.log_every.to_string(), at_least_one)?;
+        let positive = |x: f64| x.is_finite() && x > 0.0;
+        let not_negative = |x: f64| x.is_finite() && x >= 0.0;
+        setting(positive(self.lr), "lr", self.lr.to_string(), "a finite number above 0")?;
+        setting(positive(self.eps), "eps", self.eps.to_string(), "a finite number above 0")?;
+        setting(
+            not_negative(self.weight_decay),
+            "weight_decay",
+            self.weight_decay.to_string(),
+            "a finite number from 0",
+        )?;
+        setting(
+            not_negative(self.max_grad_norm),
+            "max_grad_norm",
+            self.max_grad_norm.to_string(),
+            "a finite number from 0; 0 turns clipping off",
+        )?;
+        let beta = |b: f64| (0.0..1.0).contains(&b);
+        setting(
+            beta(self.betas.0) && beta(self.betas.1),
+            "betas",
+            format!("{:?}", self.betas),
+            "two numbers from 0 to below 1",
+        )
+    }
+
+    /// The norm that gradients are clipped to, if they are.
+    pub fn clip(&self) -> Option<f64> {
+        (self.max_grad_norm > 0.0).then_some(self.max_grad_norm)
+    }
+
+    /// The learning rate of `step`.
+    pub fn lr_at(&self, step: u64) -> f64 {
+        self.lr * self.schedule.factor(step, self.steps)
+    }
+
+    /// Steps before which the attention patterns are kept: the first, then 1, 2, 5, 10, 20, 50, ..,
+    /// and after the last.
+    pub fn snapshot_steps(&self) -> Vec<u64> {
+        let mut steps = vec![0];
+        let mut decade = 1;
+        while decade < self.steps {
+            steps.extend([1, 2, 5].map(|d| d * decade).into_iter().filter(|s| *s >= 10 && *s < self.steps));
+            decade *= 10;
+        }
+        steps.push(self.steps);
+        steps
+    }
+}
+
+/// A model and the way to train it, by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Preset {
+    /// The notebook's two-layer model and its 3000 steps.
+    Notebook,
+    /// A smaller model on the same task, done in under a minute.
+    Tiny,
+}
+
+impl Preset {
+    /// The model.
+    pub fn model(self) -> Config {
+        let gelu = Config { act_fn: ActFn::Gelu, ..Config::default() };
+        match self {
+            Preset::Notebook => {
+                Config { d_model: 768, d_head: 64, n_layers: 2, n_ctx: 128, d_mlp: 3072, d_vocab: 300, ..gelu }
+            }
+            Preset::Tiny => Config { d_model: 64, d_head: 16, n_layers: 2, n_ctx: 32, d_mlp: 256, d_vocab: 50, ..gelu },
+        }
+    }
+
+    /// The training.
+    pub fn train(self) -> TrainConfig {
+        match self {
+            Preset::Notebook => TrainConfig::notebook(),
+            Preset::Tiny => TrainConfig {
+                steps: 1000,
+                batch_size: 16,
+                lr: 2e-3,
+                schedule: Schedule::Warmup,
+                checkpoint_every: 250,
+                ..TrainConfig::notebook()
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn schedules_are_what_they_say() {
+        let at = |s: Schedule| [0, 50, 100, 200, 1000].map(|i| s.factor(i, 1000));
+        assert_eq!(at(Schedule::Notebook), [1.0, 1.0, 1.0, 2.0, 10.0]);
+        assert_eq!(at(Schedule::Warmup), [0.0, 0.5, 1.0, 1.0, 1.0]);
+        assert_eq!(at(Schedule::Constant), [1.0; 5]);
+        let cosine = at(Schedule::Cosine);
+        assert!(cosine[2] == 1.0 && cosine[3] < 1.0 && cosine[4].abs() < 1e-12);
+    }
+
+    #[test]
+    fn snapshots_are_log_spaced() {
+        let steps = TrainConfig { steps: 300, ..TrainConfig::notebook() }.snapshot_steps();
+        assert_eq!(steps, [0, 10, 20, 50, 100, 200, 300]);
+        assert_eq!(TrainConfig { steps: 1, ..TrainConfig::notebook() }.snapshot_steps(), [0, 1]);
+    }
+
+    #[test]
+    fn settings_that_cannot_be_are_named() {
+        let bad = TrainConfig { lr: -1.0, ..TrainConfig::notebook() };
+        assert_eq!(bad.check().unwrap_err().to_string(), "lr = -1 cannot be: expected a finite number above 0");
+        assert!(TrainConfig::notebook().check().is_ok());
+        assert!(TrainConfig { betas: (0.9, 1.0), ..TrainConfig::notebook() }.check().is_err());
+    }
+}

@@ -1,0 +1,73 @@
+//! What can go wrong in training.
+
+use std::path::PathBuf;
+
+use ironlens_transformer::{ModelError, WeightsError};
+
+/// An error of training or of a run directory.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// The model refused.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// A weights or optimiser file.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// A setting that cannot be.
+    #[error("{name} = {given} cannot be: expected {expected}")]
+    Setting {
+        /// Its name.
+        name: &'static str,
+        /// The value given.
+        given: String,
+        /// What it should be.
+        expected: &'static str,
+    },
+    /// The file system said no.
+    #[error("{path}: {action} failed: {source}")]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+    /// A folder that is not a run, or not a whole one.
+    #[error("{path} is not a usable run directory: {reason}")]
+    NotARun {
+        /// The folder.
+        path: PathBuf,
+        /// What is missing or wrong, and what to do.
+        reason: String,
+    },
+    /// A run directory that would be overwritten.
+    #[error("{path} is not empty; choose another folder with --out, or go on with the run in it with --resume {path}")]
+    Exists {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The loss or a gradient stopped being a number.
+    #[error(
+        "training stopped at step {step}: the {what} is {value}; the first activation that is not finite is {hook}; {checkpoint}"
+    )]
+    NotFinite {
+        /// The step, whose update was not applied.
+        step: u64,
+        /// Loss or gradient norm.
+        what: &'static str,
+        /// Its value.
+        value: f64,
+        /// The first hook point with a non-finite activation.
+        hook: String,
+        /// Where the last good checkpoint is.
+        checkpoint: String,
+    },
+}
+
+impl TrainError {
+    pub(crate) fn io(path: impl Into<PathBuf>, action: &'static str) -> impl FnOnce(std::io::Error) -> TrainError {
+        let path = path.into();
+        move |source| TrainError::Io { path, action, source }
+    }
+}

@@ -1,0 +1,267 @@
+//! The training loop.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use ironlens_autograd::Var;
+use ironlens_tensor::{IndexTensor, Tensor};
+use ironlens_transformer::{Config, HookedTransformer};
+
+use crate::adamw::{AdamW, clip_coefficient};
+use crate::config::TrainConfig;
+use crate::data::{Data, RandomTokens};
+use crate::error::TrainError;
+use crate::rundir::{Checkpoint, Eval, Lines, Metric, RunConfig, RunDir, Snapshot};
+
+/// Seed of held-out batches, apart from the data's.
+const HELD_OUT: u64 = 0x5eed_0f_4e1d_0047;
+
+/// What an [`Observer`] is told.
+#[derive(Clone, Copy, Debug)]
+pub enum Progress<'a> {
+    /// A step is done.
+    Step(&'a Metric),
+    /// The held-out loss was measured.
+    Eval(&'a Eval),
+    /// A checkpoint was written.
+    Checkpoint(&'a Checkpoint),
+}
+
+/// Somebody who watches a training run, and may end it.
+pub trait Observer {
+    /// Called as things happen.
+    fn on(&mut self, progress: Progress<'_>);
+
+    /// Asked after every step; if true, the run ends with a checkpoint.
+    fn should_stop(&self) -> bool {
+        false
+    }
+}
+
+/// Nobody.
+impl Observer for () {
+    fn on(&mut self, _: Progress<'_>) {}
+}
+
+/// What training gave.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// One entry per step, over all sittings.
+    pub metrics: Vec<Metric>,
+    /// Held-out losses.
+    pub evals: Vec<Eval>,
+    /// Seconds of training, over all sittings.
+    pub seconds: f64,
+    /// Whether an observer ended it before its last step.
+    pub stopped: bool,
+    /// Where it is on disk, if it is.
+    pub dir: Option<PathBuf>,
+}
+
+impl Run {
+    /// Losses by step.
+    pub fn losses(&self) -> Vec<f64> {
+        self.metrics.iter().map(|m| m.loss).collect()
+    }
+
+    /// Loss of the last step.
+    pub fn final_loss(&self) -> Option<f64> {
+        self.metrics.last().map(|m| m.loss)
+    }
+
+    /// The last held-out loss.
+    pub fn held_out_loss(&self) -> Option<f64> {
+        self.evals.last().map(|e| e.loss)
+    }
+}
+
+/// Trains a model: batches, gradients, clipping, AdamW, and, with a run directory, checkpoints and
+/// attention snapshots.
+pub struct Trainer<'o> {
+    config: TrainConfig,
+    dir: Option<RunDir>,
+    resume: bool,
+    observer: Option<&'o mut dyn Observer>,
+}
+
+impl<'o> Trainer<'o> {
+    /// A trainer that keeps nothing on disk.
+    pub fn new(config: TrainConfig) -> Trainer<'o> {
+        Trainer { config, dir: None, resume: false, observer: None }
+    }
+
+    /// Keeps the run in a new directory.
+    ///
+    /// # Errors
+    /// If it is not empty or cannot be written.
+    pub fn keep(
+        mut self,
+        path: impl Into<PathBuf>,
+        model: &HookedTransformer,
+        command: Option<String>,
+    ) -> Result<Self, TrainError> {
+        self.config.check()?;
+        self.dir = Some(RunDir::create(path, RunConfig::new(model, &self.config, command))?);
+        Ok(self)
+    }
+
+    /// Goes on with a run from its newest checkpoint, with its settings, to the same bits as if it
+    /// had never stopped.
+    pub fn resume(run: RunDir) -> Trainer<'o> {
+        Trainer { config: run.config().train.clone(), dir: Some(run), resume: true, observer: None }
+    }
+
+    /// Somebody to tell.
+    #[must_use]
+    pub fn observe(mut self, observer: &'o mut dyn Observer) -> Self {
+        self.observer = Some(observer);
+        self
+    }
+
+    /// Trains `model` on `data`.
+    ///
+    /// # Errors
+    /// For settings that cannot be, files that cannot be written, and a loss or gradient that stops
+    /// being finite; the model then has the weights before that step.
+    pub fn fit(
+        mut self,
+        model: &mut HookedTransformer,
+        data: &mut dyn Data,
+        loss: impl Fn(&Var, &IndexTensor) -> Var,
+    ) -> Result<Run, TrainError> {
+        let config = self.config.clone();
+        config.check()?;
+        let mut optimizer = AdamW::new(config.betas, config.eps, config.weight_decay);
+        let mut start = 0;
+        let mut before = 0.0;
+        let mut run = Run { metrics: vec![], evals: vec![], seconds: 0.0, stopped: false, dir: None };
+        if let (Some(dir), true) = (&self.dir, self.resume) {
+            (start, before) = dir.restore(&dir.last_checkpoint()?, model, &mut optimizer)?;
+            run.metrics = dir.metrics()?.into_iter().filter(|m| m.step < start).collect();
+            run.evals = dir.evals()?.into_iter().filter(|e| e.step <= start).collect();
+        }
+        let mut record = match self.dir.take() {
+            Some(dir) => Some(Record::new(dir, start, model)?),
+            None => None,
+        };
+        run.dir = record.as_ref().map(|r| r.dir.path().to_path_buf());
+        let held_out = RandomTokens::new(model.config(), HELD_OUT)?.batch(config.eval_batch_size)?;
+        let snapshots = config.snapshot_steps();
+        if start == 0 {
+            if let Some(r) = &mut record {
+                r.snapshot(0, model)?;
+            }
+        }
+
+        data.seek(start);
+        let clock = Instant::now();
+        let mut step = start;
+        while step < config.steps {
+            let tokens = data.batch(config.batch_size)?;
+            let (value, grads) = model.call(&tokens).gradients(|out| loss(out.logits(), &tokens))?;
+            let grad_norm = grads.norm();
+            for (what, number) in [("loss", value), ("gradient norm", grad_norm)] {
+                if !number.is_finite() {
+                    let checkpoint = match record.as_ref().and_then(|r| r.dir.last_checkpoint().ok()) {
+                        Some(c) => format!("the last good checkpoint is {}", c.path.display()),
+                        None => "there is no checkpoint yet".into(),
+                    };
+                    let hook = first_not_finite(model, &tokens)?;
+                    return Err(TrainError::NotFinite { step, what, value: number, hook, checkpoint });
+                }
+            }
+            let lr = config.lr_at(step);
+            let slots = grads.into_slots();
+            optimizer.step(model.params_mut(), &slots, lr, clip_coefficient(grad_norm, config.clip()));
+            drop(slots);
+            let seconds = before + clock.elapsed().as_secs_f64();
+            let metric = Metric { step, loss: value, lr, grad_norm, seconds };
+            run.metrics.push(metric);
+            if let Some(r) = &mut record {
+                r.metrics.push(&metric)?;
+            }
+            self.tell(Progress::Step(&metric));
+
+            step += 1;
+            run.stopped = self.observer.as_ref().is_some_and(|o| o.should_stop()) && step < config.steps;
+            let last = step == config.steps || run.stopped;
+            if step % config.log_every == 0 || last {
+                let value = loss(model.call(&held_out).output()?.logits(), &held_out).value().item();
+                let eval = Eval { step, loss: value };
+                run.evals.push(eval);
+                self.tell(Progress::Eval(&eval));
+                if let Some(r) = &mut record {
+                    r.evals.push(&eval)?;
+                    r.metrics.flush()?;
+                    r.evals.flush()?;
+                }
+            }
+            if let Some(r) = &mut record {
+                if snapshots.contains(&step) {
+                    r.snapshot(step, model)?;
+                }
+                if last || (config.checkpoint_every > 0 && step % config.checkpoint_every == 0) {
+                    r.metrics.flush()?;
+                    r.evals.flush()?;
+                    let checkpoint = r.dir.save_checkpoint(step, model, &optimizer, seconds)?;
+                    self.tell(Progress::Checkpoint(&checkpoint));
+                }
+            }
+            if run.stopped {
+                break;
+            }
+        }
+        run.seconds = before + clock.elapsed().as_secs_f64();
+        Ok(run)
+    }
+
+    fn tell(&mut self, progress: Progress<'_>) {
+        if let Some(observer) = &mut self.observer {
+            observer.on(progress);
+        }
+    }
+}
+
+/// What a run writes while it goes on.
+struct Record {
+    dir: RunDir,
+    metrics: Lines,
+    evals: Lines,
+    batch: IndexTensor,
+}
+
+impl Record {
+    fn new(dir: RunDir, start: u64, model: &HookedTransformer) -> Result<Record, TrainError> {
+        let metrics = dir.append("metrics.jsonl", |m: &Metric| m.step < start)?;
+        let evals = dir.append("evals.jsonl", |e: &Eval| e.step <= start)?;
+        let batch = snapshot_batch(model.config())?;
+        Ok(Record { dir, metrics, evals, batch })
+    }
+
+    fn snapshot(&mut self, step: u64, model: &HookedTransformer) -> Result<(), TrainError> {
+        let (_, cache) = model.call(&self.batch).names(|n: &str| n.ends_with("hook_pattern")).cached()?;
+        let patterns: Vec<Tensor> = cache.iter().map(|(_, p)| p.mean(&[0])).collect();
+        self.dir.save_snapshot(&Snapshot { step, patterns })
+    }
+}
+
+/// The fixed batch on which attention is looked at, `[8, n_ctx]`.
+pub(crate) fn snapshot_batch(cfg: &Config) -> Result<IndexTensor, TrainError> {
+    let mut data = RandomTokens::new(cfg, HELD_OUT)?;
+    data.seek(1);
+    data.batch(8)
+}
+
+/// The first hook point whose activation is not finite, or a word that there is none. Hidden
+/// attention scores are -inf by nature.
+fn first_not_finite(model: &HookedTransformer, tokens: &IndexTensor) -> Result<String, TrainError> {
+    let (_, cache) = model.call(tokens).cached()?;
+    let bad = cache.iter().find(|(name, value)| {
+        if name.ends_with("hook_attn_scores") {
+            value.to_vec().iter().any(|v| v.is_nan() || *v == f32::INFINITY)
+        } else {
+            !value.all_finite()
+        }
+    });
+    Ok(bad.map_or("none (it arises in the loss or on the way back)".into(), |(name, _)| format!("at {name}")))
+}
