@@ -1,2 +1,62 @@
-//! xtask
-fn main() {}
+//! `cargo xtask COMMAND ..`: builds the `ironlens` command in release and runs it with the same
+//! arguments; `cargo xtask ci` runs the project's checks.
+
+use std::env;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+const HELP: &str = "\
+cargo xtask COMMAND [OPTIONS]
+
+  train      train a model            (--help lists the options of each)
+  report     write the report of a run
+  pipeline   train, then report
+  verify     compare with reference cases
+  ci         run all checks of .ci/run
+
+Every other command of `ironlens` is forwarded, too: `cargo xtask help`.";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = env::args().skip(1).collect();
+    // The manifest of this crate lies one folder below the project's root.
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
+    let mut command = match args.first().map(String::as_str) {
+        None | Some("--help" | "-h") => {
+            println!("{HELP}");
+            return ExitCode::SUCCESS;
+        }
+        Some("ci") => {
+            let mut c = Command::new("bash");
+            c.arg(root.join(".ci/run")).args(&args[1..]).current_dir(root);
+            c
+        }
+        Some(_) => {
+            let mut c = Command::new(env::var("CARGO").unwrap_or("cargo".into()));
+            c.args(["run", "--quiet", "--release", "--manifest-path"]).arg(root.join("Cargo.toml"));
+            c.args(["--package", "ironlens-cli", "--bin", "ironlens", "--"]).args(&args);
+            c.env("IRONLENS_COMMAND", "cargo xtask");
+            c
+        }
+    };
+    run(&mut command)
+}
+
+/// Becomes the command, so that Ctrl-C reaches it alone.
+#[cfg(unix)]
+fn run(command: &mut Command) -> ExitCode {
+    use std::os::unix::process::CommandExt;
+    let error = command.exec();
+    eprintln!("error: cannot run {:?}: {error}", command.get_program());
+    ExitCode::FAILURE
+}
+
+#[cfg(not(unix))]
+fn run(command: &mut Command) -> ExitCode {
+    match command.status() {
+        Ok(status) => ExitCode::from(status.code().unwrap_or(1) as u8),
+        Err(error) => {
+            eprintln!("error: cannot run {:?}: {error}", command.get_program());
+            ExitCode::FAILURE
+        }
+    }
+}
