@@ -1,2 +1,20 @@
 //! The `ironlens` command.
-fn main() {}
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use ironlens_cli::Cli;
+
+fn main() -> ExitCode {
+    match Cli::parse().run() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error}");
+            for cause in error.chain().skip(1) {
+                eprintln!("  because: {cause}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,1 +1,19 @@
-//! lens
+//! Analyses of a transformer and its activations.
+//!
+//! ```
+//! use ironlens_lens::heads::{DetectOptions, HeadKind, detect_head};
+//! use ironlens_tensor::{Device, IndexTensor};
+//! use ironlens_transformer::{ActFn, Config, HookedTransformer};
+//!
+//! let cfg = Config { d_model: 16, d_head: 4, n_layers: 2, n_ctx: 8, d_vocab: 10, act_fn: ActFn::Gelu, ..Config::default() };
+//! let model = HookedTransformer::new(cfg, &Device::Cpu, 42)?;
+//! let tokens = IndexTensor::from([[0, 3, 1, 4, 1, 5]]);
+//! let scores = detect_head(&model, &tokens, &HeadKind::PreviousToken.into(), &DetectOptions::default())?;
+//! assert_eq!(scores.shape(), [2, 4]);     // [layer, head]
+//! # Ok::<(), ironlens_lens::LensError>(())
+//! ```
+
+mod error;
+pub mod heads;
+
+pub use error::LensError;

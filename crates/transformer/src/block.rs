@@ -52,8 +52,14 @@ impl TransformerBlock {
         };
         // The norm after keeps its weights when those before are folded away.
         let post = |s: &mut Scope<'_>, name| {
-            cfg.use_normalization_before_and_after
-                .then(|| Norm::new(s, name, NormKind::RmsNorm, cfg.d_model, cfg.eps, NormAxes::RESIDUAL))
+            if !cfg.use_normalization_before_and_after {
+                return None;
+            }
+            if kind.is_none() {
+                s.child(name, "Identity");
+                return None;
+            }
+            Some(Norm::new(s, name, NormKind::RmsNorm, cfg.d_model, cfg.eps, NormAxes::RESIDUAL))
         };
         let ln1 = norm(s, "ln1", ln1_axes);
         let ln1_post = post(s, "ln1_post");

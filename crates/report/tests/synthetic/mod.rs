@@ -20,9 +20,9 @@ fn head(n: usize, weight: impl Fn(usize, usize) -> f32) -> Vec<f32> {
 
 /// A number in [0, 1) that depends on its arguments alone.
 fn noise(a: usize, b: usize, c: usize) -> f32 {
-    let mut x = (a as u64 + 1) * 0x9E37_79B9_7F4A_7C15
-        ^ (b as u64 + 7) * 0xBF58_476D_1CE4_E5B9
-        ^ (c as u64 + 3) * 0x94D0_49BB_1331_11EB;
+    let mut x = (a as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+        ^ (b as u64 + 7).wrapping_mul(0xBF58_476D_1CE4_E5B9)
+        ^ (c as u64 + 3).wrapping_mul(0x94D0_49BB_1331_11EB);
     x ^= x >> 31;
     x = x.wrapping_mul(0xD6E8_FEB8_6659_FD93);
     x ^= x >> 32;
@@ -66,14 +66,14 @@ pub fn layer(l: usize, n: usize, trained: f32) -> Array {
                     }
                 }
                 5 => {
-                    if i - j < 6 {
+                    if i < j + 6 {
                         30.0
                     } else {
                         0.5
                     }
                 }
                 6 => {
-                    if i >= j + 12 && (i - j) % 12 == 11 {
+                    if i > j && (i - j) % 12 == 11 {
                         90.0
                     } else {
                         1.0

@@ -1,0 +1,57 @@
+//! The `ironlens` command, one module per subcommand.
+//!
+//! ```
+//! use clap::Parser;
+//! use ironlens_cli::Cli;
+//! assert!(Cli::try_parse_from(["ironlens", "train", "--preset", "tiny"]).is_ok());
+//! assert!(Cli::try_parse_from(["ironlens", "train", "--steps", "many"]).is_err());
+//! ```
+
+mod pipeline;
+mod report;
+mod settings;
+mod train;
+pub mod verify;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Train small transformers, look inside, and report what they learned.
+#[derive(Parser, Debug)]
+#[command(name = "ironlens", version, about, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Train a model and keep the run: checkpoints, metrics, attention snapshots
+    Train(train::Args),
+    /// Write the report of a run: one HTML page that needs no network
+    Report(report::Args),
+    /// Train, then report
+    Pipeline(pipeline::Args),
+    /// Compare with reference cases made by TransformerLens
+    Verify(verify::Args),
+}
+
+impl Cli {
+    /// Runs the command; false if it ran but found something wrong.
+    ///
+    /// # Errors
+    /// What the command could not do.
+    pub fn run(&self) -> Result<bool> {
+        match &self.command {
+            Command::Train(args) => train::run(args).map(|_| true),
+            Command::Report(args) => report::run(args).map(|()| true),
+            Command::Pipeline(args) => pipeline::run(args).map(|()| true),
+            Command::Verify(args) => verify::run(args),
+        }
+    }
+}
+
+/// How the user calls this program: `cargo xtask` says so in a variable.
+fn command_name() -> String {
+    std::env::var("IRONLENS_COMMAND").unwrap_or_else(|_| "ironlens".into())
+}

@@ -1,0 +1,223 @@
+//! `ironlens report`: from a run directory to one page.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::Args as ClapArgs;
+use ironlens_lens::heads::{HeadKind, head_scores};
+use ironlens_report::{Array, Detector, Evaluation, Hook, Metric, Parameter, Report, Snapshot, Stats};
+use ironlens_tensor::{Device, IndexTensor, Tensor};
+use ironlens_train::RunDir;
+use ironlens_transformer::HookedTransformer;
+
+use crate::train::RUNS;
+
+/// Flags of `report`.
+#[derive(ClapArgs, Clone, Debug)]
+pub struct Args {
+    /// The run [default: the newest in runs/]
+    run: Option<PathBuf>,
+    /// The page to write [default: report.html in the run]
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Write every figure as PNG and SVG to this folder, too
+    #[arg(long, value_name = "DIR")]
+    figures: Option<PathBuf>,
+}
+
+impl Args {
+    /// The report of one run.
+    pub fn new(run: PathBuf, figures: Option<PathBuf>) -> Args {
+        Args { run: Some(run), out: None, figures }
+    }
+}
+
+/// Writes the report.
+///
+/// # Errors
+/// If the run is not one or is cut short, or a file cannot be written.
+pub fn run(args: &Args) -> Result<()> {
+    let run = match &args.run {
+        Some(path) => RunDir::open(path)?,
+        None => RunDir::newest(Path::new(RUNS))?,
+    };
+    let report = collect(&run)?;
+    let page = args.out.clone().unwrap_or_else(|| run.path().join("report.html"));
+    report.write_html(&page)?;
+    for sentence in report.verdict() {
+        println!("{sentence}");
+    }
+    println!("report             {}", page.display());
+    if let Some(folder) = &args.figures {
+        let files = report.write_figures(folder)?;
+        println!("figures            {} files in {}", files.len(), folder.display());
+    }
+    Ok(())
+}
+
+/// Everything the page shows, from the files of the run and its model before and after.
+fn collect(run: &RunDir) -> Result<Report> {
+    let config = run.config();
+    let device = Device::Cpu;
+    let last = run.last_checkpoint()?;
+    let before = run.initial_model(&device)?;
+    let after = run.model_at(&last, &device)?;
+    let tokens = run.snapshot_batch()?;
+    let metrics = run.metrics()?;
+    let evals = run.evals()?;
+    let train = &config.train;
+
+    let mut warnings = Vec::new();
+    if last.step < train.steps {
+        warnings.push(format!(
+            "Training stopped after {} of {} steps; what is shown is its state there.",
+            last.step, train.steps
+        ));
+    }
+    let title = run.path().file_name().map_or("run".into(), |n| n.to_string_lossy().into_owned());
+    Ok(Report {
+        title,
+        subtitle: format!("{} — {}", describe(&after), train.task.describe()),
+        facts: facts(run, &after, &metrics),
+        model_tree: after.to_string(),
+        parameters: after
+            .params()
+            .iter()
+            .map(|(name, value)| Parameter { name: name.into(), shape: value.shape().to_vec() })
+            .collect(),
+        hooks: hooks(&after, &tokens)?,
+        tokens: Vec::new(),
+        snapshots: snapshots(run, last.step)?,
+        snapshot_source: format!(
+            "mean over one fixed batch of {} sequences that were not trained on",
+            tokens.shape()[0]
+        ),
+        metrics: metrics
+            .iter()
+            .map(|m| Metric {
+                step: m.step as usize,
+                loss: m.loss,
+                lr: Some(m.lr),
+                grad_norm: Some(m.grad_norm),
+            })
+            .collect(),
+        evaluations: evals.iter().map(|e| Evaluation { step: e.step as usize, loss: e.loss }).collect(),
+        chance_loss: Some((config.model.d_vocab_out as f64).ln()),
+        detectors: detectors(&before, &after, &tokens)?,
+        config: settings(run)?,
+        reproduce: config.command.clone().unwrap_or_default(),
+        warnings,
+        sections: Vec::new(),
+    })
+}
+
+fn describe(model: &HookedTransformer) -> String {
+    let cfg = model.config();
+    format!(
+        "a {}-layer HookedTransformer, {} heads, d_model {}, {} weights",
+        cfg.n_layers,
+        cfg.n_heads,
+        cfg.d_model,
+        model.params().count()
+    )
+}
+
+fn facts(run: &RunDir, model: &HookedTransformer, metrics: &[ironlens_train::Metric]) -> Vec<(String, String)> {
+    let config = run.config();
+    let mut facts = vec![
+        ("steps".to_string(), metrics.len().to_string()),
+        ("batch".into(), config.train.batch_size.to_string()),
+        ("seed".into(), config.train.seed.to_string()),
+        ("device".into(), config.device.clone()),
+        ("weights".into(), model.params().count().to_string()),
+        ("precision".into(), model.params().dtype().to_string()),
+        ("ironlens".into(), config.version.clone()),
+    ];
+    if let Some(last) = metrics.last().filter(|m| m.seconds > 0.0) {
+        facts.push(("steps per second".into(), format!("{:.2}", metrics.len() as f64 / last.seconds)));
+    }
+    facts
+}
+
+/// Every activation of the trained model on the fixed batch.
+fn hooks(model: &HookedTransformer, tokens: &IndexTensor) -> Result<Vec<Hook>> {
+    let (_, cache) = model.run_with_cache(tokens)?;
+    let hook = |(name, value): (&str, &Tensor)| {
+        let axes = model.registry().hook_axes(name).unwrap_or_default();
+        Hook {
+            name: name.into(),
+            axes: axes.split(' ').map(String::from).collect(),
+            shape: value.shape().to_vec(),
+            stats: Some(stats(value)),
+        }
+    };
+    Ok(cache.iter().map(hook).collect())
+}
+
+/// Of the finite elements: hidden attention scores are negative infinity by nature.
+fn stats(x: &Tensor) -> Stats {
+    let (mut n, mut sum, mut squares) = (0f64, 0f64, 0f64);
+    let (mut min, mut max) = (f64::INFINITY, f64::NEG_INFINITY);
+    for v in x.to_vec().into_iter().filter(|v| v.is_finite()).map(f64::from) {
+        n += 1.0;
+        sum += v;
+        squares += v * v;
+        min = min.min(v);
+        max = max.max(v);
+    }
+    let mean = sum / n;
+    Stats { mean, std: (squares / n - mean * mean).max(0.0).sqrt(), min, max }
+}
+
+fn array(x: &Tensor) -> Result<Array> {
+    Ok(Array::from_vec(x.shape(), x.to_vec())?)
+}
+
+fn snapshots(run: &RunDir, last: u64) -> Result<Vec<Snapshot>> {
+    let all = run.snapshots()?;
+    all.iter()
+        .filter(|s| s.step <= last)
+        .map(|s| {
+            let label = match s.step {
+                0 => "before".to_string(),
+                step if step == last => "after".into(),
+                step => format!("step {step}"),
+            };
+            let layers = s.patterns.iter().map(array).collect::<Result<_>>()?;
+            Ok(Snapshot { step: s.step as usize, label, layers })
+        })
+        .collect()
+}
+
+fn detectors(before: &HookedTransformer, after: &HookedTransformer, tokens: &IndexTensor) -> Result<Vec<Detector>> {
+    let scores = |model: &HookedTransformer| head_scores(model, tokens, &HeadKind::ALL).context("scoring the heads");
+    let (before, after) = (scores(before)?, scores(after)?);
+    let rows = |scores: &Tensor| {
+        let heads = scores.dim(1);
+        scores.to_vec().chunks(heads).map(<[f32]>::to_vec).collect::<Vec<_>>()
+    };
+    Ok(HeadKind::ALL
+        .iter()
+        .zip(before.iter().zip(&after))
+        .map(|(kind, (before, after))| Detector {
+            name: kind.label().into(),
+            formula: kind.formula().into(),
+            before: rows(before),
+            after: rows(after),
+        })
+        .collect())
+}
+
+/// The configuration in rows, model first.
+fn settings(run: &RunDir) -> Result<Vec<(String, String)>> {
+    let mut rows = Vec::new();
+    for (prefix, value) in [
+        ("model", serde_json::to_value(&run.config().model)?),
+        ("train", serde_json::to_value(&run.config().train)?),
+    ] {
+        for (key, value) in value.as_object().into_iter().flatten() {
+            rows.push((format!("{prefix}.{key}"), value.to_string().trim_matches('"').to_string()));
+        }
+    }
+    Ok(rows)
+}

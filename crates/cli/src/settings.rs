@@ -1,0 +1,145 @@
+//! What to train: a preset, a TOML file over it, flags over both.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
+use ironlens_train::{Preset, Schedule, TrainConfig};
+use ironlens_transformer::Config;
+use serde::Deserialize;
+
+/// Flags that say what to train.
+#[derive(Args, Clone, Debug)]
+pub struct Settings {
+    /// The model and training to start from
+    #[arg(long, value_enum, default_value = "notebook")]
+    pub preset: PresetName,
+    /// TOML file with tables [model] (TransformerLens's config fields) and [train]; wins over the preset
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Number of training steps
+    #[arg(long, value_name = "N")]
+    pub steps: Option<u64>,
+    /// Sequences per step
+    #[arg(long, value_name = "N")]
+    pub batch_size: Option<usize>,
+    /// Learning rate before the schedule
+    #[arg(long, value_name = "RATE")]
+    pub lr: Option<f64>,
+    /// Learning rate over time: notebook = lr * max(step/100, 1), warmup = lr * min(step/100, 1),
+    /// cosine = warmup, then down to 0, constant
+    #[arg(long, value_enum)]
+    pub schedule: Option<ScheduleName>,
+    /// Seed of the starting weights
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Steps between two checkpoints; 0 for one at the end only
+    #[arg(long, value_name = "N")]
+    pub checkpoint_every: Option<u64>,
+    /// Steps between two lines of output and two held-out losses
+    #[arg(long, value_name = "N")]
+    pub log_every: Option<u64>,
+}
+
+/// [`Preset`] as a flag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PresetName {
+    /// The notebook's two-layer model (d_model 768) and its 3000 steps
+    Notebook,
+    /// A small model on the same task, trained in seconds
+    Tiny,
+}
+
+/// [`Schedule`] as a flag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ScheduleName {
+    Notebook,
+    Warmup,
+    Cosine,
+    Constant,
+}
+
+/// The file that `--config` names.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    model: Option<toml::Table>,
+    train: Option<toml::Table>,
+}
+
+impl Settings {
+    /// The name of the preset, for the run's folder.
+    pub fn name(&self) -> &'static str {
+        match self.preset {
+            PresetName::Notebook => "notebook",
+            PresetName::Tiny => "tiny",
+        }
+    }
+
+    /// The model and the training that the flags ask for, checked.
+    ///
+    /// # Errors
+    /// If the file cannot be read or has an unknown field, or a setting cannot be.
+    pub fn resolve(&self) -> Result<(Config, TrainConfig)> {
+        let preset = match self.preset {
+            PresetName::Notebook => Preset::Notebook,
+            PresetName::Tiny => Preset::Tiny,
+        };
+        let (mut model, mut train) = (preset.model(), preset.train());
+        if let Some(path) = &self.config {
+            (model, train) = overlay(path, &model, &train)?;
+        }
+        train.steps = self.steps.unwrap_or(train.steps);
+        train.batch_size = self.batch_size.unwrap_or(train.batch_size);
+        train.lr = self.lr.unwrap_or(train.lr);
+        train.seed = self.seed.unwrap_or(train.seed);
+        train.checkpoint_every = self.checkpoint_every.unwrap_or(train.checkpoint_every);
+        train.log_every = self.log_every.unwrap_or(train.log_every);
+        if let Some(schedule) = self.schedule {
+            train.schedule = match schedule {
+                ScheduleName::Notebook => Schedule::Notebook,
+                ScheduleName::Warmup => Schedule::Warmup,
+                ScheduleName::Cosine => Schedule::Cosine,
+                ScheduleName::Constant => Schedule::Constant,
+            };
+        }
+        train.check()?;
+        let model = model.resolved()?;
+        if model.n_ctx < 2 {
+            bail!("n_ctx = {} cannot be: the task needs at least two positions", model.n_ctx);
+        }
+        if model.d_vocab_out < model.d_vocab {
+            bail!(
+                "d_vocab_out = {} cannot be: the task predicts any of the d_vocab = {} tokens",
+                model.d_vocab_out,
+                model.d_vocab
+            );
+        }
+        Ok((model, train))
+    }
+}
+
+/// The preset with the file's fields in their place.
+fn overlay(path: &Path, model: &Config, train: &TrainConfig) -> Result<(Config, TrainConfig)> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the configuration {}", path.display()))?;
+    let bad = || format!("{} is not a configuration; expected TOML tables [model] and [train]", path.display());
+    let file: File = toml::from_str(&text).with_context(bad)?;
+    let mut model = model.clone();
+    if let Some(table) = file.model {
+        // A given size replaces what was derived from the preset's.
+        let mut fields = serde_json::to_value(&model)?;
+        let given = serde_json::to_value(&table)?;
+        let (Some(fields), Some(given)) = (fields.as_object_mut(), given.as_object()) else { bail!(bad()) };
+        for (key, value) in given {
+            fields.insert(key.clone(), value.clone());
+        }
+        model = serde_json::from_value(fields.clone().into()).with_context(|| format!("{}: [model]", path.display()))?;
+    }
+    let mut train = train.clone();
+    if let Some(table) = file.train {
+        let mut fields = toml::Table::try_from(&train)?;
+        fields.extend(table);
+        train = fields.try_into().with_context(|| format!("{}: [train]", path.display()))?;
+    }
+    Ok((model, train))
+}

@@ -1,0 +1,186 @@
+//! `ironlens train`: trains a model and keeps the run.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::Args as ClapArgs;
+use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
+use ironlens_tensor::Device;
+use ironlens_train::{Metric, Observer, Progress, RandomTokens, Run, RunDir, Trainer};
+use ironlens_transformer::HookedTransformer;
+
+use crate::settings::Settings;
+
+/// Where runs go unless told otherwise.
+pub const RUNS: &str = "runs";
+
+/// Flags of `train`.
+#[derive(ClapArgs, Clone, Debug)]
+pub struct Args {
+    #[command(flatten)]
+    settings: Settings,
+    /// Where to compute: auto takes a hardware GPU if there is one
+    #[arg(long, value_name = "auto|cpu|gpu", default_value = "auto")]
+    device: String,
+    /// Folder of the run, new or empty [default: runs/PRESET-N]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Go on with a run from its newest checkpoint, with its own settings
+    #[arg(long, value_name = "RUN", conflicts_with_all = [
+        "preset", "config", "steps", "batch_size", "lr", "schedule", "seed", "checkpoint_every", "log_every", "out",
+    ])]
+    resume: Option<PathBuf>,
+}
+
+/// Trains; gives the folder of the run.
+///
+/// # Errors
+/// For settings, devices and folders that cannot be, and what goes wrong in training.
+pub fn run(args: &Args) -> Result<PathBuf> {
+    let device = Device::from_name(&args.device)?;
+    let mut model;
+    let (trainer, path) = match &args.resume {
+        Some(path) => {
+            let run = RunDir::open(path)?;
+            let last = run.last_checkpoint()?;
+            let steps = run.config().train.steps;
+            if last.step >= steps {
+                bail!("{} is complete: all {steps} steps are done; nothing to resume", path.display());
+            }
+            model = HookedTransformer::new(run.config().model.clone(), &device, run.config().train.seed)?;
+            println!("resuming {} at step {} of {steps} on {device}", path.display(), last.step);
+            (Trainer::resume(run.clone()), path.clone())
+        }
+        None => {
+            let (config, train) = args.settings.resolve()?;
+            model = HookedTransformer::new(config, &device, train.seed)?;
+            let path = args.out.clone().unwrap_or_else(|| free_folder(Path::new(RUNS), args.settings.name()));
+            let command = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
+            let command = format!("{} {command}", crate::command_name());
+            (Trainer::new(train).keep(&path, &model, Some(command))?, path)
+        }
+    };
+    let run = RunDir::open(&path)?;
+    let train = run.config().train.clone();
+    if args.resume.is_none() {
+        println!("{model}");
+    }
+    println!(
+        "{} weights on {device}, {} threads; {} steps of batch {}; run {}",
+        model.params().count(),
+        rayon::current_num_threads(),
+        train.steps,
+        train.batch_size,
+        path.display()
+    );
+    let mut data = RandomTokens::new(model.config(), train.data_seed)?;
+    let mut console = Console::new(train.steps, train.log_every)?;
+    let result = trainer.observe(&mut console).fit(&mut model, &mut data, train.task.loss());
+    console.finish();
+    summarise(&result?, &path);
+    Ok(path)
+}
+
+fn summarise(run: &Run, path: &Path) {
+    let number = |x: Option<f64>| x.map_or("none".into(), |x| format!("{:?}", x as f32));
+    if run.stopped {
+        println!("stopped after {} steps", run.metrics.len());
+    }
+    println!("final loss         {}", number(run.final_loss()));
+    println!("loss on fresh data {}", number(run.held_out_loss()));
+    println!("time               {}", HumanDuration(Duration::from_secs_f64(run.seconds)));
+    println!("run                {}", path.display());
+    if run.stopped {
+        println!("to go on           {} train --resume {}", crate::command_name(), path.display());
+    }
+    println!("to see it          {} report {}", crate::command_name(), path.display());
+}
+
+/// `runs/NAME-1`, or with the next number that is free.
+fn free_folder(runs: &Path, name: &str) -> PathBuf {
+    (1..).map(|n| runs.join(format!("{name}-{n}"))).find(|p| !p.exists()).expect("some number is free")
+}
+
+/// Progress on the terminal, lines in a pipe, and Ctrl-C.
+struct Console {
+    bar: Option<ProgressBar>,
+    log_every: u64,
+    steps: u64,
+    stop: Arc<AtomicBool>,
+}
+
+impl Console {
+    fn new(steps: u64, log_every: u64) -> Result<Console> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let flag = stop.clone();
+        let handler = move || {
+            if flag.swap(true, Ordering::SeqCst) {
+                std::process::exit(130);
+            }
+            eprintln!("\nstopping after this step; press Ctrl-C again to stop at once and lose it");
+        };
+        // In one process the handler can be set once; a second training in it has no Ctrl-C.
+        if let Err(e) = ctrlc::set_handler(handler) {
+            if !matches!(e, ctrlc::Error::MultipleHandlers) {
+                return Err(e).context("cannot listen for Ctrl-C");
+            }
+        }
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let style = ProgressStyle::with_template(
+                "{bar:30} {pos}/{len} steps  {msg}  {per_sec}  {elapsed} elapsed, {eta} left",
+            );
+            let bar = ProgressBar::new(steps);
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar
+        });
+        Ok(Console { bar, log_every, steps, stop })
+    }
+
+    fn line(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| println!("{text}")),
+            None => println!("{text}"),
+        }
+    }
+
+    fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn step(&self, m: &Metric) {
+        if let Some(bar) = &self.bar {
+            if bar.position() == 0 && m.step > 0 {
+                // A resumed run: the rate counts from here.
+                bar.set_position(m.step);
+                bar.reset_eta();
+            }
+            bar.set_message(format!("loss {:.3e}", m.loss));
+            bar.set_position(m.step + 1);
+        }
+        if m.step % self.log_every == 0 {
+            self.line(&format!("Epoch: {}: {:?}", m.step, m.loss as f32));
+        }
+    }
+}
+
+impl Observer for Console {
+    fn on(&mut self, progress: Progress<'_>) {
+        match progress {
+            Progress::Step(m) => self.step(m),
+            Progress::Checkpoint(c) if c.step < self.steps => {
+                self.line(&format!("checkpoint at step {}: {}", c.step, c.path.display()));
+            }
+            Progress::Checkpoint(_) | Progress::Eval(_) => {}
+        }
+    }
+
+    fn should_stop(&self) -> bool {
+        self.stop.load(Ordering::SeqCst)
+    }
+}

@@ -1,0 +1,30 @@
+//! What can go wrong in an analysis.
+
+use ironlens_transformer::{CacheError, ModelError};
+
+/// An error of an analysis.
+#[derive(Debug, thiserror::Error)]
+pub enum LensError {
+    /// The model refused.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// An activation is not cached.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    /// An argument that cannot be.
+    #[error("{what} cannot be {given}: expected {expected}")]
+    Argument {
+        /// Which argument.
+        what: &'static str,
+        /// The value given.
+        given: String,
+        /// What it should be.
+        expected: String,
+    },
+}
+
+impl LensError {
+    pub(crate) fn argument(what: &'static str, given: impl Into<String>, expected: impl Into<String>) -> LensError {
+        LensError::Argument { what, given: given.into(), expected: expected.into() }
+    }
+}

@@ -1,0 +1,280 @@
+//! Head detectors: how much a head's attention looks like a known kind.
+//!
+//! Scores and built-in patterns are TransformerLens's `head_detector` (2.18), without its traps:
+//! options hold for every sequence, and no cache is changed.
+
+use ironlens_tensor::{Device, IndexTensor, Tensor};
+use ironlens_transformer::HookedTransformer;
+
+use crate::error::LensError;
+
+/// A kind of head, by the attention it gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeadKind {
+    /// To the position before.
+    PreviousToken,
+    /// To earlier occurrences of the same token.
+    DuplicateToken,
+    /// To what came after earlier occurrences of the same token.
+    Induction,
+    /// To itself.
+    CurrentToken,
+    /// To position 0.
+    FirstToken,
+}
+
+impl HeadKind {
+    /// All kinds.
+    pub const ALL: [HeadKind; 5] = [
+        HeadKind::PreviousToken,
+        HeadKind::DuplicateToken,
+        HeadKind::Induction,
+        HeadKind::CurrentToken,
+        HeadKind::FirstToken,
+    ];
+
+    /// TransformerLens's name, such as `previous_token_head`; ours in the same form.
+    pub fn name(self) -> &'static str {
+        match self {
+            HeadKind::PreviousToken => "previous_token_head",
+            HeadKind::DuplicateToken => "duplicate_token_head",
+            HeadKind::Induction => "induction_head",
+            HeadKind::CurrentToken => "current_token_head",
+            HeadKind::FirstToken => "first_token_head",
+        }
+    }
+
+    /// The kind of a name.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn from_name(name: &str) -> Result<HeadKind, LensError> {
+        let names: Vec<&str> = HeadKind::ALL.iter().map(|k| k.name()).collect();
+        HeadKind::ALL
+            .into_iter()
+            .find(|k| k.name() == name)
+            .ok_or_else(|| LensError::argument("the kind of head", format!("`{name}`"), names.join(", ")))
+    }
+
+    /// In words, for people.
+    pub fn label(self) -> &'static str {
+        match self {
+            HeadKind::PreviousToken => "previous token",
+            HeadKind::DuplicateToken => "duplicate token",
+            HeadKind::Induction => "induction",
+            HeadKind::CurrentToken => "current token",
+            HeadKind::FirstToken => "first token",
+        }
+    }
+
+    /// What the score is, in a sentence.
+    pub fn formula(self) -> &'static str {
+        match self {
+            HeadKind::PreviousToken => "share of all attention that goes from i to i - 1",
+            HeadKind::DuplicateToken => "share of all attention that goes to earlier occurrences of the same token",
+            HeadKind::Induction => {
+                "share of all attention that goes to the token after an earlier occurrence of the same token"
+            }
+            HeadKind::CurrentToken => "share of all attention that goes from i to i",
+            HeadKind::FirstToken => "share of all attention that goes to position 0",
+        }
+    }
+
+    /// The attention pattern of an ideal head on `tokens` `[pos]`, `[pos, pos]`, 1 where it looks.
+    pub fn pattern(self, tokens: &[u32]) -> Tensor {
+        let n = tokens.len();
+        let looks = |i: usize, j: usize| match self {
+            HeadKind::PreviousToken => j + 1 == i,
+            HeadKind::DuplicateToken => j < i && tokens[i] == tokens[j],
+            HeadKind::Induction => j > 0 && j <= i && tokens[i] == tokens[j - 1],
+            HeadKind::CurrentToken => i == j,
+            HeadKind::FirstToken => j == 0,
+        };
+        let values = (0..n * n).map(|at| f32::from(looks(at / n, at % n))).collect();
+        Tensor::from_vec(values, &[n, n], &Device::Cpu)
+    }
+}
+
+/// What attention is compared with.
+#[derive(Clone, Debug)]
+pub enum Detection {
+    /// A known kind.
+    Kind(HeadKind),
+    /// Own pattern `[pos, pos]`, lower triangular.
+    Pattern(Tensor),
+}
+
+impl From<HeadKind> for Detection {
+    fn from(kind: HeadKind) -> Self {
+        Detection::Kind(kind)
+    }
+}
+
+/// How attention and pattern are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum ErrorMeasure {
+    /// sum(A * D) / sum(A), the share of attention that the pattern covers.
+    #[default]
+    Mul,
+    /// 1 - sum|A - D| / pos, rounded to three digits; can fall below -1.
+    Abs,
+}
+
+/// Options of [`detect_head`].
+#[derive(Clone, Debug, Default)]
+pub struct DetectOptions {
+    /// Only these `(layer, head)`; others get -1. All if `None`.
+    pub heads: Option<Vec<(usize, usize)>>,
+    /// Leave out attention to position 0.
+    pub exclude_bos: bool,
+    /// Leave out attention of a position to itself.
+    pub exclude_current_token: bool,
+    /// How to compare.
+    pub error_measure: ErrorMeasure,
+}
+
+/// Scores `[layer, head]` of every head on tokens `[batch, pos]`, mean over the batch.
+///
+/// # Errors
+/// If there are fewer than two positions or not fewer than `n_ctx`, a pattern of another shape or
+/// not lower triangular, a head that does not exist, or tokens the model does not know.
+pub fn detect_head(
+    model: &HookedTransformer,
+    tokens: &IndexTensor,
+    detection: &Detection,
+    options: &DetectOptions,
+) -> Result<Tensor, LensError> {
+    let cfg = model.config();
+    let (batch, pos) = sequence(tokens)?;
+    if pos <= 1 || pos > cfg.n_ctx {
+        return Err(LensError::argument(
+            "the number of positions",
+            pos.to_string(),
+            format!("more than 1 and at most n_ctx = {}", cfg.n_ctx),
+        ));
+    }
+    if let Some(&(layer, head)) =
+        options.heads.iter().flatten().find(|(l, h)| *l >= cfg.n_layers || *h >= cfg.n_heads)
+    {
+        return Err(LensError::argument(
+            "a head",
+            format!("L{layer}H{head}"),
+            format!("a layer below {} and a head below {}", cfg.n_layers, cfg.n_heads),
+        ));
+    }
+    if let Detection::Pattern(p) = detection {
+        check_pattern(p, pos)?;
+    }
+    let (_, cache) = model.call(tokens).names(|n: &str| n.ends_with("hook_pattern")).cached()?;
+    let ideals: Vec<Vec<f32>> = (0..batch)
+        .map(|b| match detection {
+            Detection::Kind(kind) => kind.pattern(&tokens.as_slice()[b * pos..(b + 1) * pos]).to_vec(),
+            Detection::Pattern(p) => p.to_vec(),
+        })
+        .collect();
+    let mut scores = Vec::with_capacity(cfg.n_layers * cfg.n_heads);
+    for layer in 0..cfg.n_layers {
+        let patterns = cache.get(("pattern", layer as isize))?.to_vec();
+        for head in 0..cfg.n_heads {
+            if options.heads.as_ref().is_some_and(|heads| !heads.contains(&(layer, head))) {
+                scores.push(-1.0);
+                continue;
+            }
+            let total: f64 = ideals
+                .iter()
+                .enumerate()
+                .map(|(b, ideal)| {
+                    let at = (b * cfg.n_heads + head) * pos * pos;
+                    compare(&patterns[at..at + pos * pos], ideal, pos, options)
+                })
+                .sum();
+            scores.push((total / batch as f64) as f32);
+        }
+    }
+    Ok(Tensor::from_vec(scores, &[cfg.n_layers, cfg.n_heads], &Device::Cpu))
+}
+
+/// Scores `[layer, head]` for several kinds with default options, mean over the batch.
+///
+/// # Errors
+/// As [`detect_head`].
+pub fn head_scores(
+    model: &HookedTransformer,
+    tokens: &IndexTensor,
+    kinds: &[HeadKind],
+) -> Result<Vec<Tensor>, LensError> {
+    kinds.iter().map(|&k| detect_head(model, tokens, &k.into(), &DetectOptions::default())).collect()
+}
+
+/// The score of one pattern `[pos, pos]`.
+fn compare(attention: &[f32], ideal: &[f32], pos: usize, options: &DetectOptions) -> f64 {
+    let counts = |at: usize| {
+        let (i, j) = (at / pos, at % pos);
+        !(options.exclude_bos && j == 0) && !(options.exclude_current_token && i == j)
+    };
+    let pairs = attention.iter().zip(ideal).enumerate().map(|(at, (&a, &d))| (if counts(at) { f64::from(a) } else { 0.0 }, f64::from(d)));
+    match options.error_measure {
+        ErrorMeasure::Mul => {
+            let (covered, all) = pairs.fold((0.0, 0.0), |(c, s), (a, d)| (c + a * d, s + a));
+            covered / all
+        }
+        ErrorMeasure::Abs => {
+            let difference: f64 = pairs.map(|(a, d)| (a - d).abs()).sum();
+            1.0 - (difference / pos as f64 * 1000.0).round() / 1000.0
+        }
+    }
+}
+
+fn sequence(tokens: &IndexTensor) -> Result<(usize, usize), LensError> {
+    match *tokens.shape() {
+        [batch, pos] if batch > 0 => Ok((batch, pos)),
+        _ => Err(LensError::argument("the tokens' shape", format!("{:?}", tokens.shape()), "[batch, pos]")),
+    }
+}
+
+fn check_pattern(pattern: &Tensor, pos: usize) -> Result<(), LensError> {
+    let bad = |given: String| LensError::argument("the detection pattern", given, format!("a lower-triangular [{pos}, {pos}]"));
+    if pattern.shape() != [pos, pos] {
+        return Err(bad(format!("of shape {:?}", pattern.shape())));
+    }
+    let values = pattern.to_vec();
+    match (0..pos * pos).find(|at| at % pos > at / pos && values[*at] != 0.0) {
+        Some(at) => Err(bad(format!("{} at row {}, column {}", values[at], at / pos, at % pos))),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn score(kind: HeadKind, attention: &[f32], tokens: &[u32], options: &DetectOptions) -> f64 {
+        compare(attention, &kind.pattern(tokens).to_vec(), tokens.len(), options)
+    }
+
+    #[test]
+    fn ideal_heads_score_one() {
+        let tokens = [5, 3, 5, 3];
+        let mut previous = vec![0.0; 16];
+        for i in 1..4 {
+            previous[i * 4 + i - 1] = 1.0;
+        }
+        let options = DetectOptions::default();
+        assert_eq!(score(HeadKind::PreviousToken, &previous, &tokens, &options), 1.0);
+        assert_eq!(score(HeadKind::CurrentToken, &previous, &tokens, &options), 0.0);
+        // Position 2 repeats position 0: duplicate looks at 0, induction at 1.
+        assert_eq!(HeadKind::DuplicateToken.pattern(&tokens).select(0, 2).to_vec(), [1., 0., 0., 0.]);
+        assert_eq!(HeadKind::Induction.pattern(&tokens).select(0, 2).to_vec(), [0., 1., 0., 0.]);
+        let bos = DetectOptions { exclude_bos: true, ..options };
+        assert_eq!(score(HeadKind::PreviousToken, &previous, &tokens, &bos), 1.0);
+        assert_eq!(score(HeadKind::FirstToken, &previous, &tokens, &bos), 0.0);
+    }
+
+    #[test]
+    fn names_read_back() {
+        for kind in HeadKind::ALL {
+            assert_eq!(HeadKind::from_name(kind.name()).unwrap(), kind);
+        }
+        assert!(HeadKind::from_name("copy_head").unwrap_err().to_string().contains("previous_token_head"));
+    }
+}
