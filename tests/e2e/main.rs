@@ -1,1 +1,9 @@
-//! End-to-end tests.
+//! End-to-end tests: what crosses crates.
+
+mod bad_input;
+mod determinism;
+mod hooks;
+mod reference;
+mod training;
+mod trees;
+mod weights;

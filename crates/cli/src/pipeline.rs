@@ -9,6 +9,7 @@ use crate::{report, train};
 
 /// Flags of `pipeline`: those of `train`, and where pictures go.
 #[derive(ClapArgs, Clone, Debug)]
+#[group(skip)]
 pub struct Args {
     #[command(flatten)]
     train: train::Args,

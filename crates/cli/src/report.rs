@@ -14,6 +14,7 @@ use crate::train::RUNS;
 
 /// Flags of `report`.
 #[derive(ClapArgs, Clone, Debug)]
+#[group(skip)]
 pub struct Args {
     /// The run [default: the newest in runs/]
     run: Option<PathBuf>,
@@ -94,12 +95,7 @@ fn collect(run: &RunDir) -> Result<Report> {
         ),
         metrics: metrics
             .iter()
-            .map(|m| Metric {
-                step: m.step as usize,
-                loss: m.loss,
-                lr: Some(m.lr),
-                grad_norm: Some(m.grad_norm),
-            })
+            .map(|m| Metric { step: m.step as usize, loss: m.loss, lr: Some(m.lr), grad_norm: Some(m.grad_norm) })
             .collect(),
         evaluations: evals.iter().map(|e| Evaluation { step: e.step as usize, loss: e.loss }).collect(),
         chance_loss: Some((config.model.d_vocab_out as f64).ln()),
@@ -211,10 +207,9 @@ fn detectors(before: &HookedTransformer, after: &HookedTransformer, tokens: &Ind
 /// The configuration in rows, model first.
 fn settings(run: &RunDir) -> Result<Vec<(String, String)>> {
     let mut rows = Vec::new();
-    for (prefix, value) in [
-        ("model", serde_json::to_value(&run.config().model)?),
-        ("train", serde_json::to_value(&run.config().train)?),
-    ] {
+    for (prefix, value) in
+        [("model", serde_json::to_value(&run.config().model)?), ("train", serde_json::to_value(&run.config().train)?)]
+    {
         for (key, value) in value.as_object().into_iter().flatten() {
             rows.push((format!("{prefix}.{key}"), value.to_string().trim_matches('"').to_string()));
         }

@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 /// Flags that say what to train.
 #[derive(Args, Clone, Debug)]
+#[group(skip)]
 pub struct Settings {
     /// The model and training to start from
     #[arg(long, value_enum, default_value = "notebook")]
@@ -121,7 +122,8 @@ impl Settings {
 
 /// The preset with the file's fields in their place.
 fn overlay(path: &Path, model: &Config, train: &TrainConfig) -> Result<(Config, TrainConfig)> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the configuration {}", path.display()))?;
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("cannot read the configuration {}", path.display()))?;
     let bad = || format!("{} is not a configuration; expected TOML tables [model] and [train]", path.display());
     let file: File = toml::from_str(&text).with_context(bad)?;
     let mut model = model.clone();
@@ -133,7 +135,8 @@ fn overlay(path: &Path, model: &Config, train: &TrainConfig) -> Result<(Config, 
         for (key, value) in given {
             fields.insert(key.clone(), value.clone());
         }
-        model = serde_json::from_value(fields.clone().into()).with_context(|| format!("{}: [model]", path.display()))?;
+        model =
+            serde_json::from_value(fields.clone().into()).with_context(|| format!("{}: [model]", path.display()))?;
     }
     let mut train = train.clone();
     if let Some(table) = file.train {

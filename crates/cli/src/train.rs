@@ -20,6 +20,7 @@ pub const RUNS: &str = "runs";
 
 /// Flags of `train`.
 #[derive(ClapArgs, Clone, Debug)]
+#[group(skip)]
 pub struct Args {
     #[command(flatten)]
     settings: Settings,

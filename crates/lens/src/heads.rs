@@ -153,8 +153,7 @@ pub fn detect_head(
             format!("more than 1 and at most n_ctx = {}", cfg.n_ctx),
         ));
     }
-    if let Some(&(layer, head)) =
-        options.heads.iter().flatten().find(|(l, h)| *l >= cfg.n_layers || *h >= cfg.n_heads)
+    if let Some(&(layer, head)) = options.heads.iter().flatten().find(|(l, h)| *l >= cfg.n_layers || *h >= cfg.n_heads)
     {
         return Err(LensError::argument(
             "a head",
@@ -212,7 +211,11 @@ fn compare(attention: &[f32], ideal: &[f32], pos: usize, options: &DetectOptions
         let (i, j) = (at / pos, at % pos);
         !(options.exclude_bos && j == 0) && !(options.exclude_current_token && i == j)
     };
-    let pairs = attention.iter().zip(ideal).enumerate().map(|(at, (&a, &d))| (if counts(at) { f64::from(a) } else { 0.0 }, f64::from(d)));
+    let pairs = attention
+        .iter()
+        .zip(ideal)
+        .enumerate()
+        .map(|(at, (&a, &d))| (if counts(at) { f64::from(a) } else { 0.0 }, f64::from(d)));
     match options.error_measure {
         ErrorMeasure::Mul => {
             let (covered, all) = pairs.fold((0.0, 0.0), |(c, s), (a, d)| (c + a * d, s + a));
@@ -233,7 +236,9 @@ fn sequence(tokens: &IndexTensor) -> Result<(usize, usize), LensError> {
 }
 
 fn check_pattern(pattern: &Tensor, pos: usize) -> Result<(), LensError> {
-    let bad = |given: String| LensError::argument("the detection pattern", given, format!("a lower-triangular [{pos}, {pos}]"));
+    let bad = |given: String| {
+        LensError::argument("the detection pattern", given, format!("a lower-triangular [{pos}, {pos}]"))
+    };
     if pattern.shape() != [pos, pos] {
         return Err(bad(format!("of shape {:?}", pattern.shape())));
     }

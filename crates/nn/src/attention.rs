@@ -132,7 +132,12 @@ impl Attention {
         let hook_pattern = s.hook("hook_pattern", "batch head query_pos key_pos");
         let hook_result = s.hook_if("hook_result", "batch pos head d_model", cfg.use_result, result_off);
         if shortformer {
-            s.hook_if("hook_attn_input", "batch pos d_model", false, "TransformerLens has this hook point but never runs it");
+            s.hook_if(
+                "hook_attn_input",
+                "batch pos d_model",
+                false,
+                "TransformerLens has this hook point but never runs it",
+            );
         }
         let rotary = match &cfg.positions {
             Positions::Rotary(r) => Some(RotaryTable::new(r, cfg.n_ctx)),

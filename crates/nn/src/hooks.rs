@@ -69,9 +69,8 @@ impl Target<'_> {
             Target::Name(name) => Ok(vec![find(registry, name)?]),
             Target::Names(names) => names.iter().map(|n| find(registry, n)).collect(),
             Target::Where(matches) => {
-                let on = |(id, h): (usize, &crate::registry::NamedHook)| {
-                    (h.off.is_none() && matches(&h.name)).then_some(id)
-                };
+                let on =
+                    |(id, h): (usize, &crate::registry::NamedHook)| (h.off.is_none() && matches(&h.name)).then_some(id);
                 let found: Vec<usize> = registry.hooks.iter().enumerate().filter_map(on).collect();
                 if found.is_empty() {
                     let firing: Vec<&str> = registry.hooks().filter(|h| h.2).map(|h| h.0).collect();
@@ -294,11 +293,7 @@ impl<'a, 'h> Active<'a, 'h> {
             if let Action::Backward(f) = &mut self.hooks.entries[entry].1 {
                 f(grad, &info).map_err(|source| HookError::Failed { name: info.name.into(), source })?;
                 if grad.shape() != expected {
-                    return Err(HookError::Shape {
-                        name: info.name.into(),
-                        expected,
-                        given: grad.shape().to_vec(),
-                    });
+                    return Err(HookError::Shape { name: info.name.into(), expected, given: grad.shape().to_vec() });
                 }
             }
         }

@@ -1,9 +1,7 @@
 //! One block: attention and MLP around the residual stream.
 
 use ironlens_autograd::Var;
-use ironlens_nn::{
-    Attention, AttentionInput, Ctx, HookError, HookPoint, Init, Mlp, Norm, NormAxes, NormKind, Scope,
-};
+use ironlens_nn::{Attention, AttentionInput, Ctx, HookError, HookPoint, Init, Mlp, Norm, NormAxes, NormKind, Scope};
 use ironlens_tensor::IndexTensor;
 
 use crate::build;
@@ -70,16 +68,12 @@ impl TransformerBlock {
         let per_head_axes = "batch pos head d_model";
         let off = |flag| format!("the model does not split this input by head; switch on `{flag}`");
         let hook_attn_in = s.hook_if("hook_attn_in", per_head_axes, cfg.use_attn_in, &off("use_attn_in"));
-        let hook_qkv_input = ["hook_q_input", "hook_k_input", "hook_v_input"].map(|name| {
-            s.hook_if(name, per_head_axes, cfg.use_split_qkv_input, &off("use_split_qkv_input"))
-        });
+        let hook_qkv_input = ["hook_q_input", "hook_k_input", "hook_v_input"]
+            .map(|name| s.hook_if(name, per_head_axes, cfg.use_split_qkv_input, &off("use_split_qkv_input")));
         let residual = "batch pos d_model";
         let no_mlp = "an `attn_only` model has no MLP";
-        let mlp_in_off = if cfg.attn_only {
-            no_mlp
-        } else {
-            "the model does not copy the MLP's input; switch on `use_hook_mlp_in`"
-        };
+        let mlp_in_off =
+            if cfg.attn_only { no_mlp } else { "the model does not copy the MLP's input; switch on `use_hook_mlp_in`" };
         let hook_mlp_in = s.hook_if("hook_mlp_in", residual, cfg.use_hook_mlp_in && !cfg.attn_only, mlp_in_off);
         let hook_attn_out = s.hook("hook_attn_out", residual);
         let hook_mlp_out = s.hook_if("hook_mlp_out", residual, !cfg.attn_only, no_mlp);

@@ -1,8 +1,8 @@
 //! From a configuration to modules.
 
 use ironlens_nn::{
-    Activation, Attention, AttentionConfig, Embed, HookPoint, Init, Mlp, MlpConfig, Norm, NormAxes, NormKind,
-    PosEmbed, Positions, RotaryConfig, RotaryTable, Scope, Stretch, Unembed,
+    Activation, Attention, AttentionConfig, Embed, HookPoint, Init, Mlp, MlpConfig, Norm, NormAxes, NormKind, PosEmbed,
+    Positions, RotaryConfig, RotaryTable, Scope, Stretch, Unembed,
 };
 use ironlens_tensor::UnaryOp;
 
@@ -28,9 +28,9 @@ impl Net {
         let init_embed = |shape: &[usize]| init_of(cfg, true, shape);
         let (embed, embed_ln) = {
             let mut s = s.child("embed", "Embed");
-            let ln = cfg.post_embedding_ln.then(|| {
-                Norm::new(&mut s, "ln", NormKind::LayerNorm, cfg.d_model, cfg.eps, NormAxes::RESIDUAL)
-            });
+            let ln = cfg
+                .post_embedding_ln
+                .then(|| Norm::new(&mut s, "ln", NormKind::LayerNorm, cfg.d_model, cfg.eps, NormAxes::RESIDUAL));
             (Embed::new(&mut s, cfg.d_vocab, cfg.d_model, init_embed(&[cfg.d_vocab, cfg.d_model])), ln)
         };
         let hook_embed = s.hook("hook_embed", "batch pos d_model");
@@ -49,8 +49,8 @@ impl Net {
                 .map(|i| TransformerBlock::new(&mut s.child(&i.to_string(), "TransformerBlock"), cfg, i, &init))
                 .collect()
         };
-        let ln_final = final_norm(cfg)
-            .map(|kind| Norm::new(s, "ln_final", kind, cfg.d_model, cfg.eps, NormAxes::RESIDUAL));
+        let ln_final =
+            final_norm(cfg).map(|kind| Norm::new(s, "ln_final", kind, cfg.d_model, cfg.eps, NormAxes::RESIDUAL));
         let unembed = {
             let mut s = s.child("unembed", "Unembed");
             Unembed::new(&mut s, cfg.d_model, cfg.d_vocab_out, init_embed(&[cfg.d_model, cfg.d_vocab_out]))
@@ -119,12 +119,7 @@ pub(crate) fn rotary_table(cfg: &Config, layer: usize) -> RotaryTable {
     RotaryTable::new(&rotary(cfg, layer), cfg.n_ctx)
 }
 
-pub(crate) fn attention(
-    s: &mut Scope<'_>,
-    cfg: &Config,
-    layer: usize,
-    init: &dyn Fn(&[usize]) -> Init,
-) -> Attention {
+pub(crate) fn attention(s: &mut Scope<'_>, cfg: &Config, layer: usize, init: &dyn Fn(&[usize]) -> Init) -> Attention {
     let positions = match cfg.positional_embedding_type {
         PositionalEmbeddingType::Rotary => Positions::Rotary(rotary(cfg, layer)),
         PositionalEmbeddingType::Alibi => Positions::Alibi,

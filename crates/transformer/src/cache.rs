@@ -27,9 +27,8 @@ pub enum PosSlice {
 impl PosSlice {
     fn positions(&self, n: usize) -> Result<Vec<usize>, ModelError> {
         let at = |p: isize| {
-            resolve_layer(p, n).map_err(|_| {
-                ModelError::Options(format!("pos_slice: position {p} does not exist among {n} positions"))
-            })
+            resolve_layer(p, n)
+                .map_err(|_| ModelError::Options(format!("pos_slice: position {p} does not exist among {n} positions")))
         };
         let clamp = |p: isize| if p < 0 { n.saturating_sub(p.unsigned_abs()) } else { n.min(p.unsigned_abs()) };
         match self {

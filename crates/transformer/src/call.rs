@@ -409,7 +409,9 @@ impl Plan {
         let wants_loss = stop.is_none() && matches!(call.return_type, ReturnType::Loss | ReturnType::Both);
         if wants_loss {
             if tokens.is_none() {
-                return Err(ModelError::Options("the loss of a residual stream needs its tokens: give .tokens()".into()));
+                return Err(ModelError::Options(
+                    "the loss of a residual stream needs its tokens: give .tokens()".into(),
+                ));
             }
             if pos < 2 {
                 return Err(ModelError::Options("the next-token loss needs at least two positions".into()));

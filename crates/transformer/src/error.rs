@@ -44,7 +44,9 @@ pub enum ModelError {
         d_vocab: usize,
     },
     /// More positions than the model has.
-    #[error("the input has {pos} positions, the model at most {n_ctx} (n_ctx); shorten the input or build the model with a larger n_ctx")]
+    #[error(
+        "the input has {pos} positions, the model at most {n_ctx} (n_ctx); shorten the input or build the model with a larger n_ctx"
+    )]
     TooLong {
         /// Positions given.
         pos: usize,

@@ -53,8 +53,9 @@ pub fn read_tensors(path: &Path) -> Result<BTreeMap<String, Tensor>, WeightsErro
     file.iter()
         .filter(|(name, view)| !(is_buffer(name) && view.dtype() == Dtype::BOOL))
         .map(|(name, view)| {
-            let values = to_f32(&view)
-                .ok_or_else(|| format(format!("tensor `{name}` is of type {:?}, expected a floating-point type", view.dtype())))?;
+            let values = to_f32(&view).ok_or_else(|| {
+                format(format!("tensor `{name}` is of type {:?}, expected a floating-point type", view.dtype()))
+            })?;
             Ok((name.to_string(), Tensor::from_vec(values, view.shape(), &Device::Cpu)))
         })
         .collect()
@@ -64,7 +65,10 @@ pub fn read_tensors(path: &Path) -> Result<BTreeMap<String, Tensor>, WeightsErro
 ///
 /// # Errors
 /// If the file cannot be written.
-pub fn write_tensors<'a>(path: &Path, tensors: impl IntoIterator<Item = (&'a str, Tensor)>) -> Result<(), WeightsError> {
+pub fn write_tensors<'a>(
+    path: &Path,
+    tensors: impl IntoIterator<Item = (&'a str, Tensor)>,
+) -> Result<(), WeightsError> {
     let entries = tensors.into_iter().map(|(name, t)| (name.to_string(), Entry::floats(&t))).collect();
     write_entries(path, entries)
 }

@@ -50,8 +50,7 @@ pub fn compare(name: &str, case: &Case) -> (Vec<GroupResult>, Vec<String>) {
     let mut known = 0;
     let group_of = |n: &str| n.split('/').next().unwrap_or(n).to_string();
     for group in GROUPS {
-        let names: Vec<&str> =
-            case.expected.keys().filter(|n| group_of(n) == group.name).map(String::as_str).collect();
+        let names: Vec<&str> = case.expected.keys().filter(|n| group_of(n) == group.name).map(String::as_str).collect();
         if names.is_empty() {
             continue;
         }
@@ -189,9 +188,7 @@ fn losses(case: &Case, names: &[&str]) -> Result<Tensors> {
         let value = match name {
             "loss/prev_token" => case_loss(case)(&call.output()?),
             "loss/next_token" => call.return_type(ReturnType::Loss).output()?.loss().clone(),
-            "loss/next_token_per_token" => {
-                call.return_type(ReturnType::Loss).loss_per_token().output()?.loss().clone()
-            }
+            "loss/next_token_per_token" => call.return_type(ReturnType::Loss).loss_per_token().output()?.loss().clone(),
             _ => continue,
         };
         all.insert(name.into(), value.into_value());

@@ -19,6 +19,7 @@ use case::Case;
 
 /// Flags of `verify`.
 #[derive(ClapArgs, Clone, Debug)]
+#[group(skip)]
 pub struct Args {
     /// Case folders, or folders of case folders
     #[arg(required = true)]
@@ -86,7 +87,10 @@ pub fn run(args: &Args) -> Result<bool> {
         unchecked.extend(rest);
     }
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&serde_json::json!({ "groups": results, "not_checked": unchecked }))?);
+        println!(
+            "{}",
+            serde_json::to_string_pretty(&serde_json::json!({ "groups": results, "not_checked": unchecked }))?
+        );
     } else {
         table::print(&results, &unchecked);
     }

@@ -14,7 +14,10 @@ pub fn print(results: &[GroupResult], unchecked: &[String]) {
     };
     let width = |f: fn(&GroupResult) -> usize, least: usize| results.iter().map(f).max().unwrap_or(0).max(least);
     let (case, group) = (width(|r| r.case.len(), 4), width(|r| r.group.len(), 5));
-    println!("{:case$}  {:group$}  {:>7}  {:>11}  {:>9}        where", "case", "group", "tensors", "worst error", "tolerance");
+    println!(
+        "{:case$}  {:group$}  {:>7}  {:>11}  {:>9}        where",
+        "case", "group", "tensors", "worst error", "tolerance"
+    );
     for r in results {
         let verdict = paint(if r.passed() { "ok  " } else { "FAIL" }, r.passed());
         let place = r.problem.as_deref().unwrap_or(&r.place);

@@ -1,0 +1,82 @@
+//! Results depend on neither the number of threads nor what else is in the batch.
+
+use ironlens::prelude::*;
+use ironlens_tests::{case_model, reference, small_model};
+
+fn wide_model() -> HookedTransformer {
+    let cfg = Config {
+        d_model: 192,
+        d_head: 32,
+        n_layers: 2,
+        n_ctx: 72,
+        d_vocab: 50,
+        act_fn: ActFn::Gelu,
+        ..Config::default()
+    };
+    HookedTransformer::new(cfg, &Device::Cpu, 1).unwrap()
+}
+
+/// The losses and final weights of a few steps.
+fn train(model: &HookedTransformer) -> Vec<Vec<f32>> {
+    let mut model = model.clone();
+    let mut data = RandomTokens::new(model.config(), 1).unwrap();
+    let config = TrainConfig { steps: 3, batch_size: 4, lr: 1e-3, log_every: 1, ..TrainConfig::notebook() };
+    let run = Trainer::new(config).fit(&mut model, &mut data, previous_token_loss).unwrap();
+    let mut all = vec![run.losses().iter().map(|l| *l as f32).collect()];
+    all.extend(model.params().slots().iter().map(Tensor::to_vec));
+    all
+}
+
+#[test]
+fn any_number_of_threads_gives_the_same_bits() {
+    for model in [wide_model(), small_model()] {
+        let run = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| train(&model))
+        };
+        let one = run(1);
+        assert!(one == run(2), "two threads");
+        assert!(one == run(3), "three threads");
+    }
+}
+
+#[test]
+fn a_sequence_alone_has_the_bits_it_has_in_a_batch() {
+    let mut models = vec![wide_model(), small_model()];
+    models.extend(["llama", "gptj", "local_attention", "softcap"].map(|c| case_model(&reference().join(c))));
+    for model in models {
+        let cfg = model.config();
+        let x = ironlens::tensor::Rng::new(4, 0).integers(&[5, cfg.n_ctx], 0, cfg.d_vocab as u32);
+        let (logits, cache) = model.run_with_cache(&x).unwrap();
+        for row in [0, 3] {
+            let (alone, alone_cache) = model.run_with_cache(&x.rows(&[row])).unwrap();
+            assert_eq!(alone.to_vec(), logits.narrow(0, row, 1).to_vec());
+            for (name, value) in &alone_cache {
+                assert_eq!(value.to_vec(), cache.get(name).unwrap().narrow(0, row, 1).to_vec(), "{name}");
+            }
+        }
+        // Earlier positions do not see later ones.
+        let short = model.forward(&x.narrow(1, 0, 5)).unwrap();
+        assert_eq!(short.to_vec(), logits.narrow(1, 0, 5).to_vec());
+    }
+}
+
+#[test]
+fn training_allocates_nothing_of_tensor_size_once_warm() {
+    let mut model = wide_model();
+    let mut data = RandomTokens::new(model.config(), 1).unwrap();
+    let mut optimizer = ironlens::train::AdamW::new((0.9, 0.95), 1e-8, 0.1);
+    let mut step = || {
+        let x = data.batch(4).unwrap();
+        let (_, grads) = model.call(&x).gradients(|out| previous_token_loss(out.logits(), &x)).unwrap();
+        optimizer.step(model.params_mut(), &grads.into_slots(), 1e-3, 1.0);
+    };
+    // Other tests share the pool and its counter, so look for one quiet stretch.
+    let quiet = (0..40).any(|_| {
+        step();
+        let before = ironlens::tensor::fresh_allocations();
+        step();
+        ironlens::tensor::fresh_allocations() == before
+    });
+    assert!(quiet, "every step allocated");
+}

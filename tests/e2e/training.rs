@@ -1,0 +1,120 @@
+//! Training runs: what they keep, how they stop and go on.
+
+use ironlens::prelude::*;
+use ironlens::train::{Observer, Progress, RunDir, TrainError};
+use ironlens_tests::small_model;
+
+fn config(steps: u64) -> TrainConfig {
+    TrainConfig { steps, batch_size: 4, lr: 3e-3, checkpoint_every: 5, log_every: 4, ..TrainConfig::notebook() }
+}
+
+struct StopAt(u64, u64);
+
+impl Observer for StopAt {
+    fn on(&mut self, progress: Progress<'_>) {
+        if let Progress::Step(m) = progress {
+            self.1 = m.step + 1;
+        }
+    }
+
+    fn should_stop(&self) -> bool {
+        self.1 >= self.0
+    }
+}
+
+#[test]
+fn a_resumed_run_has_the_bits_of_one_never_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = folder.path().join("whole");
+    let parts = folder.path().join("parts");
+    let mut a = small_model();
+    let data = || RandomTokens::new(small_model().config(), 2).unwrap();
+    Trainer::new(config(20)).keep(&whole, &a, None).unwrap().fit(&mut a, &mut data(), previous_token_loss).unwrap();
+
+    let mut b = small_model();
+    let mut stop = StopAt(7, 0);
+    let first = Trainer::new(config(20))
+        .keep(&parts, &b, None)
+        .unwrap()
+        .observe(&mut stop)
+        .fit(&mut b, &mut data(), previous_token_loss)
+        .unwrap();
+    assert!(first.stopped && first.metrics.len() == 7);
+    let run = RunDir::open(&parts).unwrap();
+    assert_eq!(run.last_checkpoint().unwrap().step, 7);
+
+    let mut c = HookedTransformer::new(run.config().model.clone(), &Device::Cpu, 99).unwrap();
+    let second = Trainer::resume(run.clone()).fit(&mut c, &mut data(), previous_token_loss).unwrap();
+    assert_eq!(second.metrics.len(), 20);
+    for ((name, x), (_, y)) in a.params().iter().zip(c.params().iter()) {
+        assert_eq!(x.to_vec(), y.to_vec(), "{name}");
+    }
+    let losses = |path| RunDir::open(path).unwrap().metrics().unwrap().iter().map(|m| m.loss).collect::<Vec<_>>();
+    assert_eq!(losses(&whole), losses(&parts));
+    let snapshots = run.snapshots().unwrap();
+    assert_eq!(snapshots.iter().map(|s| s.step).collect::<Vec<_>>(), [0, 10, 20]);
+    assert_eq!(snapshots[0].patterns[1].shape(), [3, 12, 12]);
+    assert_eq!(run.checkpoints().unwrap().iter().map(|c| c.step).collect::<Vec<_>>(), [5, 7, 10, 15, 20]);
+}
+
+#[test]
+fn runs_are_not_overwritten_and_broken_ones_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = small_model();
+    std::fs::write(folder.path().join("notes.txt"), "mine").unwrap();
+    let exists = Trainer::new(config(2)).keep(folder.path(), &model, None).err().unwrap().to_string();
+    assert!(exists.contains("is not empty") && exists.contains("--resume"), "{exists}");
+    let none = RunDir::open(folder.path()).unwrap_err().to_string();
+    assert!(none.contains("config.json"), "{none}");
+
+    let path = folder.path().join("run");
+    let mut trained = model.clone();
+    let mut data = RandomTokens::new(model.config(), 2).unwrap();
+    Trainer::new(config(6))
+        .keep(&path, &model, None)
+        .unwrap()
+        .fit(&mut trained, &mut data, previous_token_loss)
+        .unwrap();
+    let run = RunDir::open(&path).unwrap();
+    // A crash in the middle of a line loses that line only.
+    let lines = path.join("metrics.jsonl");
+    let text = std::fs::read_to_string(&lines).unwrap();
+    std::fs::write(&lines, &text[..text.len() - 9]).unwrap();
+    assert_eq!(run.metrics().unwrap().len(), 5);
+    std::fs::write(&lines, text.replacen("{\"step\":2", "{\"stop\":2", 1)).unwrap();
+    assert!(run.metrics().unwrap_err().to_string().contains("line 3 of metrics.jsonl"));
+    let weights = run.last_checkpoint().unwrap().weights();
+    std::fs::write(&weights, &std::fs::read(&weights).unwrap()[..100]).unwrap();
+    let cut = run.model_at(&run.last_checkpoint().unwrap(), &Device::Cpu).unwrap_err().to_string();
+    assert!(cut.contains("not a whole safetensors file"), "{cut}");
+    assert!(RunDir::newest(&folder.path().join("nothing")).is_err());
+    assert_eq!(RunDir::newest(folder.path()).unwrap().path(), path);
+}
+
+#[test]
+fn a_loss_that_is_no_number_stops_training_and_names_the_place() {
+    let mut model = small_model();
+    let bad = Tensor::full(&[24], f64::NAN, DType::F32, &Device::Cpu);
+    model.params_mut().set("blocks.1.attn.b_O", &bad).unwrap();
+    let before = model.param("embed.W_E").unwrap().to_vec();
+    let folder = tempfile::tempdir().unwrap();
+    let mut data = RandomTokens::new(model.config(), 2).unwrap();
+    let trainer = Trainer::new(config(3)).keep(folder.path().join("run"), &model, None).unwrap();
+    match trainer.fit(&mut model, &mut data, previous_token_loss) {
+        Err(TrainError::NotFinite { step: 0, what: "loss", hook, checkpoint, .. }) => {
+            assert_eq!(hook, "at blocks.1.hook_attn_out");
+            assert!(checkpoint.contains("no checkpoint"), "{checkpoint}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(model.param("embed.W_E").unwrap().to_vec(), before);
+}
+
+#[test]
+fn the_small_model_learns_the_task() {
+    let mut model = small_model();
+    let mut data = RandomTokens::new(model.config(), 2).unwrap();
+    let config = TrainConfig { steps: 200, batch_size: 16, lr: 3e-3, ..TrainConfig::notebook() };
+    let run = Trainer::new(config).fit(&mut model, &mut data, previous_token_loss).unwrap();
+    assert!(run.held_out_loss().unwrap() < 0.2, "held-out loss {:?}", run.held_out_loss());
+}
