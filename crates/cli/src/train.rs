@@ -125,10 +125,10 @@ impl Console {
             eprintln!("\nstopping after this step; press Ctrl-C again to stop at once and lose it");
         };
         // In one process the handler can be set once; a second training in it has no Ctrl-C.
-        if let Err(e) = ctrlc::set_handler(handler) {
-            if !matches!(e, ctrlc::Error::MultipleHandlers) {
-                return Err(e).context("cannot listen for Ctrl-C");
-            }
+        if let Err(e) = ctrlc::set_handler(handler)
+            && !matches!(e, ctrlc::Error::MultipleHandlers)
+        {
+            return Err(e).context("cannot listen for Ctrl-C");
         }
         let bar = std::io::stderr().is_terminal().then(|| {
             let style = ProgressStyle::with_template(
@@ -164,7 +164,7 @@ impl Console {
             bar.set_message(format!("loss {:.3e}", m.loss));
             bar.set_position(m.step + 1);
         }
-        if m.step % self.log_every == 0 {
+        if m.step.is_multiple_of(self.log_every) {
             self.line(&format!("Epoch: {}: {:?}", m.step, m.loss as f32));
         }
     }

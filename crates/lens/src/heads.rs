@@ -209,7 +209,8 @@ pub fn head_scores(
 fn compare(attention: &[f32], ideal: &[f32], pos: usize, options: &DetectOptions) -> f64 {
     let counts = |at: usize| {
         let (i, j) = (at / pos, at % pos);
-        !(options.exclude_bos && j == 0) && !(options.exclude_current_token && i == j)
+        let excluded = options.exclude_bos && j == 0 || options.exclude_current_token && i == j;
+        !excluded
     };
     let pairs = attention
         .iter()

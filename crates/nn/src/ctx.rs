@@ -23,7 +23,7 @@ impl<'a, 'h> Ctx<'a, 'h> {
     /// # Errors
     /// If a hook names no hook point that fires.
     pub fn evaluate(params: &'a Params, hooks: &'a mut Hooks<'h>) -> Result<Self, HookError> {
-        Ctx::new(params, hooks, |value| Var::from(value))
+        Ctx::new(params, hooks, Var::from)
     }
 
     /// A pass that records on `tape`, with all weights as leaves.

@@ -122,9 +122,10 @@ impl AttentionSpec {
     #[inline]
     pub fn visible(&self, b: usize, i: usize, j: usize) -> bool {
         let i = i + self.query_start;
-        !(self.causal && j > i)
-            && !self.window.is_some_and(|w| j + w <= i)
-            && !self.key_mask.as_ref().is_some_and(|m| m.as_slice()[b * m.shape()[1] + j] == 0)
+        let late = self.causal && j > i;
+        let far = self.window.is_some_and(|w| j + w <= i);
+        let padding = self.key_mask.as_ref().is_some_and(|m| m.as_slice()[b * m.shape()[1] + j] == 0);
+        !(late || far || padding)
     }
 }
 

@@ -65,7 +65,7 @@ pub trait Elem:
     fn exp(self) -> Self;
     /// Natural logarithm.
     fn ln(self) -> Self;
-    /// The error function; absolute error below 2.5e-7 in `f32`.
+    /// The error function; absolute error below 3e-7 in `f32`.
     fn erf(self) -> Self;
     /// Hyperbolic tangent, within 2 ulp.
     fn tanh(self) -> Self;
@@ -79,6 +79,8 @@ pub trait Elem:
     fn powf(self, p: Self) -> Self;
     /// False for infinities and NaN.
     fn is_finite(self) -> bool;
+    /// True for NaN alone.
+    fn is_nan(self) -> bool;
 
     #[doc(hidden)]
     fn buffer(storage: &CpuStorage) -> &Buffer<Self>;

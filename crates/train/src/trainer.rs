@@ -14,7 +14,7 @@ use crate::error::TrainError;
 use crate::rundir::{Checkpoint, Eval, Lines, Metric, RunConfig, RunDir, Snapshot};
 
 /// Seed of held-out batches, apart from the data's.
-const HELD_OUT: u64 = 0x5eed_0f_4e1d_0047;
+const HELD_OUT: u64 = 0x5eed_4e1d_0047;
 
 /// What an [`Observer`] is told.
 #[derive(Clone, Copy, Debug)]
@@ -147,10 +147,10 @@ impl<'o> Trainer<'o> {
         run.dir = record.as_ref().map(|r| r.dir.path().to_path_buf());
         let held_out = RandomTokens::new(model.config(), HELD_OUT)?.batch(config.eval_batch_size)?;
         let snapshots = config.snapshot_steps();
-        if start == 0 {
-            if let Some(r) = &mut record {
-                r.snapshot(0, model)?;
-            }
+        if start == 0
+            && let Some(r) = &mut record
+        {
+            r.snapshot(0, model)?;
         }
 
         data.seek(start);
@@ -185,7 +185,7 @@ impl<'o> Trainer<'o> {
             step += 1;
             run.stopped = self.observer.as_ref().is_some_and(|o| o.should_stop()) && step < config.steps;
             let last = step == config.steps || run.stopped;
-            if step % config.log_every == 0 || last {
+            if step.is_multiple_of(config.log_every) || last {
                 let value = loss(model.call(&held_out).output()?.logits(), &held_out).value().item();
                 let eval = Eval { step, loss: value };
                 run.evals.push(eval);
@@ -200,7 +200,7 @@ impl<'o> Trainer<'o> {
                 if snapshots.contains(&step) {
                     r.snapshot(step, model)?;
                 }
-                if last || (config.checkpoint_every > 0 && step % config.checkpoint_every == 0) {
+                if last || (config.checkpoint_every > 0 && step.is_multiple_of(config.checkpoint_every)) {
                     r.metrics.flush()?;
                     r.evals.flush()?;
                     let checkpoint = r.dir.save_checkpoint(step, model, &optimizer, seconds)?;

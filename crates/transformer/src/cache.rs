@@ -197,12 +197,15 @@ impl std::fmt::Debug for ActivationCache {
     }
 }
 
+/// Activations in order, and their places by name.
+type Kept = (Vec<(String, Tensor)>, HashMap<String, usize>);
+
 /// Fills a cache while a call runs.
 pub(crate) struct Recorder<'a> {
     model: &'a HookedTransformer,
     pos_slice: &'a PosSlice,
     remove_batch_dim: bool,
-    kept: RefCell<(Vec<(String, Tensor)>, HashMap<String, usize>)>,
+    kept: RefCell<Kept>,
 }
 
 impl<'a> Recorder<'a> {

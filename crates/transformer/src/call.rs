@@ -388,15 +388,15 @@ impl Plan {
                 });
             }
         }
-        if let Some(t) = &tokens {
-            if let Some(i) = t.as_slice().iter().position(|&t| t as usize >= cfg.d_vocab) {
-                return Err(ModelError::Token {
-                    token: t.as_slice()[i],
-                    batch: i / pos,
-                    pos: i % pos,
-                    d_vocab: cfg.d_vocab,
-                });
-            }
+        if let Some(t) = &tokens
+            && let Some(i) = t.as_slice().iter().position(|&t| t as usize >= cfg.d_vocab)
+        {
+            return Err(ModelError::Token {
+                token: t.as_slice()[i],
+                batch: i / pos,
+                pos: i % pos,
+                d_vocab: cfg.d_vocab,
+            });
         }
         let layers = cfg.n_layers;
         let start = call.start_at_layer.map_or(Ok(0), |l| resolve_layer(l, layers))?;

@@ -266,7 +266,7 @@ impl<DB: DrawingBackend> Page<'_, DB> {
                     h.colors.at((f64::from(shown) - lo) / (hi - lo), false)
                 } else {
                     // Hatched, so that it is not read as a colour of the map.
-                    let stripe = (px + py) / (2 * self.k as u32).max(1) % 2 == 0;
+                    let stripe = ((px + py) / (2 * self.k as u32).max(1)).is_multiple_of(2);
                     if stripe { NOT_FINITE } else { [255, 255, 255] }
                 });
             }

@@ -71,7 +71,7 @@ impl<E: Elem> HeadsOut<E> {
     }
 
     /// The same memory, counting heads from `first`.
-    fn from_head(&self, first: usize) -> Self {
+    fn starting_at(&self, first: usize) -> Self {
         HeadsOut { ptr: self.ptr.wrapping_add(first * self.width), ..*self }
     }
 
@@ -294,6 +294,7 @@ fn head_dproduct<E: Elem>(
 }
 
 /// dq of one head, and dk added to that of its key head: products of the gradient of `q . k`.
+#[expect(clippy::too_many_arguments, reason = "the operands of two products")]
 fn head_dq_dk<E: Elem>(
     mut dq: OutMat<'_, E>,
     dk: OutMat<'_, E>,
@@ -396,8 +397,8 @@ pub(super) fn attention_grad<E: Elem>(
     let mut memory = Buffer::<E>::scratch(q_shape.iter().product());
     let mut other = Buffer::<E>::scratch(if packed { 0 } else { kv_shape.iter().product() });
     let dq_out = HeadsOut::new(&mut memory, q_shape);
-    let dk_out = if packed { dq_out.from_head(s.heads) } else { HeadsOut::new(&mut other, kv_shape) };
-    let dv_out = dk_out.from_head(s.kv_heads);
+    let dk_out = if packed { dq_out.starting_at(s.heads) } else { HeadsOut::new(&mut other, kv_shape) };
+    let dv_out = dk_out.starting_at(s.kv_heads);
 
     (0..s.batch * s.kv_heads).into_par_iter().for_each(|task| {
         let (b, kv) = (task / s.kv_heads, task % s.kv_heads);

@@ -83,7 +83,7 @@ macro_rules! with_scalar {
             }),
             UnaryOp::Relu => arm!(|x: $E| {
                 // A comparison that lets NaN through.
-                let on = !(x <= $E::ZERO);
+                let on = x > $E::ZERO || x.partial_cmp(&$E::ZERO).is_none();
                 (if on { x } else { $E::ZERO }, if on { $E::ONE } else { $E::ZERO })
             }),
             UnaryOp::Gelu => arm!(|x: $E| {
@@ -215,17 +215,19 @@ pub(super) fn binary<E: Elem>(op: BinaryOp, a: &Tensor, b: &Tensor, shape: &[usi
         return Tensor::from_buffer(out, shape);
     }
     let (a, b) = (&unrepeated(a), &unrepeated(b));
-    if a.shape() == shape && a.is_contiguous() {
-        if let Some(repeat) = repeat_of(b, shape) {
-            binary_fast::<E>(op, &mut out, a.slice(), b.slice(), &repeat, false);
-            return Tensor::from_buffer(out, shape);
-        }
+    if a.shape() == shape
+        && a.is_contiguous()
+        && let Some(repeat) = repeat_of(b, shape)
+    {
+        binary_fast::<E>(op, &mut out, a.slice(), b.slice(), &repeat, false);
+        return Tensor::from_buffer(out, shape);
     }
-    if b.shape() == shape && b.is_contiguous() {
-        if let Some(repeat) = repeat_of(a, shape) {
-            binary_fast::<E>(op, &mut out, b.slice(), a.slice(), &repeat, true);
-            return Tensor::from_buffer(out, shape);
-        }
+    if b.shape() == shape
+        && b.is_contiguous()
+        && let Some(repeat) = repeat_of(a, shape)
+    {
+        binary_fast::<E>(op, &mut out, b.slice(), a.slice(), &repeat, true);
+        return Tensor::from_buffer(out, shape);
     }
     let (a, b) = (a.expand(shape), b.expand(shape));
     let mut view = ArrayViewMutD::from_shape(IxDyn(shape), &mut out).expect("the buffer has the shape's size");

@@ -169,11 +169,12 @@ pub(super) fn matmul<E: Elem>(a: &Tensor, b: &Tensor, shape: &[usize]) -> Tensor
         return Tensor::from_buffer(out, shape);
     }
     // One matrix on the right for all on the left: one tall product.
-    if b.ndim() == 2 && a.ndim() > 2 {
-        if let Some(layout) = a.layout().reshape(&[batch * m, k]) {
-            let a = a.with_layout(layout);
-            return matmul::<E>(&a, b, &[batch * m, n]).reshape(shape);
-        }
+    if b.ndim() == 2
+        && a.ndim() > 2
+        && let Some(layout) = a.layout().reshape(&[batch * m, k])
+    {
+        let a = a.with_layout(layout);
+        return matmul::<E>(&a, b, &[batch * m, n]).reshape(shape);
     }
     let (a, b) = (dense(a), dense(b));
     let expand = |x: &Tensor| {

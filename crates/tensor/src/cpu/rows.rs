@@ -63,20 +63,22 @@ pub(super) fn softmax_grad<E: Elem>(y: &Tensor, dy: &Tensor) -> Tensor {
     })
 }
 
-/// The logarithm of the sum of the exponentials of a row.
+/// The logarithm of the sum of the exponentials of a row, as the row's maximum and the rest.
+/// Logits are subtracted from the maximum first: near a loss of 0 their sum would round away
+/// all of the rest, and with it the gradient.
 #[inline(always)]
-pub(super) fn log_sum_exp<E: Elem>(row: &[E]) -> E {
+pub(super) fn log_sum_exp<E: Elem>(row: &[E]) -> (E, E) {
     let max = max_of(row);
     if max == E::NEG_INFINITY {
-        return max;
+        return (max, E::ZERO);
     }
-    max + sum_map(row, |v| (v - max).exp()).ln()
+    (max, sum_map(row, |v| (v - max).exp()).ln())
 }
 
 pub(super) fn log_softmax<E: Elem>(x: &Tensor) -> Tensor {
     map_rows::<E>(x, |_, x, out| {
-        let lse = log_sum_exp(x);
-        out.iter_mut().zip(x).for_each(|(o, &v)| *o = v - lse);
+        let (max, rest) = log_sum_exp(x);
+        out.iter_mut().zip(x).for_each(|(o, &v)| *o = (v - max) - rest);
     })
 }
 

@@ -1,0 +1,88 @@
+//! The command as a user runs it: exit codes, messages, Ctrl-C.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn ironlens(folder: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_ironlens")).args(args).current_dir(folder).output().expect("the command runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn errors_go_to_stderr_with_an_exit_code() {
+    let folder = tempfile::tempdir().unwrap();
+    let gpu = ironlens(folder.path(), &["train", "--preset", "tiny", "--device", "gpu"]);
+    assert_eq!(gpu.status.code(), Some(1));
+    assert!(text(&gpu.stderr).starts_with("error: no GPU"), "{}", text(&gpu.stderr));
+    let usage = ironlens(folder.path(), &["train", "--stepz", "3"]);
+    assert_eq!(usage.status.code(), Some(2));
+    assert!(text(&usage.stderr).contains("--steps"), "{}", text(&usage.stderr));
+    let none = ironlens(folder.path(), &["report"]);
+    assert_eq!(none.status.code(), Some(1));
+    assert!(text(&none.stderr).contains("train one first"), "{}", text(&none.stderr));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left behind");
+    for command in ["train", "report", "pipeline", "verify"] {
+        let help = ironlens(folder.path(), &[command, "--help"]);
+        assert!(help.status.success() && text(&help.stdout).contains("Usage:"), "{command}");
+    }
+}
+
+#[test]
+fn a_disagreeing_case_fails_and_json_says_where() {
+    let folder = tempfile::tempdir().unwrap();
+    let case = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/reference/vocab_out");
+    for file in ["config.json", "inputs.safetensors", "expected.safetensors"] {
+        std::fs::copy(case.join(file), folder.path().join(file)).unwrap();
+    }
+    // The weights of another model with the same shapes but for one.
+    std::fs::copy(case.join("../gpt2_ln/weights.safetensors"), folder.path().join("weights.safetensors")).unwrap();
+    let out = ironlens(folder.path(), &["verify", ".", "--json"]);
+    assert_eq!(out.status.code(), Some(1));
+    assert!(text(&out.stdout).contains("`unembed.W_U` has shape [32, 29]"), "{}", text(&out.stdout));
+    let fine = ironlens(folder.path(), &["verify", case.to_str().unwrap()]);
+    assert!(fine.status.success() && text(&fine.stdout).contains(" 0 do not"), "{}", text(&fine.stdout));
+    assert!(!text(&fine.stdout).contains('\x1b'), "no colours in a pipe");
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_leaves_a_run_that_goes_on_to_the_same_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = "[model]\nd_model = 16\nd_head = 8\nn_heads = 2\nd_mlp = 32\nn_ctx = 8\n";
+    std::fs::write(folder.path().join("c.toml"), config).unwrap();
+    let train = ["train", "--preset", "tiny", "--config", "c.toml", "--steps", "6000", "--log-every", "50"];
+    let mut child = Command::new(env!("CARGO_BIN_EXE_ironlens"))
+        .args(train)
+        .args(["--out", "stopped"])
+        .current_dir(folder.path())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    // Once a checkpoint is there it is well on its way.
+    let run = folder.path().join("stopped");
+    while !run.join("checkpoints/step-000250").exists() {
+        assert!(child.try_wait().unwrap().is_none(), "training ended before it was stopped");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(kill.success());
+    let output = child.wait_with_output().unwrap();
+    let said = text(&output.stdout);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("stopped after") && said.contains("train --resume stopped"), "{said}");
+    assert!(ironlens(folder.path(), &["report", "stopped"]).status.success());
+    let resumed = ironlens(folder.path(), &["train", "--resume", "stopped"]);
+    assert!(resumed.status.success(), "{}", text(&resumed.stderr));
+
+    let whole = ironlens(folder.path(), &[&train[..], &["--out", "whole"]].concat());
+    assert!(whole.status.success());
+    let weights = |run: &str| {
+        let file = folder.path().join(run).join("checkpoints/step-006000/weights.safetensors");
+        std::fs::read(file).unwrap()
+    };
+    assert!(weights("stopped") == weights("whole"), "the resumed run's weights differ");
+}
