@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Args as ClapArgs;
-use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressState, ProgressStyle};
 use ironlens_tensor::Device;
 use ironlens_train::{Metric, Observer, Progress, RandomTokens, Run, RunDir, Trainer};
 use ironlens_transformer::HookedTransformer;
@@ -132,10 +132,14 @@ impl Console {
         }
         let bar = std::io::stderr().is_terminal().then(|| {
             let style = ProgressStyle::with_template(
-                "{bar:30} {pos}/{len} steps  {msg}  {per_sec}  {elapsed} elapsed, {eta} left",
+                "{bar:30} {pos}/{len} steps  {msg}  {rate}  {elapsed} elapsed, {eta} left",
             );
+            let rate = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+                // A line that cannot be drawn is no reason to stop training.
+                let _ = write!(out, "{:.2} it/s", state.per_sec());
+            };
             let bar = ProgressBar::new(steps);
-            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).with_key("rate", rate));
             bar
         });
         Ok(Console { bar, log_every, steps, stop })
