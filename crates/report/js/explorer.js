@@ -129,7 +129,7 @@ var Explorer = (() => {
     overview.setAttribute("aria-label", "Heads of each layer; arrow keys move, Enter keeps a head");
     const thumbs = [];
     for (let L = 0; L < meta.layers; L++) {
-      const row = el("div", { class: "thumbs" });
+      const row = el("div", { class: heads[L] <= 10 ? "thumbs few" : "thumbs" });
       thumbs.push([]);
       for (let H = 0; H < heads[L]; H++) {
         const canvas = el("canvas", { width: 8, height: 8 });
@@ -257,12 +257,18 @@ var Explorer = (() => {
     let geometry = null;
     function layout() {
       const width = Math.max(220, Math.min(600, map.parentElement.clientWidth));
-      const unit = Math.min((width - pad.l - pad.r) / src, (600 - pad.t - pad.b) / dest);
-      const height = unit * dest + pad.t + pad.b;
+      let unit = Math.min((width - pad.l - pad.r) / src, (600 - pad.t - pad.b) / dest);
       const ratio = window.devicePixelRatio || 1;
+      // Whole device pixels for each cell, or a diagonal would look uneven.
+      if (unit * ratio >= 1) unit = Math.floor(unit * ratio) / ratio;
+      const height = unit * dest + pad.t + pad.b;
       for (const canvas of [map, over]) {
         const [w, h] = [Math.round(width * ratio), Math.round(height * ratio)];
-        if (canvas.width !== w || canvas.height !== h) { canvas.width = w; canvas.height = h; }
+        if (canvas.width !== w || canvas.height !== h) {
+          canvas.width = w;
+          canvas.height = h;
+          canvas.style.aspectRatio = `${w} / ${h}`;
+        }
         canvas.getContext("2d").setTransform(ratio, 0, 0, ratio, 0, 0);
       }
       geometry = { width, height, unit };
@@ -483,7 +489,7 @@ var Explorer = (() => {
           if (t.drawn === key) continue;
           t.drawn = key;
           const view = await patterns.head(state.s, l, h);
-          paint(t.canvas, view, domain(view), lut, 96);
+          paint(t.canvas, view, domain(view), lut, 48);
         }
       }
     }

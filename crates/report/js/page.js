@@ -68,6 +68,7 @@
     layout.plot_bgcolor = extra.colors ? color("--page") : color("--panel");
     layout.font = { ...layout.font, color: color("--ink"), family: css.fontFamily };
     layout.hoverlabel = { bgcolor: color("--raised"), bordercolor: color("--line"), font: { color: color("--ink") } };
+    layout.modebar = { bgcolor: "rgba(0,0,0,0)", color: color("--line"), activecolor: color("--accent") };
     for (const key of Object.keys(layout)) {
       if (/^[xy]axis\d*$/.test(key)) {
         Object.assign(layout[key], { gridcolor: color("--grid"), linecolor: color("--line"), tickcolor: color("--line"), spikecolor: color("--soft") });
@@ -122,7 +123,7 @@
   // --- Tables: filter and sort ------------------------------------------------------------
   for (const input of document.querySelectorAll("input[data-filter]")) {
     const table = document.getElementById(input.dataset.filter);
-    const count = input.parentElement.querySelector("output");
+    const count = input.closest(".bar").querySelector("output");
     const rows = [...table.tBodies[0].rows];
     const apply = () => {
       const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);

@@ -189,7 +189,7 @@ impl<DB: DrawingBackend> Page<'_, DB> {
         let down = h.panels.len().div_ceil(across);
         let few = across <= 2;
         let widest = h.y_labels.iter().map(|s| self.width(s, 10.0)).fold(24.0, f64::max).min(90.0);
-        let (left, right) = (widest + if h.y.is_empty() { 12.0 } else { 32.0 }, 96.0);
+        let (left, right) = (widest + if h.y.is_empty() { 12.0 } else { 32.0 }, 106.0);
         let foot = if h.x_labels.is_empty() { 22.0 } else { 34.0 } + if h.x.is_empty() { 0.0 } else { 18.0 };
         let grid = Rect { x: inside.x + left, y: inside.y, w: inside.w - left - right, h: inside.h - foot };
         let named = h.panels.iter().any(|p| !p.0.is_empty());
@@ -277,19 +277,20 @@ impl<DB: DrawingBackend> Page<'_, DB> {
     fn cell_labels(&self, h: &Heatmap, at: Rect, cell: f64, rows: bool, cols: bool) -> Result<(), String> {
         let size = if h.columns <= 2 { 10.0 } else { 9.0 };
         let texts = |labels: &[String], n: usize, room: f64| -> Vec<(usize, String)> {
-            let count = ((at.w.max(at.h) / room) as usize).max(1);
-            if labels.is_empty() {
-                let marks = ticks::linear(0.0, (n - 1) as f64, count.min(6));
-                marks.into_iter().filter(|v| v.fract() == 0.0).map(|v| (v as usize, ticks::number(v))).collect()
-            } else {
-                let every = ((n as f64 * room / (cell * n as f64)) / 1.0).ceil().max(1.0) as usize;
-                let every = if cell * every as f64 >= room { every } else { n };
-                let every = every.min(((room / cell).ceil() as usize).max(1));
-                (0..n).step_by(every).map(|i| (i, labels[i].clone())).collect()
+            // Every so many cells, so that two texts have `room` between them.
+            let every = ((room / cell).ceil() as usize).max(1);
+            if !labels.is_empty() {
+                return (0..n).step_by(every).map(|i| (i, labels[i].clone())).collect();
             }
+            if every == 1 {
+                return (0..n).map(|i| (i, i.to_string())).collect();
+            }
+            let marks = ticks::linear(0.0, (n - 1) as f64, (n / every).clamp(1, 6));
+            let whole = marks.into_iter().filter(|v| v.fract() == 0.0);
+            whole.map(|v| (v as usize, ticks::number(v))).collect()
         };
         if cols {
-            for (i, text) in texts(&h.x_labels, h.cols, if h.x_labels.is_empty() { 34.0 } else { 14.0 }) {
+            for (i, text) in texts(&h.x_labels, h.cols, if h.x_labels.is_empty() { 24.0 } else { 14.0 }) {
                 let x = at.x + (i as f64 + 0.5) * cell;
                 let y = at.y + at.h;
                 self.path(&[(x, y + 1.0), (x, y + 4.0)], SOFT, 1.0)?;
@@ -334,7 +335,7 @@ impl<DB: DrawingBackend> Page<'_, DB> {
                 60.0,
             )?;
         }
-        let middle = (at.x + at.w + 62.0, at.y + at.h / 2.0);
+        let middle = (at.x + at.w + 56.0, at.y + at.h / 2.0);
         self.text(&h.value, middle, 11.0, SOFT, (HPos::Center, VPos::Top), true, at.h + 30.0)?;
         Ok(Image { x: x.max(0) as u32, y: y.max(0) as u32, w, h: v, rgb })
     }

@@ -55,7 +55,7 @@ fn object(value: impl serde::Serialize) -> Map<String, Value> {
 }
 
 fn base() -> Layout {
-    Layout::new().auto_size(true).font(Font::new().size(13)).margin(Margin::new().left(64).right(24).top(16).bottom(52))
+    Layout::new().auto_size(true).font(Font::new().size(13)).margin(Margin::new().left(64).right(24).top(36).bottom(52))
 }
 
 fn axis_key(letter: char, i: usize) -> (String, String) {
@@ -152,10 +152,11 @@ fn heatmap(h: &Heatmap) -> Parts {
             }
         }
         y_axis.insert("autorange".into(), "reversed".into());
-        y_axis.insert("scaleanchor".into(), x.clone().into());
         if i > 0 {
             x_axis.insert("matches".into(), "x".into());
             y_axis.insert("matches".into(), "y".into());
+        } else {
+            y_axis.insert("scaleanchor".into(), "x".into());
         }
         axes.insert(x_name, x_axis.into());
         axes.insert(y_name, y_axis.into());
@@ -179,7 +180,7 @@ fn heatmap(h: &Heatmap) -> Parts {
         base()
             .color_axis(ColorAxis::new().cmin(lo).cmax(hi).color_bar(bar))
             .annotations(annotations)
-            .margin(Margin::new().left(64).right(16).top(if h.panels.len() > 1 { 28 } else { 12 }).bottom(52)),
+            .margin(Margin::new().left(64).right(16).top(if h.panels.len() > 1 { 52 } else { 34 }).bottom(52)),
     );
     layout.append(&mut axes);
     (data, layout, json!({ "colors": h.colors.name() }))
@@ -202,6 +203,7 @@ fn value_axis(panel: &Panel) -> Map<String, Value> {
         let mut log = object(Axis::new().type_(AxisType::Log).exponent_format(ExponentFormat::Power));
         axis.append(&mut log);
         let at = ticks::decades(panel.range.0, panel.range.1, 12);
+        axis.insert("tickfont".into(), json!({ "size": 11 }));
         axis.insert("dtick".into(), if at.len() > 1 { (at[1] - at[0]).max(1.0) } else { 1.0 }.into());
         axis.insert("tick0".into(), at.first().copied().unwrap_or(0.0).into());
         if at.len() < 2 {
@@ -325,5 +327,6 @@ fn bars(b: &Bars) -> Parts {
     layout.insert("yaxis".into(), value_axis(&b.panel).into());
     layout.insert("shapes".into(), shapes.into());
     layout.insert("barmode".into(), "group".into());
+    layout.insert("legend".into(), json!({ "orientation": "h", "x": 0, "y": 1.01, "yanchor": "bottom" }));
     (data, layout, json!({ "tones": tones }))
 }

@@ -95,7 +95,7 @@ fn default_size(body: &Body) -> (u32, u32) {
             let cell = side / h.rows.max(h.cols).max(1) as f64;
             let (w, v) = (cell * h.cols as f64, cell * h.rows as f64);
             let panel = (w.max(60.0) as u32 + 46, v.max(24.0) as u32 + 46);
-            (across * panel.0 + 130, down * panel.1 + 90)
+            (across * panel.0 + 140, down * panel.1 + 84)
         }
         Body::Lines(l) => (860, 120 + 230 * l.panels.len().max(1) as u32 + if l.panels.len() == 1 { 110 } else { 0 }),
         Body::Bars(_) => (860, 400),
@@ -200,7 +200,12 @@ fn lines(figure: &Figure, notes: &mut Vec<String>) -> Result<Lines, ReportError>
         .filter_map(|s| finite_range(s.x.iter().copied()))
         .reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
     let x_range = match x_range {
-        Some((lo, hi)) if hi > lo => (lo, hi),
+        Some((lo, hi)) if hi > lo => {
+            // A few points are drawn as dots, which the frame should not cut.
+            let few = panels.iter().flat_map(|p| &p.series).all(|s| s.x.len() <= 40);
+            let air = if few { (hi - lo) * 0.015 } else { 0.0 };
+            (lo - air, hi + air)
+        }
         Some((x, _)) => (x - 0.5, x + 0.5),
         None => (0.0, 1.0),
     };

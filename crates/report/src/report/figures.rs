@@ -71,6 +71,7 @@ pub(crate) fn mean_patterns(report: &Report) -> Result<Vec<(String, Figure)>, Re
         let mut data = Vec::new();
         let mut shape = vec![ends.len()];
         let mut largest = Vec::new();
+        let mut brightest = 0.0f32;
         for (i, (_, snapshot)) in ends.iter().enumerate() {
             let mean = snapshot.layers[l].mean_first()?;
             largest.push(
@@ -80,11 +81,13 @@ pub(crate) fn mean_patterns(report: &Report) -> Result<Vec<(String, Figure)>, Re
             if i == 0 {
                 shape.extend(mean.shape());
             }
+            brightest = brightest.max(brightest_later(&mean));
             data.extend_from_slice(mean.data());
         }
         let source = &report.snapshot_source;
         let caption = format!(
-            "Mean over the heads of layer {l}{}{source}. {}.",
+            "Mean over the heads of layer {l}{}{source}. {}. Darkest colour: {brightest:.2}, the most that a position \
+             after the first ones gives; the first have few to look at and reach 1.",
             if source.is_empty() { "" } else { ", " },
             largest.into_iter().flatten().collect::<Vec<_>>().join("; ")
         );
@@ -92,10 +95,21 @@ pub(crate) fn mean_patterns(report: &Report) -> Result<Vec<(String, Figure)>, Re
             .title(format!("Layer {l}: mean attention pattern"))
             .caption(caption)
             .facets(ends.iter().map(|e| label(e.1)))
-            .columns(2);
+            .columns(2)
+            .range(0.0, f64::from(brightest));
         out.push((format!("attention-mean-layer-{l}"), figure));
     }
     Ok(out)
+}
+
+/// The largest value of the rows after the first eighth: the first row always holds
+/// a 1 in a causal pattern, and a map that ends there leaves all others pale.
+fn brightest_later(pattern: &Array) -> f32 {
+    let [dest, src] = *pattern.shape() else { return 1.0 };
+    let from = dest.div_ceil(8).min(dest - 1);
+    let later = pattern.data()[from * src..].iter().filter(|v| v.is_finite());
+    let most = later.fold(0.0f32, |a, &v| a.max(v));
+    if most > 0.0 { most } else { 1.0 }
 }
 
 /// The offset k with the largest mean of A[i, i-k] over i ≥ k.
