@@ -47,7 +47,8 @@ mod tests {
         }
         let (img, frame) = (out.find("<img"), out.find("<iframe"));
         assert!(img.is_some() && img < frame);
-        assert!(out.contains("sandbox=\"allow-scripts") && !out.contains("<b>"));
+        let html = out.split("EVCXR_END_CONTENT").next().unwrap_or_default();
+        assert!(html.contains("sandbox=\"allow-scripts") && !html.contains("<b>"));
     }
 
     #[test]
