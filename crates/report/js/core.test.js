@@ -1,55 +1,85 @@
-// The page's pure functions: `node --test crates/report/js/`.
+// Run by `node --test`, and from `cargo test` where node is installed.
 "use strict";
 const test = require("node:test");
-const assert = require("node:assert");
+const assert = require("node:assert/strict");
 const zlib = require("node:zlib");
 const Core = require("./core.js");
 
-test("a causal u8 pattern comes back within its step, hidden cells as -1", async () => {
-  // Two heads of [2, 2], lower triangles: 0, 127, 254 and 254, 0, 255 (not finite).
-  const packed = zlib.deflateRawSync(Buffer.from([0, 127, 254, 254, 0, 255]));
-  const raw = await Core.inflate(Core.bytes(packed.toString("base64")));
-  const values = Core.values(raw, { shape: [2, 2, 2], causal: true, codec: "u8", lo: 0, hi: 1 });
-  assert.deepStrictEqual([...values].slice(0, 4), [0, -1, 0.5, 1]);
-  assert.ok(values[4] === 1 && values[5] === -1 && values[6] === 0 && Number.isNaN(values[7]));
+test("bytes and inflate undo base64 and raw deflate", async () => {
+  const raw = Uint8Array.from({ length: 1000 }, (_, i) => (i * 7) % 256);
+  const text = zlib.deflateRawSync(raw).toString("base64");
+  assert.deepEqual(await Core.inflate(Core.bytes(`\n${text}\n`)), raw);
 });
 
-test("a u16 plane pair and raw floats are read in the written order", () => {
-  const wide = Core.values(new Uint8Array([0, 255, 0, 254]), { shape: [1, 1, 2], causal: false, codec: "u16", lo: 0, hi: 1 });
-  assert.deepStrictEqual([...wide], [0, 1]);
-  const bytes = new Uint8Array(4);
-  new DataView(bytes.buffer).setFloat32(0, 0.25);
-  assert.deepStrictEqual([...Core.values(bytes, { shape: [1, 1, 1], causal: false, codec: "f32" })], [0.25]);
+test("u8 codes span lo to hi, and the highest means not finite", () => {
+  const info = { codec: "u8", causal: false, shape: [1, 1, 3], lo: -1, hi: 1 };
+  const [a, b, c] = Core.values(Uint8Array.of(0, 254, 255), info);
+  assert.deepEqual([a, b, Number.isNaN(c)], [-1, 1, true]);
 });
 
-test("the profile tells a previous-token head from a uniform one", () => {
-  const previous = Core.profile((i, j) => (j === i - 1 ? 1 : 0), 4, 4);
-  assert.deepStrictEqual(previous, [0, 1, 0, 0]);
-  const uniform = Core.profile((i, j) => 1 / (i + 1), 4, 4);
-  Core.uniformProfile(4).forEach((v, k) => assert.ok(Math.abs(v - uniform[k]) < 1e-12));
+test("u16 and f32 are split into planes", () => {
+  const u16 = Core.values(Uint8Array.of(0, 255, 0, 254), { codec: "u16", causal: false, shape: [1, 1, 2], lo: 0, hi: 1 });
+  assert.deepEqual([...u16], [0, 1]);
+  const f32 = Core.values(Uint8Array.of(0x3f, 0xbf, 0x80, 0x00, 0, 0, 0, 0), { codec: "f32", causal: false, shape: [1, 1, 2] });
+  assert.deepEqual([...f32], [1, -0.5]);
 });
 
-test("colours: ends, middle, out of range, logarithmic", () => {
-  assert.deepStrictEqual([...Core.lut(["#000000", "#ff0000"], 3)], [0, 0, 0, 128, 0, 0, 255, 0, 0]);
-  assert.strictEqual(Core.position(5, { lo: 0, hi: 1 }), 1);
-  assert.strictEqual(Core.position(0.01, { lo: 0.0001, hi: 1, log: true }), 0.5);
-  assert.strictEqual(Core.position(0, { lo: 0.0001, hi: 1, log: true }), 0);
-  assert.strictEqual(Core.inkOn([255, 255, 255]), "#000");
-  assert.strictEqual(Core.inkOn([0, 0, 80]), "#fff");
+test("a causal pattern is a triangle for each head; what lies ahead is marked", () => {
+  const info = { codec: "u8", causal: true, shape: [2, 2, 2], lo: 0, hi: 254 };
+  assert.equal(Core.stored(info), 3);
+  const values = Core.values(Uint8Array.of(1, 2, 3, 4, 5, 6), info);
+  assert.deepEqual([...values], [1, -1, 2, 3, 4, -1, 5, 6]);
 });
 
-test("tokens can be seen and cannot hide", () => {
-  assert.strictEqual(Core.tokenText(" a\n\t\u202e"), "·a⏎→\\x202e");
-  assert.strictEqual(Core.tokenText(""), "∅");
+test("a colour table goes through its stops", () => {
+  const lut = Core.lut(["#000000", "#ff0000", "#ffffff"], 5);
+  assert.deepEqual([...lut], [0, 0, 0, 128, 0, 0, 255, 0, 0, 255, 128, 128, 255, 255, 255]);
 });
 
-test("the address keeps the state, and a broken one is survived", () => {
-  const state = { s: "after", L: "1", H: "0" };
-  assert.deepStrictEqual(Core.parseHash(Core.formatHash(state)), state);
-  assert.deepStrictEqual(Core.parseHash("#a=%E0%A4%A&b=1&c"), { b: "1" });
+test("position clamps, also for zero on a logarithmic map", () => {
+  assert.equal(Core.position(5, { lo: 0, hi: 1 }), 1);
+  assert.equal(Core.position(-5, { lo: 0, hi: 1 }), 0);
+  assert.equal(Core.position(0, { lo: 1e-4, hi: 1, log: true }), 0);
+  assert.ok(Math.abs(Core.position(1e-2, { lo: 1e-4, hi: 1, log: true }) - 0.5) < 1e-12);
+  assert.equal(Core.position(NaN, { lo: 0, hi: 1 }), 0);
 });
 
-test("CSV leaves hidden cells empty", () => {
-  const text = Core.csv((i, j) => (j > i ? null : 0.5), 2, 2, 1e-3);
-  assert.strictEqual(text, "dest\\src,0,1\n0,0.5,\n1,0.5,0.5\n");
+test("the profile tells kinds of heads apart", () => {
+  const n = 16;
+  const previous = Core.profile((i, j) => (j === Math.max(0, i - 1) ? 1 : 0), n, n);
+  assert.equal(previous[1], 1);
+  assert.ok(previous[0] < 0.1 && previous[2] === 0);
+  const uniform = Core.profile((i, j) => (j <= i ? 1 / (i + 1) : 0), n, n);
+  Core.uniformProfile(n).forEach((v, k) => assert.ok(Math.abs(v - uniform[k]) < 1e-12));
+  assert.ok(Core.profile(() => NaN, 2, 2).every(Number.isNaN));
+});
+
+test("tokens can be seen", () => {
+  assert.equal(Core.tokenText(" the\n"), "·the⏎");
+  assert.equal(Core.tokenText("\u0000\u202e"), "\\x00\\x202e");
+  assert.equal(Core.tokenText(""), "∅");
+  assert.equal(Core.tokenText("<b>"), "<b>");
+});
+
+test("the address keeps the state, and bad addresses do no harm", () => {
+  const state = { s: "step 100", L: 1, H: 0, k: null };
+  assert.deepEqual(Core.parseHash(Core.formatHash(state)), { s: "step 100", L: "1", H: "0" });
+  assert.deepEqual(Core.parseHash("#%&s=%E0%A4%A&x"), {});
+});
+
+test("numbers have no more digits than the codec carries", () => {
+  assert.equal(Core.format(0.123456789, 2e-3), "0.12");
+  assert.equal(Core.format(0.123456789, 1e-4), "0.1235");
+  assert.equal(Core.format(0.123456789, 0), "0.123457");
+  assert.equal(Core.format(NaN, 0), "NaN");
+});
+
+test("text on a colour is black or white", () => {
+  assert.equal(Core.inkOn([255, 255, 255]), "#000");
+  assert.equal(Core.inkOn([8, 48, 107]), "#fff");
+});
+
+test("a matrix as text", () => {
+  const csv = Core.csv((i, j) => (j > i ? null : 0.5), 2, 2, 0);
+  assert.equal(csv, "dest\\src,0,1\n0,0.5,\n1,0.5,0.5\n");
 });

@@ -260,7 +260,7 @@ var Explorer = (() => {
       let unit = Math.min((width - pad.l - pad.r) / src, (600 - pad.t - pad.b) / dest);
       const ratio = window.devicePixelRatio || 1;
       // Whole device pixels for each cell, or a diagonal would look uneven.
-      if (unit * ratio >= 1) unit = Math.floor(unit * ratio) / ratio;
+      if (unit * ratio >= 3) unit = Math.floor(unit * ratio) / ratio;
       const height = unit * dest + pad.t + pad.b;
       for (const canvas of [map, over]) {
         const [w, h] = [Math.round(width * ratio), Math.round(height * ratio)];

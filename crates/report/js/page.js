@@ -80,13 +80,17 @@
       layout.coloraxis.colorscale = stops.map((c, i) => [i / (stops.length - 1), c]);
       // Square cells: a narrower page needs less height.
       const ratio = width / spec.ironlens.width;
-      if (ratio < 1) layout.height = Math.max(220, Math.round(layout.height * ratio + 40 * (1 - ratio)));
+      if (ratio < 1 && spec.ironlens.rows === 1) layout.height = Math.max(220, Math.round(layout.height * ratio + 40 * (1 - ratio)));
     }
     if (width < 480) {
       layout.margin = { ...layout.margin, l: 48, r: 8 };
       layout.font.size = 11;
     }
     return { data, layout };
+  }
+  /** On a narrow page the buttons would cover the legend. */
+  function config(plot) {
+    return { ...plot.spec.config, ...(plot.div.clientWidth < 420 ? { displayModeBar: false } : {}) };
   }
   async function draw(plot) {
     if (plot.drawn) return;
@@ -98,7 +102,7 @@
       if (plot.spec.ironlens.extra.colors) plot.div.style.maxWidth = `${width}px`;
       const { data, layout } = colored(plot.spec, plot.div.clientWidth);
       plot.div.style.minHeight = "";
-      await Plotly.newPlot(plot.div, data, layout, plot.spec.config);
+      await Plotly.newPlot(plot.div, data, layout, config(plot));
     } catch (error) {
       plot.div.textContent = `This chart could not be drawn: ${error.message}. A current browser is needed.`;
       plot.div.classList.add("failed");
@@ -108,7 +112,7 @@
     for (const plot of plots) {
       if (!plot.drawn || !window.Plotly || !plot.div.data) continue;
       const { data, layout } = colored(plot.spec, plot.div.clientWidth);
-      Plotly.react(plot.div, data, layout, plot.spec.config);
+      Plotly.react(plot.div, data, layout, config(plot));
     }
   }
   const near = new IntersectionObserver((entries) => {

@@ -82,6 +82,7 @@ impl Page<'_> {
                     link rel="icon" href="data:,";
                     title { (self.title) }
                     style { (PreEscaped(STYLE)) }
+                    noscript { style { ".plot-scroll, #theme, .bar { display: none }" } }
                 }
                 body {
                     (self.body)

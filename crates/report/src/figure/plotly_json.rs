@@ -15,16 +15,22 @@ use super::ticks;
 use crate::color::{NOT_FINITE, to_hex};
 
 pub(crate) fn json(scene: &Scene) -> String {
+    // Above a heatmap stand the names of its parts and the buttons.
+    let height = match &scene.body {
+        Body::Heatmap(h) => scene.size.1 + 20 * h.panels.len().div_ceil(h.columns.max(1)) as u32,
+        _ => scene.size.1,
+    };
     let (data, layout, extra) = match &scene.body {
-        Body::Heatmap(h) => heatmap(h),
+        Body::Heatmap(h) => heatmap(h, height),
         Body::Lines(l) => lines(l),
         Body::Bars(b) => bars(b),
     };
     let mut layout = layout;
-    layout.insert("height".into(), scene.size.1.into());
-    let mut min_width = 0;
+    layout.insert("height".into(), height.into());
+    let (mut min_width, mut rows) = (0, 1);
     if let Body::Heatmap(h) = &scene.body {
         let across = h.columns.min(h.panels.len());
+        rows = h.panels.len().div_ceil(across.max(1));
         min_width = if across > 1 { 120 * across as u32 + 120 } else { 0 };
     }
     let name = crate::page::slug(&scene.title, "figure");
@@ -36,7 +42,7 @@ pub(crate) fn json(scene: &Scene) -> String {
             "modeBarButtonsToRemove": ["select2d", "lasso2d"],
             "toImageButtonOptions": { "format": "png", "scale": 2, "filename": name },
         },
-        "ironlens": { "extra": extra, "width": scene.size.0, "minWidth": min_width },
+        "ironlens": { "extra": extra, "width": scene.size.0, "minWidth": min_width, "rows": rows },
     })
     .to_string()
 }
@@ -65,14 +71,14 @@ fn axis_key(letter: char, i: usize) -> (String, String) {
 
 /// Text inside a plotly figure is a little HTML, and `%{…}` a place holder.
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace("%{", "% {").replace('$', "＄")
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace("%{", "% {")
 }
 
 fn or<'a>(text: &'a str, default: &'a str) -> &'a str {
     if text.is_empty() { default } else { text }
 }
 
-fn heatmap(h: &Heatmap) -> Parts {
+fn heatmap(h: &Heatmap, height: u32) -> Parts {
     let (lo, hi) = h.range;
     let count = h.panels.len();
     let across = h.columns.clamp(1, count.max(1));
@@ -116,7 +122,8 @@ fn heatmap(h: &Heatmap) -> Parts {
             let size = (1.0 - gap * (n - 1) as f64) / n as f64;
             [k as f64 * (size + gap), k as f64 * (size + gap) + size]
         };
-        let gap_y = if down > 1 { 0.12_f64.min(0.3 / down as f64) } else { 0.0 };
+        // Room for the ticks above and the name below.
+        let gap_y = if down > 1 { (48.0 / (f64::from(height) - 104.0)).min(0.5 / (down - 1) as f64) } else { 0.0 };
         let x_domain = domain(col, across, if across > 1 { 0.3 / (across * across) as f64 } else { 0.0 });
         let y_domain = domain(down - 1 - row, down, gap_y);
         let bottom = row + 1 == down || i + across >= count;

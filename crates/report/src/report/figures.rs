@@ -86,7 +86,7 @@ pub(crate) fn mean_patterns(report: &Report) -> Result<Vec<(String, Figure)>, Re
         }
         let source = &report.snapshot_source;
         let caption = format!(
-            "Mean over the heads of layer {l}{}{source}. {}. Darkest colour: {brightest:.2}, the most that a position \
+            "Mean over the heads of layer {l}{}{source}. {}. The colours end at {brightest:.2}, the most that a position \
              after the first ones gives; the first have few to look at and reach 1.",
             if source.is_empty() { "" } else { ", " },
             largest.into_iter().flatten().collect::<Vec<_>>().join("; ")
