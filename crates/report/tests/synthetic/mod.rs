@@ -89,7 +89,11 @@ pub fn layer(l: usize, n: usize, trained: f32) -> Array {
 
 fn offset_score(layer: &Array, k: usize) -> Vec<f32> {
     let n = layer.shape()[1];
-    (0..HEADS).map(|h| (k..n).map(|i| layer.data()[h * n * n + i * n + i - k]).sum::<f32>() / n.saturating_sub(k).max(1) as f32).collect()
+    (0..HEADS)
+        .map(|h| {
+            (k..n).map(|i| layer.data()[h * n * n + i * n + i - k]).sum::<f32>() / n.saturating_sub(k).max(1) as f32
+        })
+        .collect()
 }
 
 /// The whole report for patterns of `n` positions.
