@@ -7,6 +7,7 @@
 //! assert!(Cli::try_parse_from(["ironlens", "train", "--steps", "many"]).is_err());
 //! ```
 
+pub mod bench;
 mod pipeline;
 mod report;
 mod settings;
@@ -34,6 +35,8 @@ enum Command {
     Pipeline(pipeline::Args),
     /// Compare with reference cases made by TransformerLens
     Verify(verify::Args),
+    /// Measure speed: training step, forward pass, cache, products, kernels, growth
+    Bench(bench::Args),
 }
 
 impl Cli {
@@ -47,6 +50,7 @@ impl Cli {
             Command::Report(args) => report::run(args).map(|()| true),
             Command::Pipeline(args) => pipeline::run(args).map(|()| true),
             Command::Verify(args) => verify::run(args),
+            Command::Bench(args) => bench::run(args).map(|()| true),
         }
     }
 }

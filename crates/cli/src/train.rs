@@ -94,6 +94,9 @@ fn summarise(run: &Run, path: &Path) {
     println!("final loss         {}", number(run.final_loss()));
     println!("loss on fresh data {}", number(run.held_out_loss()));
     println!("time               {}", HumanDuration(Duration::from_secs_f64(run.seconds)));
+    if let Some(bytes) = crate::bench::peak_memory() {
+        println!("peak memory        {} MiB", bytes >> 20);
+    }
     println!("run                {}", path.display());
     if run.stopped {
         println!("to go on           {} train --resume {}", crate::command_name(), path.display());

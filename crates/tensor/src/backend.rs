@@ -65,6 +65,37 @@ impl UnaryOp {
         UnaryOp::Silu,
         UnaryOp::SoftCap(1.3),
     ];
+
+    /// Name of the function, such as `gelu`.
+    pub fn name(self) -> &'static str {
+        self.names().0
+    }
+
+    /// Name of its gradient, such as `gelu_grad`.
+    pub fn grad_name(self) -> &'static str {
+        self.names().1
+    }
+
+    fn names(self) -> (&'static str, &'static str) {
+        match self {
+            UnaryOp::Neg => ("neg", "neg_grad"),
+            UnaryOp::Abs => ("abs", "abs_grad"),
+            UnaryOp::Exp => ("exp", "exp_grad"),
+            UnaryOp::Log => ("log", "log_grad"),
+            UnaryOp::Sqrt => ("sqrt", "sqrt_grad"),
+            UnaryOp::Recip => ("recip", "recip_grad"),
+            UnaryOp::Square => ("square", "square_grad"),
+            UnaryOp::Pow(_) => ("pow", "pow_grad"),
+            UnaryOp::Affine { .. } => ("affine", "affine_grad"),
+            UnaryOp::Tanh => ("tanh", "tanh_grad"),
+            UnaryOp::Sigmoid => ("sigmoid", "sigmoid_grad"),
+            UnaryOp::Relu => ("relu", "relu_grad"),
+            UnaryOp::Gelu => ("gelu", "gelu_grad"),
+            UnaryOp::GeluNew => ("gelu_new", "gelu_new_grad"),
+            UnaryOp::Silu => ("silu", "silu_grad"),
+            UnaryOp::SoftCap(_) => ("soft_cap", "soft_cap_grad"),
+        }
+    }
 }
 
 /// An elementwise function of two operands, which broadcast.
@@ -78,6 +109,18 @@ pub enum BinaryOp {
     Mul,
     /// a / b
     Div,
+}
+
+impl BinaryOp {
+    /// Name of the function, such as `add`.
+    pub fn name(self) -> &'static str {
+        match self {
+            BinaryOp::Add => "add",
+            BinaryOp::Sub => "sub",
+            BinaryOp::Mul => "mul",
+            BinaryOp::Div => "div",
+        }
+    }
 }
 
 /// A function that shrinks axes to length 1.

@@ -2,6 +2,7 @@
 
 use crate::backend::Backend;
 use crate::cpu::Cpu;
+use crate::profile;
 
 /// A place that holds tensors and computes on them.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -59,7 +60,7 @@ impl Device {
 
     pub(crate) fn backend(&self) -> &dyn Backend {
         match self {
-            Device::Cpu => &Cpu,
+            Device::Cpu => profile::timed(&Cpu, &profile::Timed(Cpu)),
         }
     }
 }

@@ -22,6 +22,7 @@ mod dtype;
 mod index;
 mod layout;
 mod ops;
+pub mod profile;
 mod random;
 mod tensor;
 

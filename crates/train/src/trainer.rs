@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use ironlens_autograd::Var;
 use ironlens_tensor::{IndexTensor, Tensor};
-use ironlens_transformer::{Config, HookedTransformer};
+use ironlens_transformer::{Config, HookedTransformer, ModelError};
 
 use crate::adamw::{AdamW, clip_coefficient};
 use crate::config::TrainConfig;
@@ -158,8 +158,8 @@ impl<'o> Trainer<'o> {
         let mut step = start;
         while step < config.steps {
             let tokens = data.batch(config.batch_size)?;
-            let (value, grads) = model.call(&tokens).gradients(|out| loss(out.logits(), &tokens))?;
-            let grad_norm = grads.norm();
+            let lr = config.lr_at(step);
+            let (value, grad_norm) = train_step(model, &mut optimizer, &tokens, &loss, lr, config.clip())?;
             for (what, number) in [("loss", value), ("gradient norm", grad_norm)] {
                 if !number.is_finite() {
                     let checkpoint = match record.as_ref().and_then(|r| r.dir.last_checkpoint().ok()) {
@@ -170,10 +170,6 @@ impl<'o> Trainer<'o> {
                     return Err(TrainError::NotFinite { step, what, value: number, hook, checkpoint });
                 }
             }
-            let lr = config.lr_at(step);
-            let slots = grads.into_slots();
-            optimizer.step(model.params_mut(), &slots, lr, clip_coefficient(grad_norm, config.clip()));
-            drop(slots);
             let seconds = before + clock.elapsed().as_secs_f64();
             let metric = Metric { step, loss: value, lr, grad_norm, seconds };
             run.metrics.push(metric);
@@ -220,6 +216,28 @@ impl<'o> Trainer<'o> {
             observer.on(progress);
         }
     }
+}
+
+/// One step of training on `tokens` `[batch, pos]`: gradients of `loss`, clipping to the norm
+/// `clip`, AdamW at learning rate `lr`. Gives the loss and the norm before clipping; if either is
+/// not finite, the weights stay as they were.
+///
+/// # Errors
+/// If the model cannot be run on `tokens`.
+pub fn train_step(
+    model: &mut HookedTransformer,
+    optimizer: &mut AdamW,
+    tokens: &IndexTensor,
+    loss: impl Fn(&Var, &IndexTensor) -> Var,
+    lr: f64,
+    clip: Option<f64>,
+) -> Result<(f64, f64), ModelError> {
+    let (value, grads) = model.call(tokens).gradients(|out| loss(out.logits(), tokens))?;
+    let norm = grads.norm();
+    if value.is_finite() && norm.is_finite() {
+        optimizer.step(model.params_mut(), &grads.into_slots(), lr, clip_coefficient(norm, clip));
+    }
+    Ok((value, norm))
 }
 
 /// What a run writes while it goes on.

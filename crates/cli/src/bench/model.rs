@@ -1,0 +1,118 @@
+//! The work of a user: training steps, forward passes, caches.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use ironlens_nn::Hooks;
+use ironlens_tensor::{Device, IndexTensor};
+use ironlens_tensor::profile::{self, Kernel};
+use ironlens_train::{AdamW, Data, RandomTokens, TrainConfig, previous_token_loss, train_step};
+use ironlens_transformer::{Config, HookedTransformer};
+
+use super::timing::{Case, Seconds, interleaved};
+
+/// A model in training.
+pub struct Trained {
+    model: HookedTransformer,
+    optimizer: AdamW,
+    data: RandomTokens,
+    batch: usize,
+    train: TrainConfig,
+}
+
+impl Trained {
+    pub fn new(config: Config, batch: usize, device: &Device) -> Result<Trained> {
+        let train = TrainConfig::notebook();
+        let model = HookedTransformer::new(config, device, 0)?;
+        let data = RandomTokens::new(model.config(), train.data_seed)?;
+        let optimizer = AdamW::new(train.betas, train.eps, train.weight_decay);
+        Ok(Trained { model, optimizer, data, batch, train })
+    }
+
+    /// One step of the notebook's loop; its loss.
+    pub fn step(&mut self) -> Result<f64> {
+        let tokens = self.data.batch(self.batch)?;
+        let (loss, _) = train_step(
+            &mut self.model,
+            &mut self.optimizer,
+            &tokens,
+            previous_token_loss,
+            self.train.lr,
+            self.train.clip(),
+        )?;
+        Ok(loss)
+    }
+
+    /// Where the time of a warm step goes, and its seconds.
+    pub fn profile(&mut self) -> Result<(f64, Vec<Kernel>)> {
+        (0..3).try_for_each(|_| self.step().map(|_| ()))?;
+        let start = std::time::Instant::now();
+        let (result, kernels) = profile::record(|| self.step());
+        result?;
+        Ok((start.elapsed().as_secs_f64(), kernels))
+    }
+}
+
+/// Floating-point operations of the matrix products of one training step, attention counted
+/// whole (as PyTorch computes it): three times a forward pass.
+pub fn step_flops(cfg: &Config, batch: usize) -> f64 {
+    let (d, e, h) = (cfg.d_model, cfg.d_head, cfg.n_heads);
+    let kv = cfg.n_key_value_heads();
+    let mlp = if cfg.attn_only { 0 } else { d * cfg.d_mlp * if cfg.gated_mlp { 3 } else { 2 } };
+    let weights = cfg.n_layers * (d * e * (2 * h + 2 * kv) + mlp) + d * cfg.d_vocab_out;
+    let attention = cfg.n_layers * 2 * h * cfg.n_ctx * e;
+    3.0 * 2.0 * (batch * cfg.n_ctx) as f64 * (weights + attention) as f64
+}
+
+/// `train_step`, batch 8.
+pub fn step(config: &Config, device: &Device, repeats: usize) -> Result<BTreeMap<String, Seconds>> {
+    let mut trained = Trained::new(config.clone(), 8, device)?;
+    interleaved(vec![Case::new("train_step", || trained.step().map(|_| ()))], repeats)
+}
+
+/// `forward_b1` and `forward_b8`; and the same with a hook that does nothing at one hook point,
+/// which shows what the idle ones cost.
+pub fn forward(config: &Config, device: &Device, repeats: usize) -> Result<BTreeMap<String, Seconds>> {
+    let (model, batches) = model_and_batches(config, device)?;
+    let mut cases = Vec::new();
+    for (size, tokens) in &batches {
+        let model = &model;
+        cases.push(Case::new(format!("forward_b{size}"), move || {
+            model.forward(tokens)?;
+            Ok(())
+        }));
+        cases.push(Case::new(format!("forward_one_hook_b{size}"), move || {
+            model.run_with_hooks(tokens, &mut Hooks::new().fwd("hook_embed", |_, _| Ok(())))?;
+            Ok(())
+        }));
+    }
+    interleaved(cases, repeats)
+}
+
+/// `run_with_cache_b1` and `run_with_cache_b8`, everything cached, in turns with plain passes.
+pub fn cache(config: &Config, device: &Device, repeats: usize) -> Result<BTreeMap<String, Seconds>> {
+    let (model, batches) = model_and_batches(config, device)?;
+    let mut cases = Vec::new();
+    for (size, tokens) in &batches {
+        let model = &model;
+        cases.push(Case::new(format!("run_with_cache_b{size}"), move || {
+            model.run_with_cache(tokens)?;
+            Ok(())
+        }));
+        cases.push(Case::new(format!("forward_b{size}"), move || {
+            model.forward(tokens)?;
+            Ok(())
+        }));
+    }
+    interleaved(cases, repeats)
+}
+
+fn model_and_batches(config: &Config, device: &Device) -> Result<(HookedTransformer, Vec<(usize, IndexTensor)>)> {
+    let model = HookedTransformer::new(config.clone(), device, 0)?;
+    let mut data = RandomTokens::new(model.config(), TrainConfig::notebook().data_seed)?;
+    let mut batches = Vec::new();
+    for size in [1, 8] {
+        batches.push((size, data.batch(size)?));
+    }
+    Ok((model, batches))
+}
