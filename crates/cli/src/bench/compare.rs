@@ -19,8 +19,7 @@ fn medians(text: &str) -> Result<Medians> {
     let start = text.find('{').context("there is no JSON object in it")?;
     let value: Value = serde_json::from_str(&text[start..]).context("it is not JSON")?;
     let object = value.as_object().context("expected a JSON object")?;
-    let found: Medians =
-        object.iter().filter_map(|(k, v)| Some((k.clone(), v.get("median")?.as_f64()?))).collect();
+    let found: Medians = object.iter().filter_map(|(k, v)| Some((k.clone(), v.get("median")?.as_f64()?))).collect();
     if found.is_empty() {
         bail!("it has no timing: expected entries such as \"train_step\": {{\"median\": 0.7}}");
     }

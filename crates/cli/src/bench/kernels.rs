@@ -70,15 +70,7 @@ pub fn kernels(device: &Device, repeats: usize, peak: &Peak) -> Table {
     let per_row = random(&[TOKENS]);
     let table_of_rows = random(&[VOCAB, D_MODEL]);
     let (param, grad) = (random(&[D_MODEL, D_MLP]), random(&[D_MODEL, D_MLP]));
-    let step = AdamWStep {
-        lr: 1e-4,
-        beta1: 0.9,
-        beta2: 0.95,
-        eps: 1e-8,
-        weight_decay: 0.1,
-        step: 10,
-        grad_scale: 1.0,
-    };
+    let step = AdamWStep { lr: 1e-4, beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, step: 10, grad_scale: 1.0 };
     let mut moments = [param.clone(), param.zeros_like(), param.zeros_like()];
 
     let mut cases: Vec<Box<dyn FnMut() + '_>> = Vec::new();
@@ -111,8 +103,7 @@ pub fn kernels(device: &Device, repeats: usize, peak: &Peak) -> Table {
     let mut table = Table::new(["kernel", "operands", "ms", "GB/s", "of memory", "GFLOP/s", "of FMA"]);
     for mut case in cases {
         case();
-        let runs: Vec<Kernel> =
-            (0..repeats).filter_map(|_| profile::record(&mut case).1.into_iter().next()).collect();
+        let runs: Vec<Kernel> = (0..repeats).filter_map(|_| profile::record(&mut case).1.into_iter().next()).collect();
         let mut times: Vec<f64> = runs.iter().map(|k| k.time.as_secs_f64()).collect();
         times.sort_by(f64::total_cmp);
         let (kernel, seconds) = (&runs[0], times[times.len() / 2]);

@@ -156,7 +156,15 @@ fn profile_table(seconds: f64, kernels: &[Kernel], peak: &Peak) -> Table {
     }
     let mut line = |time: f64, what: &str, gflops: String| {
         let share = format!("{:.1} %", 100.0 * time / seconds);
-        table.row([format!("{:.2}", time * 1e3), share, String::new(), gflops, String::new(), what.into(), String::new()]);
+        table.row([
+            format!("{:.2}", time * 1e3),
+            share,
+            String::new(),
+            gflops,
+            String::new(),
+            what.into(),
+            String::new(),
+        ]);
     };
     line(seconds - known, "between the ops", String::new());
     let products: Vec<&Kernel> = kernels.iter().filter(|k| k.flops > 0.0).collect();

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use ironlens_nn::Hooks;
-use ironlens_tensor::{Device, IndexTensor};
 use ironlens_tensor::profile::{self, Kernel};
+use ironlens_tensor::{Device, IndexTensor};
 use ironlens_train::{AdamW, Data, RandomTokens, TrainConfig, previous_token_loss, train_step};
 use ironlens_transformer::{Config, HookedTransformer};
 

@@ -39,8 +39,9 @@ impl WithSimd for Fma {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> usize {
-        let (a, b) = (simd.splat_f32s(0.999_9), simd.splat_f32s(1e-4));
-        let mut sums = [simd.splat_f32s(1.0); CHAINS];
+        // Numbers that the compiler cannot see, and different sums, so that none is left out.
+        let (a, b) = std::hint::black_box((simd.splat_f32s(0.999_9), simd.splat_f32s(1e-4)));
+        let mut sums: [S::f32s; CHAINS] = std::array::from_fn(|i| simd.splat_f32s(i as f32));
         for _ in 0..self.rounds {
             for sum in &mut sums {
                 *sum = simd.mul_add_f32s(*sum, a, b);

@@ -153,14 +153,16 @@ fn head_scores<E: Elem>(
         let limit = key_limit(spec, keys, first, len);
         gemm(scores.block(first, len, limit), false, q.sub_rows(first, len), k.sub_rows(0, limit).t(), Par::Seq);
     }
-    simd(|| {
+    simd!({
         for (i, row) in out.chunks_mut(keys.max(1)).enumerate() {
             let (from, to) = key_range(spec, keys, i);
             row[..from].fill(E::NEG_INFINITY);
             row[to..].fill(E::NEG_INFINITY);
             row[from..to].iter_mut().for_each(|s| *s /= scale);
             if let Some(cap) = cap {
-                row[from..to].iter_mut().for_each(|s| *s = soft_cap(*s, cap).0);
+                for s in &mut row[from..to] {
+                    *s = soft_cap(*s, cap).0;
+                }
             }
             if let Some(slope) = slope {
                 let query = (i + spec.query_start) as f64;
@@ -243,7 +245,11 @@ pub(super) fn attention<E: Elem>(q: &Tensor, k: &Tensor, v: &Tensor, spec: &Atte
         let (b, h) = (task / s.heads, task % s.heads);
         let kv = h / s.group();
         head_scores(p, qh.head(b, h), kh.head(b, kv), spec, s, (b, h));
-        simd(|| p.chunks_mut(s.keys.max(1)).for_each(softmax_row));
+        simd!({
+            for row in p.chunks_mut(s.keys.max(1)) {
+                softmax_row(row);
+            }
+        });
         // SAFETY: one task per head; `out` outlives the loop.
         let z = unsafe { z.head(b, h) };
         head_mix(z, p, vh.head(b, kv), s);
@@ -274,9 +280,13 @@ fn head_dproduct<E: Elem>(
         let mut raw = Buffer::<E>::scratch(sizes.head_area());
         let plain = AttentionSpec { soft_cap: None, alibi: None, ..spec.clone() };
         head_scores(&mut raw, q, k, &plain, sizes, (b, h));
-        simd(|| ds.iter_mut().zip(&raw[..]).for_each(|(d, &s)| *d *= soft_cap(s, E::from_f64(cap)).1));
+        simd!({
+            for (d, &s) in ds.iter_mut().zip(&raw[..]) {
+                *d *= soft_cap(s, E::from_f64(cap)).1;
+            }
+        });
     }
-    simd(|| {
+    simd!({
         for (i, row) in ds.chunks_mut(keys.max(1)).enumerate() {
             let (from, to) = key_range(spec, keys, i);
             row[..from].fill(E::ZERO);
@@ -411,7 +421,7 @@ pub(super) fn attention_grad<E: Elem>(
             // in different heads of the memory, which outlives the loop.
             let (dq, dk, dv) = unsafe { (dq_out.head(b, h), dk_out.head(b, kv), dv_out.head(b, kv)) };
             gemm(dv, g > 0, Mat::new(p, s.queries, s.keys, s.keys, 1).t(), dzh.head(b, h), Par::Seq);
-            simd(|| {
+            simd!({
                 for (p, d) in p.chunks(s.keys.max(1)).zip(ds.chunks_mut(s.keys.max(1))) {
                     softmax_grad_row(p, d);
                 }

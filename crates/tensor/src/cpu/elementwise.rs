@@ -1,5 +1,7 @@
 //! Elementwise ops, value and derivative side by side; copies and joins.
 
+use std::marker::PhantomData;
+
 use ndarray::{ArrayViewMutD, Axis, IxDyn, ShapeBuilder, Zip};
 use rayon::prelude::*;
 
@@ -35,109 +37,142 @@ fn gelu_new_tanh<E: Elem>(x: E) -> E {
     (constant::<E>(SQRT_2_OVER_PI) * inner).tanh()
 }
 
-/// Evaluates `$body` with `$f` bound to the scalar function `x -> (op(x), op'(x))`. Bodies use
-/// one of the two; the other is dead code that the compiler drops.
-macro_rules! with_scalar {
-    ($op:expr, $E:ident, $f:ident => $body:expr) => {{
-        macro_rules! arm {
-            ($g:expr) => {{
-                let $f = $g;
-                $body
-            }};
-        }
-        match $op {
-            UnaryOp::Neg => arm!(|x: $E| (-x, -$E::ONE)),
-            UnaryOp::Abs => arm!(|x: $E| {
-                let sign = if x > $E::ZERO { $E::ONE } else { -$E::ONE };
-                (x.abs(), if x == $E::ZERO { $E::ZERO } else { sign })
-            }),
-            UnaryOp::Exp => arm!(|x: $E| {
-                let y = Elem::exp(x);
-                (y, y)
-            }),
-            UnaryOp::Log => arm!(|x: $E| (Elem::ln(x), $E::ONE / x)),
-            UnaryOp::Sqrt => arm!(|x: $E| {
-                let y = Elem::sqrt(x);
-                (y, constant::<$E>(0.5) / y)
-            }),
-            UnaryOp::Recip => arm!(|x: $E| {
-                let y = $E::ONE / x;
-                (y, -y * y)
-            }),
-            UnaryOp::Square => arm!(|x: $E| (x * x, x + x)),
-            UnaryOp::Pow(p) => {
-                let (p, q) = (constant::<$E>(p), constant::<$E>(p - 1.0));
-                arm!(|x: $E| (x.powf(p), p * x.powf(q)))
-            }
-            UnaryOp::Affine { scale, shift } => {
-                let (a, b) = (constant::<$E>(scale), constant::<$E>(shift));
-                arm!(|x: $E| (x * a + b, a))
-            }
-            UnaryOp::Tanh => arm!(|x: $E| {
-                let y = Elem::tanh(x);
-                (y, $E::ONE - y * y)
-            }),
-            UnaryOp::Sigmoid => arm!(|x: $E| {
-                let y = sigmoid(x);
-                (y, y * ($E::ONE - y))
-            }),
-            UnaryOp::Relu => arm!(|x: $E| {
-                // A comparison that lets NaN through.
-                let on = x > $E::ZERO || x.partial_cmp(&$E::ZERO).is_none();
-                (if on { x } else { $E::ZERO }, if on { $E::ONE } else { $E::ZERO })
-            }),
-            UnaryOp::Gelu => arm!(|x: $E| {
-                let cdf = normal_cdf(x);
-                let pdf = constant::<$E>(0.398_942_280_401_432_7) * (constant::<$E>(-0.5) * x * x).exp();
-                (x * cdf, x.mul_add(pdf, cdf))
-            }),
-            UnaryOp::GeluNew => arm!(|x: $E| {
-                let t = gelu_new_tanh(x);
-                let half = constant::<$E>(0.5);
-                let value = half * x * ($E::ONE + t);
-                let slope = constant::<$E>(SQRT_2_OVER_PI) * (constant::<$E>(3.0 * GELU_CUBIC) * x).mul_add(x, $E::ONE);
-                (value, half * ($E::ONE + t) + half * x * ($E::ONE - t * t) * slope)
-            }),
-            UnaryOp::Silu => arm!(|x: $E| {
-                let s = sigmoid(x);
-                (x * s, s * x.mul_add($E::ONE - s, $E::ONE))
-            }),
-            UnaryOp::SoftCap(c) => {
-                let (c, r) = (constant::<$E>(c), constant::<$E>(1.0 / c));
-                arm!(|x: $E| {
-                    let t = Elem::tanh(x * r);
-                    (c * t, $E::ONE - t * t)
-                })
-            }
-        }
-    }};
+/// A function of one element.
+trait Function<E>: Copy + Sync {
+    /// Its value and its derivative at `x`. Callers use one of the two; the other is dead code
+    /// that the compiler drops.
+    fn at(self, x: E) -> (E, E);
 }
 
-/// The value and derivative of `op` at one point, for kernels that apply it inside.
+/// A type for each function, with its parameters as fields. (Types and not closures: only a
+/// method can be made to be inlined, without which [`simd!`] does not reach it.)
+macro_rules! functions {
+    ($($name:ident { $($parameter:ident),* } |$x:ident| $body:expr;)*) => {$(
+        #[derive(Clone, Copy)]
+        struct $name<E> {
+            $($parameter: E,)*
+            element: PhantomData<E>,
+        }
+        impl<E: Elem> Function<E> for $name<E> {
+            #[inline(always)]
+            fn at(self, $x: E) -> (E, E) {
+                let $name { $($parameter,)* element: PhantomData } = self;
+                $body
+            }
+        }
+    )*};
+}
+
+functions! {
+    Neg {} |x| (-x, -E::ONE);
+    Abs {} |x| {
+        let sign = if x > E::ZERO { E::ONE } else { -E::ONE };
+        (x.abs(), if x == E::ZERO { E::ZERO } else { sign })
+    };
+    Exp {} |x| {
+        let y = x.exp();
+        (y, y)
+    };
+    Log {} |x| (x.ln(), E::ONE / x);
+    Sqrt {} |x| {
+        let y = x.sqrt();
+        (y, constant::<E>(0.5) / y)
+    };
+    Recip {} |x| {
+        let y = E::ONE / x;
+        (y, -y * y)
+    };
+    Square {} |x| (x * x, x + x);
+    Pow { p } |x| (x.powf(p), p * x.powf(p - E::ONE));
+    Affine { scale, shift } |x| (x * scale + shift, scale);
+    Tanh {} |x| {
+        let y = x.tanh();
+        (y, E::ONE - y * y)
+    };
+    Sigmoid {} |x| {
+        let y = sigmoid(x);
+        (y, y * (E::ONE - y))
+    };
+    Relu {} |x| {
+        // A comparison that lets NaN through.
+        let on = x > E::ZERO || x.is_nan();
+        (if on { x } else { E::ZERO }, if on { E::ONE } else { E::ZERO })
+    };
+    Gelu {} |x| {
+        let cdf = normal_cdf(x);
+        let pdf = constant::<E>(0.398_942_280_401_432_7) * (constant::<E>(-0.5) * x * x).exp();
+        (x * cdf, x.mul_add(pdf, cdf))
+    };
+    GeluNew {} |x| {
+        let t = gelu_new_tanh(x);
+        let half = constant::<E>(0.5);
+        let value = half * x * (E::ONE + t);
+        let slope = constant::<E>(SQRT_2_OVER_PI) * (constant::<E>(3.0 * GELU_CUBIC) * x).mul_add(x, E::ONE);
+        (value, half * (E::ONE + t) + half * x * (E::ONE - t * t) * slope)
+    };
+    Silu {} |x| {
+        let s = sigmoid(x);
+        (x * s, s * x.mul_add(E::ONE - s, E::ONE))
+    };
+    SoftCap { cap } |x| soft_cap(x, cap);
+}
+
+/// Evaluates `$body` with `$f` bound to the [`Function`] that `$op` names.
+macro_rules! with_function {
+    ($op:expr, $f:ident => $body:expr) => {
+        with_function!(@ $op, $f, $body, [
+            Neg, Abs, Exp, Log, Sqrt, Recip, Square, Tanh, Sigmoid, Relu, Gelu, GeluNew, Silu
+        ])
+    };
+    (@ $op:expr, $f:ident, $body:expr, [$($plain:ident),*]) => {
+        match $op {
+            $(UnaryOp::$plain => {
+                let $f = $plain { element: PhantomData };
+                $body
+            })*
+            UnaryOp::Pow(p) => {
+                let $f = Pow { p: constant(p), element: PhantomData };
+                $body
+            }
+            UnaryOp::Affine { scale, shift } => {
+                let $f = Affine { scale: constant(scale), shift: constant(shift), element: PhantomData };
+                $body
+            }
+            UnaryOp::SoftCap(cap) => {
+                let $f = SoftCap { cap: constant(cap), element: PhantomData };
+                $body
+            }
+        }
+    };
+}
+
+/// `cap tanh(x / cap)` and its derivative.
 #[inline(always)]
 pub(super) fn soft_cap<E: Elem>(x: E, cap: E) -> (E, E) {
     let t = (x / cap).tanh();
     (cap * t, E::ONE - t * t)
 }
 
+fn apply<E: Elem>(op: UnaryOp, x: &mut [E]) {
+    with_function!(op, f => simd!(x.iter_mut().for_each(|v| *v = f.at(*v).0)))
+}
+
+fn apply_to<E: Elem>(op: UnaryOp, out: &mut [E], x: &[E]) {
+    with_function!(op, f => simd!(out.iter_mut().zip(x).for_each(|(o, &v)| *o = f.at(v).0)))
+}
+
+fn apply_slope<E: Elem>(op: UnaryOp, dy: &mut [E], x: &[E]) {
+    with_function!(op, f => simd!(dy.iter_mut().zip(x).for_each(|(d, &v)| *d *= f.at(v).1)))
+}
+
 pub(super) fn unary<E: Elem>(op: UnaryOp, mut x: Tensor) -> Tensor {
     if x.is_reusable() {
-        let data = x.slice_mut::<E>();
-        let run = |chunk: &mut [E]| with_scalar!(op, E, f => simd(|| chunk.iter_mut().for_each(|v| *v = f(*v).0)));
-        if data.len() <= CHUNK {
-            run(data)
-        } else {
-            data.par_chunks_mut(CHUNK).for_each(run)
-        }
+        x.slice_mut::<E>().par_chunks_mut(CHUNK).for_each(|chunk| apply(op, chunk));
         return x;
     }
     let x = x.contiguous();
     let mut out = Buffer::<E>::scratch(x.numel());
-    par_zip(
-        &mut out,
-        x.slice(),
-        |out, x| with_scalar!(op, E, f => simd(|| out.iter_mut().zip(x).for_each(|(o, &v)| *o = f(v).0))),
-    );
+    par_zip::<E>(&mut out, x.slice(), |out, x| apply_to(op, out, x));
     Tensor::from_buffer(out, x.shape())
 }
 
@@ -146,11 +181,7 @@ pub(super) fn unary_grad<E: Elem>(op: UnaryOp, x: &Tensor, mut dy: Tensor) -> Te
         dy = gather::<E>(&dy);
     }
     let x = x.contiguous();
-    par_zip(
-        dy.slice_mut(),
-        x.slice(),
-        |dy, x| with_scalar!(op, E, f => simd(|| dy.iter_mut().zip(x).for_each(|(d, &v)| *d *= f(v).1))),
-    );
+    par_zip::<E>(dy.slice_mut(), x.slice(), |dy, x| apply_slope(op, dy, x));
     dy
 }
 
@@ -245,7 +276,7 @@ fn binary_fast<E: Elem>(op: BinaryOp, out: &mut [E], x: &[E], y: &[E], repeat: &
             match *repeat {
                 Repeat::Cycle(len) if len == out.len() => {
                     let chunk = |(o, (x, y)): (&mut [E], (&[E], &[E]))| {
-                        simd(|| o.iter_mut().zip(x).zip(y).for_each(|((o, &x), &y)| *o = $f(x, y)))
+                        simd!(o.iter_mut().zip(x).zip(y).for_each(|((o, &x), &y)| *o = $f(x, y)))
                     };
                     if out.len() <= CHUNK {
                         chunk((out, (x, y)))
@@ -255,12 +286,12 @@ fn binary_fast<E: Elem>(op: BinaryOp, out: &mut [E], x: &[E], y: &[E], repeat: &
                 }
                 Repeat::Cycle(1) => {
                     let y = y[0];
-                    par_zip(out, x, |o, x| simd(|| o.iter_mut().zip(x).for_each(|(o, &x)| *o = $f(x, y))))
+                    par_zip(out, x, |o, x| simd!(o.iter_mut().zip(x).for_each(|(o, &x)| *o = $f(x, y))))
                 }
                 Repeat::Cycle(len) => {
                     let rows = (CHUNK / len).max(1) * len;
                     out.par_chunks_mut(rows).zip(x.par_chunks(rows)).for_each(|(o, x)| {
-                        simd(|| {
+                        simd!({
                             for (o, x) in o.chunks_mut(len).zip(x.chunks(len)) {
                                 o.iter_mut().zip(x).zip(y).for_each(|((o, &x), &y)| *o = $f(x, y));
                             }
@@ -271,7 +302,7 @@ fn binary_fast<E: Elem>(op: BinaryOp, out: &mut [E], x: &[E], y: &[E], repeat: &
                     let rows = (CHUNK / len).max(1);
                     out.par_chunks_mut(rows * len).zip(x.par_chunks(rows * len)).zip(y.par_chunks(rows)).for_each(
                         |((o, x), y)| {
-                            simd(|| {
+                            simd!({
                                 for ((o, x), &y) in o.chunks_mut(len).zip(x.chunks(len)).zip(y) {
                                     o.iter_mut().zip(x).for_each(|(o, &x)| *o = $f(x, y));
                                 }
@@ -292,7 +323,7 @@ fn binary_fast<E: Elem>(op: BinaryOp, out: &mut [E], x: &[E], y: &[E], repeat: &
 
 pub(super) fn add_assign<E: Elem>(a: &mut Tensor, b: &Tensor) {
     if a.is_contiguous() && b.is_contiguous() {
-        par_zip(a.slice_mut(), b.slice::<E>(), |a, b| simd(|| a.iter_mut().zip(b).for_each(|(a, &b)| *a += b)));
+        par_zip(a.slice_mut(), b.slice::<E>(), |a, b| simd!(a.iter_mut().zip(b).for_each(|(a, &b)| *a += b)));
         return;
     }
     let layout = a.layout().clone();

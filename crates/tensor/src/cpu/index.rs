@@ -41,7 +41,7 @@ pub(super) fn embed_grad<E: Elem>(dy: &Tensor, ids: &IndexTensor, rows: usize) -
     }
     let mut out = Buffer::<E>::full(rows * width, E::ZERO);
     par_rows(&mut out, width, |first, chunk| {
-        simd(|| {
+        simd!({
             for (i, row) in chunk.chunks_mut(width).enumerate() {
                 for &p in &positions[start[first + i]..start[first + i + 1]] {
                     row.iter_mut().zip(&data[p * width..]).for_each(|(o, &v)| *o += v);
@@ -60,7 +60,7 @@ pub(super) fn cross_entropy<E: Elem>(logits: &Tensor, targets: &IndexTensor) -> 
     let per_task = rows_per_task(width);
     out.par_chunks_mut(per_task).zip(ids.par_chunks(per_task)).zip(data.par_chunks(per_task * width)).for_each(
         |((out, ids), rows)| {
-            simd(|| {
+            simd!({
                 for ((o, &id), row) in out.iter_mut().zip(ids).zip(rows.chunks(width)) {
                     let (max, rest) = log_sum_exp(row);
                     *o = rest - (row[id as usize] - max);
@@ -77,7 +77,7 @@ pub(super) fn cross_entropy_grad<E: Elem>(logits: &Tensor, targets: &IndexTensor
     let (data, ids, weight) = (logits.slice::<E>(), targets.as_slice(), drow.slice::<E>());
     let mut out = Buffer::<E>::scratch(logits.numel());
     par_rows(&mut out, width, |first, rows| {
-        simd(|| {
+        simd!({
             for (i, row) in rows.chunks_mut(width).enumerate() {
                 let (r, x) = (first + i, &data[(first + i) * width..][..width]);
                 let (max, rest) = log_sum_exp(x);

@@ -219,7 +219,7 @@ pub(super) fn linear<E: Elem>(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, res
     let residual = residual.as_ref().map(|r| r.slice::<E>());
     if (bias.is_some() || residual.is_some()) && n > 0 {
         par_rows(&mut out, n, |first, rows| {
-            simd(|| {
+            simd!({
                 for (i, row) in rows.chunks_mut(n).enumerate() {
                     if let Some(b) = bias {
                         row.iter_mut().zip(b).for_each(|(o, &b)| *o += b);

@@ -27,7 +27,7 @@ pub(super) fn adamw<E: Elem>(param: &mut Tensor, grad: &Tensor, m: &mut Tensor, 
         .zip(m.slice_mut::<E>().par_chunks_mut(CHUNK))
         .zip(v.slice_mut::<E>().par_chunks_mut(CHUNK))
         .for_each(|(((p, g), m), v)| {
-            simd(|| {
+            simd!({
                 for (((p, &g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
                     let g = g * clip;
                     *m += one_minus_b1 * (g - *m);

@@ -36,7 +36,7 @@ pub(super) fn reduce<E: Elem>(op: ReduceOp, x: &Tensor, axes: &[usize]) -> Tenso
     // `par_rows` cuts by the width of its output, which is 1 here, so weigh a row by its length.
     let per_task = (CHUNK / length).max(1);
     out.par_chunks_mut(per_task).enumerate().for_each(|(task, out)| {
-        simd(|| {
+        simd!({
             for (i, o) in out.iter_mut().enumerate() {
                 let row = &data[(task * per_task + i) * length..][..length];
                 *o = match op {
@@ -63,7 +63,7 @@ pub(super) fn column_sums<E: Elem>(x: &[E], width: usize) -> Buffer<E> {
         .par_chunks(ROW_BLOCK * width)
         .map(|block| {
             let mut acc = Buffer::full(width, E::ZERO);
-            simd(|| {
+            simd!({
                 for row in block.chunks_exact(width) {
                     acc.iter_mut().zip(row).for_each(|(a, &v)| *a += v);
                 }
@@ -82,7 +82,7 @@ pub(super) fn sum_in_order<E: Elem>(partial: Vec<Buffer<E>>, width: usize) -> Bu
     par_rows(&mut total, 1, |start, total| {
         for p in &rest {
             let p = &p[start..start + total.len()];
-            simd(|| total.iter_mut().zip(p).for_each(|(t, &v)| *t += v));
+            simd!(total.iter_mut().zip(p).for_each(|(t, &v)| *t += v));
         }
     });
     total
@@ -106,7 +106,7 @@ pub(super) fn argmax<E: Elem>(x: &Tensor) -> IndexTensor {
 
 pub(super) fn sum_squares<E: Elem>(x: &Tensor) -> f64 {
     let x = x.contiguous();
-    let parts: Vec<f64> = x.slice::<E>().par_chunks(BLOCK).map(|c| simd(|| sum_map(c, |v| v * v)).to_f64()).collect();
+    let parts: Vec<f64> = x.slice::<E>().par_chunks(BLOCK).map(|c| simd!(sum_map(c, |v| v * v)).to_f64()).collect();
     parts.iter().sum()
 }
 

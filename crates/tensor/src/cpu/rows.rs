@@ -12,20 +12,25 @@ use crate::dtype::Elem;
 /// Rows whose gradients of weights and biases are summed by one task.
 const ROW_BLOCK: usize = 64;
 
-/// Maps rows of `x` to rows of a new tensor of the same shape.
-fn map_rows<E: Elem>(x: &Tensor, f: impl Fn(usize, &[E], &mut [E]) + Sync) -> Tensor {
-    let x = x.contiguous();
-    let width = width_of(&x);
-    let data = x.slice::<E>();
-    let mut out = Buffer::<E>::scratch(x.numel());
-    par_rows(&mut out, width, |first, rows| {
-        simd(|| {
-            for (i, row) in rows.chunks_mut(width).enumerate() {
-                f(first + i, &data[(first + i) * width..][..width], row);
-            }
-        })
-    });
-    Tensor::from_buffer(out, x.shape())
+/// Maps rows of the tensor `$x` to rows of a new tensor of the same shape: `$body` is given the
+/// number of the row, the row, and where to write. A macro, so that the body is compiled within
+/// [`simd!`].
+macro_rules! map_rows {
+    ($E:ident, $x:expr, |$i:pat_param, $row:ident, $out:ident| $body:expr) => {{
+        let x = $x.contiguous();
+        let width = width_of(&x);
+        let data = x.slice::<$E>();
+        let mut result = Buffer::<$E>::scratch(x.numel());
+        par_rows(&mut result, width, |first, rows| {
+            simd!({
+                for (i, $out) in rows.chunks_mut(width).enumerate() {
+                    let ($i, $row) = (first + i, &data[(first + i) * width..][..width]);
+                    $body
+                }
+            })
+        });
+        Tensor::from_buffer(result, x.shape())
+    }};
 }
 
 /// Softmax of a row, in place; all zeros if it is nowhere finite.
@@ -48,7 +53,7 @@ pub(super) fn softmax_grad_row<E: Elem>(y: &[E], dy: &mut [E]) {
 }
 
 pub(super) fn softmax<E: Elem>(x: &Tensor) -> Tensor {
-    map_rows::<E>(x, |_, x, out| {
+    map_rows!(E, x, |_, x, out| {
         out.copy_from_slice(x);
         softmax_row(out);
     })
@@ -57,7 +62,7 @@ pub(super) fn softmax<E: Elem>(x: &Tensor) -> Tensor {
 pub(super) fn softmax_grad<E: Elem>(y: &Tensor, dy: &Tensor) -> Tensor {
     let (y, width) = (y.contiguous(), width_of(y));
     let ys = y.slice::<E>();
-    map_rows::<E>(dy, |i, dy, out| {
+    map_rows!(E, dy, |i, dy, out| {
         out.copy_from_slice(dy);
         softmax_grad_row(&ys[i * width..][..width], out);
     })
@@ -76,7 +81,7 @@ pub(super) fn log_sum_exp<E: Elem>(row: &[E]) -> (E, E) {
 }
 
 pub(super) fn log_softmax<E: Elem>(x: &Tensor) -> Tensor {
-    map_rows::<E>(x, |_, x, out| {
+    map_rows!(E, x, |_, x, out| {
         let (max, rest) = log_sum_exp(x);
         out.iter_mut().zip(x).for_each(|(o, &v)| *o = (v - max) - rest);
     })
@@ -85,7 +90,7 @@ pub(super) fn log_softmax<E: Elem>(x: &Tensor) -> Tensor {
 pub(super) fn log_softmax_grad<E: Elem>(y: &Tensor, dy: &Tensor) -> Tensor {
     let (y, width) = (y.contiguous(), width_of(y));
     let ys = y.slice::<E>();
-    map_rows::<E>(dy, |i, dy, out| {
+    map_rows!(E, dy, |i, dy, out| {
         let sum = sum_map(dy, |v| v);
         let y = &ys[i * width..][..width];
         out.iter_mut().zip(dy).zip(y).for_each(|((o, &d), &y)| *o = d - y.exp() * sum);
@@ -121,7 +126,7 @@ fn scale_shift_row<E: Elem>(row: &mut [E], scale: E, w: Option<&[E]>, b: Option<
 }
 
 pub(super) fn center<E: Elem>(x: &Tensor) -> Tensor {
-    map_rows::<E>(x, |_, x, out| center_row(x, out))
+    map_rows!(E, x, |_, x, out| center_row(x, out))
 }
 
 /// The shape of one number per row.
@@ -141,7 +146,7 @@ pub(super) fn rms<E: Elem>(x: &Tensor, eps: f64) -> Tensor {
     let mut out = Buffer::<E>::scratch(x.numel() / width);
     let per_task = rows_per_task(width);
     out.par_chunks_mut(per_task).zip(data.par_chunks(per_task * width)).for_each(|(out, x)| {
-        simd(|| out.iter_mut().zip(x.chunks(width)).for_each(|(o, x)| *o = rms_row(x, E::from_f64(eps))))
+        simd!(out.iter_mut().zip(x.chunks(width)).for_each(|(o, x)| *o = rms_row(x, E::from_f64(eps))))
     });
     Tensor::from_buffer(out, &shape)
 }
@@ -150,7 +155,7 @@ pub(super) fn rms_grad<E: Elem>(x: &Tensor, scale: &Tensor, dscale: &Tensor) -> 
     let (scale, dscale) = (scale.contiguous(), dscale.contiguous());
     let (s, ds) = (scale.slice::<E>(), dscale.slice::<E>());
     let n = E::from_f64(width_of(x) as f64);
-    map_rows::<E>(x, |i, x, out| {
+    map_rows!(E, x, |i, x, out| {
         let factor = ds[i] / (n * s[i]);
         out.iter_mut().zip(x).for_each(|(o, &v)| *o = v * factor);
     })
@@ -160,7 +165,7 @@ pub(super) fn scale_shift<E: Elem>(x: &Tensor, scale: &Tensor, w: Option<&Tensor
     let scale = scale.contiguous();
     let (w, b) = (w.map(Tensor::contiguous), b.map(Tensor::contiguous));
     let (s, w, b) = (scale.slice::<E>(), w.as_ref().map(|t| t.slice::<E>()), b.as_ref().map(|t| t.slice::<E>()));
-    map_rows::<E>(x, |i, x, out| {
+    map_rows!(E, x, |i, x, out| {
         out.copy_from_slice(x);
         scale_shift_row(out, s[i], w, b);
     })
@@ -185,7 +190,7 @@ pub(super) fn norm<E: Elem>(
         .zip(scale.par_chunks_mut(per_task))
         .zip(x.slice::<E>().par_chunks(per_task * width))
         .for_each(|((out, scale), x)| {
-            simd(|| {
+            simd!({
                 for ((out, s), x) in out.chunks_mut(width).zip(scale).zip(x.chunks(width)) {
                     if center {
                         center_row(x, out);
@@ -224,7 +229,7 @@ pub(super) fn norm_grad<E: Elem>(
         .map(|(((dx, x), dy), scale)| {
             let mut sums = want_affine.then(|| (Buffer::full(width, E::ZERO), Buffer::full(width, E::ZERO)));
             let mut normalized = Buffer::<E>::scratch(width);
-            simd(|| {
+            simd!({
                 for (((dx, x), dy), &s) in dx.chunks_mut(width).zip(x.chunks(width)).zip(dy.chunks(width)).zip(scale) {
                     norm_grad_row(dx, x, dy, s, w, center, &mut normalized);
                     if let Some((dw, db)) = &mut sums {

@@ -1,22 +1,49 @@
 //! Vectorised scalar functions and the run-time choice of instruction set.
 //!
-//! Kernels are plain loops over `#[inline(always)]` functions without branches; [`simd`] compiles
+//! Kernels are plain loops over `#[inline(always)]` functions without branches; [`simd!`] compiles
 //! the loop once per instruction set (AVX2 + FMA or baseline on x86-64, NEON on Apple silicon) and
 //! picks at run time. Multiply-adds are written as `mul_add` and sums have a fixed number of
 //! lanes, so every instruction set gives the same bits.
-
-use std::sync::OnceLock;
 
 use super::storage::{Buffer, CpuStorage, Pool};
 use crate::dtype::Elem;
 use std::sync::Arc;
 
-/// Runs `f` compiled for the best instruction set of this machine. Everything hot that `f` calls
-/// must be `#[inline(always)]`.
-#[inline(always)]
-pub(crate) fn simd<R>(f: impl FnOnce() -> R) -> R {
-    static ARCH: OnceLock<pulp::Arch> = OnceLock::new();
-    ARCH.get_or_init(pulp::Arch::new).dispatch(f)
+/// Evaluates an expression compiled for the best instruction set of this machine. Everything hot
+/// that it calls must be `#[inline(always)]`.
+///
+/// The expression is written out once per instruction set, as a closure with a single caller:
+/// one closure with two callers is not inlined once it is large, and a function that is not
+/// inlined does not get its caller's instructions.
+macro_rules! simd {
+    ($body:expr) => {{
+        #[cfg(target_arch = "x86_64")]
+        {
+            if $crate::cpu::simd::has_avx2() {
+                // SAFETY: the processor has what the function is compiled for.
+                unsafe { $crate::cpu::simd::with_avx2(|| $body) }
+            } else {
+                $body
+            }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        $body
+    }};
+}
+pub(crate) use simd;
+
+#[cfg(target_arch = "x86_64")]
+#[inline]
+pub(crate) fn has_avx2() -> bool {
+    std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")
+}
+
+/// Runs `f`, which is inlined here and so compiled for AVX2 and FMA.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+pub(crate) fn with_avx2<R>(f: impl FnOnce() -> R) -> R {
+    f()
 }
 
 /// Parallel sums of a slice keep this many partial sums; fixed, so that results do not depend on
@@ -366,9 +393,9 @@ mod tests {
         let f = |v: f32| exp_f32(v) + erf_f32(v) * tanh_f32(v);
         let plain: Vec<f32> = x.iter().map(|&v| f(v)).collect();
         let mut fast = x.clone();
-        simd(|| fast.iter_mut().for_each(|v| *v = f(*v)));
+        simd!(fast.iter_mut().for_each(|v| *v = f(*v)));
         assert_eq!(plain, fast);
-        assert_eq!(sum_map(&x, |v| v).to_bits(), simd(|| sum_map(&x, |v| v)).to_bits());
+        assert_eq!(sum_map(&x, |v| v).to_bits(), simd!(sum_map(&x, |v| v)).to_bits());
     }
 
     #[test]
