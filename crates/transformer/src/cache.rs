@@ -39,18 +39,21 @@ impl PosSlice {
         }
     }
 
-    fn apply(&self, x: &Tensor, axis: usize) -> Tensor {
-        let n = x.dim(axis);
+    /// These positions of `x`, along `axis`.
+    ///
+    /// # Errors
+    /// If one does not exist.
+    pub fn apply(&self, x: &Tensor, axis: usize) -> Result<Tensor, ModelError> {
         let positions = match self {
-            PosSlice::All => return x.clone(),
-            _ => self.positions(n).expect("positions were checked before the call"),
+            PosSlice::All => return Ok(x.clone()),
+            _ => self.positions(x.dim(axis))?,
         };
         let consecutive = positions.windows(2).all(|w| w[1] == w[0] + 1);
-        match (consecutive, positions.first()) {
+        Ok(match (consecutive, positions.first()) {
             (true, Some(&first)) => x.narrow(axis, first, positions.len()),
             (_, None) => x.narrow(axis, 0, 0),
             _ => Tensor::cat(&positions.iter().map(|&p| x.narrow(axis, p, 1)).collect::<Vec<_>>(), axis),
-        }
+        })
     }
 }
 
@@ -234,7 +237,7 @@ impl<'a> Recorder<'a> {
     fn insert(&self, name: String, info: &HookInfo<'_>, value: &Tensor) {
         let mut value = value.clone();
         if let Some(axis) = info.pos_axis() {
-            value = self.pos_slice.apply(&value, axis);
+            value = self.pos_slice.apply(&value, axis).expect("positions were checked before the call");
         }
         if self.remove_batch_dim && info.axis("batch") == Some(0) {
             value = value.squeeze(0);

@@ -460,10 +460,7 @@ impl Plan {
         if self.return_type == ReturnType::None {
             return Ok(Output::default());
         }
-        let mut logits = model.net.unembed.forward(ctx, &residual);
-        if cfg.output_logits_soft_cap > 0.0 {
-            logits = logits.unary(ironlens_tensor::UnaryOp::SoftCap(cfg.output_logits_soft_cap));
-        }
+        let logits = model.logits(ctx, &residual);
         let loss = match (self.return_type, &self.tokens) {
             (ReturnType::Loss | ReturnType::Both, Some(tokens)) => Some(match self.loss_per_token {
                 true => next_token_losses(&logits, tokens, mask),

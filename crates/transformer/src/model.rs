@@ -3,8 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use ironlens_nn::{Hooks, Params, Registry};
-use ironlens_tensor::{DType, Device, IndexTensor, Tensor};
+use ironlens_autograd::Var;
+use ironlens_nn::{Ctx, Hooks, Params, Registry};
+use ironlens_tensor::{DType, Device, IndexTensor, Tensor, UnaryOp};
 
 use crate::build::Net;
 use crate::cache::ActivationCache;
@@ -99,6 +100,50 @@ impl HookedTransformer {
         Ok((output.logits().value().clone(), cache))
     }
 
+    // ---- parts --------------------------------------------------------------------------
+
+    /// The final norm of a residual stream `[.., d_model]`, with its weights (the stream itself in a
+    /// model without norms).
+    ///
+    /// # Panics
+    /// If the last axis is not d_model.
+    #[track_caller]
+    pub fn ln_final(&self, residual: &Tensor) -> Tensor {
+        self.check_width("ln_final", residual);
+        let Some(ln) = &self.net.ln_final else { return residual.clone() };
+        let mut hooks = Hooks::new();
+        let idle = "a pass without hooks has none that could fail";
+        let mut ctx = Ctx::evaluate(&self.params, &mut hooks).expect(idle);
+        ln.forward(&mut ctx, &Var::from(residual.clone())).expect(idle).into_value()
+    }
+
+    /// Logits `[.., d_vocab_out]` of a normalised residual stream `[.., d_model]`.
+    ///
+    /// # Panics
+    /// If the last axis is not d_model.
+    #[track_caller]
+    pub fn unembed(&self, normalized: &Tensor) -> Tensor {
+        self.check_width("unembed", normalized);
+        let mut hooks = Hooks::new();
+        let ctx = Ctx::evaluate(&self.params, &mut hooks).expect("a pass without hooks has none that could fail");
+        self.logits(&ctx, &Var::from(normalized.clone())).into_value()
+    }
+
+    /// The unembedding, soft cap included.
+    pub(crate) fn logits(&self, ctx: &Ctx<'_, '_>, normalized: &Var) -> Var {
+        let logits = self.net.unembed.forward(ctx, normalized);
+        match self.cfg.output_logits_soft_cap {
+            cap if cap > 0.0 => logits.unary(UnaryOp::SoftCap(cap)),
+            _ => logits,
+        }
+    }
+
+    #[track_caller]
+    fn check_width(&self, what: &str, x: &Tensor) {
+        let d = self.cfg.d_model;
+        assert!(x.shape().last() == Some(&d), "{what}: expected [.., d_model = {d}], given {:?}", x.shape());
+    }
+
     // ---- switches -----------------------------------------------------------------------
 
     /// Compute each head's output by itself, for `attn.hook_result`.
@@ -151,6 +196,30 @@ impl HookedTransformer {
         self.params = self.params.with_registry(registry);
         (self.cfg, self.net) = (Arc::new(cfg), Arc::new(net));
         Ok(())
+    }
+
+    /// A model of another configuration with weights by name, as [`HookedTransformer::params`]
+    /// gives them; all that it has must be given.
+    ///
+    /// # Errors
+    /// If the configuration cannot be, or a weight is missing, unknown or of another shape.
+    pub fn with_weights<'t>(
+        &self,
+        cfg: Config,
+        weights: impl IntoIterator<Item = (&'t str, &'t Tensor)>,
+    ) -> Result<HookedTransformer, ModelError> {
+        let cfg = Config { init_weights: false, ..cfg };
+        let mut model = HookedTransformer::new(cfg, self.device(), 0)?.to_dtype(self.params.dtype());
+        let mut missing: std::collections::BTreeSet<String> =
+            model.params.iter().map(|(name, _)| name.to_string()).collect();
+        for (name, value) in weights {
+            model.params.set(name, value)?;
+            missing.remove(name);
+        }
+        match missing.first() {
+            Some(name) => Err(ModelError::Options(format!("the weight `{name}` was not given"))),
+            None => Ok(model),
+        }
     }
 
     /// The same model in another element type.

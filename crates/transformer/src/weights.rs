@@ -1,11 +1,11 @@
 //! Weights files: safetensors under TransformerLens's state-dict names and shapes.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use ironlens_tensor::{Device, Tensor};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView, View};
 
 use crate::config::{AttnType, Config, PositionalEmbeddingType};
 use crate::error::ModelError;
@@ -69,27 +69,30 @@ pub fn write_tensors<'a>(
     path: &Path,
     tensors: impl IntoIterator<Item = (&'a str, Tensor)>,
 ) -> Result<(), WeightsError> {
-    let entries = tensors.into_iter().map(|(name, t)| (name.to_string(), Entry::floats(&t))).collect();
+    let entries = tensors.into_iter().map(|(name, t)| (name.to_string(), Entry::Floats(t))).collect();
     write_entries(path, entries)
 }
 
-/// Writes a file whole or not at all: beside its place first, then renamed.
+/// Writes a file whole or not at all.
 ///
 /// # Errors
 /// If the folder or the file cannot be written.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), WeightsError> {
+    written_beside(path, |beside| std::fs::write(beside, bytes).map_err(|source| io(path, "writing", source)))
+}
+
+/// Lets `write` make a file beside its place, then moves it there.
+fn written_beside(path: &Path, write: impl FnOnce(&Path) -> Result<(), WeightsError>) -> Result<(), WeightsError> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".tmp");
     let beside = PathBuf::from(beside);
-    let written = std::fs::File::create(&beside).and_then(|mut f| {
-        f.write_all(bytes)?;
-        f.sync_all()
+    let moved = write(&beside).and_then(|()| {
+        let on_disk = std::fs::File::open(&beside).and_then(|f| f.sync_all());
+        on_disk.and_then(|()| std::fs::rename(&beside, path)).map_err(|source| io(path, "writing", source))
     });
-    let renamed = written.and_then(|()| std::fs::rename(&beside, path));
-    renamed.map_err(|source| {
+    moved.inspect_err(|_| {
         // The error of the write is the one to tell; a leftover is best-effort work.
         let _ = std::fs::remove_file(&beside);
-        io(path, "writing", source)
     })
 }
 
@@ -113,27 +116,53 @@ fn is_buffer(name: &str) -> bool {
     ["attn.mask", "attn.IGNORE", "attn.rotary_sin", "attn.rotary_cos"].iter().any(|b| name.ends_with(b))
 }
 
-struct Entry {
-    dtype: Dtype,
-    shape: Vec<usize>,
-    bytes: Vec<u8>,
+/// A tensor to write. Bytes are made when they are written, one tensor at a time.
+enum Entry {
+    Floats(Tensor),
+    /// `true` and `false` as 1 and 0.
+    Bools {
+        shape: Vec<usize>,
+        bytes: Vec<u8>,
+    },
 }
 
-impl Entry {
-    fn floats(t: &Tensor) -> Entry {
-        let bytes = t.to_vec().iter().flat_map(|v| v.to_le_bytes()).collect();
-        Entry { dtype: Dtype::F32, shape: t.shape().to_vec(), bytes }
+impl View for Entry {
+    fn dtype(&self) -> Dtype {
+        match self {
+            Entry::Floats(_) => Dtype::F32,
+            Entry::Bools { .. } => Dtype::BOOL,
+        }
+    }
+
+    fn shape(&self) -> &[usize] {
+        match self {
+            Entry::Floats(t) => t.shape(),
+            Entry::Bools { shape, .. } => shape,
+        }
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        match self {
+            Entry::Floats(t) => t.to_vec().iter().flat_map(|v| v.to_le_bytes()).collect(),
+            Entry::Bools { bytes, .. } => bytes.into(),
+        }
+    }
+
+    fn data_len(&self) -> usize {
+        match self {
+            Entry::Floats(t) => t.numel() * size_of::<f32>(),
+            Entry::Bools { bytes, .. } => bytes.len(),
+        }
     }
 }
 
 fn write_entries(path: &Path, entries: Vec<(String, Entry)>) -> Result<(), WeightsError> {
-    let views = entries.iter().map(|(name, e)| {
-        let view = TensorView::new(e.dtype, e.shape.clone(), &e.bytes).expect("entries fill their shapes");
-        (name.as_str(), view)
-    });
-    let bytes = safetensors::serialize(views, None)
-        .map_err(|e| WeightsError::Format { path: path.into(), reason: e.to_string() })?;
-    write_atomically(path, &bytes)
+    written_beside(path, |beside| {
+        safetensors::serialize_to_file(entries, None, beside).map_err(|e| match e {
+            SafeTensorError::IoError(source) => io(path, "writing", source),
+            e => WeightsError::Format { path: path.into(), reason: e.to_string() },
+        })
+    })
 }
 
 /// The masks and tables of TransformerLens's attention modules, without which its
@@ -148,13 +177,13 @@ fn buffers(cfg: &Config, layer: usize) -> Vec<(String, Entry)> {
     let named = |name: &str| format!("blocks.{layer}.attn.{name}");
     let ignore = Tensor::scalar(f64::NEG_INFINITY, ironlens_tensor::DType::F32, &Device::Cpu);
     let mut all = vec![
-        (named("mask"), Entry { dtype: Dtype::BOOL, shape: vec![n, n], bytes: visible }),
-        (named("IGNORE"), Entry::floats(&ignore)),
+        (named("mask"), Entry::Bools { shape: vec![n, n], bytes: visible }),
+        (named("IGNORE"), Entry::Floats(ignore)),
     ];
     if cfg.positional_embedding_type == PositionalEmbeddingType::Rotary {
         let (cos, sin) = crate::build::rotary_table(cfg, layer).state_dict_tables();
-        all.push((named("rotary_sin"), Entry::floats(&sin)));
-        all.push((named("rotary_cos"), Entry::floats(&cos)));
+        all.push((named("rotary_sin"), Entry::Floats(sin)));
+        all.push((named("rotary_cos"), Entry::Floats(cos)));
     }
     all
 }
@@ -168,7 +197,7 @@ impl HookedTransformer {
     /// If the file cannot be written.
     pub fn save_weights(&self, path: impl AsRef<Path>) -> Result<(), ModelError> {
         let mut entries: Vec<(String, Entry)> =
-            self.params().iter().map(|(name, value)| (name.to_string(), Entry::floats(&value))).collect();
+            self.params().iter().map(|(name, value)| (name.to_string(), Entry::Floats(value))).collect();
         entries.extend((0..self.config().n_layers).flat_map(|layer| buffers(self.config(), layer)));
         Ok(write_entries(path.as_ref(), entries)?)
     }

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 use ironlens_autograd::Var;
 use ironlens_lens::heads::{DetectOptions, ErrorMeasure, HeadKind, detect_head};
+use ironlens_lens::{Composition, Decompose, Processing, StackOptions, Sublayers, Weights, process_weights};
 use ironlens_tensor::{Device, IndexTensor, Tensor};
 use ironlens_train::{AdamW, clip_coefficient, previous_token_loss};
-use ironlens_transformer::{HookedTransformer, Hooks, Output, ReturnType};
+use ironlens_transformer::{HookedTransformer, Hooks, Output, PosSlice, ReturnType};
 
 use super::GroupResult;
 use super::case::Case;
@@ -41,6 +42,9 @@ const GROUPS: &[Group] = &[
     Group { name: "scale", tolerance: VALUES, compute: scales },
     Group { name: "stop_at_layer", tolerance: VALUES, compute: stops },
     Group { name: "detect", tolerance: VALUES, compute: detections },
+    Group { name: "lens", tolerance: VALUES, compute: decompositions },
+    Group { name: "weights", tolerance: VALUES, compute: circuits },
+    Group { name: "folded", tolerance: VALUES, compute: folded },
     Group { name: "train", tolerance: FINAL_WEIGHTS, compute: training },
 ];
 
@@ -281,6 +285,82 @@ fn detections(case: &Case, names: &[&str]) -> Result<Tensors> {
             Ok((name.to_string(), value))
         })
         .collect()
+}
+
+/// The answers of the cases: right ones against wrong ones, one for each item of the batch.
+const ANSWERS: [[u32; 3]; 2] = [[3, 5, 7], [4, 6, 8]];
+
+/// `lens/METHOD`, of the whole cache; `logit_attrs` are those of the last position.
+fn decompositions(case: &Case, names: &[&str]) -> Result<Tensors> {
+    let (_, cache) = case.model.run_with_cache(&case.tokens)?;
+    let all = StackOptions::default();
+    let incl_mid = case.model.config().has_resid_mid();
+    names
+        .iter()
+        .map(|name| {
+            let value = match name.trim_start_matches("lens/") {
+                "decompose_resid" => cache.decompose_resid(&all, Sublayers::All, true)?.values,
+                "labels_len" => {
+                    let n = cache.decompose_resid(&all, Sublayers::All, true)?.labels.len();
+                    Tensor::from_vec(vec![n as f32], &[1], &Device::Cpu)
+                }
+                "accumulated_resid" => cache.accumulated_resid(&all, incl_mid)?.values,
+                "accumulated_resid_ln" => {
+                    cache.accumulated_resid(&StackOptions { apply_ln: true, ..all.clone() }, false)?.values
+                }
+                "stack_head_results" => cache.stack_head_results(&all, false)?.values,
+                "apply_ln_to_stack" => {
+                    let stack = cache.stack_head_results(&all, false)?.values;
+                    cache.apply_ln_to_stack(&stack, &all, &PosSlice::All)?
+                }
+                "logit_attrs" => {
+                    let last = StackOptions { pos_slice: PosSlice::At(-1), ..all.clone() };
+                    let stack = cache.decompose_resid(&last, Sublayers::All, true)?.values;
+                    let [right, wrong] = ANSWERS.map(|ids| IndexTensor::new(ids.to_vec(), &[3]));
+                    cache.logit_attrs(&stack, &right, Some(&wrong), &last.pos_slice, &PosSlice::All)?.squeeze(2)
+                }
+                other => anyhow::bail!("{other} is no method that this program knows"),
+            };
+            Ok((name.to_string(), value))
+        })
+        .collect()
+}
+
+/// `weights/PROPERTY`: QK and OV multiplied out, their spectra, composition scores.
+fn circuits(case: &Case, names: &[&str]) -> Result<Tensors> {
+    let model = &case.model;
+    names
+        .iter()
+        .map(|name| {
+            let value = match name.trim_start_matches("weights/") {
+                "QK" => model.qk()?.ab(),
+                "OV" => model.ov()?.ab(),
+                "QK_svals" => model.qk()?.singular_values(),
+                "OV_eigenvalues_abs" => {
+                    let (re, im) = model.ov()?.eigenvalues();
+                    sorted_rows(&(re.square() + im.square()).sqrt())
+                }
+                "composition_Q" => model.all_composition_scores(Composition::Q)?,
+                "composition_K" => model.all_composition_scores(Composition::K)?,
+                "composition_V" => model.all_composition_scores(Composition::V)?,
+                other => anyhow::bail!("{other} is no property that this program knows"),
+            };
+            Ok((name.to_string(), value))
+        })
+        .collect()
+}
+
+/// Each row in rising order.
+fn sorted_rows(x: &Tensor) -> Tensor {
+    let mut values = x.to_vec_f64();
+    values.chunks_mut(x.dim(x.ndim() - 1).max(1)).for_each(|row| row.sort_by(f64::total_cmp));
+    Tensor::from_vec_f64(values, x.shape())
+}
+
+/// `folded/PARAMETER` after `process_weights_()`.
+fn folded(case: &Case, _: &[&str]) -> Result<Tensors> {
+    let processed = process_weights(&case.model, Processing::default())?;
+    Ok(processed.params().iter().map(|(name, value)| (format!("folded/{name}"), value)).collect())
 }
 
 /// 30 steps of AdamW (lr 1e-3, betas 0.9 and 0.95, decay 0.1), clipped to 1, the rate times

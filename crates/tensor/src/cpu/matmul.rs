@@ -1,4 +1,5 @@
-//! Matrix products. Every product of the CPU goes through [`gemm`], which is faer's.
+//! Matrix products. Every product of the CPU goes through [`gemm`], which is faer's (Apple's on
+//! macOS with feature `accelerate`).
 
 use faer::linalg::matmul::matmul as faer_matmul;
 use faer::{Accum, MatMut, MatRef, Par};
@@ -49,6 +50,12 @@ impl<'a, E: Elem> Mat<'a, E> {
         self.t().sub_rows(start, len).t()
     }
 
+    /// Its first element and the distances of rows and columns.
+    #[cfg(all(feature = "accelerate", target_os = "macos"))]
+    pub fn place(self) -> (*const E, usize, usize) {
+        (self.data.as_ptr(), self.row_stride, self.col_stride)
+    }
+
     fn faer(self) -> MatRef<'a, E> {
         // SAFETY: `new` checked that every element lies in `data`, which is borrowed for 'a.
         unsafe {
@@ -95,6 +102,12 @@ impl<'a, E: Elem> OutMat<'a, E> {
         unsafe { OutMat::from_raw(self.ptr.add(start * self.row_stride), len, cols, self.row_stride) }
     }
 
+    /// Its first element and the distance of rows.
+    #[cfg(all(feature = "accelerate", target_os = "macos"))]
+    pub fn place(&mut self) -> (*mut E, usize) {
+        (self.ptr, self.row_stride)
+    }
+
     fn faer(&mut self) -> MatMut<'_, E> {
         // SAFETY: the constructors guarantee that the elements are valid and ours alone.
         unsafe { MatMut::from_raw_parts_mut(self.ptr, self.rows, self.cols, self.row_stride as isize, 1) }
@@ -109,7 +122,8 @@ impl<'a, E: Elem> OutMat<'a, E> {
 ///
 /// The bits of a row of the result depend on that row of `a` and on `b` alone, not on the other
 /// rows nor on the number of threads. faer keeps that except where the result is a vector, for
-/// which it has other code; such products are computed twice over, as a matrix.
+/// which it has other code; such products are computed twice over, as a matrix. Apple's library
+/// promises none of this.
 pub(super) fn gemm<E: Elem>(mut out: OutMat<'_, E>, add: bool, a: Mat<'_, E>, b: Mat<'_, E>, par: Par) {
     assert!(a.cols == b.rows && out.rows == a.rows && out.cols == b.cols, "gemm: sizes disagree");
     if out.rows == 0 || out.cols == 0 {
@@ -119,6 +133,10 @@ pub(super) fn gemm<E: Elem>(mut out: OutMat<'_, E>, add: bool, a: Mat<'_, E>, b:
         if !add {
             out.fill_zero();
         }
+        return;
+    }
+    #[cfg(all(feature = "accelerate", target_os = "macos"))]
+    if super::accelerate::gemm(&mut out, add, a, b) {
         return;
     }
     if out.rows == 1 || out.cols == 1 {

@@ -3,6 +3,8 @@
 //! Work is cut into pieces whose size depends on the data alone, and sums run in a fixed order,
 //! so results are the same bits for any number of threads.
 
+#[cfg(all(feature = "accelerate", target_os = "macos"))]
+mod accelerate;
 mod attention;
 mod elementwise;
 mod index;

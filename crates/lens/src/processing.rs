@@ -1,0 +1,236 @@
+//! Weights rewritten so that they are easier to read: TransformerLens's `process_weights_`.
+//!
+//! The norms' weights move into the matrices that read them, directions that no norm sees go, and
+//! constants are gathered, so that a weight is what it does. The function of the model stays, but
+//! for these cases, in which TransformerLens changes it too (numbers are kept equal to its own):
+//! `final_rms` with layer norms, whose unembedding is centred though the final norm does not centre;
+//! gated MLPs with `ln2.b` other than 0, whose `b_in` is added after the product; shortformer models,
+//! whose positions are not normalised; and soft-capped logits, which centring shifts.
+
+use std::collections::BTreeMap;
+
+use ironlens_tensor::Tensor;
+use ironlens_transformer::{Config, HookedTransformer, NormalizationType, PositionalEmbeddingType};
+
+use crate::error::LensError;
+use crate::factored::{FactoredMatrix, Svd};
+
+/// Which steps to take; all but the last by default, as TransformerLens does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Processing {
+    /// Norm weights and biases go into the matrices that read them; the norms become `*Pre`.
+    pub fold_ln: bool,
+    /// What is written to the stream is centred (layer norms remove the mean anyway).
+    pub center_writing_weights: bool,
+    /// Each direction of `W_U` is centred over the vocabulary (softmax does not see a shift).
+    pub center_unembed: bool,
+    /// `b_V` moves into `b_O` (attention sums to 1).
+    pub fold_value_biases: bool,
+    /// QK and OV are refactored with even, orthogonal columns.
+    pub refactor_factored_attn_matrices: bool,
+}
+
+impl Default for Processing {
+    fn default() -> Self {
+        Processing {
+            fold_ln: true,
+            center_writing_weights: true,
+            center_unembed: true,
+            fold_value_biases: true,
+            refactor_factored_attn_matrices: false,
+        }
+    }
+}
+
+/// The same model with processed weights; see the module. Its norms are `LNPre` or `RMSPre` after
+/// folding, and all its hooks fire.
+///
+/// # Errors
+/// If QK is to be refactored where positions are rotated or heads share keys.
+pub fn process_weights(model: &HookedTransformer, steps: Processing) -> Result<HookedTransformer, LensError> {
+    let mut weights = Weights {
+        cfg: model.config().clone(),
+        all: model.params().iter().map(|(name, value)| (name.to_string(), value)).collect(),
+    };
+    let kind = weights.cfg.normalization_type;
+    if steps.fold_ln && matches!(kind, NormalizationType::LN | NormalizationType::RMS) {
+        weights.fold_layer_norm(kind == NormalizationType::LN);
+    }
+    let centres = matches!(kind, NormalizationType::LN | NormalizationType::LNPre);
+    if steps.center_writing_weights && centres && !weights.cfg.final_rms {
+        weights.center_writing_weights();
+    }
+    if steps.center_unembed {
+        weights.center_last("unembed.W_U");
+        weights.center_last("unembed.b_U");
+    }
+    if steps.fold_value_biases || steps.refactor_factored_attn_matrices {
+        weights.fold_value_biases();
+    }
+    if steps.refactor_factored_attn_matrices {
+        weights.refactor_factored_attn_matrices()?;
+    }
+    let Weights { cfg, all } = weights;
+    Ok(model.with_weights(cfg, all.iter().map(|(n, t)| (n.as_str(), t)))?)
+}
+
+/// Weights by name, on the way.
+struct Weights {
+    cfg: Config,
+    all: BTreeMap<String, Tensor>,
+}
+
+impl Weights {
+    fn get(&self, name: &str) -> &Tensor {
+        &self.all[name]
+    }
+
+    fn set(&mut self, name: &str, value: Tensor) {
+        self.all.insert(name.into(), value);
+    }
+
+    /// A norm's weight or bias, which is then gone.
+    fn take(&mut self, name: &str) -> Tensor {
+        self.all.remove(name).unwrap_or_else(|| panic!("a model with folded norms has `{name}`"))
+    }
+
+    /// Minus the mean along the last axis.
+    fn center_last(&mut self, name: &str) {
+        let centred = self.get(name).center();
+        self.set(name, centred);
+    }
+
+    /// Minus the mean along the last axis but one.
+    fn center_rows(&mut self, name: &str) {
+        let w = self.get(name);
+        let mean = w.mean(&[w.ndim() - 2]).unsqueeze(w.ndim() - 2);
+        let centred = w - &mean;
+        self.set(name, centred);
+    }
+
+    /// `bias += sum over rows of matrix * b`, with rows the last axis but one of `matrix`.
+    fn add_through(&mut self, bias: &str, matrix: &str, b: &Tensor) {
+        let w = self.get(matrix);
+        let sum = (w * &b.unsqueeze(1)).sum(&[w.ndim() - 2]);
+        let new = self.get(bias) + &sum;
+        self.set(bias, new);
+    }
+
+    /// `matrix *= w` along the last axis but one.
+    fn scale_rows(&mut self, matrix: &str, w: &Tensor) {
+        let scaled = self.get(matrix) * &w.unsqueeze(1);
+        self.set(matrix, scaled);
+    }
+
+    fn fold_layer_norm(&mut self, layer_norm: bool) {
+        let kv = if self.cfg.is_grouped_query() { "_" } else { "" };
+        let attn = [
+            ("W_Q".to_string(), "b_Q".to_string()),
+            (format!("{kv}W_K"), format!("{kv}b_K")),
+            (format!("{kv}W_V"), format!("{kv}b_V")),
+        ];
+        for l in 0..self.cfg.n_layers {
+            let at = |name: &str| format!("blocks.{l}.{name}");
+            let b = layer_norm.then(|| self.take(&at("ln1.b")));
+            let w = self.take(&at("ln1.w"));
+            for (matrix, bias) in &attn {
+                let (matrix, bias) = (at(&format!("attn.{matrix}")), at(&format!("attn.{bias}")));
+                if let Some(b) = &b {
+                    self.add_through(&bias, &matrix, b);
+                }
+                self.scale_rows(&matrix, &w);
+                if layer_norm {
+                    self.center_rows(&matrix);
+                }
+            }
+            if self.cfg.attn_only {
+                continue;
+            }
+            if layer_norm {
+                let b = self.take(&at("ln2.b"));
+                self.add_through(&at("mlp.b_in"), &at("mlp.W_in"), &b);
+            }
+            let w = self.take(&at("ln2.w"));
+            self.scale_rows(&at("mlp.W_in"), &w);
+            if self.cfg.gated_mlp {
+                self.scale_rows(&at("mlp.W_gate"), &w);
+            }
+            if layer_norm {
+                self.center_rows(&at("mlp.W_in"));
+            }
+            // The norm after the activation, of SoLU models.
+            if layer_norm && self.all.contains_key(&at("mlp.ln.w")) {
+                let b = self.take(&at("mlp.ln.b"));
+                self.add_through(&at("mlp.b_out"), &at("mlp.W_out"), &b);
+                let w = self.take(&at("mlp.ln.w"));
+                self.scale_rows(&at("mlp.W_out"), &w);
+                self.center_rows(&at("mlp.W_out"));
+            }
+        }
+        if layer_norm && !self.cfg.final_rms {
+            let b = self.take("ln_final.b");
+            self.add_through("unembed.b_U", "unembed.W_U", &b);
+        }
+        let w = self.take("ln_final.w");
+        self.scale_rows("unembed.W_U", &w);
+        if layer_norm {
+            self.center_rows("unembed.W_U");
+        }
+        self.cfg.normalization_type = if layer_norm { NormalizationType::LNPre } else { NormalizationType::RMSPre };
+    }
+
+    fn center_writing_weights(&mut self) {
+        self.center_last("embed.W_E");
+        if self.cfg.positional_embedding_type != PositionalEmbeddingType::Rotary {
+            self.center_last("pos_embed.W_pos");
+        }
+        for l in 0..self.cfg.n_layers {
+            for name in ["attn.W_O", "attn.b_O", "mlp.W_out", "mlp.b_out"] {
+                if name.starts_with("attn") || !self.cfg.attn_only {
+                    self.center_last(&format!("blocks.{l}.{name}"));
+                }
+            }
+        }
+    }
+
+    fn fold_value_biases(&mut self) {
+        for l in 0..self.cfg.n_layers {
+            let at = |name: &str| format!("blocks.{l}.attn.{name}");
+            let name = at(if self.cfg.is_grouped_query() { "_b_V" } else { "b_V" });
+            let (b_v, w_o) = (self.get(&name).clone(), self.get(&at("W_O")).clone());
+            let (heads, kv, e) = (w_o.dim(0), b_v.dim(0), b_v.dim(1));
+            let all = b_v.unsqueeze(1).expand(&[kv, heads / kv, e]).reshape(&[heads, e]);
+            let moved = (&all.unsqueeze(2) * &w_o).sum(&[0, 1]);
+            let b_o = self.get(&at("b_O")) + &moved;
+            self.set(&at("b_O"), b_o);
+            self.set(&name, b_v.zeros_like());
+        }
+    }
+
+    fn refactor_factored_attn_matrices(&mut self) -> Result<(), LensError> {
+        let refuse = |given: &str, why: &str| Err(LensError::argument("refactoring QK with", given, why));
+        if self.cfg.positional_embedding_type == PositionalEmbeddingType::Rotary {
+            return refuse("rotary positions", "positions that are not rotated: QK depends on the distance there");
+        }
+        if self.cfg.is_grouped_query() {
+            return refuse("grouped queries", "keys of its own for every head");
+        }
+        for l in 0..self.cfg.n_layers {
+            let at = |name: &str| format!("blocks.{l}.attn.{name}");
+            let with_bias =
+                |w: &str, b: &str| Tensor::cat(&[self.get(&at(w)).clone(), self.get(&at(b)).unsqueeze(1)], 1);
+            let (q, k) = (with_bias("W_Q", "b_Q"), with_bias("W_K", "b_K"));
+            let even = FactoredMatrix::new(q, k.t()).make_even();
+            let (q, k) = (even.a().clone(), even.b().t());
+            let d = self.cfg.d_model;
+            for (w, b, x) in [("W_Q", "b_Q", q), ("W_K", "b_K", k)] {
+                self.set(&at(w), x.narrow(1, 0, d).contiguous());
+                self.set(&at(b), x.select(1, d).contiguous());
+            }
+            let Svd { u, s, v } = FactoredMatrix::new(self.get(&at("W_V")).clone(), self.get(&at("W_O")).clone()).svd();
+            self.set(&at("W_V"), &u * &s.unsqueeze(1));
+            self.set(&at("W_O"), v.t().contiguous());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,465 @@
+//! What the residual stream is a sum of: layers, sublayers, heads, neurons.
+//!
+//! Methods of [`ActivationCache`], through [`Decompose`]; TransformerLens's methods of the same
+//! names. Components come first: `[component, batch, pos, d_model]`, without `batch` if the cache
+//! has none. Positions that are sliced keep their axis.
+
+use ironlens_tensor::{IndexTensor, Tensor};
+use ironlens_transformer::{ActivationCache, HookedTransformer, NormalizationType, PosSlice};
+
+use crate::error::LensError;
+use crate::weights::Weights;
+
+/// Vectors in the residual stream, and what each is called.
+#[derive(Clone, Debug)]
+pub struct Stack {
+    /// `[component, batch, pos, d_model]`.
+    pub values: Tensor,
+    /// One per component, such as `0_attn_out`, `L1H3`, `embed`.
+    pub labels: Vec<String>,
+}
+
+/// Up to where, and how, a stack is made. Each method says which fields it reads.
+#[derive(Clone, Debug, Default)]
+pub struct StackOptions {
+    /// What goes into this layer; all of it (what goes into the final norm) if `None`.
+    pub layer: Option<usize>,
+    /// What goes into the MLP of `layer`, not into its attention.
+    pub mlp_input: bool,
+    /// Centre and divide each component as the norm that reads this point did
+    /// ([`Decompose::apply_ln_to_stack`]).
+    pub apply_ln: bool,
+    /// Which positions.
+    pub pos_slice: PosSlice,
+}
+
+/// Which sublayers [`Decompose::decompose_resid`] lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Sublayers {
+    /// Attention and MLP.
+    #[default]
+    All,
+    /// Attention alone.
+    Attn,
+    /// The MLP alone.
+    Mlp,
+}
+
+/// Sums that make up the residual stream.
+pub trait Decompose {
+    /// The residual stream itself, layer by layer: `0_pre`, (with `incl_mid`) `0_mid`, `1_pre`, ..,
+    /// `final_post`. With `apply_ln` at the end of the model each is put through the final norm
+    /// itself, weights and all: the logit lens.
+    ///
+    /// # Errors
+    /// If an activation is not cached, the layer does not exist, or the model has no `resid_mid`.
+    fn accumulated_resid(&self, options: &StackOptions, incl_mid: bool) -> Result<Stack, LensError>;
+
+    /// What each sublayer adds: `embed`, `pos_embed`, `0_attn_out`, `0_mlp_out`, .. Their sum is the
+    /// residual stream (not in a shortformer model, whose positions are not in the stream, though
+    /// listed here as in TransformerLens). Embeddings are left out unless `incl_embeds`.
+    ///
+    /// # Errors
+    /// If an activation is not cached, or the layer does not exist.
+    fn decompose_resid(&self, options: &StackOptions, of: Sublayers, incl_embeds: bool) -> Result<Stack, LensError>;
+
+    /// What each head of each layer writes, `L0H0`, `L0H1`, .., without `b_O`; with `remainder`, the
+    /// rest of the stream follows. Computed from `z` by one product per head where `hook_result` is
+    /// not cached. Reads `layer`, `apply_ln` and `pos_slice`.
+    ///
+    /// # Errors
+    /// If `z` is not cached, or the layer does not exist.
+    fn stack_head_results(&self, options: &StackOptions, remainder: bool) -> Result<Stack, LensError>;
+
+    /// What each of the `neurons` of every layer writes, `L0N0`, `L0N1`, .., without `b_out`; with
+    /// `remainder`, the rest of the stream follows. Reads `layer`, `apply_ln` and `pos_slice`.
+    ///
+    /// # Errors
+    /// If `post` is not cached, or the layer or a neuron does not exist.
+    fn stack_neuron_results(
+        &self,
+        options: &StackOptions,
+        neurons: &PosSlice,
+        remainder: bool,
+    ) -> Result<Stack, LensError>;
+
+    /// What the `neurons` of one layer write, `[batch, pos, neuron, d_model]`.
+    ///
+    /// # Errors
+    /// As [`Decompose::stack_neuron_results`].
+    fn get_neuron_results(&self, layer: usize, neurons: &PosSlice, pos_slice: &PosSlice) -> Result<Tensor, LensError>;
+
+    /// Heads, then neurons (or whole MLPs), embeddings, and all biases as one: the finest sum.
+    ///
+    /// # Errors
+    /// As the methods for the parts.
+    fn get_full_resid_decomposition(&self, options: &StackOptions, expand_neurons: bool) -> Result<Stack, LensError>;
+
+    /// Activation `name` (such as `attn_out`) of layers `0..layer`, along a new first axis.
+    ///
+    /// # Errors
+    /// If one is not cached or the layer does not exist.
+    fn stack_activation(&self, name: &str, layer: Option<usize>, layer_type: Option<&str>)
+    -> Result<Tensor, LensError>;
+
+    /// Components `[component, batch, pos, d_model]` as the norm before `layer` (or its MLP, or the
+    /// final norm) scaled the whole: centred if it is a layer norm, divided by its cached scale. Its
+    /// weights are left out, as in TransformerLens; fold them first. The positions of the stack are
+    /// those of `options.pos_slice`, its batch items those of `batch_slice`. Does nothing in a model
+    /// without norms.
+    ///
+    /// # Errors
+    /// If the scale is not cached, or does not fit the stack.
+    fn apply_ln_to_stack(
+        &self,
+        stack: &Tensor,
+        options: &StackOptions,
+        batch_slice: &PosSlice,
+    ) -> Result<Tensor, LensError>;
+
+    /// How much each component adds to the logit of `tokens` (to its difference from the logit of
+    /// `incorrect`, if given): `[component, batch, pos]`. `tokens` are `[]`, `[batch]` or `[batch,
+    /// pos]`. `b_U` and the final norm's weights are left out, as in TransformerLens; fold them first,
+    /// or use [`crate::logits::direct_logit_attribution`].
+    ///
+    /// # Errors
+    /// If the final norm's scale is not cached, a token does not exist, or shapes do not fit.
+    fn logit_attrs(
+        &self,
+        stack: &Tensor,
+        tokens: &IndexTensor,
+        incorrect: Option<&IndexTensor>,
+        pos_slice: &PosSlice,
+        batch_slice: &PosSlice,
+    ) -> Result<Tensor, LensError>;
+}
+
+impl Decompose for ActivationCache {
+    fn accumulated_resid(&self, options: &StackOptions, incl_mid: bool) -> Result<Stack, LensError> {
+        let (n, layer) = (layers(self), target(self, options)?);
+        let mut parts = Parts::new(&options.pos_slice);
+        for l in 0..=layer {
+            if l == n {
+                parts.push(self.get(("resid_post", n as isize - 1))?, "final_post")?;
+                continue;
+            }
+            parts.push(self.get(("resid_pre", l as isize))?, format!("{l}_pre"))?;
+            if (incl_mid && l < layer) || (options.mlp_input && l == layer) {
+                parts.push(self.get(("resid_mid", l as isize))?, format!("{l}_mid"))?;
+            }
+        }
+        let mut stack = parts.stack();
+        if options.apply_ln && layer == n {
+            stack.values = self.model().ln_final(&stack.values);
+            return Ok(stack);
+        }
+        scaled(self, stack, options)
+    }
+
+    fn decompose_resid(&self, options: &StackOptions, of: Sublayers, incl_embeds: bool) -> Result<Stack, LensError> {
+        let layer = target(self, options)?;
+        let incl_attn = of != Sublayers::Mlp;
+        let incl_mlp = of != Sublayers::Attn && !self.model().config().attn_only;
+        let mut parts = Parts::new(&options.pos_slice);
+        if incl_embeds {
+            for name in ["embed", "pos_embed"].into_iter().filter(|n| self.contains(*n)) {
+                parts.push(self.get(name)?, name)?;
+            }
+        }
+        for l in 0..layer {
+            if incl_attn {
+                parts.push(self.get(("attn_out", l as isize))?, format!("{l}_attn_out"))?;
+            }
+            if incl_mlp {
+                parts.push(self.get(("mlp_out", l as isize))?, format!("{l}_mlp_out"))?;
+            }
+        }
+        if options.mlp_input && incl_attn {
+            parts.push(self.get(("attn_out", layer as isize))?, format!("{layer}_attn_out"))?;
+        }
+        if parts.values.is_empty() {
+            let stack = nothing(self, options)?;
+            return scaled(self, stack, options);
+        }
+        scaled(self, parts.stack(), options)
+    }
+
+    fn stack_head_results(&self, options: &StackOptions, remainder: bool) -> Result<Stack, LensError> {
+        let layer = target(self, options)?;
+        let mut parts = Vec::new();
+        for l in 0..layer {
+            parts.push(head_results(self, l, &options.pos_slice)?);
+        }
+        let heads = self.model().config().n_heads();
+        let labels = (0..layer).flat_map(|l| (0..heads).map(move |h| format!("L{l}H{h}"))).collect();
+        scaled(self, joined(self, parts, labels, layer, options, remainder)?, options)
+    }
+
+    fn stack_neuron_results(
+        &self,
+        options: &StackOptions,
+        neurons: &PosSlice,
+        remainder: bool,
+    ) -> Result<Stack, LensError> {
+        let layer = target(self, options)?;
+        let (mut parts, mut labels) = (Vec::new(), Vec::new());
+        let all = Tensor::from_vec(
+            (0..self.model().config().d_mlp).map(|i| i as f32).collect(),
+            &[self.model().config().d_mlp],
+            self.model().device(),
+        );
+        let chosen = neurons.apply(&all, 0)?.to_vec();
+        for l in 0..layer {
+            let results = self.get_neuron_results(l, neurons, &options.pos_slice)?;
+            let n = results.ndim();
+            let mut axes = vec![n - 2];
+            axes.extend(0..n - 2);
+            axes.push(n - 1);
+            parts.push(results.permute(&axes));
+            labels.extend(chosen.iter().map(|i| format!("L{l}N{i}")));
+        }
+        scaled(self, joined(self, parts, labels, layer, options, remainder)?, options)
+    }
+
+    fn get_neuron_results(&self, layer: usize, neurons: &PosSlice, pos_slice: &PosSlice) -> Result<Tensor, LensError> {
+        let post = self.get(("post", layer as isize))?;
+        let post = pos_slice.apply(post, post.ndim() - 2)?;
+        let post = neurons.apply(&post, post.ndim() - 1)?;
+        let w_out = neurons.apply(&self.model().param(&format!("blocks.{layer}.mlp.W_out"))?, 0)?;
+        Ok(&post.unsqueeze(post.ndim()) * &w_out)
+    }
+
+    fn get_full_resid_decomposition(&self, options: &StackOptions, expand_neurons: bool) -> Result<Stack, LensError> {
+        let (layer, cfg) = (target(self, options)?, self.model().config());
+        let bare = StackOptions { apply_ln: false, ..options.clone() };
+        let heads_to = layer + usize::from(options.mlp_input);
+        let Stack { values, mut labels } =
+            self.stack_head_results(&StackOptions { layer: Some(heads_to), mlp_input: false, ..bare.clone() }, false)?;
+        let mut values = vec![values];
+        if !cfg.attn_only && layer > 0 {
+            let rest = match expand_neurons {
+                true => self.stack_neuron_results(
+                    &StackOptions { layer: Some(layer), mlp_input: false, ..bare.clone() },
+                    &PosSlice::All,
+                    false,
+                )?,
+                false => self.decompose_resid(
+                    &StackOptions { layer: Some(layer), mlp_input: false, ..bare.clone() },
+                    Sublayers::Mlp,
+                    false,
+                )?,
+            };
+            values.push(rest.values);
+            labels.extend(rest.labels);
+        }
+        for name in ["embed", "pos_embed"].into_iter().filter(|n| self.contains(*n)) {
+            let x = self.get(name)?;
+            values.push(options.pos_slice.apply(x, x.ndim() - 2)?.unsqueeze(0));
+            labels.push(name.into());
+        }
+        let bias = self.model().accumulated_bias(layer, options.mlp_input, expand_neurons)?;
+        let mut shape = values[0].shape().to_vec();
+        shape[0] = 1;
+        values.push(bias.expand(&shape).contiguous());
+        labels.push("bias".into());
+        scaled(self, Stack { values: Tensor::cat(&values, 0), labels }, options)
+    }
+
+    fn stack_activation(
+        &self,
+        name: &str,
+        layer: Option<usize>,
+        layer_type: Option<&str>,
+    ) -> Result<Tensor, LensError> {
+        let layer = target(self, &StackOptions { layer, ..Default::default() })?;
+        let at = |l: usize| match layer_type {
+            Some(t) => self.get((name, l as isize, t)).cloned(),
+            None => self.get((name, l as isize)).cloned(),
+        };
+        let parts: Vec<Tensor> = (0..layer).map(at).collect::<Result<_, _>>()?;
+        if parts.is_empty() {
+            return Err(LensError::argument("layer", "0", "at least 1: there is nothing before layer 0 to stack"));
+        }
+        Ok(Tensor::stack(&parts, 0))
+    }
+
+    fn apply_ln_to_stack(
+        &self,
+        stack: &Tensor,
+        options: &StackOptions,
+        batch_slice: &PosSlice,
+    ) -> Result<Tensor, LensError> {
+        let (n, layer) = (layers(self), target(self, options)?);
+        let centred = match self.model().config().normalization_type {
+            NormalizationType::None => return Ok(stack.clone()),
+            NormalizationType::LN | NormalizationType::LNPre => stack.center(),
+            NormalizationType::RMS | NormalizationType::RMSPre => stack.clone(),
+        };
+        let scale = match (layer == n, options.mlp_input) {
+            (true, _) => self.get("ln_final.hook_scale")?,
+            (false, mlp) => self.get(("scale", layer as isize, if mlp { "ln2" } else { "ln1" }))?,
+        };
+        let scale = options.pos_slice.apply(scale, scale.ndim() - 2)?;
+        let scale = if self.has_batch_dim() { batch_slice.apply(&scale, 0)? } else { scale };
+        if centred.ndim() != scale.ndim() + 1
+            || centred.shape()[1..centred.ndim() - 1] != scale.shape()[..scale.ndim() - 1]
+        {
+            return Err(LensError::argument(
+                "the stack's shape",
+                format!("{:?}", stack.shape()),
+                format!(
+                    "[component, ..{:?}, d_model], as the norm's scale {:?}",
+                    &scale.shape()[..scale.ndim() - 1],
+                    scale.shape()
+                ),
+            ));
+        }
+        Ok(&centred / &scale)
+    }
+
+    fn logit_attrs(
+        &self,
+        stack: &Tensor,
+        tokens: &IndexTensor,
+        incorrect: Option<&IndexTensor>,
+        pos_slice: &PosSlice,
+        batch_slice: &PosSlice,
+    ) -> Result<Tensor, LensError> {
+        let mut directions = self.model().tokens_to_residual_directions(tokens)?;
+        if let Some(wrong) = incorrect {
+            if wrong.shape() != tokens.shape() {
+                return Err(LensError::argument(
+                    "incorrect tokens of shape",
+                    format!("{:?}", wrong.shape()),
+                    format!("{:?}, as the tokens", tokens.shape()),
+                ));
+            }
+            directions = directions - self.model().tokens_to_residual_directions(wrong)?;
+        }
+        if tokens.shape().len() == 1 && self.has_batch_dim() {
+            // One answer per item of the batch, at every position.
+            directions = directions.unsqueeze(1);
+        }
+        let options = StackOptions { pos_slice: pos_slice.clone(), ..Default::default() };
+        let scaled = self.apply_ln_to_stack(stack, &options, batch_slice)?;
+        let last = scaled.ndim() - 1;
+        Ok((&scaled * &directions).sum(&[last]))
+    }
+}
+
+/// Number of layers of the model that was run.
+fn layers(cache: &ActivationCache) -> usize {
+    cache.model().config().n_layers
+}
+
+/// The layer that `options` names, at most the number of layers.
+fn target(cache: &ActivationCache, options: &StackOptions) -> Result<usize, LensError> {
+    let n = layers(cache);
+    let layer = options.layer.unwrap_or(n);
+    if layer > n || (options.mlp_input && layer == n) {
+        let expected = match options.mlp_input {
+            true => format!("a layer below {n} with mlp_input"),
+            false => format!("at most {n}, the number of layers"),
+        };
+        return Err(LensError::argument("layer", layer.to_string(), expected));
+    }
+    Ok(layer)
+}
+
+/// Components of one shape, sliced as they come.
+struct Parts<'a> {
+    slice: &'a PosSlice,
+    values: Vec<Tensor>,
+    labels: Vec<String>,
+}
+
+impl<'a> Parts<'a> {
+    fn new(slice: &'a PosSlice) -> Parts<'a> {
+        Parts { slice, values: vec![], labels: vec![] }
+    }
+
+    fn push(&mut self, value: &Tensor, label: impl Into<String>) -> Result<(), LensError> {
+        self.values.push(self.slice.apply(value, value.ndim() - 2)?);
+        self.labels.push(label.into());
+        Ok(())
+    }
+
+    fn stack(self) -> Stack {
+        Stack { values: Tensor::stack(&self.values, 0), labels: self.labels }
+    }
+}
+
+fn scaled(cache: &ActivationCache, stack: Stack, options: &StackOptions) -> Result<Stack, LensError> {
+    if !options.apply_ln {
+        return Ok(stack);
+    }
+    Ok(Stack { values: cache.apply_ln_to_stack(&stack.values, options, &PosSlice::All)?, ..stack })
+}
+
+/// What each head of a layer writes, `[head, batch, pos, d_model]`.
+fn head_results(cache: &ActivationCache, layer: usize, slice: &PosSlice) -> Result<Tensor, LensError> {
+    let heads_first = |x: &Tensor| {
+        let n = x.ndim();
+        let mut axes = vec![n - 2];
+        axes.extend(0..n - 2);
+        axes.push(n - 1);
+        x.permute(&axes)
+    };
+    let l = layer as isize;
+    if cache.contains(("result", l)) {
+        let result = cache.get(("result", l))?;
+        return Ok(heads_first(&slice.apply(result, result.ndim() - 3)?));
+    }
+    let z = cache.get(("z", l))?;
+    let z = heads_first(&slice.apply(z, z.ndim() - 3)?);
+    let w_o = cache.model().param(&format!("blocks.{layer}.attn.W_O"))?;
+    let (h, e, d) = (w_o.dim(0), w_o.dim(1), w_o.dim(2));
+    let rows = z.numel() / (h * e).max(1);
+    let mut shape = z.shape().to_vec();
+    shape[z.ndim() - 1] = d;
+    Ok(z.reshape(&[h, rows, e]).matmul(&w_o).reshape(&shape))
+}
+
+/// No components, in the shape of the stream.
+fn nothing(cache: &ActivationCache, options: &StackOptions) -> Result<Stack, LensError> {
+    let embed = cache.get("embed")?;
+    let mut shape = options.pos_slice.apply(embed, embed.ndim() - 2)?.shape().to_vec();
+    shape.insert(0, 0);
+    Ok(Stack { values: Tensor::zeros(&shape, embed.dtype(), &embed.device()), labels: vec![] })
+}
+
+/// Components of layers `0..layer`, `[component, .., d_model]` each, joined; with the rest of the
+/// stream if asked for.
+fn joined(
+    cache: &ActivationCache,
+    parts: Vec<Tensor>,
+    mut labels: Vec<String>,
+    layer: usize,
+    options: &StackOptions,
+    remainder: bool,
+) -> Result<Stack, LensError> {
+    let mut values = match parts.is_empty() {
+        true => nothing(cache, options)?.values,
+        false => Tensor::cat(&parts, 0),
+    };
+    if remainder {
+        let stream = match layer {
+            0 => cache.get(("resid_pre", 0))?,
+            l => cache.get(("resid_post", l as isize - 1))?,
+        };
+        let stream = options.pos_slice.apply(stream, stream.ndim() - 2)?;
+        let rest = (&stream - &values.sum(&[0])).unsqueeze(0);
+        values = Tensor::cat(&[values, rest], 0);
+        labels.push("remainder".into());
+    }
+    Ok(Stack { values, labels })
+}
+
+/// The model's answer direction of each token: a column of `W_U`, `[tokens.., d_model]`.
+pub(crate) fn residual_directions(model: &HookedTransformer, tokens: &IndexTensor) -> Result<Tensor, LensError> {
+    let w_u = model.param("unembed.W_U")?;
+    if let Some(bad) = tokens.as_slice().iter().find(|t| **t as usize >= w_u.dim(1)) {
+        return Err(LensError::argument("token", bad.to_string(), format!("an id below d_vocab_out = {}", w_u.dim(1))));
+    }
+    Ok(w_u.t().contiguous().embed(tokens))
+}
