@@ -16,12 +16,15 @@
 mod error;
 mod factored;
 pub mod heads;
+pub mod metric;
+pub mod patching;
 pub mod processing;
 pub mod residual;
 pub mod weights;
 
 pub use error::LensError;
 pub use factored::{FactoredMatrix, Svd};
+pub use metric::Metric;
 pub use processing::{Processing, process_weights};
 pub use residual::{Decompose, Stack, StackOptions, Sublayers};
 pub use weights::{Composition, Weights};

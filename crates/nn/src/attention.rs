@@ -176,6 +176,20 @@ impl Attention {
         residual: Option<&Var>,
         mask: Option<&IndexTensor>,
     ) -> Result<Var, HookError> {
+        let z = self.mix(ctx, input, mask)?;
+        self.output(ctx, &z, residual)
+    }
+
+    /// The values that each query attends to, mixed: z, `[batch, pos, head, d_head]`.
+    ///
+    /// # Errors
+    /// If a hook fails.
+    pub fn mix(
+        &self,
+        ctx: &mut Ctx<'_, '_>,
+        input: &AttentionInput,
+        mask: Option<&IndexTensor>,
+    ) -> Result<Var, HookError> {
         let [q, k, v] = self.project(ctx, input);
         let mut q = self.hook_q.apply(ctx, q)?;
         let mut k = self.hook_k.apply(ctx, k)?;
@@ -185,7 +199,8 @@ impl Attention {
             k = normalize_vectors(ctx, k_norm, &k)?;
         }
         if let (Some(table), Some([hook_rot_k, hook_rot_q])) = (&self.rotary, &self.hook_rot) {
-            let spec = rotary_spec(ctx, table, q.dim(1), mask);
+            let positions = mask.map(positions_of);
+            let spec = rotary_spec(ctx, table, q.dim(1), positions.as_ref());
             q = hook_rot_q.apply(ctx, q.rotary(&spec))?;
             k = hook_rot_k.apply(ctx, k.rotary(&spec))?;
         }
@@ -197,11 +212,42 @@ impl Attention {
         } else {
             q.attention(&k, &v, &spec)
         };
-        let z = self.hook_z.apply(ctx, z)?;
-        self.output(ctx, &z, residual)
+        self.hook_z.apply(ctx, z)
     }
 
-    fn spec(&self, mask: Option<&IndexTensor>) -> AttentionSpec {
+    /// Queries as attention reads them, of queries `[batch, pos, head, d_head]` as projected:
+    /// normalised and rotated to `positions` `[batch, pos]`, where the model does so.
+    ///
+    /// # Errors
+    /// If a hook fails.
+    pub fn ready_queries(&self, ctx: &mut Ctx<'_, '_>, q: &Var, positions: &IndexTensor) -> Result<Var, HookError> {
+        self.ready(ctx, self.norms.as_ref().map(|[q_norm, _]| q_norm), q, positions)
+    }
+
+    /// As [`Attention::ready_queries`], for keys `[batch, pos, kv_head, d_head]`.
+    ///
+    /// # Errors
+    /// If a hook fails.
+    pub fn ready_keys(&self, ctx: &mut Ctx<'_, '_>, k: &Var, positions: &IndexTensor) -> Result<Var, HookError> {
+        self.ready(ctx, self.norms.as_ref().map(|[_, k_norm]| k_norm), k, positions)
+    }
+
+    fn ready(
+        &self,
+        ctx: &mut Ctx<'_, '_>,
+        norm: Option<&Norm>,
+        x: &Var,
+        positions: &IndexTensor,
+    ) -> Result<Var, HookError> {
+        let x = norm.map_or(Ok(x.clone()), |norm| normalize_vectors(ctx, norm, x))?;
+        Ok(match &self.rotary {
+            Some(table) => x.rotary(&rotary_spec(ctx, table, x.dim(1), Some(positions))),
+            None => x,
+        })
+    }
+
+    /// How scores are made; `mask` `[batch, pos]` is 0 at padding.
+    pub fn spec(&self, mask: Option<&IndexTensor>) -> AttentionSpec {
         let cfg = &self.cfg;
         let heads = cfg.n_heads as f64;
         let start = 2f64.powf(-8.0 / heads);
@@ -226,7 +272,7 @@ impl Attention {
     }
 
     /// Queries, keys and values, `[batch, pos, head, d_head]`.
-    fn project(&self, ctx: &Ctx<'_, '_>, input: &AttentionInput) -> [Var; 3] {
+    pub fn project(&self, ctx: &Ctx<'_, '_>, input: &AttentionInput) -> [Var; 3] {
         let e = self.cfg.d_head;
         let (w, b) = (ctx.param(self.w_qkv), ctx.param(self.b_qkv));
         let heads = |x: &Var, n: usize| x.reshape(&[x.dim(0), x.dim(1), n, e]);
@@ -278,8 +324,12 @@ impl Attention {
         x.matmul(&w).reshape(&[heads, batch, pos, e]).permute(&[1, 2, 0, 3]) + &b
     }
 
-    /// The sum of all heads' outputs, and `b_O`.
-    fn output(&self, ctx: &mut Ctx<'_, '_>, z: &Var, residual: Option<&Var>) -> Result<Var, HookError> {
+    /// The sum of all heads' outputs of `z` `[batch, pos, head, d_head]`, and `b_O`; added to
+    /// `residual` if given.
+    ///
+    /// # Errors
+    /// If a hook fails.
+    pub fn output(&self, ctx: &mut Ctx<'_, '_>, z: &Var, residual: Option<&Var>) -> Result<Var, HookError> {
         let [batch, pos, h, e] = *z.shape() else { unreachable!("z is [batch, pos, head, d_head]") };
         let (w, b) = (ctx.param(self.w_o).clone(), ctx.param(self.b_o).clone());
         if !self.cfg.use_result {
@@ -310,11 +360,12 @@ fn normalize_vectors(ctx: &mut Ctx<'_, '_>, norm: &Norm, x: &Var) -> Result<Var,
     Ok(norm.forward(ctx, &x.reshape(&[rows, shape[3]]))?.reshape(&shape))
 }
 
-fn rotary_spec(ctx: &Ctx<'_, '_>, table: &RotaryTable, pos: usize, mask: Option<&IndexTensor>) -> RotarySpec {
+/// Rotation to `positions` `[batch, pos]`, or to `0..pos`.
+fn rotary_spec(ctx: &Ctx<'_, '_>, table: &RotaryTable, pos: usize, positions: Option<&IndexTensor>) -> RotarySpec {
     let (cos, sin) = table.tables(ctx.dtype(), ctx.device());
-    let at = |t: &Tensor| match mask {
+    let at = |t: &Tensor| match positions {
         None => t.narrow(0, 0, pos).unsqueeze(0),
-        Some(mask) => t.embed(&positions_of(mask)),
+        Some(positions) => t.embed(positions),
     };
     RotarySpec { cos: at(&cos), sin: at(&sin), adjacent: table.adjacent }
 }

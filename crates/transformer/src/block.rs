@@ -17,7 +17,7 @@ pub(crate) struct TransformerBlock {
     parallel: bool,
     ln1: Option<Norm>,
     ln1_post: Option<Norm>,
-    attn: Attention,
+    pub attn: Attention,
     mlp: Option<BlockMlp>,
     hook_attn_in: HookPoint,
     hook_qkv_input: [HookPoint; 3],
@@ -113,27 +113,58 @@ impl TransformerBlock {
     ) -> Result<Var, HookError> {
         let resid_pre = self.hook_resid_pre.apply(ctx, resid_pre)?;
         let input = self.attention_input(ctx, &resid_pre, pos_embed)?;
-        // Unless somebody looks at what attention writes, it is added to the stream at once.
-        let mid = if self.ln1_post.is_none() && !self.hook_attn_out.is_live(ctx) {
-            self.attn.forward(ctx, &input, Some(&resid_pre), mask)?
-        } else {
-            let mut out = self.attn.forward(ctx, &input, None, mask)?;
-            if let Some(ln) = &self.ln1_post {
-                out = ln.forward(ctx, &out)?;
-            }
-            &resid_pre + &self.hook_attn_out.apply(ctx, out)?
-        };
+        let z = self.attn.mix(ctx, &input, mask)?;
         drop(input);
+        let mid = self.write_attention(ctx, &z, &resid_pre)?;
+        drop(z);
         let mid = match &self.hook_resid_mid {
             Some(hook) => hook.apply(ctx, mid)?,
             None => mid,
         };
-        let post = match &self.mlp {
-            None => mid,
-            Some(m) if self.parallel => m.forward(ctx, &resid_pre, &mid)?,
-            Some(m) => m.forward(ctx, &mid, &mid)?,
-        };
+        let post = self.write_mlp(ctx, &resid_pre, mid)?;
         self.hook_resid_post.apply(ctx, post)
+    }
+
+    /// Queries, keys and values of rows of the stream `[1, row, d_model]`, `[1, row, head, d_head]`
+    /// each; no hook point inside is run.
+    pub fn project_rows(
+        &self,
+        ctx: &mut Ctx<'_, '_>,
+        resid: &Var,
+        pos_embed: Option<&Var>,
+    ) -> Result<[Var; 3], HookError> {
+        let normalized = self.normalize(ctx, resid)?;
+        let input = match pos_embed {
+            None => AttentionInput::Shared(normalized),
+            Some(p) => {
+                let qk = &normalized + p;
+                AttentionInput::Split([qk.clone(), qk, normalized])
+            }
+        };
+        Ok(self.attn.project(ctx, &input))
+    }
+
+    /// The stream `[batch, pos, d_model]` after attention, from `z` `[batch, pos, head, d_head]` and
+    /// the stream before. Unless somebody looks at what attention writes, it is added at once.
+    pub fn write_attention(&self, ctx: &mut Ctx<'_, '_>, z: &Var, resid_pre: &Var) -> Result<Var, HookError> {
+        if self.ln1_post.is_none() && !self.hook_attn_out.is_live(ctx) {
+            return self.attn.output(ctx, z, Some(resid_pre));
+        }
+        let mut out = self.attn.output(ctx, z, None)?;
+        if let Some(ln) = &self.ln1_post {
+            out = ln.forward(ctx, &out)?;
+        }
+        Ok(resid_pre + &self.hook_attn_out.apply(ctx, out)?)
+    }
+
+    /// The stream after the MLP (if there is one), from the stream before the block and after
+    /// attention.
+    pub fn write_mlp(&self, ctx: &mut Ctx<'_, '_>, resid_pre: &Var, mid: Var) -> Result<Var, HookError> {
+        match &self.mlp {
+            None => Ok(mid),
+            Some(m) if self.parallel => m.forward(ctx, resid_pre, &mid),
+            Some(m) => m.forward(ctx, &mid, &mid),
+        }
     }
 
     fn attention_input(

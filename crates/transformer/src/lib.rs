@@ -32,6 +32,7 @@ mod error;
 mod loss;
 mod model;
 pub mod names;
+mod rerun;
 mod weights;
 
 pub use cache::{ActivationCache, CacheError, PosSlice};
@@ -43,4 +44,5 @@ pub use error::ModelError;
 pub use ironlens_nn::{HookError, HookFailure, HookInfo, Hooks, ParamError, Target};
 pub use loss::{next_token_loss, next_token_losses};
 pub use model::HookedTransformer;
+pub use rerun::{Change, Positions, Reached, Rerun, Site};
 pub use weights::{WeightsError, read_tensors, write_atomically, write_tensors};

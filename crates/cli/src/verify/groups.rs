@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 use ironlens_autograd::Var;
 use ironlens_lens::heads::{DetectOptions, ErrorMeasure, HeadKind, detect_head};
-use ironlens_lens::{Composition, Decompose, Processing, StackOptions, Sublayers, Weights, process_weights};
+use ironlens_lens::patching::{self, PatchOptions};
+use ironlens_lens::{Composition, Decompose, Metric, Processing, StackOptions, Sublayers, Weights, process_weights};
 use ironlens_tensor::{Device, IndexTensor, Tensor};
 use ironlens_train::{AdamW, clip_coefficient, previous_token_loss};
 use ironlens_transformer::{HookedTransformer, Hooks, Output, PosSlice, ReturnType};
@@ -43,6 +44,7 @@ const GROUPS: &[Group] = &[
     Group { name: "stop_at_layer", tolerance: VALUES, compute: stops },
     Group { name: "detect", tolerance: VALUES, compute: detections },
     Group { name: "lens", tolerance: VALUES, compute: decompositions },
+    Group { name: "patch", tolerance: VALUES, compute: patches },
     Group { name: "weights", tolerance: VALUES, compute: circuits },
     Group { name: "folded", tolerance: VALUES, compute: folded },
     Group { name: "train", tolerance: FINAL_WEIGHTS, compute: training },
@@ -322,6 +324,46 @@ fn decompositions(case: &Case, names: &[&str]) -> Result<Tensors> {
                 other => anyhow::bail!("{other} is no method that this program knows"),
             };
             Ok((name.to_string(), value))
+        })
+        .collect()
+}
+
+/// `patch/X` is `get_act_patch_X` from the tokens to `patch/corrupted_tokens`, by the mean difference
+/// of the answers' logits at the last position.
+fn patches(case: &Case, names: &[&str]) -> Result<Tensors> {
+    let given = case.expected.get("patch/corrupted_tokens").context("the case has no patch/corrupted_tokens")?;
+    let corrupted = IndexTensor::new(given.to_vec().iter().map(|v| *v as u32).collect::<Vec<_>>(), given.shape());
+    let (clean, cache) = case.model.run_with_cache(&case.tokens)?;
+    let metric = Metric::logit_diff(&ANSWERS[0], &ANSWERS[1])?;
+    let number = |x: f64| Tensor::from_vec_f64(vec![x], &[]);
+    names
+        .iter()
+        .map(|name| {
+            let patch = match name.trim_start_matches("patch/") {
+                "corrupted_tokens" => return Ok((name.to_string(), given.clone())),
+                "clean_metric" => return Ok((name.to_string(), number(metric.of(&clean)))),
+                "corrupted_metric" => {
+                    return Ok((name.to_string(), number(metric.of(&case.model.forward(&corrupted)?))));
+                }
+                "resid_pre" => patching::get_act_patch_resid_pre,
+                "resid_mid" => patching::get_act_patch_resid_mid,
+                "attn_out" => patching::get_act_patch_attn_out,
+                "mlp_out" => patching::get_act_patch_mlp_out,
+                "attn_head_out_by_pos" => patching::get_act_patch_attn_head_out_by_pos,
+                "attn_head_q_by_pos" => patching::get_act_patch_attn_head_q_by_pos,
+                "attn_head_k_by_pos" => patching::get_act_patch_attn_head_k_by_pos,
+                "attn_head_v_by_pos" => patching::get_act_patch_attn_head_v_by_pos,
+                "attn_head_pattern_by_pos" => patching::get_act_patch_attn_head_pattern_by_pos,
+                "attn_head_pattern_dest_src_pos" => patching::get_act_patch_attn_head_pattern_dest_src_pos,
+                "attn_head_out_all_pos" => patching::get_act_patch_attn_head_out_all_pos,
+                "attn_head_q_all_pos" => patching::get_act_patch_attn_head_q_all_pos,
+                "attn_head_k_all_pos" => patching::get_act_patch_attn_head_k_all_pos,
+                "attn_head_v_all_pos" => patching::get_act_patch_attn_head_v_all_pos,
+                "attn_head_pattern_all_pos" => patching::get_act_patch_attn_head_pattern_all_pos,
+                other => anyhow::bail!("{other} is no sweep that this program knows"),
+            };
+            let result = patch(&case.model, &corrupted, &cache, &metric, PatchOptions::default())?;
+            Ok((name.to_string(), result.values))
         })
         .collect()
 }

@@ -1,0 +1,100 @@
+//! [`Metric`]: what an intervention is judged by.
+
+use ironlens_autograd::Var;
+use ironlens_tensor::{IndexTensor, Tensor};
+use ironlens_transformer::Positions;
+
+use crate::error::LensError;
+
+type Function<'m> = Box<dyn Fn(&Var) -> Var + Sync + 'm>;
+
+/// A number computed from logits, differentiably. It says whether it reads the logits of all
+/// positions or of the last alone, which is much less to compute.
+///
+/// ```
+/// # use ironlens_lens::Metric;
+/// # use ironlens_tensor::{Device, Tensor};
+/// let logits = Tensor::from_vec(vec![0., 1., 5., 0., 0., 2., 1., 4.], &[1, 2, 4], &Device::Cpu);
+/// let difference = Metric::logit_diff(&[3], &[1])?;
+/// assert_eq!(difference.of(&logits), 2.0);          // at the last position, 4 - 2
+/// let total = Metric::all(|logits| logits.sum_all());
+/// assert_eq!(total.of(&logits), 13.0);
+/// # Ok::<(), ironlens_lens::LensError>(())
+/// ```
+pub struct Metric<'m> {
+    function: Function<'m>,
+    positions: Positions,
+}
+
+impl<'m> Metric<'m> {
+    /// A function of all logits, `[batch, pos, d_vocab_out]`, that gives one number.
+    pub fn all(function: impl Fn(&Var) -> Var + Sync + 'm) -> Metric<'m> {
+        Metric { function: Box::new(function), positions: Positions::All }
+    }
+
+    /// A function of the logits of the last position, `[batch, d_vocab_out]`, that gives one number.
+    pub fn last(function: impl Fn(&Var) -> Var + Sync + 'm) -> Metric<'m> {
+        Metric { function: Box::new(function), positions: Positions::Last }
+    }
+
+    /// The logit of `right` minus that of `wrong` at the last position, averaged over the batch; one of
+    /// each for every item of the batch.
+    ///
+    /// # Errors
+    /// If they are not equally many.
+    pub fn logit_diff(right: &[u32], wrong: &[u32]) -> Result<Metric<'static>, LensError> {
+        if right.len() != wrong.len() || right.is_empty() {
+            return Err(LensError::argument(
+                "wrong answers",
+                wrong.len().to_string(),
+                format!("as many as right ones ({}), at least one", right.len()),
+            ));
+        }
+        let (right, wrong) = (right.to_vec(), wrong.to_vec());
+        Ok(Metric::last(move |logits| {
+            let (batch, vocab) = (logits.dim(0), logits.dim(1));
+            assert!(batch == right.len(), "the metric has answers for {} items, the batch {batch}", right.len());
+            let mut signs = vec![0.0; batch * vocab];
+            for (i, (r, w)) in right.iter().zip(&wrong).enumerate() {
+                signs[i * vocab + *r as usize] += 1.0 / batch as f64;
+                signs[i * vocab + *w as usize] -= 1.0 / batch as f64;
+            }
+            let signs = Tensor::from_vec_f64(signs, &[batch, vocab]);
+            let signs = signs.to_dtype(logits.value().dtype()).to_device(&logits.value().device());
+            (logits * &Var::from(signs)).sum_all()
+        }))
+    }
+
+    /// The mean loss of predicting `targets` `[batch, pos]` from the logits of all positions.
+    pub fn loss(targets: IndexTensor) -> Metric<'static> {
+        Metric::all(move |logits| logits.cross_entropy(&targets).mean_all())
+    }
+
+    /// Which logits it reads.
+    pub fn positions(&self) -> Positions {
+        self.positions
+    }
+
+    /// Its value at logits `[batch, pos, d_vocab_out]`.
+    ///
+    /// # Panics
+    /// If its function does not give one number.
+    #[track_caller]
+    pub fn of(&self, logits: &Tensor) -> f64 {
+        self.apply(&Var::from(logits.clone())).value().item()
+    }
+
+    /// Its value at logits `[batch, pos, d_vocab_out]`, differentiable.
+    ///
+    /// # Panics
+    /// If its function does not give one number.
+    #[track_caller]
+    pub fn apply(&self, logits: &Var) -> Var {
+        let value = match self.positions {
+            Positions::All => (self.function)(logits),
+            Positions::Last => (self.function)(&logits.select(1, logits.dim(1) - 1)),
+        };
+        assert!(value.value().numel() == 1, "a metric gives one number, this one gave shape {:?}", value.shape());
+        value
+    }
+}
