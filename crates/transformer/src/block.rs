@@ -125,21 +125,22 @@ impl TransformerBlock {
         self.hook_resid_post.apply(ctx, post)
     }
 
-    /// Queries, keys and values of rows of the stream `[1, row, d_model]`, `[1, row, head, d_head]`
-    /// each; no hook point inside is run.
+    /// Queries, keys and values `[1, row, head, d_head]` of rows of the stream `[1, row, d_model]`, each
+    /// with the position embeddings that shortformer adds; queries of rows of their own if given. No
+    /// hook point inside is run.
     pub fn project_rows(
         &self,
         ctx: &mut Ctx<'_, '_>,
-        resid: &Var,
-        pos_embed: Option<&Var>,
+        shared: &(Var, Option<Var>),
+        queries: Option<&(Var, Option<Var>)>,
     ) -> Result<[Var; 3], HookError> {
-        let normalized = self.normalize(ctx, resid)?;
-        let input = match pos_embed {
-            None => AttentionInput::Shared(normalized),
-            Some(p) => {
-                let qk = &normalized + p;
-                AttentionInput::Split([qk.clone(), qk, normalized])
-            }
+        let values = self.normalize(ctx, &shared.0)?;
+        let with_positions = |x: &Var, p: &Option<Var>| p.as_ref().map_or(x.clone(), |p| x + p);
+        let keys = with_positions(&values, &shared.1);
+        let input = match queries {
+            None if shared.1.is_none() => AttentionInput::Shared(values),
+            None => AttentionInput::Split([keys.clone(), keys, values]),
+            Some((x, p)) => AttentionInput::Split([with_positions(&self.normalize(ctx, x)?, p), keys, values]),
         };
         Ok(self.attn.project(ctx, &input))
     }

@@ -369,15 +369,24 @@ impl Pass<'_, '_> {
         if rows.values.dim(0) == 0 {
             return Ok(rows);
         }
+        let reached: Vec<Span> = rows.spans.iter().map(|s| self.reached(layer, *s)).collect();
+        // Of queries, only those that somebody asks for.
+        let asked: Vec<Span> = rows.spans.iter().zip(&reached).map(|(s, r)| s.within(r.start, r.end())).collect();
+        let all = asked.iter().map(|s| s.len).sum::<usize>() == rows.values.dim(0);
+        let input = |values: &Tensor, spans: &[Span]| {
+            let pos_embed = self.run.pos_embed.as_ref().map(|p| Var::from(untouched(p, spans).unsqueeze(0)));
+            (Var::from(values.unsqueeze(0)), pos_embed)
+        };
+        let shared = input(&rows.values, &rows.spans);
+        let base = self.base(Site::ResidPre, layer)?;
+        let own = (!all).then(|| input(&rows.over(base, &asked), &asked));
         let block = &self.run.model.net.blocks[layer];
-        let stream = Var::from(rows.values.unsqueeze(0));
-        let pos_embed = self.run.pos_embed.as_ref().map(|p| Var::from(untouched(p, &rows.spans).unsqueeze(0)));
-        let [q, k, v] =
-            block.project_rows(&mut self.ctx, &stream, pos_embed.as_ref())?.map(|x| x.into_value().squeeze(0));
+        let [q, k, v] = block.project_rows(&mut self.ctx, &shared, own.as_ref())?.map(|x| x.into_value().squeeze(0));
         let part = |values| Rows { values, spans: rows.spans.clone() };
-        let (q, k) = (self.queries(layer, &part(q))?, self.keys(layer, &part(k))?);
-        let reached = rows.spans.iter().map(|s| self.reached(layer, *s)).collect();
-        let changed = Changed { queries: Some(part(q)), keys: Some(part(k)), values: Some(part(v)) };
+        let queries = Rows { values: q, spans: asked };
+        let queries = Rows { values: self.queries(layer, &queries)?, spans: queries.spans };
+        let keys = self.keys(layer, &part(k))?;
+        let changed = Changed { queries: Some(queries), keys: Some(part(keys)), values: Some(part(v)) };
         self.attend(layer, reached, changed, Some(rows))
     }
 

@@ -3,6 +3,7 @@
 mod compare;
 mod kernels;
 mod model;
+mod patch;
 mod peak;
 mod run;
 mod scaling;
@@ -63,6 +64,8 @@ pub enum Part {
     Forward,
     /// run_with_cache, everything cached, batch 1 and 8
     Cache,
+    /// Patching sweeps on the same model, and by depth
+    Patch,
     /// The matrix products of the training step, one by one
     Matmul,
     /// The other kernels, one by one
@@ -99,6 +102,7 @@ pub fn run(args: &Args) -> Result<()> {
                 Part::Step => report.timings(model::step(&config, &device, args.repeats)?),
                 Part::Forward => report.timings(model::forward(&config, &device, args.repeats)?),
                 Part::Cache => report.timings(model::cache(&config, &device, args.repeats)?),
+                Part::Patch => report.timings(patch::sweeps(&config, &device, args.repeats.min(7))?),
                 _ => {}
             }
         }
@@ -111,6 +115,7 @@ pub fn run(args: &Args) -> Result<()> {
     for part in &args.parts {
         match part {
             Part::Step | Part::Forward | Part::Cache => {}
+            Part::Patch => report.table("patch_by_depth", &patch::by_depth(&device)?),
             Part::Matmul => report.table("matmul", &kernels::matmul(&device, args.repeats, &peak)),
             Part::Kernels => report.table("kernels", &kernels::kernels(&device, args.repeats, &peak)),
             Part::Scaling => report.table("scaling", &scaling::scaling(&device, args.repeats.min(5), &peak)?),

@@ -153,6 +153,7 @@ pub enum Cells {
 ///
 /// # Errors
 /// If the model has no such activation, it is not in the clean cache, or the tokens do not fit.
+#[expect(clippy::too_many_arguments, reason = "those of TransformerLens, and options")]
 pub fn generic_activation_patch(
     model: &HookedTransformer,
     corrupted: &IndexTensor,
