@@ -1,6 +1,6 @@
 //! What can go wrong in an analysis.
 
-use ironlens_transformer::{CacheError, ModelError};
+use ironlens_transformer::{CacheError, HookError, ModelError};
 
 /// An error of an analysis.
 #[derive(Debug, thiserror::Error)]
@@ -11,6 +11,9 @@ pub enum LensError {
     /// An activation is not cached.
     #[error(transparent)]
     Cache(#[from] CacheError),
+    /// A name is of no hook that fires.
+    #[error(transparent)]
+    Hook(#[from] HookError),
     /// An argument that cannot be.
     #[error("{what} cannot be {given}: expected {expected}")]
     Argument {

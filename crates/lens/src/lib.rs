@@ -13,13 +13,19 @@
 //! # Ok::<(), ironlens_lens::LensError>(())
 //! ```
 
+pub mod ablation;
+pub mod attribution;
+mod components;
 mod error;
 mod factored;
 pub mod heads;
+pub mod logits;
 pub mod metric;
 pub mod patching;
+pub mod patterns;
 pub mod processing;
 pub mod residual;
+pub mod svd;
 pub mod weights;
 
 pub use error::LensError;

@@ -19,6 +19,7 @@
 //! TransformerLens runs the whole model once per cell. Here only what a patch can reach is run
 //! again ([`Rerun`]), many cells at a time, to the same numbers.
 
+pub mod path;
 mod plain;
 mod sweep;
 
@@ -78,7 +79,7 @@ impl Default for PatchOptions<'_> {
 }
 
 impl PatchOptions<'_> {
-    fn tell(&mut self, done: usize, total: usize) {
+    pub(crate) fn tell(&mut self, done: usize, total: usize) {
         if let Some(progress) = &mut self.progress {
             progress(done, total);
         }
@@ -233,6 +234,20 @@ fn enumerate(
     }
 }
 
+/// A clean run must be of as many sequences and positions as the corrupted one.
+fn check_clean(clean: &ActivationCache, corrupted: &IndexTensor, name: &str) -> Result<(), LensError> {
+    let shape = clean.get((name, 0))?.shape();
+    let pos = shape.get(if name == "pattern" { 2 } else { 1 });
+    if clean.has_batch_dim() && shape.first() == corrupted.shape().first() && pos == corrupted.shape().get(1) {
+        return Ok(());
+    }
+    Err(LensError::argument(
+        "the clean cache's activations",
+        format!("{shape:?} at `{name}`"),
+        format!("[batch, pos] = {:?} as the corrupted tokens, with a batch axis", corrupted.shape()),
+    ))
+}
+
 /// Copies the view of `clean` that `part` gives over that of `x`.
 fn copy(x: &mut Tensor, clean: &Tensor, part: impl Fn(&Tensor) -> Tensor) {
     let src = part(clean);
@@ -277,6 +292,7 @@ macro_rules! act_patches {
             options: PatchOptions<'_>,
         ) -> Result<PatchResult, LensError> {
             let cells = Cells::Axes(vec![$(Axis::$axis),+]);
+            check_clean(clean, corrupted, $name)?;
             generic_activation_patch(model, corrupted, clean, metric, $name, &cells, &$setter, options)
         }
     )*};

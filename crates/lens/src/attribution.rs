@@ -1,0 +1,221 @@
+//! Attribution patching: what patching would do, estimated from gradients.
+//!
+//! A patch that moves an activation from its corrupted to its clean value changes a metric by about
+//! `(clean - corrupted) . gradient` (Nanda 2023, "Attribution Patching"): two forward passes and one
+//! backward pass for all activations at once. An edge of the residual stream, from what one component
+//! writes to what another reads, has the same estimate with the gradient at the reader (Syed et al.
+//! 2023, "Attribution Patching Outperforms Automated Circuit Discovery"). With `steps` above 1, the
+//! gradient is averaged along the straight line from the corrupted to the clean embeddings: EAP-IG
+//! (Hanna et al. 2024, "Have Faith in Faithfulness"), here by the midpoint rule.
+
+use ironlens_autograd::Var;
+use ironlens_nn::Target;
+use ironlens_tensor::{IndexTensor, Tensor};
+use ironlens_transformer::{ActivationCache, HookedTransformer, Hooks};
+
+use crate::components::{Components, refuse_post_norms};
+use crate::error::LensError;
+use crate::metric::Metric;
+
+/// Estimated effects of patching each element of activations.
+#[derive(Clone, Debug)]
+pub struct NodeAttribution {
+    /// By full hook name: `(clean - corrupted) * gradient`, in the activation's shape. Sum over axes to
+    /// judge coarser parts.
+    pub scores: Vec<(String, Tensor)>,
+}
+
+impl NodeAttribution {
+    /// The scores of one activation.
+    pub fn get(&self, name: &str) -> Option<&Tensor> {
+        self.scores.iter().find(|(n, _)| n == name).map(|(_, s)| s)
+    }
+
+    /// The estimated effect of patching each whole activation.
+    pub fn totals(&self) -> Vec<(&str, f64)> {
+        self.scores.iter().map(|(n, s)| (n.as_str(), s.sum_all().item())).collect()
+    }
+}
+
+/// Estimated effects of patching each edge of the residual stream.
+#[derive(Clone, Debug)]
+pub struct EdgeAttribution {
+    /// What writes: `embed`, `L0H0`, .., `mlp0`, ..
+    pub senders: Vec<String>,
+    /// What reads: `L0H0.q`, .., `mlp0`, .., `logits`.
+    pub receivers: Vec<String>,
+    /// `[sender, receiver]`; 0 where the sender does not come before the receiver.
+    pub scores: Tensor,
+}
+
+impl EdgeAttribution {
+    /// The `n` edges with the largest absolute effect: sender, receiver, effect.
+    pub fn top(&self, n: usize) -> Vec<(&str, &str, f64)> {
+        let values = self.scores.to_vec_f64();
+        let columns = self.receivers.len();
+        let mut order: Vec<usize> = (0..values.len()).collect();
+        order.sort_by(|a, b| values[*b].abs().total_cmp(&values[*a].abs()));
+        let edge = |i: usize| (self.senders[i / columns].as_str(), self.receivers[i % columns].as_str(), values[i]);
+        order.into_iter().take(n).filter(|i| values[*i] != 0.0).map(edge).collect()
+    }
+}
+
+/// Estimates for the activations `names`, from clean and corrupted tokens of one shape. `steps` is 1
+/// for gradients of the corrupted run, more for integrated gradients.
+///
+/// # Errors
+/// If the tokens differ in shape, steps are 0, or a name is of no hook.
+pub fn attribution_patch<'t>(
+    model: &HookedTransformer,
+    clean: &IndexTensor,
+    corrupted: &IndexTensor,
+    metric: &Metric<'_>,
+    names: impl Into<Target<'t>>,
+    steps: usize,
+) -> Result<NodeAttribution, LensError> {
+    let names = names.into().names(model.registry())?;
+    let clean_cache = model.call(clean).names(names.clone()).cached()?.1;
+    let corrupted_cache = model.call(corrupted).names(names.clone()).cached()?.1;
+    let gradients = mean_gradients(model, clean, corrupted, metric, &names, steps)?;
+    let mut scores = Vec::new();
+    for (name, gradient) in names.into_iter().zip(gradients) {
+        let difference = clean_cache.get(name.as_str())? - corrupted_cache.get(name.as_str())?;
+        scores.push((name, &difference * &gradient));
+    }
+    Ok(NodeAttribution { scores })
+}
+
+/// Estimates for every edge from the embedding, a head or an MLP to the queries, keys or values of a
+/// head, to an MLP, or to the logits. `steps` as in [`attribution_patch`].
+///
+/// # Errors
+/// As [`attribution_patch`]; and in models with norms after attention and MLP, where the parts of
+/// attention do not add up.
+pub fn edge_attribution(
+    model: &HookedTransformer,
+    clean: &IndexTensor,
+    corrupted: &IndexTensor,
+    metric: &Metric<'_>,
+    steps: usize,
+) -> Result<EdgeAttribution, LensError> {
+    refuse_post_norms(model, "edge attribution")?;
+    // A model that gives every reader an input of its own.
+    let mut split = model.clone();
+    split.set_use_attn_in(false)?;
+    split.set_use_split_qkv_input(true)?;
+    if !model.config().attn_only {
+        split.set_use_hook_mlp_in(true)?;
+    }
+    let names = reader_hooks(&split);
+    let gradients = mean_gradients(&split, clean, corrupted, metric, &names, steps)?;
+
+    let writers = Components::of(model, clean)?.minus(&Components::of(model, corrupted)?);
+    let mut receivers = Vec::new();
+    let mut columns: Vec<(usize, bool, Tensor)> = Vec::new();
+    for (name, gradient) in names.iter().zip(gradients) {
+        let (layer, kind) = reader_of(name, model.config().n_layers);
+        match kind {
+            Reader::Heads(input) => {
+                for head in 0..gradient.dim(2) {
+                    receivers.push(format!("L{layer}H{head}.{input}"));
+                    columns.push((layer, false, gradient.select(2, head)));
+                }
+            }
+            Reader::Mlp => {
+                receivers.push(format!("mlp{layer}"));
+                columns.push((layer, true, gradient));
+            }
+            Reader::Logits => {
+                receivers.push("logits".into());
+                columns.push((layer, false, gradient));
+            }
+        }
+    }
+    let mut scores = Vec::with_capacity(writers.parts.len() * columns.len());
+    for part in &writers.parts {
+        for (layer, mlp, gradient) in &columns {
+            let comes_before = part.comes_before(*layer, *mlp, model.config().parallel_attn_mlp);
+            scores.push(if comes_before { (&part.value * gradient).sum_all().item() } else { 0.0 });
+        }
+    }
+    let scores = Tensor::from_vec_f64(scores, &[writers.parts.len(), columns.len()]);
+    let senders = writers.parts.into_iter().map(|p| p.label).collect();
+    Ok(EdgeAttribution { senders, receivers, scores: scores.to_dtype(model.params().dtype()) })
+}
+
+enum Reader {
+    Heads(char),
+    Mlp,
+    Logits,
+}
+
+/// The hook points of all readers of the stream, in order.
+fn reader_hooks(split: &HookedTransformer) -> Vec<String> {
+    let cfg = split.config();
+    let mut names = Vec::new();
+    for l in 0..cfg.n_layers {
+        names.extend(["q", "k", "v"].map(|x| format!("blocks.{l}.hook_{x}_input")));
+        if !cfg.attn_only {
+            names.push(format!("blocks.{l}.hook_mlp_in"));
+        }
+    }
+    names.push(format!("blocks.{}.hook_resid_post", cfg.n_layers - 1));
+    names
+}
+
+/// The layer that a reader's hook is of, and its kind.
+fn reader_of(name: &str, n_layers: usize) -> (usize, Reader) {
+    let mut parts = name.split('.').skip(1);
+    let layer = parts.next().and_then(|l| l.parse().ok()).expect("readers are in blocks");
+    match parts.next() {
+        Some("hook_q_input") => (layer, Reader::Heads('q')),
+        Some("hook_k_input") => (layer, Reader::Heads('k')),
+        Some("hook_v_input") => (layer, Reader::Heads('v')),
+        Some("hook_mlp_in") => (layer, Reader::Mlp),
+        _ => (n_layers, Reader::Logits),
+    }
+}
+
+/// Gradients of the metric at `names`, averaged over `steps` points of the line from the corrupted
+/// embeddings to the clean ones; at the corrupted ones alone for one step.
+fn mean_gradients(
+    model: &HookedTransformer,
+    clean: &IndexTensor,
+    corrupted: &IndexTensor,
+    metric: &Metric<'_>,
+    names: &[String],
+    steps: usize,
+) -> Result<Vec<Tensor>, LensError> {
+    if clean.shape() != corrupted.shape() {
+        return Err(LensError::argument(
+            "corrupted tokens of shape",
+            format!("{:?}", corrupted.shape()),
+            format!("{:?}, as the clean ones", clean.shape()),
+        ));
+    }
+    if steps == 0 {
+        return Err(LensError::argument("steps", "0", "at least 1"));
+    }
+    let embed = |tokens| -> Result<ActivationCache, LensError> {
+        Ok(model.call(tokens).names("hook_embed").stop_at_layer(0).cached()?.1)
+    };
+    let (from, to) = (embed(corrupted)?.get("embed")?.clone(), embed(clean)?.get("embed")?.clone());
+    let mut sums: Vec<Tensor> = Vec::new();
+    for step in 0..steps {
+        let along = if steps == 1 { 0.0 } else { (step as f64 + 0.5) / steps as f64 };
+        let point = &from + &(&(&to - &from) * along);
+        let mut hooks = Hooks::new().fwd("hook_embed", move |x, _| {
+            // The difference is a constant: gradients still reach what comes before.
+            *x = &*x + &Var::from(&point - x.value());
+            Ok(())
+        });
+        let call = model.call(corrupted).hooks(&mut hooks).names(names.to_vec());
+        let (_, cache, _) = call.cached_gradients(|out| metric.apply(out.logits()))?;
+        let found = names.iter().map(|n| cache.grad(n.as_str()).cloned()).collect::<Result<Vec<_>, _>>()?;
+        sums = match sums.is_empty() {
+            true => found,
+            false => sums.into_iter().zip(found).map(|(s, g)| s.into_sum(g)).collect(),
+        };
+    }
+    Ok(sums.into_iter().map(|s| &s * (1.0 / steps as f64)).collect())
+}

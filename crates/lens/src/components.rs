@@ -1,0 +1,72 @@
+//! What the parts of a model write into the residual stream.
+
+use ironlens_tensor::{IndexTensor, Tensor};
+use ironlens_transformer::HookedTransformer;
+
+use crate::error::LensError;
+use crate::residual::{Decompose, StackOptions};
+
+/// What one part writes, `[batch, pos, d_model]`.
+pub(crate) struct Component {
+    pub label: String,
+    /// The layer it is in; `None` for the embedding.
+    layer: Option<usize>,
+    mlp: bool,
+    pub value: Tensor,
+}
+
+impl Component {
+    /// Whether attention (or the MLP) of `layer` reads what this writes.
+    pub fn comes_before(&self, layer: usize, mlp: bool, parallel: bool) -> bool {
+        match self.layer {
+            None => true,
+            Some(own) => own < layer || (own == layer && mlp && !self.mlp && !parallel),
+        }
+    }
+}
+
+/// The embedding, every head and every MLP, for one run. Biases are in none of them.
+pub(crate) struct Components {
+    pub parts: Vec<Component>,
+}
+
+impl Components {
+    pub fn of(model: &HookedTransformer, tokens: &IndexTensor) -> Result<Components, LensError> {
+        let cfg = model.config();
+        let wanted = |n: &str| n == "hook_embed" || n.ends_with("attn.hook_z") || n.ends_with("hook_mlp_out");
+        let (_, cache) = model.call(tokens).names(wanted).cached()?;
+        let embed = cache.get("embed")?.clone();
+        let mut parts = vec![Component { label: "embed".into(), layer: None, mlp: false, value: embed }];
+        let heads = cache.stack_head_results(&StackOptions::default(), false)?;
+        for l in 0..cfg.n_layers {
+            for h in 0..cfg.n_heads() {
+                let i = l * cfg.n_heads() + h;
+                let value = heads.values.select(0, i);
+                parts.push(Component { label: heads.labels[i].clone(), layer: Some(l), mlp: false, value });
+            }
+            if !cfg.attn_only {
+                let value = cache.get(("mlp_out", l as isize))?.clone();
+                parts.push(Component { label: format!("mlp{l}"), layer: Some(l), mlp: true, value });
+            }
+        }
+        Ok(Components { parts })
+    }
+
+    /// The differences to another run of the same model.
+    pub fn minus(self, other: &Components) -> Components {
+        let minus = |(a, b): (Component, &Component)| Component { value: &a.value - &b.value, ..a };
+        Components { parts: self.parts.into_iter().zip(&other.parts).map(minus).collect() }
+    }
+}
+
+/// Refuses models whose sublayers are normalised before they are added: their heads do not add up.
+pub(crate) fn refuse_post_norms(model: &HookedTransformer, what: &'static str) -> Result<(), LensError> {
+    match model.config().use_normalization_before_and_after {
+        true => Err(LensError::argument(
+            "the model",
+            format!("one with use_normalization_before_and_after for {what}"),
+            "heads that add up: there a norm stands between them and the stream",
+        )),
+        false => Ok(()),
+    }
+}

@@ -1,0 +1,44 @@
+//! Attention patterns in numbers: how spread out, how far back.
+
+use ironlens_tensor::Tensor;
+use ironlens_transformer::ActivationCache;
+
+use crate::error::LensError;
+
+/// Entropy of each head's attention in nats, averaged over batch and queries: 0 looks at one key,
+/// `ln n` at all of n alike. `[layer, head]`.
+///
+/// # Errors
+/// If patterns are not cached.
+pub fn attention_entropy(cache: &ActivationCache) -> Result<Tensor, LensError> {
+    per_head(cache, |row, _| row.iter().filter(|p| **p > 0.0).map(|p| -p * p.ln()).sum())
+}
+
+/// Mean distance from query to key, in positions, weighted by attention and averaged over batch and
+/// queries (keys ahead count as much as keys behind). `[layer, head]`.
+///
+/// # Errors
+/// If patterns are not cached.
+pub fn attention_distance(cache: &ActivationCache) -> Result<Tensor, LensError> {
+    per_head(cache, |row, query| row.iter().enumerate().map(|(key, p)| p * query.abs_diff(key) as f64).sum())
+}
+
+/// The mean of `f(row of the pattern, query)` for each head.
+fn per_head(cache: &ActivationCache, f: impl Fn(&[f64], usize) -> f64) -> Result<Tensor, LensError> {
+    let layers = cache.model().config().n_layers;
+    let mut values = Vec::new();
+    let mut heads = 0;
+    for l in 0..layers {
+        let pattern = cache.get(("pattern", l as isize))?;
+        let pattern = if cache.has_batch_dim() { pattern.clone() } else { pattern.unsqueeze(0) };
+        let [batch, h, queries, keys] = *pattern.shape() else { unreachable!("patterns have four axes") };
+        let all = pattern.to_vec_f64();
+        let mut sums = vec![0.0; h];
+        for (i, row) in all.chunks(keys.max(1)).enumerate() {
+            sums[i / queries % h] += f(row, i % queries);
+        }
+        values.extend(sums.into_iter().map(|s| s / (batch * queries).max(1) as f64));
+        heads = h;
+    }
+    Ok(Tensor::from_vec_f64(values, &[layers, heads]).to_dtype(cache.model().params().dtype()))
+}

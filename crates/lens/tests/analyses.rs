@@ -1,0 +1,255 @@
+//! Analyses against what they must add up to.
+
+mod common;
+
+use common::{base, model, tokens};
+use ironlens_lens::ablation::{Ablation, Parts, ablate, ablate_neurons};
+use ironlens_lens::logits::{Units, direct_logit_attribution, logit_lens, top_tokens};
+use ironlens_lens::patching::PatchOptions;
+use ironlens_lens::patterns::{attention_distance, attention_entropy};
+use ironlens_lens::svd::{Matrix, singular_vectors};
+use ironlens_lens::{
+    Composition, Decompose, FactoredMatrix, Metric, Processing, StackOptions, Sublayers, Weights, process_weights,
+};
+use ironlens_tensor::{Device, IndexTensor, Rng, Tensor};
+use ironlens_transformer::{ActFn, Config, Hooks, NormalizationType, PosSlice, PositionalEmbeddingType};
+
+fn assert_close(a: &Tensor, b: &Tensor, tolerance: f64) {
+    let (difference, alike) = a.max_abs_diff(b);
+    assert!(alike && difference <= tolerance, "differ by {difference}, shapes {:?} {:?}", a.shape(), b.shape());
+}
+
+#[test]
+fn every_decomposition_adds_up_to_the_stream() {
+    for cfg in
+        [base(), Config { attn_only: true, ..base() }, Config { parallel_attn_mlp: true, gated_mlp: true, ..base() }]
+    {
+        let model = model(cfg);
+        let (_, cache) = model.run_with_cache(&tokens(6)[0]).unwrap();
+        let all = StackOptions::default();
+        let stream = cache.get(("resid_post", -1)).unwrap();
+        let sum = |t: &Tensor| t.sum(&[0]);
+        assert_close(&sum(&cache.decompose_resid(&all, Sublayers::All, true).unwrap().values), stream, 2e-5);
+        assert_close(&sum(&cache.stack_head_results(&all, true).unwrap().values), stream, 2e-5);
+        for expand in [false, true] {
+            let stack = cache.get_full_resid_decomposition(&all, expand).unwrap();
+            assert_eq!(stack.values.dim(0), stack.labels.len());
+            assert_close(&sum(&stack.values), stream, 5e-5);
+        }
+        // What layer 1's attention reads, at two positions, scaled as its norm did.
+        let options = StackOptions {
+            layer: Some(1),
+            apply_ln: true,
+            pos_slice: PosSlice::Positions(vec![-1, 2]),
+            ..Default::default()
+        };
+        let scaled = cache.decompose_resid(&options, Sublayers::All, true).unwrap();
+        assert_eq!(scaled.values.shape()[2], 2);
+        let resid = cache.get(("resid_pre", 1)).unwrap();
+        let scale = cache.get(("scale", 1, "ln1")).unwrap();
+        let expected = options.pos_slice.apply(&(&resid.center() / scale), 1).unwrap();
+        assert_close(&sum(&scaled.values), &expected, 2e-5);
+    }
+}
+
+#[test]
+fn stacks_refuse_what_does_not_exist() {
+    let model = model(base());
+    let (_, cache) = model.run_with_cache(&tokens(6)[0]).unwrap();
+    let beyond = StackOptions { layer: Some(4), ..Default::default() };
+    let text = cache.decompose_resid(&beyond, Sublayers::All, true).unwrap_err().to_string();
+    assert!(text.contains("layer cannot be 4") && text.contains("at most 3"), "{text}");
+    let end = StackOptions { mlp_input: true, ..Default::default() };
+    assert!(cache.accumulated_resid(&end, false).is_err());
+    let stack = cache.decompose_resid(&StackOptions::default(), Sublayers::All, true).unwrap().values;
+    let one = StackOptions { pos_slice: PosSlice::At(0), ..Default::default() };
+    assert!(cache.apply_ln_to_stack(&stack, &one, &PosSlice::All).is_err(), "positions of stack and scale differ");
+    let wrong = IndexTensor::from([[99, 1]]);
+    assert!(cache.logit_attrs(&stack, &wrong, None, &PosSlice::All, &PosSlice::All).is_err());
+}
+
+#[test]
+fn the_last_logit_lens_is_the_output() {
+    let model = model(base());
+    let (logits, cache) = model.run_with_cache(&tokens(6)[0]).unwrap();
+    let stack = cache.accumulated_resid(&StackOptions::default(), true).unwrap();
+    assert_eq!(stack.labels[..3], ["0_pre", "0_mid", "1_pre"]);
+    let whole = logit_lens(&model, &stack.values, 0).unwrap();
+    assert_close(&whole.select(0, 6), &logits, 0.0);
+    assert_close(&logit_lens(&model, &stack.values, 5).unwrap(), &whole, 2e-6);
+    let top = top_tokens(&logits, 3);
+    assert!(top.len() == 12 && top[0][0].1 >= top[0][1].1 && top[0].len() == 3);
+}
+
+#[test]
+fn the_bars_of_a_logit_add_up_to_it() {
+    let none = Config { normalization_type: NormalizationType::None, ..base() };
+    let rms = Config { normalization_type: NormalizationType::RMS, final_rms: true, ..base() };
+    for cfg in [base(), none, rms, Config { final_rms: true, ..base() }] {
+        let model = model(cfg);
+        let (logits, cache) = model.run_with_cache(&tokens(6)[0]).unwrap();
+        let (right, wrong) = (IndexTensor::new(vec![3, 5], &[2]), IndexTensor::new(vec![4, 6], &[2]));
+        let expected = Metric::logit_diff(&[3, 5], &[4, 6]).unwrap().of(&logits);
+        for units in [Units::Sublayers, Units::Heads] {
+            let found = direct_logit_attribution(&cache, &right, Some(&wrong), -1, units).unwrap();
+            assert!((found.total - expected).abs() < 1e-5, "{} and {expected}", found.total);
+            assert!((found.values.iter().sum::<f64>() - expected).abs() < 1e-5);
+            assert!(found.values.last().unwrap().abs() < 1e-4, "the remainder is rounding: {:?}", found.values);
+            assert_eq!(found.top(2).len(), 2);
+        }
+    }
+}
+
+#[test]
+fn ablations_do_what_hooks_do() {
+    let (model, [tokens, other]) = (model(base()), tokens(6));
+    let metric = Metric::logit_diff(&[3, 5], &[4, 6]).unwrap();
+    let zero = ablate(&model, &tokens, &metric, Parts::Heads, &Ablation::Zero, PatchOptions::default()).unwrap();
+    let mut hooks = Hooks::new().fwd("blocks.1.attn.hook_z", |z, _| {
+        z.fill(|z| z.select(2, 3), 0.0);
+        Ok(())
+    });
+    let by_hand = metric.of(&model.run_with_hooks(&tokens, &mut hooks).unwrap());
+    assert!((zero.values.select(0, 1).select(0, 3).item() - by_hand).abs() < 1e-6);
+
+    // The mean of one sequence twice is that sequence: nothing changes.
+    let twice = IndexTensor::new([&tokens.as_slice()[..6], &tokens.as_slice()[..6]].concat(), &[2, 6]);
+    let same =
+        ablate(&model, &twice, &metric, Parts::Mlps, &Ablation::Mean(twice.clone()), PatchOptions::default()).unwrap();
+    for value in same.values.to_vec_f64() {
+        assert!((value - same.corrupted).abs() < 1e-6);
+    }
+    let resampled =
+        ablate(&model, &tokens, &metric, Parts::Attns, &Ablation::Resample(other), PatchOptions::default()).unwrap();
+    assert!(resampled.values.to_vec_f64().iter().any(|v| (v - resampled.corrupted).abs() > 1e-4));
+    let short = IndexTensor::from([[1, 2]]);
+    assert!(
+        ablate(&model, &tokens, &metric, Parts::Heads, &Ablation::Resample(short), PatchOptions::default()).is_err()
+    );
+
+    let neurons =
+        ablate_neurons(&model, &tokens, &metric, 1, PatchOptions { max_rows: 100, ..Default::default() }).unwrap();
+    let mut hooks = Hooks::new().fwd("blocks.1.mlp.hook_post", |x, _| {
+        x.fill(|x| x.select(2, 7), 0.0);
+        Ok(())
+    });
+    let by_hand = metric.of(&model.run_with_hooks(&tokens, &mut hooks).unwrap());
+    assert_eq!(neurons.shape(), [96]);
+    assert!((neurons.select(0, 7).item() - by_hand).abs() < 2e-6);
+}
+
+#[test]
+fn a_head_that_looks_everywhere_alike() {
+    let mut model = model(Config { positional_embedding_type: PositionalEmbeddingType::Rotary, ..base() });
+    for l in 0..3 {
+        for name in ["W_Q", "b_Q"] {
+            let name = format!("blocks.{l}.attn.{name}");
+            let zero = model.param(&name).unwrap().zeros_like();
+            model.params_mut().set(&name, &zero).unwrap();
+        }
+    }
+    let (_, cache) = model.run_with_cache(&tokens(6)[0]).unwrap();
+    let entropy = (1..=6).map(|n| f64::from(n).ln()).sum::<f64>() / 6.0;
+    // A query at i looks back i/2 on average.
+    let distance = (0..6).map(|i| f64::from(i) / 2.0).sum::<f64>() / 6.0;
+    for (found, expected) in [(attention_entropy(&cache), entropy), (attention_distance(&cache), distance)] {
+        let found = found.unwrap();
+        assert_eq!(found.shape(), [3, 4]);
+        found.to_vec_f64().iter().for_each(|v| assert!((v - expected).abs() < 1e-5, "{v}, expected {expected}"));
+    }
+}
+
+#[test]
+fn factored_matrices_are_what_they_multiply_to() {
+    let mut rng = Rng::new(1, 1);
+    let mut random = |shape: &[usize]| rng.normal(shape, 0.0, 1.0, &Device::Cpu);
+    let m = FactoredMatrix::new(random(&[3, 7, 2]), random(&[1, 2, 7]));
+    assert_eq!((m.shape(), m.mdim()), (vec![3, 7, 7], 2));
+    let dense = m.ab();
+    let svd = m.svd();
+    assert_close(&(&svd.u * &svd.s.unsqueeze(1)).matmul(&svd.v.t()), &dense, 1e-5);
+    assert_close(&svd.u.t().matmul(&svd.u), &Tensor::eye(2, dense.dtype(), &Device::Cpu).expand(&[3, 2, 2]), 1e-5);
+    assert_close(&m.norm(), &dense.square().sum(&[1, 2]).sqrt(), 1e-5);
+    assert_close(&m.make_even().ab(), &dense, 1e-5);
+    assert_close(&m.t().ab(), &dense.t(), 1e-6);
+    assert_close(&m.compose(&m).ab(), &dense.matmul(&dense), 1e-4);
+    let wide = random(&[7, 9]);
+    assert_close(&m.matmul(&wide).ab(), &dense.matmul(&wide), 1e-5);
+    assert_close(&m.left_matmul(&wide.t()).ab(), &wide.t().matmul(&dense), 1e-5);
+    assert_close(&m.apply(&wide.select(1, 0)), &dense.matmul(&wide.narrow(1, 0, 1)).squeeze(2), 1e-5);
+    assert_close(&m.at(1).block((2, 3), (0, 7)).ab(), &dense.select(0, 1).narrow(0, 2, 3), 1e-6);
+    assert_close(&m.get_corner(3), &dense.narrow(1, 0, 3).narrow(2, 0, 3), 1e-6);
+    assert_close(&m.unsqueeze(0).scale(2.0).ab(), &(&dense * 2.0).unsqueeze(0), 1e-5);
+    // The trace is the sum of the eigenvalues.
+    let (re, im) = m.eigenvalues();
+    let trace = (&dense * &Tensor::eye(7, dense.dtype(), &Device::Cpu)).sum(&[1, 2]);
+    assert_close(&re.sum(&[1]), &trace, 1e-4);
+    assert_close(&im.sum(&[1]), &im.sum(&[1]).zeros_like(), 1e-5);
+    // Collapsed factors have the product's norm.
+    for collapsed in [m.collapse_l(), m.collapse_r()] {
+        assert_close(&collapsed.square().sum(&[1, 2]).sqrt(), &m.norm(), 1e-5);
+    }
+}
+
+#[test]
+fn processing_keeps_the_function() {
+    let solu = Config { act_fn: ActFn::SoluLn, ..base() };
+    let rms = Config { normalization_type: NormalizationType::RMS, gated_mlp: true, n_key_value_heads: 2, ..base() };
+    let none = Config { normalization_type: NormalizationType::None, ..base() };
+    for (cfg, refactor) in
+        [(base(), true), (solu, false), (rms, false), (none, true), (Config { attn_only: true, ..base() }, true)]
+    {
+        let model = model(cfg);
+        let steps = Processing { refactor_factored_attn_matrices: refactor, ..Default::default() };
+        let processed = process_weights(&model, steps).unwrap();
+        let [before, after] = [&model, &processed].map(|m| m.forward(&tokens(6)[0]).unwrap().log_softmax());
+        assert_close(&before, &after, 2e-5);
+        // Norms are still there to look at, and centred weights are centred.
+        let (_, cache) = processed.run_with_cache(&tokens(6)[0]).unwrap();
+        let layer_norm = processed.config().normalization_type == NormalizationType::LNPre;
+        assert_eq!(
+            cache.contains(("normalized", 0, "ln1")),
+            processed.config().normalization_type != NormalizationType::None
+        );
+        if layer_norm {
+            let means = processed.w_o().unwrap().mean(&[3]);
+            assert_close(&means, &means.zeros_like(), 1e-6);
+        }
+        assert_eq!(processed.b_v().unwrap().to_vec().iter().filter(|v| **v != 0.0).count(), 0);
+        // Nothing is left to fold.
+        assert!(process_weights(&processed, Processing::default()).is_ok());
+    }
+    let grouped = model(Config { n_key_value_heads: 2, ..base() });
+    let steps = Processing { refactor_factored_attn_matrices: true, ..Default::default() };
+    assert!(process_weights(&grouped, steps).unwrap_err().to_string().contains("grouped queries"));
+}
+
+#[test]
+fn singular_directions_are_those_of_the_matrix() {
+    let model = model(base());
+    let found = singular_vectors(&model, Matrix::WOut(1), 3).unwrap();
+    assert_eq!((found.values.shape(), found.logits.shape()), (&[3][..], &[17, 3][..]));
+    // W_out V has columns as long as the singular values.
+    let w = model.param("blocks.1.mlp.W_out").unwrap();
+    let all = FactoredMatrix::new(w.clone(), Tensor::eye(24, w.dtype(), &Device::Cpu)).svd();
+    assert_close(&found.values, &all.s.narrow(0, 0, 3), 1e-5);
+    assert_close(&w.matmul(&all.v).square().sum(&[0]).sqrt(), &all.s, 1e-5);
+    assert!(singular_vectors(&model, Matrix::Ov(0, 1), 7).is_err(), "a head has d_head directions");
+    assert!(singular_vectors(&model, Matrix::Ov(0, 9), 1).is_err());
+    assert_eq!(singular_vectors(&model, Matrix::WIn(0), 2).unwrap().logits.shape(), [17, 2]);
+}
+
+#[test]
+fn composition_looks_back_only() {
+    let model = model(base());
+    let scores = model.all_composition_scores(Composition::V).unwrap();
+    assert_eq!(scores.shape(), [3, 4, 3, 4]);
+    let between = |a: usize, b: usize| scores.select(0, a).select(1, b).to_vec();
+    assert!(between(1, 0).iter().chain(&between(1, 1)).all(|v| *v == 0.0));
+    assert!(between(0, 2).iter().all(|v| *v > 0.0 && *v <= 1.0));
+    // By definition, for one pair.
+    let (l, r) = (model.ov().unwrap().at(0).at(1).ab(), model.ov().unwrap().at(2).at(3).ab());
+    let norm = |t: &Tensor| t.norm();
+    let expected = norm(&l.matmul(&r)) / norm(&l) / norm(&r);
+    assert!((scores.select(0, 0).select(0, 1).select(0, 2).select(0, 3).item() - expected).abs() < 1e-5);
+}

@@ -1,0 +1,286 @@
+//! Patching: what is run again gives the bits of a whole pass; paths and estimates do what they say.
+
+mod common;
+
+use common::{base, model, tokens};
+use ironlens_autograd::Var;
+use ironlens_lens::attribution::{attribution_patch, edge_attribution};
+use ironlens_lens::patching::path::{Receiver, Sender, direct_path_patch};
+use ironlens_lens::patching::{self, Axis, Cells, Method, PatchOptions, PatchResult, generic_activation_patch};
+use ironlens_lens::{LensError, Metric};
+use ironlens_tensor::{IndexTensor, Tensor};
+use ironlens_transformer::{
+    ActivationCache, AttentionDir, AttnType, Config, HookedTransformer, Hooks, NormalizationType,
+    PositionalEmbeddingType,
+};
+
+type Sweep = fn(
+    &HookedTransformer,
+    &IndexTensor,
+    &ActivationCache,
+    &Metric<'_>,
+    PatchOptions<'_>,
+) -> Result<PatchResult, LensError>;
+
+const SWEEPS: [(&str, Sweep); 15] = [
+    ("resid_pre", patching::get_act_patch_resid_pre),
+    ("resid_mid", patching::get_act_patch_resid_mid),
+    ("attn_out", patching::get_act_patch_attn_out),
+    ("mlp_out", patching::get_act_patch_mlp_out),
+    ("out_by_pos", patching::get_act_patch_attn_head_out_by_pos),
+    ("q_by_pos", patching::get_act_patch_attn_head_q_by_pos),
+    ("k_by_pos", patching::get_act_patch_attn_head_k_by_pos),
+    ("v_by_pos", patching::get_act_patch_attn_head_v_by_pos),
+    ("pattern_by_pos", patching::get_act_patch_attn_head_pattern_by_pos),
+    ("pattern_dest_src", patching::get_act_patch_attn_head_pattern_dest_src_pos),
+    ("out_all_pos", patching::get_act_patch_attn_head_out_all_pos),
+    ("q_all_pos", patching::get_act_patch_attn_head_q_all_pos),
+    ("k_all_pos", patching::get_act_patch_attn_head_k_all_pos),
+    ("v_all_pos", patching::get_act_patch_attn_head_v_all_pos),
+    ("pattern_all_pos", patching::get_act_patch_attn_head_pattern_all_pos),
+];
+
+fn architectures() -> Vec<(&'static str, Config)> {
+    let rotary = Config { positional_embedding_type: PositionalEmbeddingType::Rotary, ..base() };
+    vec![
+        ("gpt2", base()),
+        ("attention only", Config { attn_only: true, ..base() }),
+        ("rotary, partly, parallel", Config { rotary_dim: 4, parallel_attn_mlp: true, ..rotary.clone() }),
+        (
+            "grouped, gated, RMS",
+            Config {
+                n_key_value_heads: 2,
+                gated_mlp: true,
+                normalization_type: NormalizationType::RMS,
+                ..rotary.clone()
+            },
+        ),
+        ("ungrouped", Config { n_key_value_heads: 2, ungroup_grouped_query_attention: true, ..base() }),
+        ("query and key norms", Config { use_qk_norm: true, normalization_type: NormalizationType::RMS, ..rotary }),
+        ("ALiBi", Config { positional_embedding_type: PositionalEmbeddingType::Alibi, ..base() }),
+        ("shortformer", Config { positional_embedding_type: PositionalEmbeddingType::Shortformer, ..base() }),
+        (
+            "windows",
+            Config {
+                use_local_attn: true,
+                window_size: 3,
+                attn_types: vec![AttnType::Local, AttnType::Global, AttnType::Local],
+                ..base()
+            },
+        ),
+        ("both directions", Config { attention_dir: AttentionDir::Bidirectional, ..base() }),
+        (
+            "norms after",
+            Config { use_normalization_before_and_after: true, normalization_type: NormalizationType::RMS, ..base() },
+        ),
+        (
+            "soft caps, no norm",
+            Config {
+                attn_scores_soft_cap: 3.0,
+                output_logits_soft_cap: 4.0,
+                normalization_type: NormalizationType::None,
+                ..base()
+            },
+        ),
+        ("inputs split", Config { use_split_qkv_input: true, use_attn_result: true, use_hook_mlp_in: true, ..base() }),
+    ]
+}
+
+#[test]
+fn running_again_agrees_with_running_whole() {
+    let [clean, corrupted] = tokens(7);
+    for (what, cfg) in architectures() {
+        let by_head = cfg.use_attn_result || cfg.use_split_qkv_input;
+        let (no_mid, no_mlp) = (cfg.attn_only || cfg.parallel_attn_mlp, cfg.attn_only);
+        let model = model(cfg);
+        let (_, cache) = model.run_with_cache(&clean).unwrap();
+        let last = Metric::logit_diff(&[3, 5], &[4, 6]).unwrap();
+        let all = Metric::all(|logits| logits.square().mean_all());
+        for (name, sweep) in SWEEPS {
+            for metric in [&last, &all] {
+                let run = |plain| {
+                    sweep(
+                        &model,
+                        &corrupted,
+                        &cache,
+                        metric,
+                        PatchOptions { plain, max_rows: 60, ..Default::default() },
+                    )
+                };
+                if (name == "resid_mid" && no_mid) || (name == "mlp_out" && no_mlp) {
+                    assert!(matches!(run(false), Err(LensError::Cache(_))), "{what}: {name}");
+                    continue;
+                }
+                let (fast, slow) = (run(false).unwrap(), run(true).unwrap());
+                assert_eq!((&fast.method, fast.values.shape()), (&Method::Rerun, slow.values.shape()));
+                let (difference, _) = fast.values.max_abs_diff(&slow.values);
+                let size = slow.values.abs().max(&(0..slow.values.ndim()).collect::<Vec<_>>()).item();
+                // Heads one by one are added in another order; all else is the same arithmetic.
+                let allowed = if by_head || metric.positions() == all.positions() { 2e-6 * size } else { 2e-7 };
+                assert!(difference <= allowed, "{what}: {name} differs by {difference} of {size}");
+            }
+        }
+    }
+}
+
+#[test]
+fn cells_of_ones_own() {
+    let (model, [clean, corrupted]) = (model(base()), tokens(6));
+    let (_, cache) = model.run_with_cache(&clean).unwrap();
+    let metric = Metric::logit_diff(&[3, 5], &[4, 6]).unwrap();
+    // Doubles two positions, which no built-in sweep does.
+    let setter = |index: &[usize], x: &mut Tensor, _: &Tensor| {
+        let at = index[1];
+        let doubled = &x.narrow(1, at, 2) * 2.0;
+        x.assign(move |x: &Tensor| x.narrow(1, at, 2), &doubled);
+    };
+    let list = Cells::List(vec![vec![0, 1], vec![2, 3], vec![1, 0]]);
+    let run = |name: &str, plain| {
+        let options = PatchOptions { plain, ..Default::default() };
+        generic_activation_patch(&model, &corrupted, &cache, &metric, name, &list, &setter, options).unwrap()
+    };
+    for name in ["resid_pre", "z", "v", "resid_post", "attn_out"] {
+        assert_eq!(run(name, false).values.to_vec(), run(name, true).values.to_vec(), "{name}");
+    }
+    // Without the whole reach known, a whole pass; and the result says so.
+    let result = run("post", false);
+    assert!(matches!(&result.method, Method::Plain(why) if why.contains("`post`")), "{:?}", result.method);
+    assert_eq!((result.values.shape(), result.axes.len()), (&[3][..], 0));
+    assert!(result.statistics().std > 0.0);
+}
+
+#[test]
+fn a_full_patch_brings_the_clean_answer_back() {
+    let (model, [clean, corrupted]) = (model(base()), tokens(6));
+    let (logits, cache) = model.run_with_cache(&clean).unwrap();
+    let metric = Metric::logit_diff(&[3, 5], &[4, 6]).unwrap();
+    let everything = |_: &[usize], x: &mut Tensor, clean: &Tensor| *x = clean.clone();
+    let cells = Cells::Axes(vec![Axis::Layer]);
+    let mut told = Vec::new();
+    let mut progress = |done, total| told.push((done, total));
+    let options = PatchOptions { progress: Some(&mut progress), ..Default::default() };
+    let result =
+        generic_activation_patch(&model, &corrupted, &cache, &metric, "resid_pre", &cells, &everything, options)
+            .unwrap();
+    for share in result.normalized(metric.of(&logits)).to_vec() {
+        assert!((share - 1.0).abs() < 1e-4, "{share}");
+    }
+    assert_eq!(told.last(), Some(&(3, 3)));
+}
+
+#[test]
+fn a_cache_of_other_sizes_is_refused() {
+    let (model, [clean, corrupted]) = (model(base()), tokens(6));
+    let (_, cache) = model.run_with_cache(&tokens(5)[0]).unwrap();
+    let metric = Metric::logit_diff(&[3, 5], &[4, 6]).unwrap();
+    let error = patching::get_act_patch_attn_out(&model, &corrupted, &cache, &metric, PatchOptions::default());
+    let text = error.unwrap_err().to_string();
+    assert!(text.contains("[2, 5, 24]") && text.contains("[2, 6]"), "{text}");
+    assert!(Metric::logit_diff(&[1], &[]).is_err());
+    let error = direct_path_patch(
+        &model,
+        &clean,
+        &corrupted,
+        &metric,
+        Sender::Head(9, 0),
+        &[Receiver::Logits],
+        PatchOptions::default(),
+    );
+    assert!(error.unwrap_err().to_string().contains("L9H0"));
+}
+
+#[test]
+fn one_path_is_patched_and_no_other() {
+    let (model, [clean, corrupted]) = (model(base()), tokens(6));
+    let metric = Metric::logit_diff(&[3, 5], &[4, 6]).unwrap();
+    let receivers =
+        [Receiver::Value(1, 2), Receiver::Mlp(0), Receiver::Mlp(2), Receiver::Query(0, 1), Receiver::Logits];
+    let values =
+        direct_path_patch(&model, &clean, &corrupted, &metric, Sender::Head(0, 1), &receivers, PatchOptions::default())
+            .unwrap();
+
+    // By hand: the head's two outputs, and one reader that sees their difference.
+    let mut split = model.clone();
+    split.set_use_split_qkv_input(true).unwrap();
+    split.set_use_hook_mlp_in(true).unwrap();
+    split.set_use_attn_result(true).unwrap();
+    let result = |tokens| split.run_with_cache(tokens).unwrap().1.get(("result", 0)).unwrap().select(2, 1);
+    let difference = result(&clean) - result(&corrupted);
+    let with = |hook: &str, head: Option<usize>| {
+        let mut hooks = Hooks::new().fwd(hook, |x, _| {
+            let mut value = x.value().contiguous();
+            let part = |t: &Tensor| head.map_or(t.clone(), |h| t.select(2, h));
+            let new = &part(&value) + &difference;
+            value.assign(part, &new);
+            *x = Var::from(value);
+            Ok(())
+        });
+        metric.of(&split.run_with_hooks(&corrupted, &mut hooks).unwrap())
+    };
+    let untouched = metric.of(&model.forward(&corrupted).unwrap());
+    let expected = [
+        with("blocks.1.hook_v_input", Some(2)),
+        with("blocks.0.hook_mlp_in", None),
+        with("blocks.2.hook_mlp_in", None),
+        untouched,
+        with("blocks.2.hook_resid_post", None),
+    ];
+    for (i, (value, expected)) in values.iter().zip(expected).enumerate() {
+        assert!((value - expected).abs() < 2e-6, "{:?}: {value}, expected {expected}", receivers[i]);
+    }
+    assert!((values[0] - untouched).abs() > 1e-5 && values[0] != values[1]);
+}
+
+#[test]
+fn estimates_are_exact_where_the_model_is_linear() {
+    let cfg = Config { normalization_type: NormalizationType::None, ..base() };
+    let (model, [clean, corrupted]) = (model(cfg), tokens(6));
+    let metric = Metric::logit_diff(&[3, 5], &[4, 6]).unwrap();
+    let [m_clean, m_corrupted] = [&clean, &corrupted].map(|t| metric.of(&model.forward(t).unwrap()));
+    // After the last block only the unembedding follows.
+    let last = "blocks.2.hook_resid_post";
+    let nodes = attribution_patch(&model, &clean, &corrupted, &metric, last, 1).unwrap();
+    assert!((nodes.totals()[0].1 - (m_clean - m_corrupted)).abs() < 1e-5);
+    assert_eq!(nodes.get(last).unwrap().shape(), [2, 6, 24]);
+
+    let edges = edge_attribution(&model, &clean, &corrupted, &metric, 1).unwrap();
+    let to_logits = edges.receivers.iter().position(|r| r == "logits").unwrap();
+    let heads = [Sender::Head(0, 1), Sender::Mlp(1), Sender::Embed];
+    for (sender, label) in heads.into_iter().zip(["L0H1", "mlp1", "embed"]) {
+        let exact = direct_path_patch(
+            &model,
+            &clean,
+            &corrupted,
+            &metric,
+            sender,
+            &[Receiver::Logits],
+            PatchOptions::default(),
+        )
+        .unwrap()[0]
+            - m_corrupted;
+        let row = edges.senders.iter().position(|s| s == label).unwrap();
+        let estimate = edges.scores.select(0, row).select(0, to_logits).item();
+        assert!((estimate - exact).abs() < 1e-5, "{label}: {estimate}, exactly {exact}");
+    }
+    let backwards = edges.senders.iter().position(|s| s == "mlp2").unwrap();
+    assert_eq!(
+        edges.scores.select(0, backwards).select(0, 0).item(),
+        0.0,
+        "a later part does not reach an earlier one"
+    );
+    assert_eq!(edges.top(3).len(), 3);
+}
+
+#[test]
+fn integrated_gradients_are_complete() {
+    let (model, [clean, corrupted]) = (model(base()), tokens(6));
+    let metric = Metric::logit_diff(&[3, 5], &[4, 6]).unwrap();
+    let [m_clean, m_corrupted] = [&clean, &corrupted].map(|t| metric.of(&model.forward(t).unwrap()));
+    let miss = |steps| {
+        let nodes = attribution_patch(&model, &clean, &corrupted, &metric, "hook_embed", steps).unwrap();
+        (nodes.totals()[0].1 - (m_clean - m_corrupted)).abs()
+    };
+    let (few, many) = (miss(2), miss(48));
+    assert!(many < 1e-3 * (m_clean - m_corrupted).abs() && many < few, "{few}, {many}");
+    assert!(attribution_patch(&model, &clean, &corrupted, &metric, "hook_embed", 0).is_err());
+}
