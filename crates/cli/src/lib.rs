@@ -7,6 +7,7 @@
 //! assert!(Cli::try_parse_from(["ironlens", "train", "--steps", "many"]).is_err());
 //! ```
 
+mod analyze;
 pub mod bench;
 mod pipeline;
 mod report;
@@ -33,6 +34,8 @@ enum Command {
     Report(report::Args),
     /// Train, then report
     Pipeline(pipeline::Args),
+    /// Analyse a trained model: heads, attribution, patching, ablation, circuits; into its report
+    Analyze(analyze::Args),
     /// Compare with reference cases made by TransformerLens
     Verify(verify::Args),
     /// Measure speed: training step, forward pass, cache, products, kernels, growth
@@ -49,6 +52,7 @@ impl Cli {
             Command::Train(args) => train::run(args).map(|_| true),
             Command::Report(args) => report::run(args).map(|()| true),
             Command::Pipeline(args) => pipeline::run(args).map(|()| true),
+            Command::Analyze(args) => analyze::run(args).map(|()| true),
             Command::Verify(args) => verify::run(args),
             Command::Bench(args) => bench::run(args).map(|()| true),
         }

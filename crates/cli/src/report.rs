@@ -42,14 +42,29 @@ pub fn run(args: &Args) -> Result<()> {
         Some(path) => RunDir::open(path)?,
         None => RunDir::newest(Path::new(RUNS))?,
     };
-    let report = collect(&run)?;
-    let page = args.out.clone().unwrap_or_else(|| run.path().join("report.html"));
-    report.write_html(&page)?;
+    write(&run, args.out.as_deref(), args.figures.as_deref())
+}
+
+/// Writes the report of a run to `out`, or into the run.
+///
+/// # Errors
+/// As [`run`].
+pub fn write(run: &RunDir, out: Option<&Path>, figures: Option<&Path>) -> Result<()> {
+    let page = out.map_or_else(|| run.path().join("report.html"), Path::to_path_buf);
+    write_page(&collect(run)?, &page, figures)
+}
+
+/// Writes a report, and pictures if wanted; says what it found and where it is.
+///
+/// # Errors
+/// If a file cannot be written.
+pub fn write_page(report: &Report, page: &Path, figures: Option<&Path>) -> Result<()> {
+    report.write_html(page)?;
     for sentence in report.verdict() {
         println!("{sentence}");
     }
     println!("report             {}", page.display());
-    if let Some(folder) = &args.figures {
+    if let Some(folder) = figures {
         let files = report.write_figures(folder)?;
         println!("figures            {} files in {}", files.len(), folder.display());
     }
@@ -73,6 +88,15 @@ fn collect(run: &RunDir) -> Result<Report> {
         warnings.push(format!(
             "Training stopped after {} of {} steps; what is shown is its state there.",
             last.step, train.steps
+        ));
+    }
+    let analysis = crate::analyze::kept(run)?;
+    if let Some(a) = analysis.as_ref().filter(|a| a.step != Some(last.step)) {
+        warnings.push(format!(
+            "The analyses are of step {}, the rest is of step {}; run `{} analyze` again.",
+            a.step.map_or("unknown".into(), |s| s.to_string()),
+            last.step,
+            crate::command_name()
         ));
     }
     let title = run.path().file_name().map_or("run".into(), |n| n.to_string_lossy().into_owned());
@@ -103,7 +127,7 @@ fn collect(run: &RunDir) -> Result<Report> {
         config: settings(run)?,
         reproduce: config.command.clone().unwrap_or_default(),
         warnings,
-        sections: Vec::new(),
+        sections: analysis.map_or(Ok(Vec::new()), |a| a.to_sections())?,
     })
 }
 

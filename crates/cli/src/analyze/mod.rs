@@ -1,0 +1,144 @@
+//! `ironlens analyze`: the standard set of analyses on a trained model, kept with its run.
+
+mod picture;
+mod sections;
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::Args as ClapArgs;
+use indicatif::ProgressBar;
+use ironlens_report::Report;
+use ironlens_tensor::Device;
+use ironlens_train::{Data, RandomTokens, RunDir};
+use ironlens_transformer::{Config, HookedTransformer, write_atomically};
+
+pub use picture::Analysis;
+use sections::{ALL, Subject};
+
+/// Where a run keeps its analysis.
+const FILE: &str = "analysis.json";
+
+/// Flags of `analyze`.
+#[derive(ClapArgs, Clone, Debug)]
+#[group(skip)]
+pub struct Args {
+    /// A run, or a weights file in TransformerLens's names
+    target: PathBuf,
+    /// Configuration of the weights file (JSON, TransformerLens's fields) [default: config.json beside it]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Write the results as JSON to this file, too
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// The page to write [default: report.html in the run, analysis.html beside the weights]
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Write every figure as PNG and SVG to this folder, too
+    #[arg(long, value_name = "DIR")]
+    figures: Option<PathBuf>,
+    /// Where to compute
+    #[arg(long, value_name = "auto|cpu|gpu", default_value = "auto")]
+    device: String,
+}
+
+/// Analyses and writes the report.
+///
+/// # Errors
+/// If the target is neither a run nor a weights file that fits its configuration, or a file cannot
+/// be written.
+pub fn run(args: &Args) -> Result<()> {
+    let device = Device::from_name(&args.device)?;
+    if args.target.is_dir() {
+        if args.config.is_some() {
+            bail!("--config goes with a weights file; a run has its own configuration");
+        }
+        let run = RunDir::open(&args.target)?;
+        let last = run.last_checkpoint()?;
+        let subject = Subject { model: run.model_at(&last, &device)?, tokens: run.snapshot_batch()? };
+        let analysis = analyse(&subject, Some(last.step));
+        let kept = run.path().join(FILE);
+        write_json(&kept, &analysis)?;
+        if let Some(path) = &args.json {
+            write_json(path, &analysis)?;
+        }
+        println!("analysis           {}", kept.display());
+        return crate::report::write(&run, args.out.as_deref(), args.figures.as_deref());
+    }
+    let subject = load(&args.target, args.config.as_deref(), &device)?;
+    let analysis = analyse(&subject, None);
+    let page = args.out.clone().unwrap_or_else(|| args.target.with_file_name("analysis.html"));
+    let name = args.target.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+    let report = Report {
+        title: format!("Analysis of {name}"),
+        model_tree: subject.model.to_string(),
+        sections: analysis.to_sections()?,
+        ..Report::default()
+    };
+    if let Some(path) = &args.json {
+        write_json(path, &analysis)?;
+    }
+    crate::report::write_page(&report, &page, args.figures.as_deref())
+}
+
+/// The analysis that a run keeps, if it was made.
+///
+/// # Errors
+/// If the file cannot be read.
+pub fn kept(run: &RunDir) -> Result<Option<Analysis>> {
+    let path = run.path().join(FILE);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let bad =
+        || format!("{} is not an analysis; make it anew with `{} analyze`", path.display(), crate::command_name());
+    serde_json::from_str(&text).map(Some).with_context(bad)
+}
+
+/// Every analysis, with a word on each while it runs.
+fn analyse(subject: &Subject, step: Option<u64>) -> Analysis {
+    let bar = std::io::stderr().is_terminal().then(|| ProgressBar::new(ALL.len() as u64));
+    let sections = ALL
+        .iter()
+        .map(|analyser| {
+            if let Some(bar) = &bar {
+                bar.set_message(analyser.title);
+                bar.tick();
+            }
+            let part = analyser.part(subject);
+            if let Some(bar) = &bar {
+                bar.inc(1);
+            }
+            part
+        })
+        .collect();
+    if let Some(bar) = &bar {
+        bar.finish_and_clear();
+    }
+    Analysis { step, sections }
+}
+
+/// A model from a weights file and its configuration, and random tokens for it.
+fn load(weights: &Path, config: Option<&Path>, device: &Device) -> Result<Subject> {
+    if !weights.is_file() {
+        bail!("{} does not exist; give a run's folder or a .safetensors file", weights.display());
+    }
+    let path = config.map_or_else(|| weights.with_file_name("config.json"), Path::to_path_buf);
+    let text = std::fs::read_to_string(&path)
+        .with_context(|| format!("cannot read the configuration {}; name it with --config", path.display()))?;
+    let config = Config::from_json(&text).with_context(|| path.display().to_string())?;
+    let mut model = HookedTransformer::new(Config { init_weights: false, ..config }, device, 0)?;
+    model.load_weights(weights)?;
+    if model.config().n_ctx < 3 {
+        bail!("the analyses need a context of at least 3 positions, this model has {}", model.config().n_ctx);
+    }
+    let tokens = RandomTokens::new(model.config(), 0)?.batch(8)?;
+    Ok(Subject { model, tokens })
+}
+
+fn write_json(path: &Path, analysis: &Analysis) -> Result<()> {
+    let text = serde_json::to_string(analysis).context("the results are not JSON")?;
+    Ok(write_atomically(path, text.as_bytes())?)
+}
