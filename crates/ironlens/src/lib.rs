@@ -43,6 +43,11 @@ pub use ironlens_transformer as transformer;
 pub mod prelude {
     pub use crate::plot::{imshow, line};
     pub use ironlens_autograd::{Tape, Var};
+    pub use ironlens_lens::heads::{DetectOptions, HeadKind, detect_head, head_scores};
+    pub use ironlens_lens::patching::{self, PatchOptions};
+    pub use ironlens_lens::{
+        Composition, Decompose, FactoredMatrix, Metric, Processing, StackOptions, Sublayers, Weights, process_weights,
+    };
     pub use ironlens_report::{Colorscale, Figure, Series, bar};
     pub use ironlens_tensor::{DType, Device, IndexTensor, Tensor};
     pub use ironlens_train::{
