@@ -24,7 +24,7 @@ fn errors_go_to_stderr_with_an_exit_code() {
     assert_eq!(none.status.code(), Some(1));
     assert!(text(&none.stderr).contains("train one first"), "{}", text(&none.stderr));
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left behind");
-    for command in ["train", "report", "pipeline", "verify"] {
+    for command in ["train", "report", "pipeline", "analyze", "verify", "bench"] {
         let help = ironlens(folder.path(), &[command, "--help"]);
         assert!(help.status.success() && text(&help.stdout).contains("Usage:"), "{command}");
     }
@@ -45,6 +45,64 @@ fn a_disagreeing_case_fails_and_json_says_where() {
     let fine = ironlens(folder.path(), &["verify", case.to_str().unwrap()]);
     assert!(fine.status.success() && text(&fine.stdout).contains(" 0 do not"), "{}", text(&fine.stdout));
     assert!(!text(&fine.stdout).contains('\x1b'), "no colours in a pipe");
+}
+
+#[test]
+fn an_analysis_stays_with_its_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let train = ["train", "--preset", "tiny", "--steps", "20", "--batch-size", "4", "--out", "run"];
+    assert!(ironlens(folder.path(), &train).status.success());
+    let out = ironlens(folder.path(), &["analyze", "run", "--json", "a.json"]);
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    let read = |file: &str| std::fs::read_to_string(folder.path().join(file)).unwrap();
+    let json = read("a.json");
+    for found in
+        ["Head detectors", "Direct logit attribution", "Residual stream before", "Copying score", "Read by keys"]
+    {
+        assert!(json.contains(found), "no {found}");
+    }
+    assert!(!json.contains("Not available"), "every analysis fits this model");
+    // The report keeps it when it is written again.
+    assert!(ironlens(folder.path(), &["report", "run"]).status.success());
+    assert!(read("run/report.html").contains("Which heads build on which"));
+
+    let weights = folder.path().join("run/checkpoints/step-000020/weights.safetensors");
+    std::fs::copy(weights, folder.path().join("w.safetensors")).unwrap();
+    let none = ironlens(folder.path(), &["analyze", "w.safetensors"]);
+    assert!(!none.status.success() && text(&none.stderr).contains("--config"), "{}", text(&none.stderr));
+    let missing = ironlens(folder.path(), &["analyze", "nothing"]);
+    assert!(text(&missing.stderr).contains("nothing does not exist"), "{}", text(&missing.stderr));
+}
+
+#[test]
+fn benchmarks_have_the_keys_that_others_compare_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = ironlens(folder.path(), &["bench", "forward", "--repeats", "1", "--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&bench.stdout).expect("JSON");
+    for key in ["forward_b1", "forward_b8"] {
+        assert!(json[key]["median"].as_f64().unwrap() > 0.0 && json[key]["min"].as_f64().is_some(), "{key}");
+    }
+    std::fs::write(folder.path().join("other.json"), r#"{"forward_b1": {"median": 1000.0, "min": 1.0}}"#).unwrap();
+    let against = ironlens(folder.path(), &["bench", "forward", "--repeats", "1", "--against", "other.json"]);
+    assert!(text(&against.stdout).contains("theirs / ours"), "{}", text(&against.stdout));
+    std::fs::write(folder.path().join("bad.json"), "{}").unwrap();
+    let bad = ironlens(folder.path(), &["bench", "forward", "--against", "bad.json"]);
+    assert!(!bad.status.success() && text(&bad.stderr).contains("bad.json"), "{}", text(&bad.stderr));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_reader_that_goes_away_is_no_error_to_shout_about() {
+    let case = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/reference/vocab_out");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_ironlens"))
+        .args(["verify", case.to_str().unwrap()])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(text(&output.stderr), "");
 }
 
 #[cfg(unix)]

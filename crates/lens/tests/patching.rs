@@ -284,3 +284,24 @@ fn integrated_gradients_are_complete() {
     assert!(many < 1e-3 * (m_clean - m_corrupted).abs() && many < few, "{few}, {many}");
     assert!(attribution_patch(&model, &clean, &corrupted, &metric, "hook_embed", 0).is_err());
 }
+
+#[test]
+fn every_sweep_at_once() {
+    let (model, [clean, corrupted]) = (model(Config { n_key_value_heads: 2, ..base() }), tokens(5));
+    let (_, cache) = model.run_with_cache(&clean).unwrap();
+    let metric = Metric::logit_diff(&[3, 5], &[4, 6]).unwrap();
+    let options = PatchOptions::default;
+    let all = patching::get_act_patch_attn_head_all_pos_every(&model, &corrupted, &cache, &metric, options()).unwrap();
+    assert_eq!(all.values.shape(), [5, 3, 4]);
+    let keys = patching::get_act_patch_attn_head_k_all_pos(&model, &corrupted, &cache, &metric, options()).unwrap();
+    assert_eq!(all.values.select(0, 2).narrow(1, 0, 2).contiguous().to_vec(), keys.values.to_vec());
+    assert!(all.values.select(0, 2).narrow(1, 2, 2).to_vec().iter().all(|v| *v == 0.0));
+    let by_pos =
+        patching::get_act_patch_attn_head_by_pos_every(&model, &corrupted, &cache, &metric, options()).unwrap();
+    let pattern =
+        patching::get_act_patch_attn_head_pattern_by_pos(&model, &corrupted, &cache, &metric, options()).unwrap();
+    assert_eq!(by_pos.values.shape(), [5, 3, 5, 4]);
+    assert_eq!(by_pos.values.select(0, 4).to_vec(), pattern.values.transpose(1, 2).to_vec());
+    let blocks = patching::get_act_patch_block_every(&model, &corrupted, &cache, &metric, options()).unwrap();
+    assert_eq!((blocks.values.shape(), blocks.activations[2]), (&[3, 3, 5][..], "mlp_out"));
+}

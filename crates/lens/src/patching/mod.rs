@@ -19,6 +19,7 @@
 //! TransformerLens runs the whole model once per cell. Here only what a patch can reach is run
 //! again ([`Rerun`]), many cells at a time, to the same numbers.
 
+mod every;
 pub mod path;
 mod plain;
 mod sweep;
@@ -28,6 +29,9 @@ use ironlens_transformer::{ActivationCache, HookedTransformer, Rerun, Site};
 
 use crate::error::LensError;
 use crate::metric::Metric;
+pub use every::{
+    Every, get_act_patch_attn_head_all_pos_every, get_act_patch_attn_head_by_pos_every, get_act_patch_block_every,
+};
 
 /// What a cell of a patching sweep is indexed by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
