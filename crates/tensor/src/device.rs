@@ -11,6 +11,9 @@ pub enum Device {
     /// The processor: ndarray layouts, rayon threads, faer products.
     #[default]
     Cpu,
+    /// A GPU: kernels in WGSL through wgpu (Metal, Vulkan). Tensors there are `f32`.
+    #[cfg(feature = "gpu")]
+    Gpu(crate::gpu::Gpu),
 }
 
 /// A device that cannot be had.
@@ -42,7 +45,10 @@ impl Device {
     /// # Errors
     /// [`DeviceError::NoGpu`] where there is none.
     pub fn gpu() -> Result<Device, DeviceError> {
-        Err(DeviceError::NoGpu { reason: "this build has no GPU backend".into() })
+        #[cfg(feature = "gpu")]
+        return crate::gpu::Gpu::open().map(Device::Gpu).map_err(|reason| DeviceError::NoGpu { reason });
+        #[cfg(not(feature = "gpu"))]
+        Err(DeviceError::NoGpu { reason: "this build is without the feature `gpu`".into() })
     }
 
     /// `auto`, `cpu` or `gpu`, as command lines give it.
@@ -58,9 +64,20 @@ impl Device {
         }
     }
 
+    /// Hands over what a GPU has recorded so far, without waiting for it; does nothing on the CPU.
+    pub fn flush(&self) {
+        match self {
+            Device::Cpu => {}
+            #[cfg(feature = "gpu")]
+            Device::Gpu(gpu) => gpu.flush(),
+        }
+    }
+
     pub(crate) fn backend(&self) -> &dyn Backend {
         match self {
             Device::Cpu => profile::timed(&Cpu, &profile::Timed(Cpu)),
+            #[cfg(feature = "gpu")]
+            Device::Gpu(gpu) => profile::timed(&gpu.ops, &gpu.timed),
         }
     }
 }
@@ -69,6 +86,8 @@ impl std::fmt::Display for Device {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Device::Cpu => f.write_str("cpu"),
+            #[cfg(feature = "gpu")]
+            Device::Gpu(gpu) => write!(f, "gpu ({})", gpu.name()),
         }
     }
 }

@@ -19,6 +19,8 @@ mod check;
 mod cpu;
 mod device;
 mod dtype;
+#[cfg(feature = "gpu")]
+pub mod gpu;
 mod index;
 mod layout;
 mod ops;

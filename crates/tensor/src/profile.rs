@@ -74,11 +74,12 @@ pub fn record<R>(f: impl FnOnce() -> R) -> (R, Vec<Kernel>) {
 
 /// `backend`, with its ops timed if somebody records.
 #[inline]
-pub(crate) fn timed(backend: &'static dyn Backend, timed: &'static dyn Backend) -> &'static dyn Backend {
+pub(crate) fn timed<'a>(backend: &'a dyn Backend, timed: &'a dyn Backend) -> &'a dyn Backend {
     if RECORDING.load(Ordering::Relaxed) == 0 { backend } else { timed }
 }
 
 /// A device whose ops are timed.
+#[derive(Clone)]
 pub(crate) struct Timed<B>(pub B);
 
 /// What an op works on, for its entry in the record.

@@ -27,10 +27,16 @@ pub struct Tensor {
     pub(crate) layout: Layout,
 }
 
+/// CPU kernels are given tensors on the CPU: public methods check the place of their operands.
+#[cfg(feature = "gpu")]
+const NOT_ON_THE_CPU: &str = "a CPU kernel was given a tensor on the GPU";
+
 /// The memory of a tensor, by device.
 #[derive(Clone, Debug)]
 pub(crate) enum Storage {
     Cpu(CpuStorage),
+    #[cfg(feature = "gpu")]
+    Gpu(std::sync::Arc<crate::gpu::Memory>),
 }
 
 impl Tensor {
@@ -78,6 +84,11 @@ impl Tensor {
         Tensor { storage: Storage::Cpu(E::wrap(buffer)), layout: Layout::contiguous(shape) }
     }
 
+    #[cfg(feature = "gpu")]
+    pub(crate) fn on_gpu(memory: std::sync::Arc<crate::gpu::Memory>, shape: &[usize]) -> Tensor {
+        Tensor { storage: Storage::Gpu(memory), layout: Layout::contiguous(shape) }
+    }
+
     // ---- what it is ---------------------------------------------------------------------
 
     /// Length of every axis.
@@ -106,6 +117,8 @@ impl Tensor {
     pub fn dtype(&self) -> DType {
         match &self.storage {
             Storage::Cpu(s) => s.dtype(),
+            #[cfg(feature = "gpu")]
+            Storage::Gpu(_) => DType::F32,
         }
     }
 
@@ -113,6 +126,8 @@ impl Tensor {
     pub fn device(&self) -> Device {
         match &self.storage {
             Storage::Cpu(_) => Device::Cpu,
+            #[cfg(feature = "gpu")]
+            Storage::Gpu(m) => Device::Gpu(crate::gpu::Gpu::of(m.context())),
         }
     }
 
@@ -130,6 +145,10 @@ impl Tensor {
     pub fn shares_memory(&self, other: &Tensor) -> bool {
         match (&self.storage, &other.storage) {
             (Storage::Cpu(a), Storage::Cpu(b)) => a.same(b),
+            #[cfg(feature = "gpu")]
+            (Storage::Gpu(a), Storage::Gpu(b)) => std::sync::Arc::ptr_eq(a, b),
+            #[cfg(feature = "gpu")]
+            _ => false,
         }
     }
 
@@ -144,6 +163,8 @@ impl Tensor {
         let len = match &self.storage {
             Storage::Cpu(CpuStorage::F32(b)) => b.len(),
             Storage::Cpu(CpuStorage::F64(b)) => b.len(),
+            #[cfg(feature = "gpu")]
+            Storage::Gpu(m) => m.len(),
         };
         assert!(layout.end() <= len, "layout {layout:?} reaches past a memory of {len} elements");
         Tensor { storage: self.storage.clone(), layout }
@@ -243,8 +264,13 @@ impl Tensor {
 
     /// On `device`; shares memory if it is there already.
     pub fn to_device(&self, device: &Device) -> Tensor {
+        if self.device() == *device {
+            return self.clone();
+        }
         match device {
-            Device::Cpu => self.clone(),
+            Device::Cpu => self.on_cpu().into_owned(),
+            #[cfg(feature = "gpu")]
+            Device::Gpu(gpu) => gpu.ops.upload(&self.to_vec(), self.shape()),
         }
     }
 
@@ -328,6 +354,11 @@ impl Tensor {
     pub(crate) fn on_cpu(&self) -> Cow<'_, Tensor> {
         match &self.storage {
             Storage::Cpu(_) => Cow::Borrowed(self),
+            #[cfg(feature = "gpu")]
+            Storage::Gpu(m) => {
+                let values = crate::gpu::Ops(m.context().clone()).download(self);
+                Cow::Owned(Tensor::from_vec(values, self.shape(), &Device::Cpu))
+            }
         }
     }
 
@@ -337,6 +368,8 @@ impl Tensor {
     pub(crate) fn memory<E: Elem>(&self) -> &[E] {
         match &self.storage {
             Storage::Cpu(s) => E::buffer(s),
+            #[cfg(feature = "gpu")]
+            Storage::Gpu(_) => unreachable!("{NOT_ON_THE_CPU}"),
         }
     }
 
@@ -352,6 +385,8 @@ impl Tensor {
         let (start, len) = (self.layout.offset(), self.numel());
         match &mut self.storage {
             Storage::Cpu(s) => &mut E::buffer_mut(s)[start..start + len],
+            #[cfg(feature = "gpu")]
+            Storage::Gpu(_) => unreachable!("{NOT_ON_THE_CPU}"),
         }
     }
 
@@ -359,6 +394,8 @@ impl Tensor {
     pub(crate) fn memory_mut<E: Elem>(&mut self) -> &mut [E] {
         match &mut self.storage {
             Storage::Cpu(s) => E::buffer_mut(s),
+            #[cfg(feature = "gpu")]
+            Storage::Gpu(_) => unreachable!("{NOT_ON_THE_CPU}"),
         }
     }
 
@@ -368,6 +405,8 @@ impl Tensor {
         let fits = self.is_contiguous();
         match &mut self.storage {
             Storage::Cpu(s) => fits && s.is_unique(),
+            #[cfg(feature = "gpu")]
+            Storage::Gpu(m) => fits && std::sync::Arc::get_mut(m).is_some(),
         }
     }
 

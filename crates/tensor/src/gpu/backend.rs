@@ -1,0 +1,678 @@
+//! [`Backend`] on a GPU: each op as one or a few dispatches.
+//!
+//! Operands that are not dense from the start of their memory are copied first, but for products
+//! and broadcasting, which read any strides.
+
+use std::sync::Arc;
+
+use super::context::{Args, Context, grid};
+use super::memory::Memory;
+use crate::backend::{AdamWStep, AttentionSpec, Backend, BinaryOp, ReduceOp, RotarySpec, UnaryOp};
+use crate::tensor::Storage;
+use crate::{DType, IndexTensor, Layout, Tensor};
+
+/// A GPU's ops.
+#[derive(Clone)]
+pub(crate) struct Ops(pub Arc<Context>);
+
+/// The memory of a GPU tensor.
+///
+/// # Panics
+/// If it is not on a GPU.
+fn memory(x: &Tensor) -> &Arc<Memory> {
+    match &x.storage {
+        Storage::Gpu(m) => m,
+        Storage::Cpu(_) => panic!("a tensor on the CPU among operands on the GPU"),
+    }
+}
+
+/// Threads of kernels that run over elements, and of those that run over rows.
+const PER_GROUP: usize = 256;
+/// Elements that one thread reduces before another pass goes on.
+const PIECE: usize = 256;
+
+fn width_of(x: &Tensor) -> usize {
+    x.shape().last().copied().unwrap_or(1)
+}
+
+impl Ops {
+    fn empty(&self, shape: &[usize]) -> Tensor {
+        let n = shape.iter().product();
+        Tensor::on_gpu(Arc::new(Memory::new(&self.0, n, false)), shape)
+    }
+
+    /// A tensor from the host's values.
+    pub fn upload(&self, values: &[f32], shape: &[usize]) -> Tensor {
+        Tensor::on_gpu(Arc::new(self.0.upload(bytemuck::cast_slice(values))), shape)
+    }
+
+    /// A tensor's values, in order.
+    pub fn download(&self, x: &Tensor) -> Vec<f32> {
+        let x = self.dense(x);
+        self.0.read(memory(&x), x.numel()).into_iter().map(f32::from_bits).collect()
+    }
+
+    /// The same elements, densely from the start of their memory.
+    fn dense(&self, x: &Tensor) -> Tensor {
+        if x.is_contiguous() && x.layout().offset() == 0 { x.clone() } else { self.contiguous(x) }
+    }
+
+    /// One kernel over `n` threads.
+    fn each(&self, kernel: &str, op: &str, n: usize, reads: &[&Tensor], writes: &[&Tensor], args: Args) {
+        let reads: Vec<&Memory> = reads.iter().map(|t| &**memory(t)).collect();
+        let writes: Vec<&Memory> = writes.iter().map(|t| &**memory(t)).collect();
+        self.0.dispatch(kernel, op, &reads, &writes, &args, grid(n, PER_GROUP));
+    }
+
+    /// One kernel with a workgroup per row; `reads` are dense.
+    fn rows(&self, kernel: &str, rows: usize, reads: &[&Memory], writes: &[&Tensor], args: &Args) {
+        let writes: Vec<&Memory> = writes.iter().map(|t| &**memory(t)).collect();
+        self.0.dispatch(kernel, "", reads, &writes, args, grid(rows, 1));
+    }
+
+    /// A kernel from rows of `x` (and more that it reads) to rows of a tensor of the same shape.
+    fn map_rows(&self, kernel: &str, x: &Tensor, more: &[&Tensor]) -> Tensor {
+        let x = self.dense(x);
+        let more: Vec<Tensor> = more.iter().map(|t| self.dense(t)).collect();
+        let out = self.empty(x.shape());
+        let width = width_of(&x);
+        if x.numel() > 0 {
+            let mut reads: Vec<&Memory> = vec![memory(&x)];
+            reads.extend(more.iter().map(|t| &**memory(t)));
+            let rows = x.numel() / width;
+            self.rows(kernel, rows, &reads, &[&out], &Args::new(&[rows, width]));
+        }
+        out
+    }
+
+    fn ids(&self, ids: &[u32]) -> Memory {
+        self.0.upload(ids)
+    }
+}
+
+/// The value and the slope of an op at `x`, in WGSL, with parameters `p` and `q`.
+fn unary_text(op: UnaryOp) -> (&'static str, &'static str) {
+    match op {
+        UnaryOp::Neg => ("-x", "-1.0"),
+        UnaryOp::Abs => ("abs(x)", "sign(x)"),
+        UnaryOp::Exp => ("exp_(x)", "exp_(x)"),
+        UnaryOp::Log => ("log_(x)", "1.0 / x"),
+        UnaryOp::Sqrt => ("sqrt(x)", "0.5 / sqrt(x)"),
+        UnaryOp::Recip => ("1.0 / x", "-1.0 / (x * x)"),
+        UnaryOp::Square => ("x * x", "x + x"),
+        UnaryOp::Pow(_) => ("pow(x, p)", "p * pow(x, p - 1.0)"),
+        UnaryOp::Affine { .. } => ("x * p + q", "p"),
+        UnaryOp::Tanh => ("tanh_(x)", "1.0 - tanh_(x) * tanh_(x)"),
+        UnaryOp::Sigmoid => ("sigmoid_(x)", "sigmoid_(x) * (1.0 - sigmoid_(x))"),
+        UnaryOp::Relu => ("select(0.0, x, x > 0.0 || is_nan(x))", "select(0.0, 1.0, x > 0.0 || is_nan(x))"),
+        UnaryOp::Gelu => (
+            "x * (0.5 * (1.0 + erf_(x * 0.70710678)))",
+            "0.5 * (1.0 + erf_(x * 0.70710678)) + x * 0.39894228 * exp_(-0.5 * x * x)",
+        ),
+        UnaryOp::GeluNew => (
+            "0.5 * x * (1.0 + tanh_(0.79788456 * (x + 0.044715 * x * x * x)))",
+            "0.5 * (1.0 + tanh_(0.79788456 * (x + 0.044715 * x * x * x))) + 0.5 * x * (1.0 - \
+             tanh_(0.79788456 * (x + 0.044715 * x * x * x)) * tanh_(0.79788456 * (x + 0.044715 * x * x * x))) * \
+             0.79788456 * (1.0 + 0.134145 * x * x)",
+        ),
+        UnaryOp::Silu => ("x * sigmoid_(x)", "sigmoid_(x) * (1.0 + x * (1.0 - sigmoid_(x)))"),
+        UnaryOp::SoftCap(_) => ("p * tanh_(x / p)", "1.0 - tanh_(x / p) * tanh_(x / p)"),
+    }
+}
+
+fn unary_args(op: UnaryOp, n: usize) -> Args {
+    let (p, q) = match op {
+        UnaryOp::Pow(p) | UnaryOp::SoftCap(p) => (p, 0.0),
+        UnaryOp::Affine { scale, shift } => (scale, shift),
+        _ => (0.0, 0.0),
+    };
+    Args::new(&[n]).float(1, p).float(2, q)
+}
+
+fn binary_text(op: BinaryOp) -> &'static str {
+    match op {
+        BinaryOp::Add => "a + b",
+        BinaryOp::Sub => "a - b",
+        BinaryOp::Mul => "a * b",
+        BinaryOp::Div => "a / b",
+    }
+}
+
+/// The next of a reduction, from the one so far and an element; NaN stays.
+fn reduce_text(op: ReduceOp) -> &'static str {
+    match op {
+        ReduceOp::Sum => "acc + v",
+        ReduceOp::Max => "select(max(acc, v), acc + v, is_nan(v) || is_nan(acc))",
+    }
+}
+
+/// 1 for an element that is infinite or NaN.
+const NOT_FINITE: &str = "select(0.0, 1.0, not_finite(x))";
+
+/// `[outer, length, inner]` pieces of a reduction that wrote `[outer, pieces, inner]`.
+struct Reduction {
+    outer: usize,
+    length: usize,
+    inner: usize,
+}
+
+impl Ops {
+    /// Sums or maxima over the middle axis, in as many passes as it takes.
+    fn reduce_middle(&self, op: ReduceOp, x: Tensor, mut r: Reduction) -> Tensor {
+        let text = reduce_text(op);
+        let mut x = x;
+        loop {
+            // Few results of long sums leave most of the device idle; many are quick as they are.
+            let piece = if r.outer * r.inner >= 4096 { r.length } else { PIECE.min(r.length) };
+            let pieces = r.length.div_ceil(piece);
+            let out = self.empty(&[r.outer, pieces, r.inner]);
+            let args = Args::new(&[r.outer, r.length, piece, r.inner, pieces]);
+            self.each("reduce", text, r.outer * pieces * r.inner, &[&x], &[&out], args);
+            if pieces == 1 {
+                return out;
+            }
+            (x, r.length) = (out, pieces);
+        }
+    }
+
+    fn attention_args(&self, q: &[usize], k: &[usize], spec: Option<&AttentionSpec>) -> Args {
+        let mut flags = 0;
+        let mut words = [q[0], q[2], k[2], q[1], k[1], q[3], 0, 0, 0];
+        if let Some(spec) = spec {
+            flags |= usize::from(spec.causal);
+            flags |= usize::from(spec.window.is_some()) << 1;
+            flags |= usize::from(spec.soft_cap.is_some()) << 2;
+            flags |= usize::from(spec.alibi.is_some()) << 3;
+            flags |= usize::from(spec.key_mask.is_some()) << 4;
+            words[7] = spec.query_start;
+            words[8] = spec.window.unwrap_or(0);
+        }
+        words[6] = flags;
+        let args = Args::new(&words);
+        match spec {
+            Some(spec) => args.float(9, spec.scale).float(10, spec.soft_cap.unwrap_or(1.0)),
+            None => args,
+        }
+    }
+
+    /// Slopes and key mask, or one number that nobody reads.
+    fn attention_extras(&self, spec: &AttentionSpec) -> (Memory, Memory) {
+        let floats = |v: Vec<f32>| self.0.upload(bytemuck::cast_slice(&if v.is_empty() { vec![0.0] } else { v }));
+        let slopes = spec.alibi.iter().flatten().map(|s| *s as f32).collect();
+        let mask = spec.key_mask.iter().flat_map(|m| m.as_slice()).map(|m| (*m != 0) as u32 as f32).collect();
+        (floats(slopes), floats(mask))
+    }
+
+    fn dispatch_over(&self, kernel: &str, n: usize, reads: &[&Memory], out: &Tensor, args: &Args) {
+        self.0.dispatch(kernel, "", reads, &[memory(out)], args, grid(n, PER_GROUP));
+    }
+
+    /// `[batch, key, kv_head, d]` from `[batch, head, query, key]` and `[batch, query, head, d]`.
+    fn mix_back(&self, scores: &Tensor, x: &Tensor, like: &[usize]) -> Tensor {
+        let out = self.empty(like);
+        let args = self.attention_args(x.shape(), like, None);
+        self.dispatch_over("mix_back", out.numel(), &[memory(scores), memory(x)], &out, &args);
+        out
+    }
+
+    fn dpattern(&self, dz: &Tensor, v: &Tensor) -> Tensor {
+        let (q, k) = (dz.shape(), v.shape());
+        let out = self.empty(&[q[0], q[2], q[1], k[1]]);
+        let args = self.attention_args(q, k, None);
+        self.dispatch_over("dpattern", out.numel(), &[memory(dz), memory(v)], &out, &args);
+        out
+    }
+}
+
+impl Backend for Ops {
+    fn full(&self, shape: &[usize], value: f64, dtype: DType) -> Tensor {
+        assert!(dtype == DType::F32, "tensors on the GPU are f32, not {dtype}; use the CPU");
+        let out = self.empty(shape);
+        self.each("fill", "", out.numel(), &[], &[&out], Args::new(&[out.numel()]).float(1, value));
+        out
+    }
+
+    fn contiguous(&self, x: &Tensor) -> Tensor {
+        let out = self.empty(x.shape());
+        let l = x.layout();
+        let args = Args::new(&[x.numel(), l.offset()]).axes(8, l.shape(), 1).axes(16, l.strides(), 0);
+        self.each("copy", "", x.numel(), &[x], &[&out], args);
+        out
+    }
+
+    fn cast(&self, x: &Tensor, dtype: DType) -> Tensor {
+        assert!(dtype == DType::F32, "tensors on the GPU are f32, not {dtype}; move them to the CPU first");
+        x.clone()
+    }
+
+    fn assign(&self, dst: &mut Tensor, region: &Layout, src: &Tensor) {
+        let mut src = src.expand(region.shape());
+        if Arc::ptr_eq(memory(dst), memory(&src)) {
+            src = self.contiguous(&src);
+        }
+        if Arc::strong_count(memory(dst)) > 1 {
+            // Somebody else sees this memory: write to a copy of all of it.
+            let all = Tensor::on_gpu(memory(dst).clone(), &[memory(dst).len()]);
+            let Storage::Gpu(copy) = self.contiguous(&all).storage else { unreachable!("a copy stays on its device") };
+            dst.storage = Storage::Gpu(copy);
+        }
+        let n = region.numel();
+        let args = Args::new(&[n, region.offset(), src.layout().offset()])
+            .axes(8, region.shape(), 1)
+            .axes(16, region.strides(), 0)
+            .axes(24, src.layout().strides(), 0);
+        self.each("assign", "", n, &[&src], &[dst], args);
+    }
+
+    fn cat(&self, parts: &[Tensor], axis: usize) -> Tensor {
+        let mut shape = parts[0].shape().to_vec();
+        shape[axis] = parts.iter().map(|p| p.shape()[axis]).sum();
+        let mut out = self.empty(&shape);
+        let mut start = 0;
+        for p in parts {
+            let len = p.shape()[axis];
+            let region = out.layout().narrow(axis, start, len);
+            self.assign(&mut out, &region, p);
+            start += len;
+        }
+        out
+    }
+
+    fn unary(&self, op: UnaryOp, x: Tensor) -> Tensor {
+        let x = self.dense(&x);
+        let out = self.empty(x.shape());
+        self.each("unary", unary_text(op).0, x.numel(), &[&x], &[&out], unary_args(op, x.numel()));
+        out
+    }
+
+    fn unary_grad(&self, op: UnaryOp, x: &Tensor, dy: Tensor) -> Tensor {
+        let (x, dy) = (self.dense(x), self.dense(&dy));
+        let out = self.empty(x.shape());
+        self.each("unary_grad", unary_text(op).1, x.numel(), &[&x, &dy], &[&out], unary_args(op, x.numel()));
+        out
+    }
+
+    fn binary(&self, op: BinaryOp, a: &Tensor, b: &Tensor, shape: &[usize]) -> Tensor {
+        let out = self.empty(shape);
+        let (a, b) = (a.expand(shape), b.expand(shape));
+        let args = Args::new(&[out.numel(), a.layout().offset(), b.layout().offset()])
+            .axes(8, shape, 1)
+            .axes(16, a.layout().strides(), 0)
+            .axes(24, b.layout().strides(), 0);
+        self.each("binary", binary_text(op), out.numel(), &[&a, &b], &[&out], args);
+        out
+    }
+
+    fn add_assign(&self, a: &mut Tensor, b: &Tensor) {
+        *a = self.binary(BinaryOp::Add, a, b, &a.shape().to_vec());
+    }
+
+    fn reduce(&self, op: ReduceOp, x: &Tensor, axes: &[usize]) -> Tensor {
+        let mut shape = x.shape().to_vec();
+        axes.iter().for_each(|&a| shape[a] = 1);
+        let length: usize = axes.iter().map(|&a| x.shape()[a]).product();
+        if length == 0 || x.numel() == 0 {
+            let nothing = if op == ReduceOp::Sum { 0.0 } else { f64::NEG_INFINITY };
+            return self.full(&shape, nothing, DType::F32);
+        }
+        // The reduced axes side by side: first of all, last of all, or moved to the end.
+        let kept: Vec<usize> = (0..x.ndim()).filter(|a| !axes.contains(a)).collect();
+        let leading = axes.iter().all(|a| *a < axes.len());
+        let (x, outer, inner) = match leading && !kept.is_empty() {
+            true => (x.clone(), 1, x.numel() / length),
+            false => {
+                let mut order = kept.clone();
+                let mut sorted = axes.to_vec();
+                sorted.sort_unstable();
+                sorted.dedup();
+                order.extend(sorted);
+                (x.permute(&order), x.numel() / length, 1)
+            }
+        };
+        self.reduce_middle(op, self.dense(&x), Reduction { outer, length, inner }).reshape(&shape)
+    }
+
+    fn argmax(&self, x: &Tensor) -> IndexTensor {
+        let x = self.dense(x);
+        let width = width_of(&x);
+        let rows = x.numel() / width;
+        let out = self.empty(&[rows]);
+        self.each("argmax", "", rows, &[&x], &[&out], Args::new(&[rows, width]));
+        IndexTensor::new(self.0.read(memory(&out), rows), &x.shape()[..x.ndim() - 1])
+    }
+
+    fn sum_squares(&self, x: &Tensor) -> f64 {
+        let squares = self.unary(UnaryOp::Square, x.clone());
+        let all: Vec<usize> = (0..x.ndim()).collect();
+        f64::from(self.download(&self.reduce(ReduceOp::Sum, &squares, &all))[0])
+    }
+
+    fn all_finite(&self, x: &Tensor) -> bool {
+        let x = self.dense(x);
+        let bad = self.empty(x.shape());
+        let args = Args::new(&[x.numel()]);
+        self.each("unary", NOT_FINITE, x.numel(), &[&x], &[&bad], args);
+        let all: Vec<usize> = (0..x.ndim()).collect();
+        self.download(&self.reduce(ReduceOp::Sum, &bad, &all))[0] == 0.0
+    }
+
+    fn matmul(&self, a: &Tensor, b: &Tensor, shape: &[usize]) -> Tensor {
+        let d = shape.len() - 2;
+        let (m, n) = (shape[d], shape[d + 1]);
+        let k = a.shape()[a.ndim() - 1];
+        let batch: usize = shape[..d].iter().product();
+        if k == 0 {
+            return self.full(shape, 0.0, DType::F32);
+        }
+        // As [batch, rows, columns] with one stride over the batch; copied where there is none.
+        let flat = |x: &Tensor| {
+            let (rows, cols) = (x.shape()[x.ndim() - 2], x.shape()[x.ndim() - 1]);
+            let mut full = shape[..d].to_vec();
+            full.extend([rows, cols]);
+            let x = x.expand(&full);
+            match x.layout().reshape(&[batch, rows, cols]) {
+                Some(layout) => x.with_layout(layout),
+                None => self.contiguous(&x).reshape(&[batch, rows, cols]),
+            }
+        };
+        let (a, b) = (flat(a), flat(b));
+        let out = self.empty(shape);
+        let (s, t) = (a.layout().strides(), b.layout().strides());
+        let words = [m, k, n, s[0], s[1], s[2], a.layout().offset(), t[0], t[1], t[2], b.layout().offset()];
+        let size = |x: usize| u32::try_from(x).expect("sizes of GPU tensors fit 32 bits");
+        let groups = [size(n.div_ceil(64)), size(m.div_ceil(64)), size(batch)];
+        self.0.dispatch("matmul", "", &[memory(&a), memory(&b)], &[memory(&out)], &Args::new(&words), groups);
+        out
+    }
+
+    fn linear(&self, x: &Tensor, w: &Tensor, bias: Option<&Tensor>, residual: Option<&Tensor>) -> Tensor {
+        let shape = [x.shape()[0], w.shape()[1]];
+        let mut out = self.matmul(x, w, &shape);
+        if let Some(b) = bias {
+            out = self.binary(BinaryOp::Add, &out, b, &shape);
+        }
+        if let Some(r) = residual {
+            out = self.binary(BinaryOp::Add, r, &out, &shape);
+        }
+        out
+    }
+
+    fn softmax(&self, x: &Tensor) -> Tensor {
+        self.map_rows("softmax", x, &[])
+    }
+
+    fn softmax_grad(&self, y: &Tensor, dy: &Tensor) -> Tensor {
+        self.map_rows("softmax_grad", y, &[dy])
+    }
+
+    fn log_softmax(&self, x: &Tensor) -> Tensor {
+        self.map_rows("log_softmax", x, &[])
+    }
+
+    fn log_softmax_grad(&self, y: &Tensor, dy: &Tensor) -> Tensor {
+        self.map_rows("log_softmax_grad", y, &[dy])
+    }
+
+    fn center(&self, x: &Tensor) -> Tensor {
+        self.map_rows("center", x, &[])
+    }
+
+    fn rms(&self, x: &Tensor, eps: f64) -> Tensor {
+        let x = self.dense(x);
+        let (width, out) = (width_of(&x), self.empty(&scale_shape(&x)));
+        let rows = x.numel() / width.max(1);
+        self.rows("rms", rows, &[memory(&x)], &[&out], &Args::new(&[rows, width]).float(2, eps));
+        out
+    }
+
+    fn rms_grad(&self, x: &Tensor, scale: &Tensor, dscale: &Tensor) -> Tensor {
+        self.map_rows("rms_grad", x, &[scale, dscale])
+    }
+
+    fn scale_shift(&self, x: &Tensor, scale: &Tensor, w: Option<&Tensor>, b: Option<&Tensor>) -> Tensor {
+        let (x, scale) = (self.dense(x), self.dense(scale));
+        let [w_dense, b_dense] = [w, b].map(|t| t.map_or(scale.clone(), |t| self.dense(t)));
+        let (width, out) = (width_of(&x), self.empty(x.shape()));
+        let rows = x.numel() / width.max(1);
+        let args = Args::new(&[rows, width, usize::from(w.is_some()), usize::from(b.is_some())]);
+        let reads = [memory(&x), memory(&scale), memory(&w_dense), memory(&b_dense)].map(|m| &**m);
+        self.rows("scale_shift", rows, &reads, &[&out], &args);
+        out
+    }
+
+    fn norm(&self, x: &Tensor, center: bool, eps: f64, w: Option<&Tensor>, b: Option<&Tensor>) -> (Tensor, Tensor) {
+        let x = self.dense(x);
+        let [w_dense, b_dense] = [w, b].map(|t| t.map_or(x.clone(), |t| self.dense(t)));
+        let (width, out, scale) = (width_of(&x), self.empty(x.shape()), self.empty(&scale_shape(&x)));
+        let rows = x.numel() / width.max(1);
+        let flags = [rows, width, usize::from(w.is_some()), usize::from(b.is_some()), usize::from(center)];
+        let reads = [memory(&x), memory(&w_dense), memory(&b_dense)].map(|m| &**m);
+        self.rows("norm", rows, &reads, &[&out, &scale], &Args::new(&flags).float(5, eps));
+        (out, scale)
+    }
+
+    fn norm_grad(
+        &self,
+        x: &Tensor,
+        center: bool,
+        scale: &Tensor,
+        w: Option<&Tensor>,
+        dy: &Tensor,
+        want_affine: bool,
+    ) -> (Tensor, Option<(Tensor, Tensor)>) {
+        let (x, scale, dy) = (self.dense(x), self.dense(scale), self.dense(dy));
+        let w_dense = w.map_or(scale.clone(), |t| self.dense(t));
+        let width = width_of(&x);
+        let (dx, products) = (self.empty(x.shape()), self.empty(x.shape()));
+        let rows = x.numel() / width.max(1);
+        let args = Args::new(&[rows, width, usize::from(w.is_some()), 0, usize::from(center)]);
+        let reads = [memory(&x), memory(&scale), memory(&w_dense), memory(&dy)].map(|m| &**m);
+        self.rows("norm_grad", rows, &reads, &[&dx, &products], &args);
+        let columns = |t: Tensor| {
+            let r = Reduction { outer: 1, length: rows, inner: width };
+            self.reduce_middle(ReduceOp::Sum, t, r).reshape(&[width])
+        };
+        let affine = want_affine.then(|| (columns(products), columns(dy)));
+        (dx, affine)
+    }
+
+    fn attention_scores(&self, q: &Tensor, k: &Tensor, spec: &AttentionSpec) -> Tensor {
+        let (q, k) = (self.dense(q), self.dense(k));
+        let (slopes, mask) = self.attention_extras(spec);
+        let out = self.empty(&[q.shape()[0], q.shape()[2], q.shape()[1], k.shape()[1]]);
+        let args = self.attention_args(q.shape(), k.shape(), Some(spec));
+        self.dispatch_over("scores", out.numel(), &[memory(&q), memory(&k), &slopes, &mask], &out, &args);
+        out
+    }
+
+    fn attention_scores_grad(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        spec: &AttentionSpec,
+        dscores: &Tensor,
+    ) -> (Tensor, Tensor) {
+        let (q, k, dscores) = (self.dense(q), self.dense(k), self.dense(dscores));
+        let (slopes, mask) = self.attention_extras(spec);
+        let args = self.attention_args(q.shape(), k.shape(), Some(spec));
+        let ds = self.empty(dscores.shape());
+        let reads = [memory(&q), memory(&k), &slopes, &mask, memory(&dscores)].map(|m| m as &Memory);
+        self.dispatch_over("dproduct", ds.numel(), &reads, &ds, &args);
+        let dq = self.attention_mix(&ds, &k);
+        let dk = self.mix_back(&ds, &q, k.shape());
+        (dq, dk)
+    }
+
+    fn attention_mix(&self, pattern: &Tensor, v: &Tensor) -> Tensor {
+        let (p, v) = (self.dense(pattern), self.dense(v));
+        let q = [p.shape()[0], p.shape()[2], p.shape()[1], v.shape()[3]];
+        let out = self.empty(&q);
+        let args = self.attention_args(&q, v.shape(), None);
+        self.dispatch_over("mix", out.numel(), &[memory(&p), memory(&v)], &out, &args);
+        out
+    }
+
+    fn attention_mix_grad(&self, pattern: &Tensor, v: &Tensor, dz: &Tensor) -> (Tensor, Tensor) {
+        let (p, v, dz) = (self.dense(pattern), self.dense(v), self.dense(dz));
+        (self.dpattern(&dz, &v), self.mix_back(&p, &dz, v.shape()))
+    }
+
+    fn attention(&self, q: &Tensor, k: &Tensor, v: &Tensor, spec: &AttentionSpec) -> (Tensor, Tensor) {
+        let pattern = self.softmax(&self.attention_scores(q, k, spec));
+        (self.attention_mix(&pattern, v), pattern)
+    }
+
+    fn attention_grad(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        spec: &AttentionSpec,
+        pattern: &Tensor,
+        dz: &Tensor,
+    ) -> (Tensor, Tensor, Tensor) {
+        let (dp, dv) = self.attention_mix_grad(pattern, v, dz);
+        let ds = self.softmax_grad(pattern, &dp);
+        let (dq, dk) = self.attention_scores_grad(q, k, spec, &ds);
+        (dq, dk, dv)
+    }
+
+    fn rotary(&self, x: &Tensor, spec: &RotarySpec, inverse: bool) -> Tensor {
+        let (x, cos, sin) = (self.dense(x), self.dense(&spec.cos), self.dense(&spec.sin));
+        let out = self.empty(x.shape());
+        let s = x.shape();
+        let per_item = cos.shape()[0] > 1;
+        let words = [x.numel(), s[1], s[2], s[3], cos.shape()[2], usize::from(spec.adjacent), usize::from(per_item)];
+        let args = Args::new(&words).float(7, if inverse { -1.0 } else { 1.0 });
+        self.each("rotary", "", x.numel(), &[&x, &cos, &sin], &[&out], args);
+        out
+    }
+
+    fn embed(&self, table: &Tensor, ids: &IndexTensor) -> Tensor {
+        let table = self.dense(table);
+        let width = width_of(&table);
+        let out = self.empty(&[ids.numel(), width]);
+        let ids = self.ids(ids.as_slice());
+        self.dispatch_over("embed", out.numel(), &[memory(&table), &ids], &out, &Args::new(&[out.numel(), width]));
+        out
+    }
+
+    fn embed_grad(&self, dy: &Tensor, ids: &IndexTensor, rows: usize) -> Tensor {
+        let dy = self.dense(dy);
+        let width = width_of(&dy);
+        // Positions by row, in order: the sum of a row is one thread's, and always the same.
+        let mut start = vec![0u32; rows + 1];
+        ids.as_slice().iter().for_each(|&id| start[id as usize + 1] += 1);
+        for i in 0..rows {
+            start[i + 1] += start[i];
+        }
+        let mut next = start.clone();
+        let mut positions = vec![0u32; ids.numel().max(1)];
+        for (position, &id) in ids.as_slice().iter().enumerate() {
+            positions[next[id as usize] as usize] = position as u32;
+            next[id as usize] += 1;
+        }
+        let out = self.empty(&[rows, width]);
+        let (start, positions) = (self.ids(&start), self.ids(&positions));
+        let args = Args::new(&[out.numel(), width]);
+        self.dispatch_over("embed_grad", out.numel(), &[memory(&dy), &start, &positions], &out, &args);
+        out
+    }
+
+    fn cross_entropy(&self, logits: &Tensor, targets: &IndexTensor) -> Tensor {
+        let logits = self.dense(logits);
+        let (width, out) = (width_of(&logits), self.empty(targets.shape()));
+        let ids = self.ids(targets.as_slice());
+        let rows = targets.numel();
+        self.rows("cross_entropy", rows, &[memory(&logits), &ids], &[&out], &Args::new(&[rows, width]));
+        out
+    }
+
+    fn cross_entropy_grad(&self, logits: &Tensor, targets: &IndexTensor, drow: &Tensor) -> Tensor {
+        let (logits, drow) = (self.dense(logits), self.dense(drow));
+        let (width, out) = (width_of(&logits), self.empty(logits.shape()));
+        let ids = self.ids(targets.as_slice());
+        let rows = targets.numel();
+        let reads = [memory(&logits), &ids, memory(&drow)].map(|m| m as &Memory);
+        self.rows("cross_entropy_grad", rows, &reads, &[&out], &Args::new(&[rows, width]));
+        out
+    }
+
+    fn adamw(&self, param: &mut Tensor, grad: &Tensor, m: &mut Tensor, v: &mut Tensor, step: &AdamWStep) {
+        let grad = self.dense(grad);
+        for t in [&mut *param, &mut *m, &mut *v] {
+            // Somebody else sees this memory, or it is a view: go on with a copy.
+            if Arc::strong_count(memory(t)) > 1 || !t.is_contiguous() || t.layout().offset() != 0 {
+                *t = self.contiguous(t);
+            }
+        }
+        let correction1 = 1.0 - step.beta1.powi(step.step as i32);
+        let correction2 = 1.0 - step.beta2.powi(step.step as i32);
+        let args = Args::new(&[grad.numel()])
+            .float(1, step.grad_scale)
+            .float(2, 1.0 - step.beta1)
+            .float(3, step.beta2)
+            .float(4, 1.0 - step.beta2)
+            .float(5, correction2.sqrt())
+            .float(6, step.eps)
+            .float(7, 1.0 - step.lr * step.weight_decay)
+            .float(8, step.lr / correction1);
+        self.each("adamw", "", grad.numel(), &[&grad], &[param, m, v], args);
+    }
+}
+
+/// The shape of one number per row.
+fn scale_shape(x: &Tensor) -> Vec<usize> {
+    let mut shape = x.shape().to_vec();
+    if let Some(last) = shape.last_mut() {
+        *last = 1;
+    }
+    shape
+}
+
+/// Every kernel and every op in it, for tests that must cover all.
+#[cfg(test)]
+pub(crate) fn every_op() -> Vec<(&'static str, &'static str)> {
+    let mut all = Vec::new();
+    for op in UnaryOp::ALL {
+        let (value, slope) = unary_text(op);
+        all.extend([("unary", value), ("unary_grad", slope)]);
+    }
+    for op in [BinaryOp::Add, BinaryOp::Sub, BinaryOp::Mul, BinaryOp::Div] {
+        all.push(("binary", binary_text(op)));
+    }
+    for op in [ReduceOp::Sum, ReduceOp::Max] {
+        all.push(("reduce", reduce_text(op)));
+    }
+    all.push(("unary", NOT_FINITE));
+    let plain = [
+        "copy",
+        "assign",
+        "fill",
+        "argmax",
+        "adamw",
+        "matmul",
+        "softmax",
+        "softmax_grad",
+        "log_softmax",
+        "log_softmax_grad",
+        "center",
+        "rms",
+        "rms_grad",
+        "scale_shift",
+        "norm",
+        "norm_grad",
+        "cross_entropy",
+        "cross_entropy_grad",
+        "scores",
+        "dproduct",
+        "mix",
+        "mix_back",
+        "dpattern",
+        "rotary",
+        "embed",
+        "embed_grad",
+    ];
+    all.extend(plain.map(|name| (name, "")));
+    all
+}

@@ -1,0 +1,403 @@
+//! An opened GPU: its queue, its compiled kernels, and the commands that wait to be handed over.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use super::memory::{Memory, MemoryUse, Pool};
+use super::source::{Source, WORDS, source};
+
+/// Dispatches per submission at most.
+const MAX_DISPATCHES: u64 = 4096;
+/// Submissions that may run or wait at one time.
+const MAX_IN_FLIGHT: usize = 3;
+/// Bind groups that are kept; all are dropped when there are more.
+const MAX_BIND_GROUPS: usize = 8192;
+/// Groups along the first axis of a grid that is folded in two.
+const GRID: u32 = 32768;
+
+/// What was recorded since the device was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Kernels started.
+    pub dispatches: u64,
+    /// Command buffers handed to the device.
+    pub submits: u64,
+    /// Times that the host waited for results.
+    pub reads: u64,
+    /// Bytes written by the host.
+    pub uploaded: u64,
+}
+
+/// An opened GPU.
+pub(crate) struct Context {
+    pub(super) device: wgpu::Device,
+    queue: wgpu::Queue,
+    pub(super) limits: wgpu::Limits,
+    pub(super) name: String,
+    pub(super) pool: Pool,
+    recorder: Mutex<Recorder>,
+    /// Number of submissions so far.
+    epoch: AtomicU64,
+    fault: Arc<Mutex<Option<String>>>,
+    /// Whether shaders check their bounds.
+    checks: bool,
+}
+
+#[derive(Default)]
+struct Recorder {
+    encoder: Option<wgpu::CommandEncoder>,
+    pass: Option<wgpu::ComputePass<'static>>,
+    dispatches: u64,
+    in_flight: VecDeque<wgpu::SubmissionIndex>,
+    counts: Counts,
+    pipelines: HashMap<String, Arc<Pipeline>>,
+    layouts: HashMap<(usize, usize), (wgpu::BindGroupLayout, wgpu::PipelineLayout)>,
+    groups: HashMap<Vec<u64>, wgpu::BindGroup>,
+    mark: u32,
+}
+
+struct Pipeline {
+    raw: wgpu::ComputePipeline,
+    reads: usize,
+    writes: usize,
+}
+
+/// Parameters of a dispatch.
+#[derive(Clone)]
+pub(super) struct Args([u32; WORDS]);
+
+impl Args {
+    pub fn new(words: &[usize]) -> Args {
+        let mut args = Args([0; WORDS]);
+        for (to, from) in args.0.iter_mut().zip(words) {
+            *to = u32::try_from(*from).expect("sizes of GPU tensors fit 32 bits");
+        }
+        args.0[WORDS - 1] = f32::NEG_INFINITY.to_bits();
+        args
+    }
+
+    /// A number at word `at`.
+    pub fn float(mut self, at: usize, value: f64) -> Args {
+        self.0[at] = (value as f32).to_bits();
+        self
+    }
+
+    /// Up to seven numbers from word `at` on, the last at its place whatever their count; `fill`
+    /// before them.
+    pub fn axes(mut self, at: usize, values: &[usize], fill: u32) -> Args {
+        assert!(values.len() <= 7, "GPU kernels take tensors of up to seven axes, not {}", values.len());
+        self.0[at..at + 7].fill(fill);
+        for (to, v) in self.0[at + 7 - values.len()..at + 7].iter_mut().zip(values) {
+            *to = u32::try_from(*v).expect("sizes of GPU tensors fit 32 bits");
+        }
+        self
+    }
+}
+
+/// The grid of workgroups of `per_group` threads for `n` threads.
+pub(super) fn grid(n: usize, per_group: usize) -> [u32; 3] {
+    let groups = u32::try_from(n.div_ceil(per_group)).expect("sizes of GPU tensors fit 32 bits");
+    [groups.min(GRID), groups.div_ceil(GRID), 1]
+}
+
+impl Context {
+    /// Opens an adapter.
+    pub fn open(adapter: &wgpu::Adapter, checks: bool) -> Result<Arc<Context>, String> {
+        let limits = adapter.limits();
+        let needed = wgpu::Features::IMMEDIATES;
+        if !adapter.features().contains(needed) {
+            return Err("it has no immediates, by which kernels get their parameters".into());
+        }
+        let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
+            label: Some("ironlens"),
+            required_features: needed,
+            required_limits: wgpu::Limits { max_immediate_size: 4 * WORDS as u32, ..limits.clone() },
+            memory_hints: wgpu::MemoryHints::Performance,
+            ..Default::default()
+        }))
+        .map_err(|e| e.to_string())?;
+        let fault: Arc<Mutex<Option<String>>> = Arc::default();
+        let told = fault.clone();
+        device.on_uncaptured_error(Arc::new(move |e: wgpu::Error| {
+            told.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(e.to_string());
+        }));
+        let told = fault.clone();
+        device.set_device_lost_callback(move |reason, text| {
+            if reason != wgpu::DeviceLostReason::Destroyed {
+                told.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(format!("it was lost: {text}"));
+            }
+        });
+        Ok(Arc::new(Context {
+            name: adapter.get_info().name,
+            device,
+            queue,
+            limits,
+            pool: Pool::default(),
+            recorder: Mutex::default(),
+            epoch: AtomicU64::new(0),
+            fault,
+            checks,
+        }))
+    }
+
+    fn recorder(&self) -> MutexGuard<'_, Recorder> {
+        self.recorder.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// What was recorded so far.
+    pub fn counts(&self) -> Counts {
+        self.recorder().counts
+    }
+
+    /// What the memory is used for.
+    pub fn memory(&self) -> MemoryUse {
+        self.pool.usage()
+    }
+
+    /// What went wrong, if anything has.
+    pub(super) fn faulted(&self) -> Option<String> {
+        self.fault.lock().unwrap_or_else(|e| e.into_inner()).clone()
+    }
+
+    /// # Panics
+    /// If the device has failed: no result after that can be trusted.
+    pub(super) fn check(&self) {
+        if let Some(what) = self.faulted() {
+            panic!(
+                "the GPU {} failed: {what}. What was computed since the last checkpoint is lost; a run can go on from \
+                 there, also with `--device cpu`",
+                self.name
+            );
+        }
+    }
+
+    /// Records kernel `name` (with `op` in it), reading and writing these buffers.
+    pub(super) fn dispatch(
+        &self,
+        name: &str,
+        op: &str,
+        reads: &[&Memory],
+        writes: &[&Memory],
+        args: &Args,
+        groups: [u32; 3],
+    ) {
+        if groups.contains(&0) {
+            return;
+        }
+        let mut recorder = self.recorder();
+        let pipeline = self.pipeline(&mut recorder, name, op);
+        debug_assert_eq!((pipeline.reads, pipeline.writes), (reads.len(), writes.len()), "{name}");
+        let group = self.bind_group(&mut recorder, reads, writes);
+        if recorder.pass.is_none() {
+            let encoder = recorder
+                .encoder
+                .get_or_insert_with(|| self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default()));
+            let pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()).forget_lifetime();
+            recorder.pass = Some(pass);
+        }
+        let pass = recorder.pass.as_mut().expect("the pass was opened above");
+        pass.set_pipeline(&pipeline.raw);
+        pass.set_bind_group(0, &group, &[]);
+        pass.set_immediates(0, bytemuck::cast_slice(&args.0));
+        pass.dispatch_workgroups(groups[0], groups[1], groups[2]);
+        recorder.dispatches += 1;
+        recorder.counts.dispatches += 1;
+        if recorder.dispatches >= MAX_DISPATCHES {
+            self.submit(&mut recorder);
+        }
+    }
+
+    fn layout(
+        &self,
+        recorder: &mut Recorder,
+        reads: usize,
+        writes: usize,
+    ) -> (wgpu::BindGroupLayout, wgpu::PipelineLayout) {
+        let make = || {
+            let entry = |binding: usize| wgpu::BindGroupLayoutEntry {
+                binding: binding as u32,
+                visibility: wgpu::ShaderStages::COMPUTE,
+                ty: wgpu::BindingType::Buffer {
+                    ty: wgpu::BufferBindingType::Storage { read_only: binding < reads },
+                    has_dynamic_offset: false,
+                    min_binding_size: None,
+                },
+                count: None,
+            };
+            let entries: Vec<_> = (0..reads + writes).map(entry).collect();
+            let group = self
+                .device
+                .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: None, entries: &entries });
+            let pipeline = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+                label: None,
+                bind_group_layouts: &[Some(&group)],
+                immediate_size: 4 * WORDS as u32,
+            });
+            (group, pipeline)
+        };
+        recorder.layouts.entry((reads, writes)).or_insert_with(make).clone()
+    }
+
+    fn pipeline(&self, recorder: &mut Recorder, name: &str, op: &str) -> Arc<Pipeline> {
+        let key = if op.is_empty() { name.to_string() } else { format!("{name} {op}") };
+        if let Some(found) = recorder.pipelines.get(&key) {
+            return found.clone();
+        }
+        let Source { text, reads, writes } = source(name, op);
+        let (_, layout) = self.layout(recorder, reads, writes);
+        let checks = match self.checks {
+            true => wgpu::ShaderRuntimeChecks::checked(),
+            false => wgpu::ShaderRuntimeChecks::unchecked(),
+        };
+        let shader = wgpu::ShaderModuleDescriptor { label: Some(name), source: wgpu::ShaderSource::Wgsl(text.into()) };
+        // SAFETY: every kernel keeps its indices within its buffers (the tests run with checks on, too).
+        let module = unsafe { self.device.create_shader_module_trusted(shader, checks) };
+        let raw = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(name),
+            layout: Some(&layout),
+            module: &module,
+            entry_point: Some("main"),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                zero_initialize_workgroup_memory: false,
+                ..Default::default()
+            },
+            cache: None,
+        });
+        self.check();
+        let pipeline = Arc::new(Pipeline { raw, reads, writes });
+        recorder.pipelines.insert(key, pipeline.clone());
+        pipeline
+    }
+
+    fn bind_group(&self, recorder: &mut Recorder, reads: &[&Memory], writes: &[&Memory]) -> wgpu::BindGroup {
+        let mut key: Vec<u64> = reads.iter().map(|m| m.id).collect();
+        key.push(0);
+        key.extend(writes.iter().map(|m| m.id));
+        if let Some(found) = recorder.groups.get(&key) {
+            return found.clone();
+        }
+        if recorder.groups.len() >= MAX_BIND_GROUPS {
+            recorder.groups.clear();
+        }
+        let (layout, _) = self.layout(recorder, reads.len(), writes.len());
+        let entries: Vec<_> = reads
+            .iter()
+            .chain(writes)
+            .enumerate()
+            .map(|(i, m)| wgpu::BindGroupEntry { binding: i as u32, resource: m.raw.as_entire_binding() })
+            .collect();
+        let group = self.device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: None,
+            layout: &layout,
+            entries: &entries,
+        });
+        recorder.groups.insert(key, group.clone());
+        group
+    }
+
+    /// Hands what was recorded to the device, and waits if too much is on its way.
+    fn submit(&self, recorder: &mut Recorder) {
+        recorder.pass = None;
+        let Some(encoder) = recorder.encoder.take() else { return };
+        let index = self.queue.submit([encoder.finish()]);
+        recorder.in_flight.push_back(index);
+        recorder.counts.submits += 1;
+        recorder.dispatches = 0;
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+        while recorder.in_flight.len() > MAX_IN_FLIGHT {
+            let oldest = recorder.in_flight.pop_front();
+            self.wait(oldest);
+        }
+        self.check();
+    }
+
+    fn wait(&self, submission: Option<wgpu::SubmissionIndex>) {
+        let wait = wgpu::PollType::Wait { submission_index: submission, timeout: None };
+        if let Err(e) = self.device.poll(wait) {
+            self.fail(format!("waiting for it failed: {e}"));
+        }
+    }
+
+    fn fail(&self, what: String) {
+        self.fault.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(what);
+    }
+
+    /// Hands over what was recorded, without waiting for it.
+    pub fn flush(&self) {
+        let mut recorder = self.recorder();
+        self.submit(&mut recorder);
+    }
+
+    /// A buffer with words from the host.
+    pub(super) fn upload(self: &Arc<Self>, words: &[u32]) -> Memory {
+        let memory = Memory::new(self, words.len(), true);
+        if !words.is_empty() {
+            self.queue.write_buffer(&memory.raw, 0, bytemuck::cast_slice(words));
+            self.recorder().counts.uploaded += words.len() as u64 * 4;
+        }
+        memory
+    }
+
+    /// The first `len` words of a buffer, after all that was recorded before.
+    pub(super) fn read(self: &Arc<Self>, memory: &Memory, len: usize) -> Vec<u32> {
+        // A word that the last kernel of the submission writes: Metal reports a command buffer that
+        // failed as finished.
+        let sentinel = Memory::new(self, 1, false);
+        let mark = {
+            let mut recorder = self.recorder();
+            recorder.mark = recorder.mark % 1_000_000 + 1;
+            recorder.mark
+        };
+        self.dispatch("fill", "", &[], &[&sentinel], &Args::new(&[1]).float(1, f64::from(mark)), [1, 1, 1]);
+        let bytes = len as u64 * 4;
+        let staging = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: None,
+            size: bytes + 4,
+            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        let mut recorder = self.recorder();
+        recorder.pass = None;
+        let encoder = recorder.encoder.as_mut().expect("the sentinel was just recorded");
+        if len > 0 {
+            encoder.copy_buffer_to_buffer(&memory.raw, 0, &staging, 0, bytes);
+        }
+        encoder.copy_buffer_to_buffer(&sentinel.raw, 0, &staging, bytes, 4);
+        self.submit(&mut recorder);
+        recorder.counts.reads += 1;
+        let (tell, told) = std::sync::mpsc::channel();
+        staging.slice(..).map_async(wgpu::MapMode::Read, move |result| {
+            // The receiver is gone only if this function has panicked.
+            let _ = tell.send(result);
+        });
+        let last = recorder.in_flight.pop_back();
+        recorder.in_flight.clear();
+        self.wait(last);
+        drop(recorder);
+        match told.try_recv() {
+            Ok(Ok(())) => {}
+            Ok(Err(e)) => self.fail(format!("its results cannot be read: {e}")),
+            Err(_) => self.fail("it never finished its work".into()),
+        }
+        self.check();
+        let mut words: Vec<u32> = match staging.slice(..).get_mapped_range() {
+            Ok(view) => bytemuck::pod_collect_to_vec(&view),
+            Err(e) => {
+                self.fail(format!("its results cannot be read: {e}"));
+                self.check();
+                Vec::new()
+            }
+        };
+        staging.unmap();
+        if words.pop() != Some((mark as f32).to_bits()) {
+            self.fail("it dropped a part of its work without an error (out of memory, or stopped for time)".into());
+            self.check();
+        }
+        words
+    }
+}

@@ -1,0 +1,114 @@
+// Scalar functions that agree with the CPU's to a few units in the last place on every driver: a
+// driver's own tanh and log may be coarse near 0 and 1, and Metal compiles with fast math.
+
+fn bits_of(x: f32) -> u32 {
+    return bitcast<u32>(x) & 0x7fffffffu;
+}
+
+fn is_nan(x: f32) -> bool {
+    return bits_of(x) > 0x7f800000u;
+}
+
+fn not_finite(x: f32) -> bool {
+    return bits_of(x) >= 0x7f800000u;
+}
+
+// Negative infinity: a hidden score. Made from bits, since there is no literal for it.
+fn hidden_score() -> f32 {
+    return bitcast<f32>(u(MINUS_INFINITY));
+}
+
+fn is_hidden(x: f32) -> bool {
+    return bitcast<u32>(x) == 0xff800000u;
+}
+
+fn exp_(x: f32) -> f32 {
+    if (is_nan(x) || x > 88.0) {
+        return exp(x);
+    }
+    // Cody-Waite reduction and a polynomial, as on the CPU.
+    let c = max(x, -87.0);
+    let n = round(c * 1.44269504089);
+    let r = (c - n * 0.6933594) + n * 2.1219444e-4;
+    var p = 1.9875691e-4;
+    p = p * r + 1.3981999e-3;
+    p = p * r + 8.333452e-3;
+    p = p * r + 4.1665796e-2;
+    p = p * r + 1.6666665e-1;
+    p = p * r + 0.5;
+    let y = (p * r) * r + r + 1.0;
+    let e = bitcast<f32>(u32(i32(n) + 127) << 23u);
+    return select(y * e, 0.0, x < -87.0);
+}
+
+// Cephes tanhf; saturates from 9 on, so no exponential overflows.
+fn tanh_(x: f32) -> f32 {
+    if (is_nan(x)) {
+        return x;
+    }
+    let a = min(abs(x), 15.0);
+    if (a < 0.625) {
+        let z = x * x;
+        let p = (((-5.70498872745e-3 * z + 2.06390887954e-2) * z - 5.37397155531e-2) * z + 1.33314422036e-1) * z
+            - 3.33332819422e-1;
+        return p * z * x + x;
+    }
+    let t = 1.0 - 2.0 / (exp_(2.0 * a) + 1.0);
+    return select(t, -t, x < 0.0);
+}
+
+// Cephes logf.
+fn log_(x: f32) -> f32 {
+    if (!(x > 1.2e-38) || x > 3.0e38) {
+        return log(x);
+    }
+    let bits = bitcast<u32>(x);
+    var e = f32(bits >> 23u) - 126.0;
+    var m = bitcast<f32>((bits & 0x007fffffu) | 0x3f000000u);
+    if (m < 0.70710678) {
+        e = e - 1.0;
+        m = m + m - 1.0;
+    } else {
+        m = m - 1.0;
+    }
+    let z = m * m;
+    var y = 7.0376836292e-2 * m - 1.1514610310e-1;
+    y = y * m + 1.1676998740e-1;
+    y = y * m - 1.2420140846e-1;
+    y = y * m + 1.4249322787e-1;
+    y = y * m - 1.6668057665e-1;
+    y = y * m + 2.0000714765e-1;
+    y = y * m - 2.4999993993e-1;
+    y = y * m + 3.3333331174e-1;
+    y = y * m * z - 2.12194440e-4 * e - 0.5 * z;
+    return m + y + 0.693359375 * e;
+}
+
+// The CPU's polynomials.
+fn erf_(x: f32) -> f32 {
+    let a = abs(x);
+    let t = min(a, 4.0);
+    let s = t * t;
+    if (a < 0.9277344) {
+        var q = -5.967617e-4;
+        q = q * s + 4.991194e-3;
+        q = q * s - 2.6768135e-2;
+        q = q * s + 1.1281992e-1;
+        q = q * s - 3.7612534e-1;
+        q = q * s + 1.2837917e-1;
+        return q * x + x;
+    }
+    let v = t * -3.8839644e-3 + 2.4254622e-2;
+    var p = (t * -1.7285347e-5 + 3.8319713e-4) * s + v;
+    p = p * t - 1.0677788e-1;
+    p = p * t - 6.348467e-1;
+    p = p * t - 1.2871751e-1;
+    let large = 1.0 - exp_(p * t - t);
+    return select(large, -large, x < 0.0);
+}
+
+fn sigmoid_(x: f32) -> f32 {
+    // exp of a number that is at most 0 never overflows.
+    let e = exp_(-abs(x));
+    return select(e, 1.0, x >= 0.0) / (1.0 + e);
+}

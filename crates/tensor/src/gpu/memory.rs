@@ -1,0 +1,169 @@
+//! GPU memory: buffers by size class that go back to a pool when their last tensor is dropped, so
+//! that a training step allocates nothing after the first.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use super::context::Context;
+
+/// Smallest buffer, and the multiple of all sizes.
+const SMALLEST: u64 = 256;
+/// The pool keeps at most this many free bytes.
+const MAX_FREE_BYTES: u64 = 4 << 30;
+
+/// The memory of a GPU tensor: `len` four-byte elements.
+pub(crate) struct Memory {
+    pub(super) raw: wgpu::Buffer,
+    /// Names the buffer for as long as the device lives, also while it waits in the pool.
+    pub(super) id: u64,
+    bytes: u64,
+    len: usize,
+    context: Arc<Context>,
+}
+
+impl Memory {
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn context(&self) -> &Arc<Context> {
+        &self.context
+    }
+
+    /// A buffer of `len` elements with unspecified contents; `for_host` if the host will write to it.
+    pub(super) fn new(context: &Arc<Context>, len: usize, for_host: bool) -> Memory {
+        let bytes = size_class(len as u64 * 4);
+        let (raw, id) = context.pool.take(bytes, for_host.then(|| context.epoch())).unwrap_or_else(|id| {
+            let limit = context.limits.max_storage_buffer_binding_size.min(context.limits.max_buffer_size);
+            assert!(
+                bytes <= limit,
+                "a tensor of {len} elements needs {bytes} bytes of GPU memory in one piece, and {} allows {limit}; make \
+                 the batch or the model smaller, or use the CPU",
+                context.name
+            );
+            let raw = context.device.create_buffer(&wgpu::BufferDescriptor {
+                label: None,
+                size: bytes,
+                usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            });
+            context.check();
+            (raw, id)
+        });
+        Memory { raw, id, bytes, len, context: context.clone() }
+    }
+}
+
+impl std::fmt::Debug for Memory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "GPU buffer {} of {} elements", self.id, self.len)
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        let epoch = self.context.epoch();
+        self.context.pool.give(Free { raw: self.raw.clone(), id: self.id, epoch }, self.bytes);
+    }
+}
+
+struct Free {
+    raw: wgpu::Buffer,
+    id: u64,
+    /// The submission that was being recorded when it was freed. Commands run in the order of
+    /// recording, so a later command may use the buffer at once; a write from the host, which runs
+    /// ahead of what is being recorded, may not before that submission is made.
+    epoch: u64,
+}
+
+/// What a GPU's memory is used for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryUse {
+    /// Buffers that tensors hold.
+    pub live_buffers: usize,
+    /// Bytes of these.
+    pub live_bytes: u64,
+    /// The most bytes that tensors held at one time.
+    pub peak_bytes: u64,
+    /// Bytes of buffers that wait for reuse.
+    pub free_bytes: u64,
+    /// Buffers made since the start.
+    pub created: u64,
+}
+
+/// Free buffers by size.
+#[derive(Default)]
+pub(super) struct Pool(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    free: HashMap<u64, Vec<Free>>,
+    usage: MemoryUse,
+}
+
+impl Pool {
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        // The state is valid between any two statements, so a poisoned lock is still usable.
+        self.0.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    pub fn usage(&self) -> MemoryUse {
+        self.lock().usage
+    }
+
+    fn give(&self, free: Free, bytes: u64) {
+        let mut state = self.lock();
+        state.usage.live_buffers -= 1;
+        state.usage.live_bytes -= bytes;
+        if state.usage.free_bytes + bytes <= MAX_FREE_BYTES {
+            state.usage.free_bytes += bytes;
+            state.free.entry(bytes).or_default().push(free);
+        }
+    }
+
+    /// A free buffer of `bytes`; for the host, one that was freed before submission `epoch`. If there
+    /// is none, the number of the buffer to make.
+    fn take(&self, bytes: u64, epoch: Option<u64>) -> Result<(wgpu::Buffer, u64), u64> {
+        let mut state = self.lock();
+        let list = state.free.entry(bytes).or_default();
+        let found = match epoch {
+            Some(epoch) => list.iter().position(|f| f.epoch < epoch).map(|i| list.remove(i)),
+            None => list.pop(),
+        };
+        state.usage.live_buffers += 1;
+        state.usage.live_bytes += bytes;
+        state.usage.peak_bytes = state.usage.peak_bytes.max(state.usage.live_bytes);
+        match found {
+            Some(f) => {
+                state.usage.free_bytes -= bytes;
+                Ok((f.raw, f.id))
+            }
+            None => {
+                state.usage.created += 1;
+                Err(state.usage.created)
+            }
+        }
+    }
+}
+
+/// `bytes` rounded up to one of eight sizes per octave.
+fn size_class(bytes: u64) -> u64 {
+    let bytes = bytes.max(1).next_multiple_of(SMALLEST);
+    let step = (bytes.next_power_of_two() / 16).max(SMALLEST);
+    bytes.next_multiple_of(step)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn size_classes_waste_little() {
+        for bytes in [0u64, 1, 255, 256, 257, 4096, 5000, 1_000_000, 57_600_000] {
+            let class = size_class(bytes);
+            assert!(class >= bytes.max(1) && class.is_multiple_of(SMALLEST));
+            assert!(class < bytes + bytes / 8 + 2 * SMALLEST, "{bytes} {class}");
+            assert_eq!(size_class(class), class);
+        }
+    }
+}

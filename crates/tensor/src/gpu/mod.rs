@@ -1,0 +1,191 @@
+//! GPUs, through wgpu: Metal on a Mac, Vulkan elsewhere.
+
+mod backend;
+mod context;
+mod memory;
+mod source;
+
+use std::sync::{Arc, Mutex, OnceLock};
+
+use crate::profile::Timed;
+use crate::{IndexTensor, Tensor};
+
+pub(crate) use backend::Ops;
+pub use context::Counts;
+pub(crate) use memory::Memory;
+pub use memory::MemoryUse;
+
+/// An opened GPU. Clones are the same device.
+#[derive(Clone)]
+pub struct Gpu {
+    pub(crate) ops: Ops,
+    pub(crate) timed: Timed<Ops>,
+}
+
+/// A GPU that could be opened.
+#[derive(Clone, Debug)]
+pub struct AdapterInfo {
+    /// As the driver calls it.
+    pub name: String,
+    /// `DiscreteGpu`, `IntegratedGpu`, `Cpu` for a software one, ..
+    pub kind: String,
+    /// `Metal`, `Vulkan`, ..
+    pub api: String,
+    /// Driver and version, as far as known.
+    pub driver: String,
+    /// Largest tensor, bytes.
+    pub max_tensor_bytes: u64,
+    /// Why it cannot be used, if it cannot.
+    pub unusable: Option<String>,
+    /// Whether it computes on the processor; such are taken by name only.
+    pub software: bool,
+}
+
+/// The variable that names an adapter, by a part of its name.
+pub const ADAPTER_VARIABLE: &str = "IRONLENS_ADAPTER";
+/// The variable that switches bounds checks in shaders on.
+pub const CHECKS_VARIABLE: &str = "IRONLENS_SHADER_CHECKS";
+
+fn adapters() -> Vec<wgpu::Adapter> {
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
+    pollster::block_on(instance.enumerate_adapters(wgpu::Backends::PRIMARY))
+}
+
+fn describe(adapter: &wgpu::Adapter) -> AdapterInfo {
+    let (info, limits) = (adapter.get_info(), adapter.limits());
+    let missing = !adapter.features().contains(wgpu::Features::IMMEDIATES);
+    AdapterInfo {
+        name: info.name,
+        kind: format!("{:?}", info.device_type),
+        api: format!("{:?}", info.backend),
+        driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
+        max_tensor_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
+        unusable: missing.then(|| "it has no immediates, by which kernels get their parameters".into()),
+        software: info.device_type == wgpu::DeviceType::Cpu,
+    }
+}
+
+/// Every adapter of this machine, in the order of preference.
+pub fn list() -> Vec<AdapterInfo> {
+    adapters().iter().map(describe).collect()
+}
+
+impl Gpu {
+    /// Opens the preferred hardware adapter, or that which [`ADAPTER_VARIABLE`] names; the same one
+    /// for every caller. A device that computes wrongly is refused.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn open() -> Result<Gpu, String> {
+        static OPENED: OnceLock<Mutex<Option<Gpu>>> = OnceLock::new();
+        let mut opened = OPENED.get_or_init(Mutex::default).lock().unwrap_or_else(|e| e.into_inner());
+        if let Some(gpu) = &*opened {
+            return Ok(gpu.clone());
+        }
+        let gpu = Gpu::choose()?;
+        gpu.self_check()?;
+        *opened = Some(gpu.clone());
+        Ok(gpu)
+    }
+
+    fn choose() -> Result<Gpu, String> {
+        let all = adapters();
+        let names: Vec<String> = all.iter().map(|a| a.get_info().name).collect();
+        let listed = if names.is_empty() { "none".into() } else { names.join(", ") };
+        let wanted = std::env::var(ADAPTER_VARIABLE).ok().filter(|w| !w.is_empty());
+        let rank = |a: &wgpu::Adapter| match a.get_info().device_type {
+            wgpu::DeviceType::DiscreteGpu => 0,
+            wgpu::DeviceType::IntegratedGpu => 1,
+            _ => 2,
+        };
+        let chosen = match &wanted {
+            Some(part) => {
+                let part = part.to_lowercase();
+                all.iter().find(|a| a.get_info().name.to_lowercase().contains(&part))
+            }
+            None => all.iter().filter(|a| !describe(a).software).min_by_key(|a| rank(a)),
+        };
+        let adapter = chosen.ok_or_else(|| match &wanted {
+            Some(part) => format!("{ADAPTER_VARIABLE} asks for `{part}`, the adapters are: {listed}"),
+            None => format!(
+                "no hardware adapter was found (adapters: {listed}; one that computes on the processor is only taken \
+                 when {ADAPTER_VARIABLE} names it)"
+            ),
+        })?;
+        let checks = std::env::var(CHECKS_VARIABLE).is_ok_and(|v| v == "1");
+        let context =
+            context::Context::open(adapter, checks).map_err(|e| format!("{}: {e}", describe(adapter).name))?;
+        Ok(Gpu::of(&context))
+    }
+
+    pub(crate) fn of(context: &Arc<context::Context>) -> Gpu {
+        let ops = Ops(context.clone());
+        Gpu { ops: ops.clone(), timed: Timed(ops) }
+    }
+
+    /// The adapter's name.
+    pub fn name(&self) -> &str {
+        &self.ops.0.name
+    }
+
+    /// Hands over what was recorded, without waiting for it.
+    pub fn flush(&self) {
+        self.ops.0.flush();
+    }
+
+    /// What was recorded so far.
+    pub fn counts(&self) -> Counts {
+        self.ops.0.counts()
+    }
+
+    /// What its memory is used for.
+    pub fn memory(&self) -> MemoryUse {
+        self.ops.0.memory()
+    }
+
+    /// A product, a softmax and a layer norm against the CPU: wrong results of a driver are silent
+    /// otherwise.
+    fn self_check(&self) -> Result<(), String> {
+        let cpu = crate::Device::Cpu;
+        let gpu = crate::Device::Gpu(self.clone());
+        let mut rng = crate::Rng::new(1, 0);
+        let (a, b) = (rng.normal(&[65, 33], 0.0, 1.0, &cpu), rng.normal(&[33, 70], 0.0, 1.0, &cpu));
+        let ids = IndexTensor::new((0..65u32).collect::<Vec<_>>(), &[65]);
+        type Check = (&'static str, fn(&Tensor, &Tensor, &IndexTensor) -> Tensor);
+        let checks: [Check; 4] = [
+            ("a matrix product", |a, b, _| a.matmul(b)),
+            ("a softmax", |a, b, _| a.matmul(b).softmax()),
+            ("a layer norm", |a, _, _| a.norm_rows(true, 1e-5, None, None).0),
+            ("a cross-entropy", |a, b, ids| a.matmul(b).cross_entropy(ids)),
+        ];
+        for (what, op) in checks {
+            let right = op(&a, &b, &ids);
+            let found = op(&a.to_device(&gpu), &b.to_device(&gpu), &ids).to_device(&cpu);
+            if let Some(fault) = self.ops.0.faulted() {
+                return Err(format!("{} failed: {fault}", self.name()));
+            }
+            let (difference, alike) = right.max_abs_diff(&found);
+            if !alike || difference > 1e-4 {
+                return Err(format!(
+                    "{} computes {what} wrongly (off by {difference:e}); its driver may need an update",
+                    self.name()
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl PartialEq for Gpu {
+    fn eq(&self, other: &Gpu) -> bool {
+        Arc::ptr_eq(&self.ops.0, &other.ops.0)
+    }
+}
+
+impl Eq for Gpu {}
+
+impl std::fmt::Debug for Gpu {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Gpu({})", self.name())
+    }
+}

@@ -1,0 +1,201 @@
+//! WGSL of every kernel: the files of `kernels/`, cut at their headings, under a common head.
+//!
+//! A heading is `// KERNEL name reads writes: what it does`: `reads` has a letter per buffer that is
+//! read (`f` for f32, `u` for u32, `-` for none), `writes` counts those written. The text between
+//! `// SHARED` and the first heading belongs to all kernels of its file.
+
+use std::collections::HashMap;
+use std::sync::OnceLock;
+
+const MATH: &str = include_str!("kernels/math.wgsl");
+const FILES: [&str; 5] = [
+    include_str!("kernels/elementwise.wgsl"),
+    include_str!("kernels/matmul.wgsl"),
+    include_str!("kernels/rows.wgsl"),
+    include_str!("kernels/attention.wgsl"),
+    include_str!("kernels/index.wgsl"),
+];
+
+/// Words of parameters that every kernel has.
+pub(crate) const WORDS: usize = 32;
+
+/// A kernel's text and bindings.
+#[derive(Clone, Debug)]
+pub(crate) struct Source {
+    pub text: String,
+    pub reads: usize,
+    pub writes: usize,
+}
+
+struct Template {
+    reads: String,
+    writes: usize,
+    shared: &'static str,
+    body: &'static str,
+}
+
+fn templates() -> &'static HashMap<&'static str, Template> {
+    static ALL: OnceLock<HashMap<&'static str, Template>> = OnceLock::new();
+    ALL.get_or_init(|| {
+        let mut all = HashMap::new();
+        for file in FILES {
+            let mut parts = file.split("// KERNEL ");
+            let shared = parts.next().unwrap_or_default();
+            for part in parts {
+                let (heading, body) = part.split_once('\n').expect("a kernel has a body");
+                let mut words = heading.split(':').next().unwrap_or_default().split_whitespace();
+                let mut word = || words.next().expect("a heading names the kernel, its reads and its writes");
+                let (name, reads, writes) = (word(), word().replace('-', ""), word());
+                let writes = writes.parse().expect("a heading counts the writes");
+                all.insert(name, Template { reads, writes, shared, body });
+            }
+        }
+        all
+    })
+}
+
+/// Names of all kernels.
+#[cfg(test)]
+pub(crate) fn names() -> Vec<&'static str> {
+    let mut names: Vec<_> = templates().keys().copied().collect();
+    names.sort_unstable();
+    names
+}
+
+/// The WGSL of kernel `name`, with `op` in the place of `OP`.
+///
+/// # Panics
+/// If there is no such kernel.
+pub(crate) fn source(name: &str, op: &str) -> Source {
+    let t = templates().get(name).unwrap_or_else(|| panic!("there is no kernel `{name}`"));
+    let mut text = String::from(
+        "struct Args { words: array<vec4<u32>, 8> }\nvar<immediate> args: Args;\n\
+         const MINUS_INFINITY = 31u;\n\
+         fn u(i: u32) -> u32 { return args.words[i >> 2u][i & 3u]; }\n\
+         fn f(i: u32) -> f32 { return bitcast<f32>(u(i)); }\n\
+         // Where element `i` of a tensor lies: shape and strides of seven axes from these words on.\n\
+         fn strided(i: u32, shape: u32, strides: u32) -> u32 {\n\
+         \x20   var rest = i;\n    var at = 0u;\n\
+         \x20   for (var k = 0u; k < 7u; k++) {\n\
+         \x20       let n = u(shape + 6u - k);\n\
+         \x20       at += (rest % n) * u(strides + 6u - k);\n        rest = rest / n;\n    }\n    return at;\n}\n",
+    );
+    let mut binding = 0;
+    for (i, kind) in t.reads.chars().enumerate() {
+        let element = if kind == 'u' { "u32" } else { "f32" };
+        text += &format!("@group(0) @binding({binding}) var<storage, read> r{i}: array<{element}>;\n");
+        binding += 1;
+    }
+    for i in 0..t.writes {
+        text += &format!("@group(0) @binding({binding}) var<storage, read_write> w{i}: array<f32>;\n");
+        binding += 1;
+    }
+    text += MATH;
+    text += t.shared;
+    text += &t.body.replace("OP", op);
+    Source { text, reads: t.reads.len(), writes: t.writes }
+}
+
+#[cfg(test)]
+mod tests {
+    use naga::back::{msl, spv};
+    use naga::valid::{Capabilities, ValidationFlags, Validator};
+
+    use super::*;
+    use crate::gpu::backend::every_op;
+
+    /// Threads and bytes of workgroup memory that every GPU has.
+    const MAX_THREADS: u32 = 1024;
+    const MAX_SHARED: u32 = 32768;
+    /// Buffers that a kernel may bind on Metal.
+    const MAX_BUFFERS: usize = 29;
+
+    #[test]
+    fn every_kernel_translates_for_metal_and_vulkan() {
+        let mut seen = Vec::new();
+        for (name, op) in every_op() {
+            let Source { text, reads, writes } = source(name, op);
+            let module = naga::front::wgsl::parse_str(&text)
+                .unwrap_or_else(|e| panic!("{name} {op}: {}", e.emit_to_string(&text)));
+            let info = Validator::new(ValidationFlags::all(), Capabilities::all())
+                .validate(&module)
+                .unwrap_or_else(|e| panic!("{name} {op}: {e:?}"));
+            let entry = &module.entry_points[0];
+            let threads: u32 = entry.workgroup_size.iter().product();
+            // Metal's compiler is said to break kernels of exactly one SIMD group.
+            assert!(threads <= MAX_THREADS && threads != 32, "{name}: {threads} threads");
+            let shared: u32 = module
+                .global_variables
+                .iter()
+                .filter(|(_, v)| v.space == naga::AddressSpace::WorkGroup)
+                .map(|(_, v)| module.types[v.ty].inner.size(module.to_ctx()))
+                .sum();
+            assert!(shared <= MAX_SHARED, "{name}: {shared} bytes of workgroup memory");
+            assert!(reads + writes <= MAX_BUFFERS);
+            assert!(!barrier_may_diverge(&text), "{name}: a barrier after a return, or within an if");
+
+            let mut resources = msl::EntryPointResources { immediates_buffer: Some(30), ..Default::default() };
+            for (_, v) in module.global_variables.iter() {
+                if let Some(binding) = v.binding {
+                    let target =
+                        msl::BindTarget { buffer: Some(binding.binding as u8), mutable: true, ..Default::default() };
+                    resources.resources.insert(binding, target);
+                }
+            }
+            resources.sizes_buffer = Some(29);
+            let options = msl::Options {
+                lang_version: (2, 4),
+                per_entry_point_map: [(entry.name.clone(), resources)].into_iter().collect(),
+                fake_missing_bindings: false,
+                zero_initialize_workgroup_memory: false,
+                ..Default::default()
+            };
+            let pipeline =
+                msl::PipelineOptions { entry_point: Some((entry.stage, entry.name.clone())), ..Default::default() };
+            let (metal, _) = msl::write_string(&module, &info, &options, &pipeline)
+                .unwrap_or_else(|e| panic!("{name} {op} for Metal: {e}"));
+            assert!(metal.contains("kernel void"));
+            let vulkan = spv::write_vec(&module, &info, &spv::Options::default(), None)
+                .unwrap_or_else(|e| panic!("{name} {op} for Vulkan: {e}"));
+            assert!(vulkan.len() > 100);
+            seen.push(name);
+        }
+        for name in names() {
+            assert!(seen.contains(&name), "no op is known to use kernel `{name}`");
+        }
+    }
+
+    /// Whether a barrier stands after a `return`, or in a block that a condition opens. (A loop
+    /// whose bounds are parameters is the same for all threads.)
+    fn barrier_may_diverge(text: &str) -> bool {
+        let mut conditions: Vec<bool> = Vec::new();
+        let mut returned = false;
+        for line in text.lines().map(str::trim) {
+            if line.starts_with("fn ") || line.starts_with("@compute") {
+                returned = false;
+            }
+            if line.contains("workgroupBarrier()") && (returned || conditions.contains(&true)) {
+                return true;
+            }
+            // `return` at the end of a function is no early one.
+            returned |= line.starts_with("return") && !conditions.is_empty() && conditions.len() > 1;
+            for c in line.chars() {
+                match c {
+                    '{' => conditions.push(line.starts_with("if") || line.contains("else")),
+                    '}' => {
+                        conditions.pop();
+                    }
+                    _ => {}
+                }
+            }
+        }
+        false
+    }
+
+    #[test]
+    fn the_lint_sees_a_barrier_that_diverges() {
+        assert!(barrier_may_diverge("fn main() {\nif (x) {\nworkgroupBarrier();\n}\n}"));
+        assert!(barrier_may_diverge("fn main() {\nfor (;;) {\nreturn;\n}\nworkgroupBarrier();\n}"));
+        assert!(!barrier_may_diverge("fn main() {\nfor (;;) {\nworkgroupBarrier();\n}\n}"));
+    }
+}
