@@ -9,6 +9,7 @@
 
 mod analyze;
 pub mod bench;
+mod devices;
 mod pipeline;
 mod report;
 mod settings;
@@ -38,6 +39,8 @@ enum Command {
     Analyze(analyze::Args),
     /// Compare with reference cases made by TransformerLens
     Verify(verify::Args),
+    /// List the devices of this machine, and which one `auto` takes
+    Devices,
     /// Measure speed: training step, forward pass, cache, products, kernels, growth
     Bench(bench::Args),
 }
@@ -54,6 +57,7 @@ impl Cli {
             Command::Pipeline(args) => pipeline::run(args).map(|()| true),
             Command::Analyze(args) => analyze::run(args).map(|()| true),
             Command::Verify(args) => verify::run(args),
+            Command::Devices => devices::run().map(|()| true),
             Command::Bench(args) => bench::run(args).map(|()| true),
         }
     }

@@ -198,8 +198,6 @@ pub struct AdamWStep {
     pub weight_decay: f64,
     /// 1 for the first step.
     pub step: u64,
-    /// Gradients are multiplied by this first (clipping).
-    pub grad_scale: f64,
 }
 
 /// The ops of a device. Operands are on this device, of one dtype, and of shapes that
@@ -225,7 +223,8 @@ pub(crate) trait Backend {
     // Reductions
     fn reduce(&self, op: ReduceOp, x: &Tensor, axes: &[usize]) -> Tensor;
     fn argmax(&self, x: &Tensor) -> IndexTensor;
-    fn sum_squares(&self, x: &Tensor) -> f64;
+    /// One number, which stays on the device.
+    fn sum_squares(&self, x: &Tensor) -> Tensor;
     fn all_finite(&self, x: &Tensor) -> bool;
 
     // Products
@@ -283,5 +282,17 @@ pub(crate) trait Backend {
     fn cross_entropy_grad(&self, logits: &Tensor, targets: &IndexTensor, drow: &Tensor) -> Tensor;
 
     // Training
-    fn adamw(&self, param: &mut Tensor, grad: &Tensor, m: &mut Tensor, v: &mut Tensor, step: &AdamWStep);
+    /// `grad` is multiplied by the one number of `grad_scale` first (clipping).
+    fn adamw(
+        &self,
+        param: &mut Tensor,
+        grad: &Tensor,
+        grad_scale: &Tensor,
+        m: &mut Tensor,
+        v: &mut Tensor,
+        step: &AdamWStep,
+    );
+
+    /// Waits until all that was asked for is done.
+    fn finish(&self);
 }

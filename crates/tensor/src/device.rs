@@ -73,6 +73,11 @@ impl Device {
         }
     }
 
+    /// Waits until all that was asked of this device is done.
+    pub fn synchronize(&self) {
+        self.backend().finish();
+    }
+
     pub(crate) fn backend(&self) -> &dyn Backend {
         match self {
             Device::Cpu => profile::timed(&Cpu, &profile::Timed(Cpu)),

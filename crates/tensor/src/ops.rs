@@ -145,6 +145,11 @@ impl Tensor {
 
     /// Sum of the squares of all elements.
     pub fn sum_squares(&self) -> f64 {
+        self.sum_squares_on_device().item()
+    }
+
+    /// Sum of the squares of all elements, one number that stays on the device (`f64` on the CPU).
+    pub fn sum_squares_on_device(&self) -> Tensor {
         self.device().backend().sum_squares(self)
     }
 
@@ -422,14 +427,15 @@ impl Tensor {
 
     // ---- training -----------------------------------------------------------------------
 
-    /// One AdamW step on this parameter, in place; `m` and `v` are its moments.
+    /// One AdamW step on this parameter, in place; `m` and `v` are its moments. The gradient is
+    /// multiplied by `grad_scale`, one number on the same device, first (clipping).
     #[track_caller]
-    pub fn adamw(&mut self, grad: &Tensor, m: &mut Tensor, v: &mut Tensor, step: &AdamWStep) {
+    pub fn adamw(&mut self, grad: &Tensor, grad_scale: &Tensor, m: &mut Tensor, v: &mut Tensor, step: &AdamWStep) {
         check::same_place("adamw", self, grad);
         for t in [grad, m, v] {
             check::same_shape("adamw", self.shape(), t.shape());
         }
-        self.device().backend().adamw(self, grad, m, v, step);
+        self.device().backend().adamw(self, grad, grad_scale, m, v, step);
     }
 }
 

@@ -48,7 +48,7 @@ struct Record {
 }
 
 /// Runs `f` and gives, with its result, the ops that this thread asked for meanwhile, longest
-/// first. Ops of a GPU run later; their time here is that of asking.
+/// first. A GPU is waited for after each op, which it is not otherwise.
 ///
 /// # Panics
 /// If this thread records already.
@@ -176,80 +176,92 @@ fn attention_flops(q: &Tensor, keys: usize, products: usize) -> f64 {
     2.0 * (q.numel() * keys * products) as f64
 }
 
+impl<B: Backend> Timed<B> {
+    /// Runs an op to its end and adds it to the record.
+    fn span<R: Operand>(&self, name: &'static str, flops: f64, operands: &[&dyn Operand], op: impl FnOnce() -> R) -> R {
+        self.0.finish();
+        span(name, flops, operands, || {
+            let result = op();
+            self.0.finish();
+            result
+        })
+    }
+}
+
 impl<B: Backend> Backend for Timed<B> {
     fn full(&self, shape: &[usize], value: f64, dtype: DType) -> Tensor {
-        span("full", 0.0, &[], || self.0.full(shape, value, dtype))
+        self.span("full", 0.0, &[], || self.0.full(shape, value, dtype))
     }
     fn contiguous(&self, x: &Tensor) -> Tensor {
-        span("copy", 0.0, &[x], || self.0.contiguous(x))
+        self.span("copy", 0.0, &[x], || self.0.contiguous(x))
     }
     fn cast(&self, x: &Tensor, dtype: DType) -> Tensor {
-        span("cast", 0.0, &[x], || self.0.cast(x, dtype))
+        self.span("cast", 0.0, &[x], || self.0.cast(x, dtype))
     }
     fn assign(&self, dst: &mut Tensor, region: &Layout, src: &Tensor) {
-        span("assign", 0.0, &[src], || self.0.assign(dst, region, src))
+        self.span("assign", 0.0, &[src], || self.0.assign(dst, region, src))
     }
     fn cat(&self, parts: &[Tensor], axis: usize) -> Tensor {
-        span("cat", 0.0, &parts.iter().map(|p| p as &dyn Operand).collect::<Vec<_>>(), || self.0.cat(parts, axis))
+        self.span("cat", 0.0, &parts.iter().map(|p| p as &dyn Operand).collect::<Vec<_>>(), || self.0.cat(parts, axis))
     }
     fn unary(&self, op: UnaryOp, x: Tensor) -> Tensor {
-        span(op.name(), 0.0, &[&x.clone()], || self.0.unary(op, x))
+        self.span(op.name(), 0.0, &[&x.clone()], || self.0.unary(op, x))
     }
     fn unary_grad(&self, op: UnaryOp, x: &Tensor, dy: Tensor) -> Tensor {
-        span(op.grad_name(), 0.0, &[x, x], || self.0.unary_grad(op, x, dy))
+        self.span(op.grad_name(), 0.0, &[x, x], || self.0.unary_grad(op, x, dy))
     }
     fn binary(&self, op: BinaryOp, a: &Tensor, b: &Tensor, shape: &[usize]) -> Tensor {
-        span(op.name(), 0.0, &[a, b], || self.0.binary(op, a, b, shape))
+        self.span(op.name(), 0.0, &[a, b], || self.0.binary(op, a, b, shape))
     }
     fn add_assign(&self, a: &mut Tensor, b: &Tensor) {
-        span("add_assign", 0.0, &[b, b, b], || self.0.add_assign(a, b))
+        self.span("add_assign", 0.0, &[b, b, b], || self.0.add_assign(a, b))
     }
     fn reduce(&self, op: ReduceOp, x: &Tensor, axes: &[usize]) -> Tensor {
-        span("reduce", 0.0, &[x], || self.0.reduce(op, x, axes))
+        self.span("reduce", 0.0, &[x], || self.0.reduce(op, x, axes))
     }
     fn argmax(&self, x: &Tensor) -> IndexTensor {
-        span("argmax", 0.0, &[x], || self.0.argmax(x))
+        self.span("argmax", 0.0, &[x], || self.0.argmax(x))
     }
-    fn sum_squares(&self, x: &Tensor) -> f64 {
-        span("sum_squares", 0.0, &[x], || self.0.sum_squares(x))
+    fn sum_squares(&self, x: &Tensor) -> Tensor {
+        self.span("sum_squares", 0.0, &[x], || self.0.sum_squares(x))
     }
     fn all_finite(&self, x: &Tensor) -> bool {
-        span("all_finite", 0.0, &[x], || self.0.all_finite(x))
+        self.span("all_finite", 0.0, &[x], || self.0.all_finite(x))
     }
     fn matmul(&self, a: &Tensor, b: &Tensor, shape: &[usize]) -> Tensor {
         let flops = 2.0 * shape.iter().product::<usize>() as f64 * a.shape()[a.ndim() - 1] as f64;
-        span("matmul", flops, &[a, b], || self.0.matmul(a, b, shape))
+        self.span("matmul", flops, &[a, b], || self.0.matmul(a, b, shape))
     }
     fn linear(&self, x: &Tensor, w: &Tensor, bias: Option<&Tensor>, residual: Option<&Tensor>) -> Tensor {
         let flops = 2.0 * (x.numel() * w.shape()[1]) as f64;
-        span("linear", flops, &[x, w, &bias, &residual], || self.0.linear(x, w, bias, residual))
+        self.span("linear", flops, &[x, w, &bias, &residual], || self.0.linear(x, w, bias, residual))
     }
     fn softmax(&self, x: &Tensor) -> Tensor {
-        span("softmax", 0.0, &[x], || self.0.softmax(x))
+        self.span("softmax", 0.0, &[x], || self.0.softmax(x))
     }
     fn softmax_grad(&self, y: &Tensor, dy: &Tensor) -> Tensor {
-        span("softmax_grad", 0.0, &[y, dy], || self.0.softmax_grad(y, dy))
+        self.span("softmax_grad", 0.0, &[y, dy], || self.0.softmax_grad(y, dy))
     }
     fn log_softmax(&self, x: &Tensor) -> Tensor {
-        span("log_softmax", 0.0, &[x], || self.0.log_softmax(x))
+        self.span("log_softmax", 0.0, &[x], || self.0.log_softmax(x))
     }
     fn log_softmax_grad(&self, y: &Tensor, dy: &Tensor) -> Tensor {
-        span("log_softmax_grad", 0.0, &[y, dy], || self.0.log_softmax_grad(y, dy))
+        self.span("log_softmax_grad", 0.0, &[y, dy], || self.0.log_softmax_grad(y, dy))
     }
     fn center(&self, x: &Tensor) -> Tensor {
-        span("center", 0.0, &[x], || self.0.center(x))
+        self.span("center", 0.0, &[x], || self.0.center(x))
     }
     fn rms(&self, x: &Tensor, eps: f64) -> Tensor {
-        span("rms", 0.0, &[x], || self.0.rms(x, eps))
+        self.span("rms", 0.0, &[x], || self.0.rms(x, eps))
     }
     fn rms_grad(&self, x: &Tensor, scale: &Tensor, dscale: &Tensor) -> Tensor {
-        span("rms_grad", 0.0, &[x], || self.0.rms_grad(x, scale, dscale))
+        self.span("rms_grad", 0.0, &[x], || self.0.rms_grad(x, scale, dscale))
     }
     fn scale_shift(&self, x: &Tensor, scale: &Tensor, w: Option<&Tensor>, b: Option<&Tensor>) -> Tensor {
-        span("scale_shift", 0.0, &[x], || self.0.scale_shift(x, scale, w, b))
+        self.span("scale_shift", 0.0, &[x], || self.0.scale_shift(x, scale, w, b))
     }
     fn norm(&self, x: &Tensor, center: bool, eps: f64, w: Option<&Tensor>, b: Option<&Tensor>) -> (Tensor, Tensor) {
-        span("norm", 0.0, &[x], || self.0.norm(x, center, eps, w, b))
+        self.span("norm", 0.0, &[x], || self.0.norm(x, center, eps, w, b))
     }
     fn norm_grad(
         &self,
@@ -260,11 +272,11 @@ impl<B: Backend> Backend for Timed<B> {
         dy: &Tensor,
         want_affine: bool,
     ) -> (Tensor, Option<(Tensor, Tensor)>) {
-        span("norm_grad", 0.0, &[x, dy], || self.0.norm_grad(x, center, scale, w, dy, want_affine))
+        self.span("norm_grad", 0.0, &[x, dy], || self.0.norm_grad(x, center, scale, w, dy, want_affine))
     }
     fn attention_scores(&self, q: &Tensor, k: &Tensor, spec: &AttentionSpec) -> Tensor {
         let flops = attention_flops(q, k.shape()[1], 1);
-        span("attention_scores", flops, &[q, k], || self.0.attention_scores(q, k, spec))
+        self.span("attention_scores", flops, &[q, k], || self.0.attention_scores(q, k, spec))
     }
     fn attention_scores_grad(
         &self,
@@ -274,19 +286,21 @@ impl<B: Backend> Backend for Timed<B> {
         dscores: &Tensor,
     ) -> (Tensor, Tensor) {
         let flops = attention_flops(q, k.shape()[1], 2);
-        span("attention_scores_grad", flops, &[q, k, dscores], || self.0.attention_scores_grad(q, k, spec, dscores))
+        self.span("attention_scores_grad", flops, &[q, k, dscores], || {
+            self.0.attention_scores_grad(q, k, spec, dscores)
+        })
     }
     fn attention_mix(&self, pattern: &Tensor, v: &Tensor) -> Tensor {
         let flops = attention_flops(pattern, v.shape()[3], 1);
-        span("attention_mix", flops, &[pattern, v], || self.0.attention_mix(pattern, v))
+        self.span("attention_mix", flops, &[pattern, v], || self.0.attention_mix(pattern, v))
     }
     fn attention_mix_grad(&self, pattern: &Tensor, v: &Tensor, dz: &Tensor) -> (Tensor, Tensor) {
         let flops = attention_flops(pattern, v.shape()[3], 2);
-        span("attention_mix_grad", flops, &[pattern, v, dz], || self.0.attention_mix_grad(pattern, v, dz))
+        self.span("attention_mix_grad", flops, &[pattern, v, dz], || self.0.attention_mix_grad(pattern, v, dz))
     }
     fn attention(&self, q: &Tensor, k: &Tensor, v: &Tensor, spec: &AttentionSpec) -> (Tensor, Tensor) {
         let flops = attention_flops(q, k.shape()[1], 2);
-        span("attention", flops, &[q, k, v], || self.0.attention(q, k, v, spec))
+        self.span("attention", flops, &[q, k, v], || self.0.attention(q, k, v, spec))
     }
     fn attention_grad(
         &self,
@@ -298,25 +312,39 @@ impl<B: Backend> Backend for Timed<B> {
         dz: &Tensor,
     ) -> (Tensor, Tensor, Tensor) {
         let flops = attention_flops(q, k.shape()[1], 4);
-        span("attention_grad", flops, &[q, k, v, pattern, dz], || self.0.attention_grad(q, k, v, spec, pattern, dz))
+        self.span("attention_grad", flops, &[q, k, v, pattern, dz], || {
+            self.0.attention_grad(q, k, v, spec, pattern, dz)
+        })
     }
     fn rotary(&self, x: &Tensor, spec: &RotarySpec, inverse: bool) -> Tensor {
-        span("rotary", 0.0, &[x], || self.0.rotary(x, spec, inverse))
+        self.span("rotary", 0.0, &[x], || self.0.rotary(x, spec, inverse))
     }
     fn embed(&self, table: &Tensor, ids: &IndexTensor) -> Tensor {
-        span("embed", 0.0, &[ids], || self.0.embed(table, ids))
+        self.span("embed", 0.0, &[ids], || self.0.embed(table, ids))
     }
     fn embed_grad(&self, dy: &Tensor, ids: &IndexTensor, rows: usize) -> Tensor {
-        span("embed_grad", 0.0, &[dy, ids], || self.0.embed_grad(dy, ids, rows))
+        self.span("embed_grad", 0.0, &[dy, ids], || self.0.embed_grad(dy, ids, rows))
     }
     fn cross_entropy(&self, logits: &Tensor, targets: &IndexTensor) -> Tensor {
-        span("cross_entropy", 0.0, &[logits, targets], || self.0.cross_entropy(logits, targets))
+        self.span("cross_entropy", 0.0, &[logits, targets], || self.0.cross_entropy(logits, targets))
     }
     fn cross_entropy_grad(&self, logits: &Tensor, targets: &IndexTensor, drow: &Tensor) -> Tensor {
-        span("cross_entropy_grad", 0.0, &[logits, targets], || self.0.cross_entropy_grad(logits, targets, drow))
+        self.span("cross_entropy_grad", 0.0, &[logits, targets], || self.0.cross_entropy_grad(logits, targets, drow))
     }
-    fn adamw(&self, param: &mut Tensor, grad: &Tensor, m: &mut Tensor, v: &mut Tensor, step: &AdamWStep) {
+    fn adamw(
+        &self,
+        param: &mut Tensor,
+        grad: &Tensor,
+        grad_scale: &Tensor,
+        m: &mut Tensor,
+        v: &mut Tensor,
+        step: &AdamWStep,
+    ) {
         // Reads four tensors and writes three.
-        span("adamw", 0.0, &[grad, grad, grad, grad, grad, grad, grad], || self.0.adamw(param, grad, m, v, step))
+        let operands: [&dyn Operand; 7] = [grad, grad, grad, grad, grad, grad, grad];
+        self.span("adamw", 0.0, &operands, || self.0.adamw(param, grad, grad_scale, m, v, step))
+    }
+    fn finish(&self) {
+        self.0.finish();
     }
 }

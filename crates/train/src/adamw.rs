@@ -1,7 +1,7 @@
 //! AdamW over a model's stored weights.
 
 use ironlens_nn::{ParamError, Params};
-use ironlens_tensor::{AdamWStep, Tensor};
+use ironlens_tensor::{AdamWStep, Tensor, UnaryOp};
 
 /// PyTorch's `AdamW`: decoupled decay on every parameter that has a gradient.
 #[derive(Clone)]
@@ -24,8 +24,9 @@ impl AdamW {
         self.steps
     }
 
-    /// One step at learning rate `lr` with gradients by stored tensor, times `grad_scale`.
-    pub fn step(&mut self, params: &mut Params, grads: &[Option<Tensor>], lr: f64, grad_scale: f64) {
+    /// One step at learning rate `lr` with gradients by stored tensor, times the one number of
+    /// `grad_scale` (see [`clip_coefficient`]).
+    pub fn step(&mut self, params: &mut Params, grads: &[Option<Tensor>], lr: f64, grad_scale: &Tensor) {
         self.steps += 1;
         self.moments.resize_with(params.slots().len(), || None);
         let step = AdamWStep {
@@ -35,12 +36,11 @@ impl AdamW {
             eps: self.eps,
             weight_decay: self.weight_decay,
             step: self.steps,
-            grad_scale,
         };
         for ((param, grad), moments) in params.slots_mut().iter_mut().zip(grads).zip(&mut self.moments) {
             if let Some(grad) = grad {
                 let [m, v] = moments.get_or_insert_with(|| [grad.zeros_like(), grad.zeros_like()]);
-                param.adamw(grad, m, v, &step);
+                param.adamw(grad, grad_scale, m, v, &step);
             }
         }
     }
@@ -88,8 +88,16 @@ impl AdamW {
     }
 }
 
-/// What gradients of this norm are multiplied by to clip them to `max_norm`: PyTorch's
-/// `clip_grad_norm_`, `min(1, max_norm / (norm + 1e-6))`.
-pub fn clip_coefficient(norm: f64, max_norm: Option<f64>) -> f64 {
-    max_norm.map_or(1.0, |max| (max / (norm + 1e-6)).min(1.0))
+/// What gradients of this norm (one number) are multiplied by to clip them to `max_norm`: PyTorch's
+/// `clip_grad_norm_`, `min(1, max_norm / (norm + 1e-6))`. It stays on the device of the norm.
+pub fn clip_coefficient(norm: &Tensor, max_norm: Option<f64>) -> Tensor {
+    let one = Tensor::scalar(1.0, norm.dtype(), &norm.device());
+    match max_norm {
+        None => one,
+        // 1 / max(1, (norm + 1e-6) / max_norm): a minimum by way of a maximum.
+        Some(max) => {
+            let over = norm.reshape(&[]).affine(1.0 / max, 1e-6 / max);
+            Tensor::stack(&[one, over], 0).max(&[0]).unary(UnaryOp::Recip)
+        }
+    }
 }

@@ -29,4 +29,4 @@ pub use data::{Data, RandomTokens};
 pub use error::TrainError;
 pub use loss::{LossFn, Task, next_token_loss, previous_token_loss};
 pub use rundir::{Checkpoint, Eval, Metric, RunConfig, RunDir, Snapshot};
-pub use trainer::{Observer, Progress, Run, Trainer, train_step};
+pub use trainer::{Observer, Progress, Run, Step, Trainer, train_step};

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use ironlens_autograd::Var;
-use ironlens_tensor::{IndexTensor, Tensor};
+use ironlens_tensor::{Device, IndexTensor, Tensor};
 use ironlens_transformer::{Config, HookedTransformer, ModelError};
 
 use crate::adamw::{AdamW, clip_coefficient};
@@ -156,27 +156,41 @@ impl<'o> Trainer<'o> {
         data.seek(start);
         let clock = Instant::now();
         let mut step = start;
+        let mut waiting = Vec::new();
         while step < config.steps {
             let tokens = data.batch(config.batch_size)?;
             let lr = config.lr_at(step);
-            let (value, grad_norm) = train_step(model, &mut optimizer, &tokens, &loss, lr, config.clip())?;
-            for (what, number) in [("loss", value), ("gradient norm", grad_norm)] {
-                if !number.is_finite() {
-                    let checkpoint = match record.as_ref().and_then(|r| r.dir.last_checkpoint().ok()) {
-                        Some(c) => format!("the last good checkpoint is {}", c.path.display()),
-                        None => "there is no checkpoint yet".into(),
-                    };
-                    let hook = first_not_finite(model, &tokens)?;
-                    return Err(TrainError::NotFinite { step, what, value: number, hook, checkpoint });
+            let Step { loss: value, grad_norm } = train_step(model, &mut optimizer, &tokens, &loss, lr, config.clip())?;
+            waiting.push(Waiting {
+                metric: Metric { step, loss: 0.0, lr, grad_norm: 0.0, seconds: before + clock.elapsed().as_secs_f64() },
+                loss: value,
+                grad_norm,
+            });
+            // Results on the CPU are at hand; a GPU is asked for them only now and then.
+            let next = step + 1;
+            let log =
+                next.is_multiple_of(config.log_every) || next == config.steps || step.is_multiple_of(config.log_every);
+            let keep = snapshots.contains(&next)
+                || (config.checkpoint_every > 0 && next.is_multiple_of(config.checkpoint_every))
+                || self.observer.as_ref().is_some_and(|o| o.should_stop());
+            if *model.device() == Device::Cpu || log || keep {
+                for metric in settle(&mut waiting) {
+                    let bad = [("loss", metric.loss), ("gradient norm", metric.grad_norm)];
+                    if let Some((what, number)) = bad.into_iter().find(|(_, x)| !x.is_finite()) {
+                        let checkpoint = match record.as_ref().and_then(|r| r.dir.last_checkpoint().ok()) {
+                            Some(c) => format!("the last good checkpoint is {}", c.path.display()),
+                            None => "there is no checkpoint yet".into(),
+                        };
+                        let hook = first_not_finite(model, &tokens)?;
+                        return Err(TrainError::NotFinite { step: metric.step, what, value: number, hook, checkpoint });
+                    }
+                    run.metrics.push(metric);
+                    if let Some(r) = &mut record {
+                        r.metrics.push(&metric)?;
+                    }
+                    self.tell(Progress::Step(&metric));
                 }
             }
-            let seconds = before + clock.elapsed().as_secs_f64();
-            let metric = Metric { step, loss: value, lr, grad_norm, seconds };
-            run.metrics.push(metric);
-            if let Some(r) = &mut record {
-                r.metrics.push(&metric)?;
-            }
-            self.tell(Progress::Step(&metric));
 
             step += 1;
             run.stopped = self.observer.as_ref().is_some_and(|o| o.should_stop()) && step < config.steps;
@@ -199,7 +213,8 @@ impl<'o> Trainer<'o> {
                 if last || (config.checkpoint_every > 0 && step.is_multiple_of(config.checkpoint_every)) {
                     r.metrics.flush()?;
                     r.evals.flush()?;
-                    let checkpoint = r.dir.save_checkpoint(step, model, &optimizer, seconds)?;
+                    let checkpoint =
+                        r.dir.save_checkpoint(step, model, &optimizer, before + clock.elapsed().as_secs_f64())?;
                     self.tell(Progress::Checkpoint(&checkpoint));
                 }
             }
@@ -218,9 +233,35 @@ impl<'o> Trainer<'o> {
     }
 }
 
+/// A step whose numbers were not read yet.
+struct Waiting {
+    metric: Metric,
+    loss: Tensor,
+    grad_norm: Tensor,
+}
+
+/// The metrics of steps that wait for their numbers, read at once.
+fn settle(waiting: &mut Vec<Waiting>) -> Vec<Metric> {
+    let read = |pick: fn(&Waiting) -> &Tensor, waiting: &[Waiting]| {
+        let all: Vec<Tensor> = waiting.iter().map(|w| pick(w).reshape(&[])).collect();
+        if all.is_empty() { vec![] } else { Tensor::stack(&all, 0).to_vec_f64() }
+    };
+    let (losses, norms) = (read(|w| &w.loss, waiting), read(|w| &w.grad_norm, waiting));
+    let numbers = losses.into_iter().zip(norms);
+    waiting.drain(..).zip(numbers).map(|(w, (loss, grad_norm))| Metric { loss, grad_norm, ..w.metric }).collect()
+}
+
+/// What a step gave: one number each, which may still be on the device.
+pub struct Step {
+    /// The loss before the update.
+    pub loss: Tensor,
+    /// The norm of the gradient before clipping.
+    pub grad_norm: Tensor,
+}
+
 /// One step of training on `tokens` `[batch, pos]`: gradients of `loss`, clipping to the norm
-/// `clip`, AdamW at learning rate `lr`. Gives the loss and the norm before clipping; if either is
-/// not finite, the weights stay as they were.
+/// `clip`, AdamW at learning rate `lr`. On the CPU, if loss or norm is not finite, the weights stay as
+/// they were; a GPU is not waited for, and has them changed when that shows.
 ///
 /// # Errors
 /// If the model cannot be run on `tokens`.
@@ -231,13 +272,15 @@ pub fn train_step(
     loss: impl Fn(&Var, &IndexTensor) -> Var,
     lr: f64,
     clip: Option<f64>,
-) -> Result<(f64, f64), ModelError> {
-    let (value, grads) = model.call(tokens).gradients(|out| loss(out.logits(), tokens))?;
-    let norm = grads.norm();
-    if value.is_finite() && norm.is_finite() {
-        optimizer.step(model.params_mut(), &grads.into_slots(), lr, clip_coefficient(norm, clip));
+) -> Result<Step, ModelError> {
+    let (value, grads) = model.call(tokens).gradients_on_device(|out| loss(out.logits(), tokens))?;
+    let norm = grads.norm_on_device();
+    let at_hand = *model.device() == Device::Cpu;
+    if !at_hand || (value.item().is_finite() && norm.item().is_finite()) {
+        optimizer.step(model.params_mut(), &grads.into_slots(), lr, &clip_coefficient(&norm, clip));
     }
-    Ok((value, norm))
+    model.device().flush();
+    Ok(Step { loss: value, grad_norm: norm })
 }
 
 /// What a run writes while it goes on.

@@ -116,7 +116,16 @@ impl Gradients {
 
     /// Euclidean norm over all parameters.
     pub fn norm(&self) -> f64 {
-        self.slots.iter().flatten().map(Tensor::sum_squares).sum::<f64>().sqrt()
+        self.norm_on_device().item()
+    }
+
+    /// Euclidean norm over all parameters, one number that stays on the device.
+    pub fn norm_on_device(&self) -> Tensor {
+        let squares: Vec<Tensor> = self.slots.iter().flatten().map(Tensor::sum_squares_on_device).collect();
+        match squares.is_empty() {
+            true => Tensor::scalar(0.0, self.params.dtype(), self.params.device()),
+            false => Tensor::stack(&squares, 0).sum_all().sqrt(),
+        }
     }
 }
 
@@ -274,6 +283,16 @@ impl<'a, 'h> Call<'a, 'h> {
     /// # Errors
     /// As [`Call::output`].
     pub fn gradients(self, loss: impl FnOnce(&Output) -> Var) -> Result<(f64, Gradients), ModelError> {
+        let (value, gradients) = self.gradients_on_device(loss)?;
+        Ok((value.item(), gradients))
+    }
+
+    /// As [`Call::gradients`]; the loss is one number that stays on the device, so that nobody waits
+    /// for it.
+    ///
+    /// # Errors
+    /// As [`Call::output`].
+    pub fn gradients_on_device(self, loss: impl FnOnce(&Output) -> Var) -> Result<(Tensor, Gradients), ModelError> {
         let params = &self.model.params;
         let plan = Plan::new(&self)?;
         let mut hooks = self.hooks;
@@ -284,7 +303,7 @@ impl<'a, 'h> Call<'a, 'h> {
             scalar(loss(&output))?
         };
         let slots = ctx.backward(&loss)?;
-        Ok((loss.value().item(), Gradients { params: params.clone(), slots }))
+        Ok((loss.into_value(), Gradients { params: params.clone(), slots }))
     }
 
     /// [`Call::cached`] and [`Call::gradients`] in one: activations under their names, and their

@@ -35,7 +35,10 @@ pub fn matmul(device: &Device, repeats: usize, peak: &Peak) -> Table {
                 "dx" => (TOKENS, n, k),
                 _ => (k, TOKENS, n),
             };
-            let seconds = median(repeats, || drop(product()));
+            let seconds = median(repeats, || {
+                drop(product());
+                device.synchronize();
+            });
             let gflops = 2e-9 * (m * k * n) as f64 / seconds;
             table.row([
                 format!("{what} {which}"),
@@ -70,7 +73,8 @@ pub fn kernels(device: &Device, repeats: usize, peak: &Peak) -> Table {
     let per_row = random(&[TOKENS]);
     let table_of_rows = random(&[VOCAB, D_MODEL]);
     let (param, grad) = (random(&[D_MODEL, D_MLP]), random(&[D_MODEL, D_MLP]));
-    let step = AdamWStep { lr: 1e-4, beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, step: 10, grad_scale: 1.0 };
+    let step = AdamWStep { lr: 1e-4, beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, step: 10 };
+    let one = Tensor::scalar(1.0, grad.dtype(), device);
     let mut moments = [param.clone(), param.zeros_like(), param.zeros_like()];
 
     let mut cases: Vec<Box<dyn FnMut() + '_>> = Vec::new();
@@ -97,7 +101,7 @@ pub fn kernels(device: &Device, repeats: usize, peak: &Peak) -> Table {
     }));
     cases.push(Box::new(|| {
         let [p, m, v] = &mut moments;
-        p.adamw(&grad, m, v, &step);
+        p.adamw(&grad, &one, m, v, &step);
     }));
 
     let mut table = Table::new(["kernel", "operands", "ms", "GB/s", "of memory", "GFLOP/s", "of FMA"]);

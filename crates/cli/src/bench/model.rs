@@ -29,10 +29,10 @@ impl Trained {
         Ok(Trained { model, optimizer, data, batch, train })
     }
 
-    /// One step of the notebook's loop; its loss.
-    pub fn step(&mut self) -> Result<f64> {
+    /// One step of the notebook's loop, to its end.
+    pub fn step(&mut self) -> Result<()> {
         let tokens = self.data.batch(self.batch)?;
-        let (loss, _) = train_step(
+        train_step(
             &mut self.model,
             &mut self.optimizer,
             &tokens,
@@ -40,12 +40,13 @@ impl Trained {
             self.train.lr,
             self.train.clip(),
         )?;
-        Ok(loss)
+        self.model.device().synchronize();
+        Ok(())
     }
 
     /// Where the time of a warm step goes, and its seconds.
     pub fn profile(&mut self) -> Result<(f64, Vec<Kernel>)> {
-        (0..3).try_for_each(|_| self.step().map(|_| ()))?;
+        (0..3).try_for_each(|_| self.step())?;
         let start = std::time::Instant::now();
         let (result, kernels) = profile::record(|| self.step());
         result?;
@@ -67,7 +68,7 @@ pub fn step_flops(cfg: &Config, batch: usize) -> f64 {
 /// `train_step`, batch 8.
 pub fn step(config: &Config, device: &Device, repeats: usize) -> Result<BTreeMap<String, Seconds>> {
     let mut trained = Trained::new(config.clone(), 8, device)?;
-    interleaved(vec![Case::new("train_step", || trained.step().map(|_| ()))], repeats)
+    interleaved(vec![Case::new("train_step", || trained.step())], repeats)
 }
 
 /// `forward_b1` and `forward_b8`; and the same with a hook that does nothing at one hook point,
@@ -79,10 +80,12 @@ pub fn forward(config: &Config, device: &Device, repeats: usize) -> Result<BTree
         let model = &model;
         cases.push(Case::new(format!("forward_b{size}"), move || {
             model.forward(tokens)?;
+            model.device().synchronize();
             Ok(())
         }));
         cases.push(Case::new(format!("forward_one_hook_b{size}"), move || {
             model.run_with_hooks(tokens, &mut Hooks::new().fwd("hook_embed", |_, _| Ok(())))?;
+            model.device().synchronize();
             Ok(())
         }));
     }
@@ -97,10 +100,12 @@ pub fn cache(config: &Config, device: &Device, repeats: usize) -> Result<BTreeMa
         let model = &model;
         cases.push(Case::new(format!("run_with_cache_b{size}"), move || {
             model.run_with_cache(tokens)?;
+            model.device().synchronize();
             Ok(())
         }));
         cases.push(Case::new(format!("forward_b{size}"), move || {
             model.forward(tokens)?;
+            model.device().synchronize();
             Ok(())
         }));
     }

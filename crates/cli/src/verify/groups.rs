@@ -417,11 +417,11 @@ fn training(case: &Case, _: &[&str]) -> Result<Tensors> {
         let ids: Vec<u32> = batch.to_vec().iter().map(|v| *v as u32).collect();
         let tokens = IndexTensor::new(ids, batch.shape());
         let (loss, grads) = model.call(&tokens).gradients(|out| loss_of(case)(out.logits(), &tokens))?;
-        let norm = grads.norm();
+        let norm = grads.norm_on_device();
         let lr = 1e-3 * (step as f64 / 10.0).max(1.0);
-        optimizer.step(model.params_mut(), &grads.into_slots(), lr, clip_coefficient(norm, Some(1.0)));
+        optimizer.step(model.params_mut(), &grads.into_slots(), lr, &clip_coefficient(&norm, Some(1.0)));
         losses.push(loss);
-        norms.push(norm);
+        norms.push(norm.item());
         rates.push(lr);
     }
     let curve = |values: Vec<f64>| {

@@ -136,8 +136,8 @@ impl Backend for Cpu {
         with_elem!(x, E => reduce::argmax::<E>(x))
     }
 
-    fn sum_squares(&self, x: &Tensor) -> f64 {
-        with_elem!(x, E => reduce::sum_squares::<E>(x))
+    fn sum_squares(&self, x: &Tensor) -> Tensor {
+        Tensor::from_vec_f64(vec![with_elem!(x, E => reduce::sum_squares::<E>(x))], &[])
     }
 
     fn all_finite(&self, x: &Tensor) -> bool {
@@ -258,7 +258,18 @@ impl Backend for Cpu {
         with_elem!(logits, E => index::cross_entropy_grad::<E>(logits, targets, drow))
     }
 
-    fn adamw(&self, param: &mut Tensor, grad: &Tensor, m: &mut Tensor, v: &mut Tensor, step: &AdamWStep) {
-        with_elem!(grad, E => optim::adamw::<E>(param, grad, m, v, step))
+    fn adamw(
+        &self,
+        param: &mut Tensor,
+        grad: &Tensor,
+        grad_scale: &Tensor,
+        m: &mut Tensor,
+        v: &mut Tensor,
+        step: &AdamWStep,
+    ) {
+        with_elem!(grad, E => optim::adamw::<E>(param, grad, grad_scale, m, v, step))
     }
+
+    /// Ops are done when they return.
+    fn finish(&self) {}
 }

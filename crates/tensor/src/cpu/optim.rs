@@ -9,13 +9,20 @@ use crate::backend::AdamWStep;
 use crate::dtype::Elem;
 
 /// PyTorch's `AdamW` (decoupled decay first, then the bias-corrected step).
-pub(super) fn adamw<E: Elem>(param: &mut Tensor, grad: &Tensor, m: &mut Tensor, v: &mut Tensor, step: &AdamWStep) {
+pub(super) fn adamw<E: Elem>(
+    param: &mut Tensor,
+    grad: &Tensor,
+    grad_scale: &Tensor,
+    m: &mut Tensor,
+    v: &mut Tensor,
+    step: &AdamWStep,
+) {
     let correction1 = 1.0 - step.beta1.powi(step.step as i32);
     let correction2 = 1.0 - step.beta2.powi(step.step as i32);
     let keep = E::from_f64(1.0 - step.lr * step.weight_decay);
     let size = E::from_f64(step.lr / correction1);
     let root = E::from_f64(correction2.sqrt());
-    let (eps, clip) = (E::from_f64(step.eps), E::from_f64(step.grad_scale));
+    let (eps, clip) = (E::from_f64(step.eps), E::from_f64(grad_scale.item()));
     let (one_minus_b1, b2) = (E::from_f64(1.0 - step.beta1), E::from_f64(step.beta2));
     let one_minus_b2 = E::from_f64(1.0 - step.beta2);
 

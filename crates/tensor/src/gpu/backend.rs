@@ -304,7 +304,7 @@ impl Backend for Ops {
     }
 
     fn add_assign(&self, a: &mut Tensor, b: &Tensor) {
-        *a = self.binary(BinaryOp::Add, a, b, &a.shape().to_vec());
+        *a = self.binary(BinaryOp::Add, a, b, a.shape());
     }
 
     fn reduce(&self, op: ReduceOp, x: &Tensor, axes: &[usize]) -> Tensor {
@@ -341,10 +341,10 @@ impl Backend for Ops {
         IndexTensor::new(self.0.read(memory(&out), rows), &x.shape()[..x.ndim() - 1])
     }
 
-    fn sum_squares(&self, x: &Tensor) -> f64 {
+    fn sum_squares(&self, x: &Tensor) -> Tensor {
         let squares = self.unary(UnaryOp::Square, x.clone());
         let all: Vec<usize> = (0..x.ndim()).collect();
-        f64::from(self.download(&self.reduce(ReduceOp::Sum, &squares, &all))[0])
+        self.reduce(ReduceOp::Sum, &squares, &all).reshape(&[])
     }
 
     fn all_finite(&self, x: &Tensor) -> bool {
@@ -598,8 +598,16 @@ impl Backend for Ops {
         out
     }
 
-    fn adamw(&self, param: &mut Tensor, grad: &Tensor, m: &mut Tensor, v: &mut Tensor, step: &AdamWStep) {
-        let grad = self.dense(grad);
+    fn adamw(
+        &self,
+        param: &mut Tensor,
+        grad: &Tensor,
+        grad_scale: &Tensor,
+        m: &mut Tensor,
+        v: &mut Tensor,
+        step: &AdamWStep,
+    ) {
+        let (grad, grad_scale) = (self.dense(grad), self.dense(grad_scale));
         for t in [&mut *param, &mut *m, &mut *v] {
             // Somebody else sees this memory, or it is a view: go on with a copy.
             if Arc::strong_count(memory(t)) > 1 || !t.is_contiguous() || t.layout().offset() != 0 {
@@ -609,7 +617,6 @@ impl Backend for Ops {
         let correction1 = 1.0 - step.beta1.powi(step.step as i32);
         let correction2 = 1.0 - step.beta2.powi(step.step as i32);
         let args = Args::new(&[grad.numel()])
-            .float(1, step.grad_scale)
             .float(2, 1.0 - step.beta1)
             .float(3, step.beta2)
             .float(4, 1.0 - step.beta2)
@@ -617,7 +624,11 @@ impl Backend for Ops {
             .float(6, step.eps)
             .float(7, 1.0 - step.lr * step.weight_decay)
             .float(8, step.lr / correction1);
-        self.each("adamw", "", grad.numel(), &[&grad], &[param, m, v], args);
+        self.each("adamw", "", grad.numel(), &[&grad, &grad_scale], &[param, m, v], args);
+    }
+
+    fn finish(&self) {
+        self.0.finish();
     }
 }
 

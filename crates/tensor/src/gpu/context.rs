@@ -327,6 +327,18 @@ impl Context {
         self.fault.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(what);
     }
 
+    /// Hands over what was recorded, and waits for all of it.
+    pub fn finish(&self) {
+        let mut recorder = self.recorder();
+        self.submit(&mut recorder);
+        let last = recorder.in_flight.pop_back();
+        recorder.in_flight.clear();
+        if last.is_some() {
+            self.wait(last);
+        }
+        self.check();
+    }
+
     /// Hands over what was recorded, without waiting for it.
     pub fn flush(&self) {
         let mut recorder = self.recorder();

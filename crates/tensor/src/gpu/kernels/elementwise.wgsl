@@ -86,12 +86,12 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
         w0[i] = bitcast<f32>(at);
     }
 }
-// KERNEL adamw f 3: a step on w0 = parameter, w1, w2 = moments, r0 = gradient; 0 = count, 1 = clip, 2 = 1 - beta1, 3 = beta2, 4 = 1 - beta2, 5 = root, 6 = eps, 7 = keep, 8 = size.
+// KERNEL adamw ff 3: a step on w0 = parameter, w1, w2 = moments, r0 = gradient, r1 = its factor; 0 = count, 2 = 1 - beta1, 3 = beta2, 4 = 1 - beta2, 5 = root, 6 = eps, 7 = keep, 8 = size.
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
     let i = (wid.y * nwg.x + wid.x) * 256u + lid;
     if (i < u(0u)) {
-        let g = r0[i] * f(1u);
+        let g = r0[i] * r1[0];
         let m = w1[i] + f(2u) * (g - w1[i]);
         let v = w2[i] * f(3u) + f(4u) * g * g;
         w1[i] = m;

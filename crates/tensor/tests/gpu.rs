@@ -1,0 +1,197 @@
+//! The GPU against the CPU, op by op. Run with an adapter: `IRONLENS_ADAPTER=llvmpipe cargo test -p
+//! ironlens-tensor --test gpu -- --ignored`; without one these tests fail.
+
+#![cfg(feature = "gpu")]
+
+use ironlens_tensor::{
+    AdamWStep, AttentionSpec, BinaryOp, DType, Device, IndexTensor, Rng, RotarySpec, Tensor, UnaryOp,
+};
+
+fn gpu() -> Device {
+    Device::gpu().expect("an adapter; IRONLENS_ADAPTER may name a software one")
+}
+
+fn random(shape: &[usize], stream: u64) -> Tensor {
+    Rng::new(5, stream).normal(shape, 0.0, 1.0, &Device::Cpu)
+}
+
+/// Runs `op` on both devices; the GPU's results must be the CPU's (in f64) within `tolerance` of the
+/// largest.
+#[track_caller]
+fn compare(what: &str, tolerance: f64, inputs: &[&Tensor], op: impl Fn(&[Tensor]) -> Vec<Tensor>) {
+    let exact: Vec<Tensor> = inputs.iter().map(|t| t.to_dtype(DType::F64)).collect();
+    let on_gpu: Vec<Tensor> = inputs.iter().map(|t| t.to_device(&gpu())).collect();
+    for (i, (right, found)) in op(&exact).iter().zip(op(&on_gpu)).enumerate() {
+        assert_eq!(right.shape(), found.shape(), "{what}: result {i}");
+        let (difference, alike) = found.to_device(&Device::Cpu).to_dtype(DType::F64).max_abs_diff(right);
+        let size = right.to_vec_f64().into_iter().filter(|v| v.is_finite()).fold(1e-30, |m: f64, v| m.max(v.abs()));
+        assert!(alike && difference <= tolerance * size, "{what}: result {i} is off by {difference:e} of {size:e}");
+    }
+}
+
+#[test]
+#[ignore = "needs an adapter"]
+fn elementwise_and_reductions() {
+    let (x, y) = (random(&[3, 5, 7], 0), random(&[3, 5, 7], 1));
+    let positive = x.abs().affine(1.0, 0.1);
+    for op in UnaryOp::ALL {
+        let x = if matches!(op, UnaryOp::Log | UnaryOp::Sqrt | UnaryOp::Pow(_)) { &positive } else { &x };
+        compare(op.name(), 2e-6, &[x, &y], |t| vec![t[0].unary(op), t[0].unary_grad(op, t[1].clone())]);
+    }
+    let row = random(&[7], 2);
+    for op in [BinaryOp::Add, BinaryOp::Sub, BinaryOp::Mul, BinaryOp::Div] {
+        compare(op.name(), 2e-6, &[&x, &positive, &row], |t| {
+            vec![t[0].binary(op, &t[1]), t[0].binary(op, &t[2]), t[2].binary(op, &t[0].transpose(0, 1))]
+        });
+    }
+    let long = random(&[3000, 2], 3);
+    compare("reductions", 2e-6, &[&x, &long], |t| {
+        vec![
+            t[0].sum(&[1]),
+            t[0].sum(&[0]),
+            t[0].max(&[0, 2]),
+            t[0].transpose(0, 2).sum(&[0, 1]),
+            t[1].sum_all(),
+            t[1].sum(&[0]),
+            t[0].mean_all(),
+        ]
+    });
+    assert_eq!(x.to_device(&gpu()).argmax(), x.argmax());
+    assert!((x.to_device(&gpu()).sum_squares() / x.sum_squares() - 1.0).abs() < 1e-6);
+    assert!(x.to_device(&gpu()).all_finite());
+    assert!(!Tensor::from_vec(vec![1.0, f32::NAN], &[2], &gpu()).all_finite());
+    assert!(!Tensor::from_vec(vec![f32::INFINITY], &[1], &gpu()).all_finite());
+}
+
+#[test]
+#[ignore = "needs an adapter"]
+fn views_copies_and_writes() {
+    let x = random(&[4, 6, 5], 0);
+    compare("views", 0.0, &[&x], |t| {
+        let mut y = t[0].clone();
+        let two = &t[0].narrow(1, 2, 2) * 2.0;
+        y.assign(|y| y.narrow(1, 1, 2), &two);
+        vec![
+            t[0].permute(&[2, 0, 1]).contiguous(),
+            t[0].narrow(1, 1, 3).reshape(&[12, 5]),
+            Tensor::cat(&[t[0].select(1, 0), t[0].select(1, 3)], 1),
+            t[0].narrow(0, 0, 1).expand(&[4, 6, 5]).contiguous(),
+            y,
+            t[0].clone(),
+        ]
+    });
+}
+
+#[test]
+#[ignore = "needs an adapter"]
+fn products_of_every_layout() {
+    for (m, k, n) in [(1, 1, 1), (17, 33, 29), (64, 64, 64), (65, 130, 77), (3, 300, 128), (128, 1, 5)] {
+        let (a, b) = (random(&[m, k], 0), random(&[k, n], 1));
+        let (at, bt) = (a.t().contiguous(), b.t().contiguous());
+        compare("matmul", 4e-6, &[&a, &b, &at, &bt], |t| {
+            vec![t[0].matmul(&t[1]), t[2].t().matmul(&t[1]), t[0].matmul(&t[3].t()), t[2].t().matmul(&t[3].t())]
+        });
+        let (bias, residual) = (random(&[n], 2), random(&[m, n], 3));
+        compare("linear", 4e-6, &[&a, &b, &bias, &residual], |t| {
+            vec![t[0].linear(&t[1], Some(&t[2]), Some(&t[3])), t[0].linear(&t[1], None, None)]
+        });
+    }
+    let (a, b) = (random(&[2, 3, 4, 5], 0), random(&[3, 5, 6], 1));
+    compare("batched", 4e-6, &[&a, &b], |t| vec![t[0].matmul(&t[1]), t[0].transpose(0, 1).matmul(&t[1].unsqueeze(1))]);
+}
+
+#[test]
+#[ignore = "needs an adapter"]
+fn rows() {
+    for width in [1, 7, 64, 130] {
+        let (x, dy) = (random(&[5, width], 0), random(&[5, width], 1));
+        let (w, b) = (random(&[width], 2), random(&[width], 3));
+        compare("rows", 1e-5, &[&x, &dy, &w, &b], |t| {
+            let (x, dy) = (&t[0], &t[1]);
+            let (w, b) = (Some(&t[2]), Some(&t[3]));
+            let (y, l) = (x.softmax(), x.log_softmax());
+            let scale = x.rms(0.1);
+            let mut all = vec![y.softmax_grad(dy), l.log_softmax_grad(dy), x.center(), x.rms_grad(&scale, &scale)];
+            all.extend([x.scale_shift(&scale, w, b), x.scale_shift(&scale, None, b), y, l]);
+            for center in [true, false] {
+                let (y, scale) = x.norm_rows(center, 0.1, w, b);
+                let (dx, affine) = x.norm_rows_grad(center, &scale, w, dy, true);
+                let (dw, db) = affine.expect("asked for");
+                all.extend([y, scale, dx, dw, db, x.norm_rows(center, 0.1, None, None).0]);
+            }
+            all
+        });
+    }
+    let logits = random(&[6, 11], 0);
+    let ids = IndexTensor::new(vec![3, 0, 10, 5, 5, 1], &[6]);
+    let drow = random(&[6], 1);
+    compare("cross-entropy", 4e-6, &[&logits, &drow], |t| {
+        vec![t[0].cross_entropy(&ids), t[0].cross_entropy_grad(&ids, &t[1])]
+    });
+    let table = random(&[11, 4], 2);
+    let dy = random(&[6, 4], 3);
+    compare("embedding", 2e-6, &[&table, &dy], |t| vec![t[0].embed(&ids), t[1].embed_grad(&ids, 11)]);
+}
+
+#[test]
+#[ignore = "needs an adapter"]
+fn attention_of_every_kind() {
+    let causal = AttentionSpec::causal(2.0);
+    let mask = IndexTensor::new(vec![0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1], &[2, 6]);
+    let specs = [
+        causal.clone(),
+        AttentionSpec { window: Some(3), soft_cap: Some(1.5), ..causal.clone() },
+        AttentionSpec { alibi: Some(vec![0.5, 0.25, 0.1, 0.05]), key_mask: Some(mask), ..causal.clone() },
+        AttentionSpec { causal: false, ..causal },
+    ];
+    for kv in [4, 2] {
+        let (q, k, v) = (random(&[2, 6, 4, 5], 0), random(&[2, 6, kv, 5], 1), random(&[2, 6, kv, 5], 2));
+        let dz = random(&[2, 6, 4, 5], 3);
+        for spec in &specs {
+            compare("attention", 1e-5, &[&q, &k, &v, &dz], |t| {
+                let (z, pattern) = t[0].attention(&t[1], &t[2], spec);
+                let scores = t[0].attention_scores(&t[1], spec);
+                let (dq, dk, dv) = t[0].attention_grad(&t[1], &t[2], spec, &pattern, &t[3]);
+                vec![z, pattern.clone(), scores, dq, dk, dv, pattern.attention_mix(&t[2])]
+            });
+        }
+    }
+    let (x, angles) = (random(&[2, 6, 3, 8], 0), random(&[1, 6, 3], 1));
+    for adjacent in [true, false] {
+        compare("rotary", 2e-6, &[&x, &angles], |t| {
+            let spec = RotarySpec { cos: t[1].clone(), sin: &t[1] * 0.5, adjacent };
+            vec![t[0].rotary(&spec, false), t[0].rotary(&spec, true)]
+        });
+    }
+}
+
+#[test]
+#[ignore = "needs an adapter"]
+fn a_step_of_adamw() {
+    let step = AdamWStep { lr: 0.01, beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, step: 3 };
+    let [p, g, m] = [0, 1, 2].map(|i| random(&[33], i));
+    let v = random(&[33], 3).square();
+    compare("adamw", 2e-6, &[&p, &g, &m, &v], |t| {
+        let (mut p, mut m, mut v) = (t[0].clone(), t[2].clone(), t[3].clone());
+        let clip = Tensor::scalar(0.3, p.dtype(), &p.device());
+        p.adamw(&t[1], &clip, &mut m, &mut v, &step);
+        // The operands are as they were.
+        vec![p, m, v, t[0].clone(), t[2].clone()]
+    });
+}
+
+#[test]
+#[ignore = "needs an adapter"]
+fn memory_is_used_again() {
+    let Device::Gpu(gpu) = gpu() else { panic!("a GPU") };
+    let device = Device::Gpu(gpu.clone());
+    let x = random(&[64, 64], 0).to_device(&device);
+    let work = |x: &Tensor| x.matmul(x).softmax().sum_all().item();
+    work(&x);
+    let before = gpu.memory();
+    for _ in 0..20 {
+        work(&x);
+    }
+    let after = gpu.memory();
+    assert_eq!((before.created, before.live_buffers), (after.created, after.live_buffers));
+}

@@ -1,0 +1,55 @@
+//! Training on a GPU. Run with an adapter: `IRONLENS_ADAPTER=llvmpipe cargo test -p ironlens-train
+//! --test gpu -- --ignored`; without one these tests fail.
+
+#![cfg(feature = "gpu")]
+
+use ironlens_tensor::Device;
+use ironlens_train::{AdamW, Data, RandomTokens, TrainConfig, Trainer, previous_token_loss, train_step};
+use ironlens_transformer::{ActFn, Config, HookedTransformer};
+
+fn gpu() -> Device {
+    Device::gpu().expect("an adapter; IRONLENS_ADAPTER may name a software one")
+}
+
+fn config() -> Config {
+    Config { d_model: 16, d_head: 8, n_layers: 1, n_ctx: 6, d_vocab: 9, act_fn: ActFn::Gelu, ..Config::default() }
+}
+
+#[test]
+#[ignore = "needs an adapter"]
+fn a_step_is_one_submission_and_its_memory_is_used_again() {
+    let device = gpu();
+    let Device::Gpu(handle) = &device else { panic!("a GPU") };
+    let mut model = HookedTransformer::new(config(), &device, 0).unwrap();
+    let mut data = RandomTokens::new(model.config(), 1).unwrap();
+    let mut optimizer = AdamW::new((0.9, 0.95), 1e-8, 0.1);
+    let mut step = || {
+        let tokens = data.batch(2).unwrap();
+        train_step(&mut model, &mut optimizer, &tokens, previous_token_loss, 1e-3, Some(1.0)).unwrap();
+    };
+    (0..10).for_each(|_| step());
+    let (memory, counts) = (handle.memory(), handle.counts());
+    (0..200).for_each(|_| step());
+    let (after, now) = (handle.memory(), handle.counts());
+    assert_eq!(after.live_buffers, memory.live_buffers);
+    assert_eq!(now.submits - counts.submits, 200, "one submission per step");
+    assert_eq!(now.reads, counts.reads, "nothing is read back in a step");
+    // Steps in flight need a few buffers more than one after the other.
+    assert!(after.created <= memory.created + 32, "{memory:?} {after:?}");
+}
+
+#[test]
+#[ignore = "needs an adapter"]
+fn thirty_steps_agree_with_the_cpu() {
+    let losses = |device: &Device| {
+        let mut model = HookedTransformer::new(config(), device, 0).unwrap();
+        let mut data = RandomTokens::new(model.config(), 1).unwrap();
+        let train = TrainConfig { steps: 30, batch_size: 2, log_every: 10, ..TrainConfig::notebook() };
+        let run = Trainer::new(train).fit(&mut model, &mut data, previous_token_loss).unwrap();
+        assert_eq!(run.metrics.len(), 30);
+        run.losses()
+    };
+    for (cpu, gpu) in losses(&Device::Cpu).into_iter().zip(losses(&gpu())) {
+        assert!((cpu - gpu).abs() < 1e-5 * cpu, "{cpu} on the CPU, {gpu} on the GPU");
+    }
+}
