@@ -183,6 +183,7 @@ fn a_step_of_adamw() {
 #[test]
 #[ignore = "needs an adapter"]
 fn memory_is_used_again() {
+    // Alone, since other tests share the pool: run with --test-threads 1.
     let Device::Gpu(gpu) = gpu() else { panic!("a GPU") };
     let device = Device::Gpu(gpu.clone());
     let x = random(&[64, 64], 0).to_device(&device);

@@ -3,6 +3,8 @@
 
 #![cfg(feature = "gpu")]
 
+use std::sync::Mutex;
+
 use ironlens_tensor::Device;
 use ironlens_train::{AdamW, Data, RandomTokens, TrainConfig, Trainer, previous_token_loss, train_step};
 use ironlens_transformer::{ActFn, Config, HookedTransformer};
@@ -11,6 +13,9 @@ fn gpu() -> Device {
     Device::gpu().expect("an adapter; IRONLENS_ADAPTER may name a software one")
 }
 
+/// The tests share the device, whose buffers one of them counts.
+static ALONE: Mutex<()> = Mutex::new(());
+
 fn config() -> Config {
     Config { d_model: 16, d_head: 8, n_layers: 1, n_ctx: 6, d_vocab: 9, act_fn: ActFn::Gelu, ..Config::default() }
 }
@@ -18,6 +23,7 @@ fn config() -> Config {
 #[test]
 #[ignore = "needs an adapter"]
 fn a_step_is_one_submission_and_its_memory_is_used_again() {
+    let _alone = ALONE.lock();
     let device = gpu();
     let Device::Gpu(handle) = &device else { panic!("a GPU") };
     let mut model = HookedTransformer::new(config(), &device, 0).unwrap();
@@ -41,6 +47,7 @@ fn a_step_is_one_submission_and_its_memory_is_used_again() {
 #[test]
 #[ignore = "needs an adapter"]
 fn thirty_steps_agree_with_the_cpu() {
+    let _alone = ALONE.lock();
     let losses = |device: &Device| {
         let mut model = HookedTransformer::new(config(), device, 0).unwrap();
         let mut data = RandomTokens::new(model.config(), 1).unwrap();
