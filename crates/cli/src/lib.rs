@@ -58,7 +58,7 @@ impl Cli {
             Command::Analyze(args) => analyze::run(args).map(|()| true),
             Command::Verify(args) => verify::run(args),
             Command::Devices => devices::run().map(|()| true),
-            Command::Bench(args) => bench::run(args).map(|()| true),
+            Command::Bench(args) => bench::run(args),
         }
     }
 }

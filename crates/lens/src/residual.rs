@@ -211,11 +211,7 @@ impl Decompose for ActivationCache {
         let chosen = neurons.apply(&all, 0)?.to_vec();
         for l in 0..layer {
             let results = self.get_neuron_results(l, neurons, &options.pos_slice)?;
-            let n = results.ndim();
-            let mut axes = vec![n - 2];
-            axes.extend(0..n - 2);
-            axes.push(n - 1);
-            parts.push(results.permute(&axes));
+            parts.push(components_first(&results));
             labels.extend(chosen.iter().map(|i| format!("L{l}N{i}")));
         }
         scaled(self, joined(self, parts, labels, layer, options, remainder)?, options)
@@ -396,22 +392,24 @@ fn scaled(cache: &ActivationCache, stack: Stack, options: &StackOptions) -> Resu
     Ok(Stack { values: cache.apply_ln_to_stack(&stack.values, options, &PosSlice::All)?, ..stack })
 }
 
+/// `[.., component, d_model]` as `[component, .., d_model]`.
+fn components_first(x: &Tensor) -> Tensor {
+    let n = x.ndim();
+    let mut axes = vec![n - 2];
+    axes.extend(0..n - 2);
+    axes.push(n - 1);
+    x.permute(&axes)
+}
+
 /// What each head of a layer writes, `[head, batch, pos, d_model]`.
 fn head_results(cache: &ActivationCache, layer: usize, slice: &PosSlice) -> Result<Tensor, LensError> {
-    let heads_first = |x: &Tensor| {
-        let n = x.ndim();
-        let mut axes = vec![n - 2];
-        axes.extend(0..n - 2);
-        axes.push(n - 1);
-        x.permute(&axes)
-    };
     let l = layer as isize;
     if cache.contains(("result", l)) {
         let result = cache.get(("result", l))?;
-        return Ok(heads_first(&slice.apply(result, result.ndim() - 3)?));
+        return Ok(components_first(&slice.apply(result, result.ndim() - 3)?));
     }
     let z = cache.get(("z", l))?;
-    let z = heads_first(&slice.apply(z, z.ndim() - 3)?);
+    let z = components_first(&slice.apply(z, z.ndim() - 3)?);
     let w_o = cache.model().param(&format!("blocks.{layer}.attn.W_O"))?;
     let (h, e, d) = (w_o.dim(0), w_o.dim(1), w_o.dim(2));
     let rows = z.numel() / (h * e).max(1);

@@ -56,7 +56,7 @@ impl Site {
         Site::ResidPost,
     ];
 
-    /// The short name, as [`crate::get_act_name`] takes it.
+    /// The short name, as [`crate::names::get_act_name`] takes it.
     pub fn name(self) -> &'static str {
         match self {
             Site::ResidPre => "resid_pre",

@@ -7,6 +7,7 @@ mod patch;
 mod peak;
 mod run;
 mod scaling;
+mod self_test;
 mod table;
 mod timing;
 
@@ -47,6 +48,9 @@ pub struct Args {
     /// Show where the time of a training step goes, kernel by kernel
     #[arg(long)]
     profile: bool,
+    /// Check every kernel of the device against the CPU in double precision, and time it
+    #[arg(long, conflicts_with_all = ["against", "beside", "profile"])]
+    self_test: bool,
     /// Timed runs of each thing
     #[arg(long, value_name = "N", default_value = "15")]
     repeats: usize,
@@ -76,17 +80,23 @@ pub enum Part {
     Run,
 }
 
-/// Measures and prints.
+/// Measures and prints; false if a kernel disagrees with the CPU.
 ///
 /// # Errors
 /// If the device cannot be had, or a file or command to compare with gives no timings.
-pub fn run(args: &Args) -> Result<()> {
+pub fn run(args: &Args) -> Result<bool> {
     let device = Device::from_name(&args.device)?;
     let theirs = args.against.as_deref().map(compare::read).transpose()?;
     let config = Preset::Notebook.model().resolved()?;
     let peak = Peak::measure();
     let mut report = Report::new(&device, &peak, args.json);
 
+    if args.self_test {
+        let (table, agrees) = self_test::run(&device, args.repeats.min(5));
+        report.table("self_test", &table);
+        report.end();
+        return Ok(agrees);
+    }
     if args.profile {
         let (seconds, kernels) = model::Trained::new(config.clone(), 8, &device)?.profile()?;
         report.table("profile", &profile_table(seconds, &kernels, &peak));
@@ -112,6 +122,11 @@ pub fn run(args: &Args) -> Result<()> {
         let gflops = model::step_flops(&config, 8) / step.median / 1e9;
         report.figure("train_step_gflops", gflops, &format!("{:.0} % of the peak", 100.0 * gflops / peak.gflops));
     }
+    if args.parts.contains(&Part::Step) {
+        for (name, value) in model::gpu_cost(&config, &device)? {
+            report.figure(name, value, "one warm training step");
+        }
+    }
     for part in &args.parts {
         match part {
             Part::Step | Part::Forward | Part::Cache => {}
@@ -133,7 +148,7 @@ pub fn run(args: &Args) -> Result<()> {
         report.table("comparison", &compare::table(&timings, &theirs));
     }
     report.end();
-    Ok(())
+    Ok(true)
 }
 
 /// Figure by figure, the median of several rounds.

@@ -65,6 +65,28 @@ pub fn step_flops(cfg: &Config, batch: usize) -> f64 {
     3.0 * 2.0 * (batch * cfg.n_ctx) as f64 * (weights + attention) as f64
 }
 
+/// What one warm training step asks of a GPU; nothing on the CPU.
+pub fn gpu_cost(config: &Config, device: &Device) -> Result<Vec<(&'static str, f64)>> {
+    #[cfg(feature = "gpu")]
+    if let Device::Gpu(gpu) = device {
+        let mut trained = Trained::new(config.clone(), 8, device)?;
+        (0..2).try_for_each(|_| trained.step())?;
+        let before = gpu.counts();
+        trained.step()?;
+        let after = gpu.counts();
+        let per_step = |a: u64, b: u64| (a - b) as f64;
+        return Ok(vec![
+            ("gpu_dispatches_per_step", per_step(after.dispatches, before.dispatches)),
+            ("gpu_submits_per_step", per_step(after.submits, before.submits)),
+            ("gpu_reads_per_step", per_step(after.reads, before.reads)),
+            ("gpu_uploaded_bytes_per_step", per_step(after.uploaded, before.uploaded)),
+            ("gpu_peak_memory_mib", (gpu.memory().peak_bytes >> 20) as f64),
+        ]);
+    }
+    let _ = (config, device);
+    Ok(Vec::new())
+}
+
 /// `train_step`, batch 8.
 pub fn step(config: &Config, device: &Device, repeats: usize) -> Result<BTreeMap<String, Seconds>> {
     let mut trained = Trained::new(config.clone(), 8, device)?;
