@@ -1,7 +1,7 @@
 //! Vectorised scalar functions and the run-time choice of instruction set.
 //!
 //! Kernels are plain loops over `#[inline(always)]` functions without branches; [`simd!`] compiles
-//! the loop once per instruction set (AVX2 + FMA or baseline on x86-64, NEON on Apple silicon) and
+//! the loop once per instruction set (AVX-512, AVX2 + FMA or baseline on x86-64, NEON on Apple silicon) and
 //! picks at run time. Multiply-adds are written as `mul_add` and sums have a fixed number of
 //! lanes, so every instruction set gives the same bits.
 
@@ -19,7 +19,10 @@ macro_rules! simd {
     ($body:expr) => {{
         #[cfg(target_arch = "x86_64")]
         {
-            if $crate::cpu::simd::has_avx2() {
+            if $crate::cpu::simd::has_avx512() {
+                // SAFETY: the processor has what the function is compiled for.
+                unsafe { $crate::cpu::simd::with_avx512(|| $body) }
+            } else if $crate::cpu::simd::has_avx2() {
                 // SAFETY: the processor has what the function is compiled for.
                 unsafe { $crate::cpu::simd::with_avx2(|| $body) }
             } else {
@@ -36,6 +39,24 @@ pub(crate) use simd;
 #[inline]
 pub(crate) fn has_avx2() -> bool {
     std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline]
+pub(crate) fn has_avx512() -> bool {
+    has_avx2()
+        && std::arch::is_x86_feature_detected!("avx512f")
+        && std::arch::is_x86_feature_detected!("avx512vl")
+        && std::arch::is_x86_feature_detected!("avx512dq")
+        && std::arch::is_x86_feature_detected!("avx512bw")
+}
+
+/// Runs `f`, which is inlined here and so compiled for AVX-512.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx2,fma,avx512f,avx512vl,avx512dq,avx512bw")]
+pub(crate) fn with_avx512<R>(f: impl FnOnce() -> R) -> R {
+    f()
 }
 
 /// Runs `f`, which is inlined here and so compiled for AVX2 and FMA.
