@@ -284,14 +284,7 @@ impl Attention {
             AttentionInput::Shared(x) => self.parts().map(|part| self.per_head(w, b, x, part)),
             AttentionInput::Split(inputs) => {
                 let parts = self.parts();
-                std::array::from_fn(|i| {
-                    let (x, (n, first)) = (&inputs[i], parts[i]);
-                    if x.shape().len() == 4 {
-                        return self.per_head(w, b, x, (n, first));
-                    }
-                    let columns = w.narrow(1, first * e, n * e);
-                    heads(&x.linear(&columns, Some(&b.narrow(0, first * e, n * e)), None), n)
-                })
+                std::array::from_fn(|i| self.project_part(ctx, &inputs[i], parts[i]))
             }
         };
         let [q, k, v] = projected;
@@ -305,23 +298,58 @@ impl Attention {
         [q, repeat(k), repeat(v)]
     }
 
+    /// Queries, keys or values of an input of their own.
+    fn project_part(&self, ctx: &Ctx<'_, '_>, x: &Var, (n, first): (usize, usize)) -> Var {
+        let e = self.cfg.d_head;
+        let (w, b) = (ctx.param(self.w_qkv), ctx.param(self.b_qkv));
+        if x.shape().len() == 4 {
+            return self.per_head(w, b, x, (n, first));
+        }
+        let columns = w.narrow(1, first * e, n * e);
+        x.linear(&columns, Some(&b.narrow(0, first * e, n * e)), None).reshape(&[x.dim(0), x.dim(1), n, e])
+    }
+
     /// A product of each head's own input `[batch, pos, head, d_model]` with its own matrix.
     fn per_head(&self, w: &Var, b: &Var, x: &Var, (n, first): (usize, usize)) -> Var {
-        let (d, e) = (self.cfg.d_model, self.cfg.d_head);
-        let (batch, pos, heads) = (x.dim(0), x.dim(1), x.dim(2));
-        let w = w.narrow(1, first * e, n * e).reshape(&[d, n, e]).permute(&[1, 0, 2]);
+        let (e, heads) = (self.cfg.d_head, x.dim(2));
         let b = b.narrow(0, first * e, n * e).reshape(&[n, e]);
-        // Heads that share a matrix but have inputs of their own.
-        let times = heads / n;
-        let (w, b) = match times {
-            1 => (w, b),
-            _ => {
-                let w = w.unsqueeze(1).expand(&[n, times, d, e]).reshape(&[heads, d, e]);
-                (w, b.unsqueeze(1).expand(&[n, times, e]).reshape(&[heads, e]))
-            }
+        let b = match heads / n {
+            1 => b,
+            times => b.unsqueeze(1).expand(&[n, times, e]).reshape(&[heads, e]),
         };
-        let x = x.permute(&[2, 0, 1, 3]).reshape(&[heads, batch * pos, d]);
-        x.matmul(&w).reshape(&[heads, batch, pos, e]).permute(&[1, 2, 0, 3]) + &b
+        head_products(x, &self.matrices(w, (n, first), heads)) + &b
+    }
+
+    /// The matrices `[head, d_model, d_head]` of `heads` heads, which may share `n`.
+    fn matrices(&self, w: &Var, (n, first): (usize, usize), heads: usize) -> Var {
+        let (d, e) = (self.cfg.d_model, self.cfg.d_head);
+        let w = w.narrow(1, first * e, n * e).reshape(&[d, n, e]).permute(&[1, 0, 2]);
+        match heads / n {
+            1 => w,
+            times => w.unsqueeze(1).expand(&[n, times, d, e]).reshape(&[heads, d, e]),
+        }
+    }
+
+    /// Whether scores are products of queries with a linear map of the input, and nothing after,
+    /// as [`Attention::queries_of_inputs`] needs.
+    pub fn is_linear_in_keys(&self) -> bool {
+        self.norms.is_none() && self.rotary.is_none() && self.cfg.soft_cap.is_none()
+    }
+
+    /// Queries `[batch, pos, head, d_model]` that read the inputs of keys where others read keys,
+    /// from the inputs `[batch, pos, d_model]` of queries: `W_K (W_Q^T x + b_Q)`. (What `b_K` adds to
+    /// all scores of a query changes no pattern.)
+    pub fn queries_of_inputs(&self, ctx: &Ctx<'_, '_>, x: &Var) -> Var {
+        let [queries, keys, _] = self.parts();
+        let q = self.project_part(ctx, x, queries);
+        let w = self.matrices(ctx.param(self.w_qkv), keys, self.cfg.n_heads);
+        head_products(&q, &w.permute(&[0, 2, 1]))
+    }
+
+    /// z `[batch, pos, head, d_head]` from what each head reads of the inputs, mixed by its pattern,
+    /// `[batch, pos, head, d_model]`: values are linear in inputs, so mixing may come first.
+    pub fn values_of_mixed(&self, ctx: &Ctx<'_, '_>, mixed: &Var) -> Var {
+        self.project_part(ctx, mixed, self.parts()[2])
     }
 
     /// The sum of all heads' outputs of `z` `[batch, pos, head, d_head]`, and `b_O`; added to
@@ -345,6 +373,13 @@ impl Attention {
             None => out,
         })
     }
+}
+
+/// `[batch, pos, head, inner]` times `[head, inner, outer]`, head by head.
+fn head_products(x: &Var, w: &Var) -> Var {
+    let [batch, pos, heads, inner] = *x.shape() else { unreachable!("heads are [batch, pos, head, width]") };
+    let x = x.permute(&[2, 0, 1, 3]).reshape(&[heads, batch * pos, inner]);
+    x.matmul(w).reshape(&[heads, batch, pos, w.dim(2)]).permute(&[1, 2, 0, 3])
 }
 
 /// `[batch, pos, head, d_head]` with every head `times` in a row.

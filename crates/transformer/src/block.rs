@@ -211,7 +211,13 @@ impl TransformerBlock {
         })
     }
 
-    fn normalize(&self, ctx: &mut Ctx<'_, '_>, x: &Var) -> Result<Var, HookError> {
+    /// Whether what attention writes is normalised before it is added to the stream.
+    pub fn normalizes_output(&self) -> bool {
+        self.ln1_post.is_some()
+    }
+
+    /// What attention reads of the stream.
+    pub fn normalize(&self, ctx: &mut Ctx<'_, '_>, x: &Var) -> Result<Var, HookError> {
         match &self.ln1 {
             Some(ln) => ln.forward(ctx, x),
             None => Ok(x.clone()),

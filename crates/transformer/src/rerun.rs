@@ -170,6 +170,16 @@ impl Rows {
             false => Tensor::cat(&parts, 0),
         }
     }
+
+    /// `[1, pos, ..]` of positions `0..to` of the sequence of span `i`, whose rows begin at `at`:
+    /// ours where we have them, else `base`'s.
+    fn with_base(&self, base: &Tensor, i: usize, at: usize, to: usize) -> Tensor {
+        let base = base.narrow(0, self.spans[i].item, 1);
+        let own = self.spans[i].within(0, to);
+        let new = self.values.narrow(0, at, own.len).unsqueeze(0);
+        let parts = [base.narrow(1, 0, own.start), new, base.narrow(1, own.end(), to - own.end())];
+        Tensor::cat(&parts.into_iter().filter(|p| p.dim(1) > 0).collect::<Vec<_>>(), 1)
+    }
 }
 
 fn offsets(spans: &[Span]) -> Vec<usize> {
@@ -322,8 +332,7 @@ impl Pass<'_, '_> {
             }
             Site::Z => {
                 let z = rows.over(self.base(Site::Z, layer)?, &spans);
-                let resid = untouched(self.base(Site::ResidPre, layer)?, &spans);
-                self.write(layer, spans, z, resid)
+                self.write_beside(layer, spans, z)
             }
             Site::AttnOut => {
                 let out = rows.over(self.base(Site::AttnOut, layer)?, &spans);
@@ -370,6 +379,9 @@ impl Pass<'_, '_> {
             return Ok(rows);
         }
         let reached: Vec<Span> = rows.spans.iter().map(|s| self.reached(layer, *s)).collect();
+        if self.should_mix_inputs(layer, &rows, &reached) {
+            return self.block_for_few(layer, rows, reached);
+        }
         // Of queries, only those that somebody asks for.
         let asked: Vec<Span> = rows.spans.iter().zip(&reached).map(|(s, r)| s.within(r.start, r.end())).collect();
         let all = asked.iter().map(|s| s.len).sum::<usize>() == rows.values.dim(0);
@@ -414,32 +426,110 @@ impl Pass<'_, '_> {
             // No query sees past its own position under a causal mask.
             let to = if spec.causal { span.end() } else { self.run.pos };
             let with = |base: &Tensor, rows: &Option<Rows>, starts: &Option<Vec<usize>>| {
-                let base = base.narrow(0, span.item, 1);
-                let (Some(rows), Some(starts)) = (rows, starts) else { return base.narrow(1, 0, to) };
-                let own = rows.spans[i].within(0, to);
-                let new = rows.values.narrow(0, starts[i], own.len).unsqueeze(0);
-                let parts = [base.narrow(1, 0, own.start), new, base.narrow(1, own.end(), to - own.end())];
-                Tensor::cat(&parts.into_iter().filter(|p| p.dim(1) > 0).collect::<Vec<_>>(), 1)
+                let (Some(rows), Some(starts)) = (rows, starts) else {
+                    return base.narrow(0, span.item, 1).narrow(1, 0, to);
+                };
+                rows.with_base(base, i, starts[i], to)
             };
             let (k, v) = (with(base_k, &changed.keys, &key_starts), with(base_v, &changed.values, &value_starts));
             let spec = ironlens_tensor::AttentionSpec { query_start: span.start, ..spec.clone() };
             let q = q.narrow(0, starts[i], span.len).unsqueeze(0);
             q.attention(&k, &v, &spec).0.squeeze(0)
         };
+        let parts = self.each(&spans, one);
+        let resid = stream.map(|rows| rows.over(base_resid, &spans));
+        match resid {
+            _ if parts.is_empty() => Ok(Rows { values: untouched(base_resid, &[]), spans }),
+            Some(resid) => self.write(layer, spans, Tensor::cat(&parts, 0), resid),
+            None => self.write_beside(layer, spans, Tensor::cat(&parts, 0)),
+        }
+    }
+
+    /// Whether [`Pass::block_for_few`] multiplies less than keys and values of all rows would.
+    fn should_mix_inputs(&self, layer: usize, rows: &Rows, reached: &[Span]) -> bool {
+        let (cfg, attn) = (self.run.model.config(), &self.run.model.net.blocks[layer].attn);
+        let heads = self.run.ready[layer].each_ref().map(|x| x.dim(2));
+        let queries: usize = reached.iter().map(|s| s.len).sum();
+        let few = heads[0] * (cfg.d_head + self.run.pos) * queries < heads[1] * cfg.d_head * rows.values.dim(0);
+        few && attn.is_linear_in_keys() && self.run.pos_embed.is_none()
+    }
+
+    /// A block of which few rows are asked for: no keys and values are made. Queries read the
+    /// normalised stream itself, through `W_K`, and of what they mix of it each makes values.
+    fn block_for_few(&mut self, layer: usize, rows: Rows, spans: Vec<Span>) -> Result<Rows, ModelError> {
+        let block = &self.run.model.net.blocks[layer];
+        let base_resid = self.run.activation(Site::ResidPre, layer)?;
+        let resid = rows.over(base_resid, &spans);
+        let read = |ctx: &mut Ctx<'_, '_>, x: Tensor| block.normalize(ctx, &Var::from(x)).map(Var::into_value);
+        let own = read(&mut self.ctx, resid.unsqueeze(0))?;
+        let q = block.attn.queries_of_inputs(&self.ctx, &Var::from(own)).into_value().squeeze(0);
+        let base = read(&mut self.ctx, base_resid.clone())?;
+        let inputs = Rows { values: read(&mut self.ctx, rows.values.unsqueeze(0))?.squeeze(0), spans: rows.spans };
+        let spec = block.attn.spec(None);
+        let (starts, input_starts) = (offsets(&spans), inputs.offsets());
+        let mixed = self.each(&spans, |i| {
+            let span = spans[i];
+            let to = if spec.causal { span.end() } else { self.run.pos };
+            let x = inputs.with_base(&base, i, input_starts[i], to).unsqueeze(2);
+            let spec = ironlens_tensor::AttentionSpec { query_start: span.start, ..spec.clone() };
+            q.narrow(0, starts[i], span.len).unsqueeze(0).attention(&x, &x, &spec).0.squeeze(0)
+        });
+        if mixed.is_empty() {
+            return Ok(Rows { values: resid, spans });
+        }
+        let mixed = Var::from(Tensor::cat(&mixed, 0).unsqueeze(0));
+        let z = block.attn.values_of_mixed(&self.ctx, &mixed).into_value().squeeze(0);
+        self.write(layer, spans, z, resid)
+    }
+
+    /// `one` of each span that is not empty: side by side on the CPU.
+    fn each(&self, spans: &[Span], one: impl Fn(usize) -> Tensor + Send + Sync) -> Vec<Tensor> {
         let live: Vec<usize> = (0..spans.len()).filter(|&i| spans[i].len > 0).collect();
-        let parts: Vec<Tensor> = match *self.run.model.device() {
+        match *self.run.model.device() {
             Device::Cpu => live.into_par_iter().map(one).collect(),
             #[allow(unreachable_patterns, reason = "other devices come with features")]
             _ => live.into_iter().map(one).collect(),
-        };
-        let resid = match &stream {
-            Some(rows) => rows.over(base_resid, &spans),
-            None => untouched(base_resid, &spans),
-        };
-        if parts.is_empty() {
-            return Ok(Rows { values: resid, spans });
         }
-        self.write(layer, spans, Tensor::cat(&parts, 0), resid)
+    }
+
+    /// As [`Pass::write`], where the stream before the block is untouched: of few changed heads,
+    /// only what they write differently is computed.
+    fn write_beside(&mut self, layer: usize, spans: Vec<Span>, z: Tensor) -> Result<Rows, ModelError> {
+        let resid = untouched(self.base(Site::ResidPre, layer)?, &spans);
+        // Fewer rows than this are not worth looking at.
+        const MANY: usize = 32;
+        if z.dim(0) < MANY || self.run.model.net.blocks[layer].normalizes_output() {
+            return self.write(layer, spans, z, resid);
+        }
+        let (n_heads, d_head) = (z.dim(1), z.dim(2));
+        let change = &z - &untouched(self.base(Site::Z, layer)?, &spans);
+        let differs = change.abs().max(&[2]).to_vec_f64();
+        let starts = offsets(&spans);
+        let changed: Vec<(usize, usize)> = spans
+            .iter()
+            .zip(&starts)
+            .map(|(span, at)| {
+                let any = |h: &usize| {
+                    differs[at * n_heads..(at + span.len) * n_heads].iter().skip(*h).step_by(n_heads).any(|d| *d != 0.0)
+                };
+                let first = (0..n_heads).find(any).unwrap_or(0);
+                (first, (0..n_heads).rfind(any).map_or(1, |last| last + 1 - first))
+            })
+            .collect();
+        let heads: usize = spans.iter().zip(&changed).map(|(s, (_, n))| s.len * n).sum();
+        if 2 * heads > z.dim(0) * n_heads {
+            return self.write(layer, spans, z, resid);
+        }
+        let mid = &resid + &untouched(self.base(Site::AttnOut, layer)?, &spans);
+        let w_o = self.run.model.param(&format!("blocks.{layer}.attn.W_O"))?;
+        let d_model = w_o.dim(2);
+        let parts = self.each(&spans, |i| {
+            let ((first, n), len) = (changed[i], spans[i].len);
+            let change = change.narrow(0, starts[i], len).narrow(1, first, n).reshape(&[len, n * d_head]);
+            let w = w_o.narrow(0, first, n).reshape(&[n * d_head, d_model]);
+            change.linear(&w, None, Some(&mid.narrow(0, starts[i], len)))
+        });
+        self.mlp(layer, spans, resid, Tensor::cat(&parts, 0))
     }
 
     /// From rows of `z` and of the stream before the block to rows of the stream after it.
