@@ -19,7 +19,7 @@ pub fn run() -> Result<()> {
 
 #[cfg(feature = "gpu")]
 fn gpus() {
-    use ironlens_tensor::gpu::{ADAPTER_VARIABLE, CHECKS_VARIABLE, list};
+    use ironlens_tensor::gpu::{ADAPTER_VARIABLE, CHECKS_VARIABLE, TUNE_VARIABLE, list};
     let all = list();
     if all.is_empty() {
         println!("gpu   no adapter was found (on Linux, Vulkan drivers are needed)");
@@ -40,7 +40,8 @@ fn gpus() {
         }
     }
     println!(
-        "\n{ADAPTER_VARIABLE}=PART takes the adapter with PART in its name; {CHECKS_VARIABLE}=1 checks bounds in shaders"
+        "\n{ADAPTER_VARIABLE}=PART takes the adapter with PART in its name; {CHECKS_VARIABLE}=1 checks bounds in shaders; \
+         {TUNE_VARIABLE}=1 measures once which tiles suit products"
     );
     match Device::gpu() {
         Ok(gpu) => println!("--device gpu  takes {gpu}"),

@@ -94,6 +94,9 @@ pub fn run(args: &Args) -> Result<bool> {
     if args.self_test {
         let (table, agrees) = self_test::run(&device, args.repeats.min(5));
         report.table("self_test", &table);
+        if let Some(tiles) = self_test::tiles(&device) {
+            report.table("tiles", &tiles);
+        }
         report.end();
         return Ok(agrees);
     }

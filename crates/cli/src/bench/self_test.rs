@@ -53,6 +53,21 @@ pub fn run(device: &Device, repeats: usize) -> (Table, bool) {
     (table, all_agree)
 }
 
+/// The tiles that products take on a GPU.
+pub fn tiles(device: &Device) -> Option<Table> {
+    #[cfg(feature = "gpu")]
+    if let Device::Gpu(gpu) = device {
+        let mut table = Table::new(["product", "64x64 pieces", "tile", "chosen"]);
+        for choice in gpu.tiles() {
+            let how = if choice.measured { "measured" } else { "usual" };
+            table.row([choice.order.to_string(), choice.from.to_string(), choice.tile, how.to_string()]);
+        }
+        return Some(table);
+    }
+    let _ = device;
+    None
+}
+
 /// Largest difference over the largest exact value; infinite where values are not finite alike.
 fn error_of(found: &Tensor, right: &Tensor) -> f64 {
     let (difference, alike) = found.to_device(&Device::Cpu).to_dtype(DType::F64).max_abs_diff(right);

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use super::context::{Args, Context, grid};
+use super::matmul::{Class, Order, Tile, Variant};
 use super::memory::Memory;
 use crate::backend::{AdamWStep, AttentionSpec, Backend, BinaryOp, ReduceOp, RotarySpec, UnaryOp};
 use crate::tensor::Storage;
@@ -28,6 +29,8 @@ fn memory(x: &Tensor) -> &Arc<Memory> {
 
 /// Threads of kernels that run over elements, and of those that run over rows.
 const PER_GROUP: usize = 256;
+/// Workgroups along an axis of a grid.
+const MAX_GROUPS: usize = 65535;
 /// Elements that one thread reduces before another pass goes on.
 const PIECE: usize = 256;
 
@@ -55,6 +58,80 @@ impl Ops {
     /// The same elements, densely from the start of their memory.
     fn dense(&self, x: &Tensor) -> Tensor {
         if x.is_contiguous() && x.layout().offset() == 0 { x.clone() } else { self.contiguous(x) }
+    }
+
+    /// `a b`, with the tile that the device's table has; `bias` is added to every row, the result to
+    /// `residual`.
+    fn product(
+        &self,
+        a: &Tensor,
+        b: &Tensor,
+        shape: &[usize],
+        bias: Option<&Tensor>,
+        residual: Option<&Tensor>,
+    ) -> Tensor {
+        let d = shape.len() - 2;
+        let (m, n) = (shape[d], shape[d + 1]);
+        let k = a.shape()[a.ndim() - 1];
+        let batch: usize = shape[..d].iter().product();
+        // As [batch, rows, columns] with one stride over the batch; copied where there is none.
+        let flat = |x: &Tensor| {
+            let (rows, cols) = (x.shape()[x.ndim() - 2], x.shape()[x.ndim() - 1]);
+            let mut full = shape[..d].to_vec();
+            full.extend([rows, cols]);
+            let x = x.expand(&full);
+            match x.layout().reshape(&[batch, rows, cols]) {
+                Some(layout) => x.with_layout(layout),
+                None => self.contiguous(&x).reshape(&[batch, rows, cols]),
+            }
+        };
+        let (a, b) = (flat(a), flat(b));
+        let (s, t) = (a.layout().strides(), b.layout().strides());
+        let order = match (s[2] == 1, t[2] == 1, s[1] == 1, t[1] == 1) {
+            (true, false, _, true) => Order::RightTransposed,
+            (false, true, true, _) => Order::LeftTransposed,
+            _ => Order::Plain,
+        };
+        let class = Class::of(order, batch, m, n);
+        self.product_by(self.0.tiles.of(class), order, [&a, &b], [batch, m, k, n], shape, bias, residual)
+    }
+
+    /// `[batch, m, k] x [batch, k, n]` by a certain kernel.
+    #[expect(clippy::too_many_arguments, reason = "a product, and how it is to be done")]
+    pub(super) fn product_by(
+        &self,
+        tile: Tile,
+        order: Order,
+        [a, b]: [&Tensor; 2],
+        [batch, m, k, n]: [usize; 4],
+        shape: &[usize],
+        bias: Option<&Tensor>,
+        residual: Option<&Tensor>,
+    ) -> Tensor {
+        let (s, t) = (a.layout().strides(), b.layout().strides());
+        let (offset_a, offset_b) = (a.layout().offset(), b.layout().offset());
+        // The axis that is read four at a time lies densely, and everything else is a multiple of four.
+        let fours = |sizes: &[usize]| sizes.iter().all(|x| x % 4 == 0);
+        let by_four = fours(&[n, s[0], t[0], offset_a, offset_b])
+            && match order {
+                Order::Plain => s[2] == 1 && t[2] == 1 && fours(&[k, s[1], t[1]]),
+                Order::RightTransposed => fours(&[k, s[1], t[2]]),
+                Order::LeftTransposed => fours(&[m, s[2], t[1]]),
+            };
+        let out = self.empty(shape);
+        let (bias, residual) = (bias.map(|x| self.dense(x)), residual.map(|x| self.dense(x)));
+        let variant = Variant { tile, order, by_four, bias: bias.is_some(), residual: residual.is_some() };
+        let reads: Vec<&Memory> =
+            [Some(a), Some(b), bias.as_ref(), residual.as_ref()].into_iter().flatten().map(|x| &**memory(x)).collect();
+        let size = |x: usize| u32::try_from(x).expect("sizes of GPU tensors fit 32 bits");
+        for first in (0..batch).step_by(MAX_GROUPS) {
+            let words = [m, k, n, s[0], s[1], s[2], offset_a, t[0], t[1], t[2], offset_b, first];
+            let items = MAX_GROUPS.min(batch - first);
+            let groups = [size(n.div_ceil(tile.cols)), size(m.div_ceil(tile.rows)), size(items)];
+            let (key, args) = (variant.to_string(), Args::new(&words));
+            self.0.dispatch_made(key, || variant.source(), &reads, &[memory(&out)], &args, groups);
+        }
+        out
     }
 
     /// One kernel over `n` threads.
@@ -357,44 +434,11 @@ impl Backend for Ops {
     }
 
     fn matmul(&self, a: &Tensor, b: &Tensor, shape: &[usize]) -> Tensor {
-        let d = shape.len() - 2;
-        let (m, n) = (shape[d], shape[d + 1]);
-        let k = a.shape()[a.ndim() - 1];
-        let batch: usize = shape[..d].iter().product();
-        if k == 0 {
-            return self.full(shape, 0.0, DType::F32);
-        }
-        // As [batch, rows, columns] with one stride over the batch; copied where there is none.
-        let flat = |x: &Tensor| {
-            let (rows, cols) = (x.shape()[x.ndim() - 2], x.shape()[x.ndim() - 1]);
-            let mut full = shape[..d].to_vec();
-            full.extend([rows, cols]);
-            let x = x.expand(&full);
-            match x.layout().reshape(&[batch, rows, cols]) {
-                Some(layout) => x.with_layout(layout),
-                None => self.contiguous(&x).reshape(&[batch, rows, cols]),
-            }
-        };
-        let (a, b) = (flat(a), flat(b));
-        let out = self.empty(shape);
-        let (s, t) = (a.layout().strides(), b.layout().strides());
-        let words = [m, k, n, s[0], s[1], s[2], a.layout().offset(), t[0], t[1], t[2], b.layout().offset()];
-        let size = |x: usize| u32::try_from(x).expect("sizes of GPU tensors fit 32 bits");
-        let groups = [size(n.div_ceil(64)), size(m.div_ceil(64)), size(batch)];
-        self.0.dispatch("matmul", "", &[memory(&a), memory(&b)], &[memory(&out)], &Args::new(&words), groups);
-        out
+        self.product(a, b, shape, None, None)
     }
 
     fn linear(&self, x: &Tensor, w: &Tensor, bias: Option<&Tensor>, residual: Option<&Tensor>) -> Tensor {
-        let shape = [x.shape()[0], w.shape()[1]];
-        let mut out = self.matmul(x, w, &shape);
-        if let Some(b) = bias {
-            out = self.binary(BinaryOp::Add, &out, b, &shape);
-        }
-        if let Some(r) = residual {
-            out = self.binary(BinaryOp::Add, r, &out, &shape);
-        }
-        out
+        self.product(x, w, &[x.shape()[0], w.shape()[1]], bias, residual)
     }
 
     fn softmax(&self, x: &Tensor) -> Tensor {
@@ -662,7 +706,6 @@ pub(crate) fn every_op() -> Vec<(&'static str, &'static str)> {
         "fill",
         "argmax",
         "adamw",
-        "matmul",
         "softmax",
         "softmax_grad",
         "log_softmax",

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::memory::{Memory, MemoryUse, Pool};
 use super::source::{Source, WORDS, source};
+use super::tune::Tiles;
 
 /// Dispatches per submission at most.
 const MAX_DISPATCHES: u64 = 4096;
@@ -42,6 +43,8 @@ pub(crate) struct Context {
     fault: Arc<Mutex<Option<String>>>,
     /// Whether shaders check their bounds.
     checks: bool,
+    /// Tiles of products.
+    pub(super) tiles: Tiles,
 }
 
 #[derive(Default)]
@@ -138,6 +141,7 @@ impl Context {
             epoch: AtomicU64::new(0),
             fault,
             checks,
+            tiles: Tiles::default(),
         }))
     }
 
@@ -186,12 +190,26 @@ impl Context {
         args: &Args,
         groups: [u32; 3],
     ) {
+        let key = if op.is_empty() { name.to_string() } else { format!("{name} {op}") };
+        self.dispatch_made(key, || source(name, op), reads, writes, args, groups);
+    }
+
+    /// Records the kernel that `make` gives when it is called `key` for the first time.
+    pub(super) fn dispatch_made(
+        &self,
+        key: String,
+        make: impl FnOnce() -> Source,
+        reads: &[&Memory],
+        writes: &[&Memory],
+        args: &Args,
+        groups: [u32; 3],
+    ) {
         if groups.contains(&0) {
             return;
         }
         let mut recorder = self.recorder();
-        let pipeline = self.pipeline(&mut recorder, name, op);
-        debug_assert_eq!((pipeline.reads, pipeline.writes), (reads.len(), writes.len()), "{name}");
+        let pipeline = self.pipeline(&mut recorder, key, make);
+        debug_assert_eq!((pipeline.reads, pipeline.writes), (reads.len(), writes.len()));
         let group = self.bind_group(&mut recorder, reads, writes);
         if recorder.pass.is_none() {
             let encoder = recorder
@@ -243,22 +261,21 @@ impl Context {
         recorder.layouts.entry((reads, writes)).or_insert_with(make).clone()
     }
 
-    fn pipeline(&self, recorder: &mut Recorder, name: &str, op: &str) -> Arc<Pipeline> {
-        let key = if op.is_empty() { name.to_string() } else { format!("{name} {op}") };
+    fn pipeline(&self, recorder: &mut Recorder, key: String, make: impl FnOnce() -> Source) -> Arc<Pipeline> {
         if let Some(found) = recorder.pipelines.get(&key) {
             return found.clone();
         }
-        let Source { text, reads, writes } = source(name, op);
+        let Source { text, reads, writes } = make();
         let (_, layout) = self.layout(recorder, reads, writes);
         let checks = match self.checks {
             true => wgpu::ShaderRuntimeChecks::checked(),
             false => wgpu::ShaderRuntimeChecks::unchecked(),
         };
-        let shader = wgpu::ShaderModuleDescriptor { label: Some(name), source: wgpu::ShaderSource::Wgsl(text.into()) };
+        let shader = wgpu::ShaderModuleDescriptor { label: Some(&key), source: wgpu::ShaderSource::Wgsl(text.into()) };
         // SAFETY: every kernel keeps its indices within its buffers (the tests run with checks on, too).
         let module = unsafe { self.device.create_shader_module_trusted(shader, checks) };
         let raw = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: Some(name),
+            label: Some(&key),
             layout: Some(&layout),
             module: &module,
             entry_point: Some("main"),

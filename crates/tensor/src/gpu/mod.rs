@@ -2,8 +2,10 @@
 
 mod backend;
 mod context;
+mod matmul;
 mod memory;
 mod source;
+mod tune;
 
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -14,6 +16,7 @@ pub(crate) use backend::Ops;
 pub use context::Counts;
 pub(crate) use memory::Memory;
 pub use memory::MemoryUse;
+pub use tune::{TUNE_VARIABLE, TileChoice};
 
 /// An opened GPU. Clones are the same device.
 #[derive(Clone)]
@@ -84,6 +87,7 @@ impl Gpu {
         }
         let gpu = Gpu::choose()?;
         gpu.self_check()?;
+        tune::tune_if_asked(&gpu.ops, &crate::Device::Gpu(gpu.clone()))?;
         *opened = Some(gpu.clone());
         Ok(gpu)
     }
@@ -126,6 +130,11 @@ impl Gpu {
     /// The adapter's name.
     pub fn name(&self) -> &str {
         &self.ops.0.name
+    }
+
+    /// Which tile products take, by kind and size.
+    pub fn tiles(&self) -> Vec<TileChoice> {
+        tune::choices(&self.ops.0.tiles)
     }
 
     /// Hands over what was recorded, without waiting for it.

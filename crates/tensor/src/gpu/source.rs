@@ -1,4 +1,5 @@
-//! WGSL of every kernel: the files of `kernels/`, cut at their headings, under a common head.
+//! WGSL of every kernel but products (see `matmul.rs`): the files of `kernels/`, cut at their headings,
+//! under a common head.
 //!
 //! A heading is `// KERNEL name reads writes: what it does`: `reads` has a letter per buffer that is
 //! read (`f` for f32, `u` for u32, `-` for none), `writes` counts those written. The text between
@@ -8,9 +9,8 @@ use std::collections::HashMap;
 use std::sync::OnceLock;
 
 const MATH: &str = include_str!("kernels/math.wgsl");
-const FILES: [&str; 5] = [
+const FILES: [&str; 4] = [
     include_str!("kernels/elementwise.wgsl"),
-    include_str!("kernels/matmul.wgsl"),
     include_str!("kernels/rows.wgsl"),
     include_str!("kernels/attention.wgsl"),
     include_str!("kernels/index.wgsl"),
@@ -62,34 +62,45 @@ pub(crate) fn names() -> Vec<&'static str> {
     names
 }
 
+/// What every kernel starts with: its parameters, and buffers of these element types, `r0`, `r1`, ..
+/// to read and `w0`, .. to write.
+pub(super) fn head(reads: &[&str], writes: &[&str]) -> String {
+    let mut text = String::from(
+        "struct Args { words: array<vec4<u32>, 8> }\nvar<immediate> args: Args;\n\
+         const MINUS_INFINITY = 31u;\n\
+         fn u(i: u32) -> u32 { return args.words[i >> 2u][i & 3u]; }\n\
+         fn f(i: u32) -> f32 { return bitcast<f32>(u(i)); }\n",
+    );
+    let reads = reads.iter().enumerate().map(|(i, element)| ("read", format!("r{i}"), element));
+    let writes = writes.iter().enumerate().map(|(i, element)| ("read_write", format!("w{i}"), element));
+    for (binding, (access, name, element)) in reads.chain(writes).enumerate() {
+        text += &format!("@group(0) @binding({binding}) var<storage, {access}> {name}: array<{element}>;\n");
+    }
+    text
+}
+
+const STRIDED: &str = "// Where element `i` of a tensor lies: shape and strides of seven axes from these words on.
+fn strided(i: u32, shape: u32, strides: u32) -> u32 {
+    var rest = i;
+    var at = 0u;
+    for (var k = 0u; k < 7u; k++) {
+        let n = u(shape + 6u - k);
+        at += (rest % n) * u(strides + 6u - k);
+        rest = rest / n;
+    }
+    return at;
+}
+";
+
 /// The WGSL of kernel `name`, with `op` in the place of `OP`.
 ///
 /// # Panics
 /// If there is no such kernel.
 pub(crate) fn source(name: &str, op: &str) -> Source {
     let t = templates().get(name).unwrap_or_else(|| panic!("there is no kernel `{name}`"));
-    let mut text = String::from(
-        "struct Args { words: array<vec4<u32>, 8> }\nvar<immediate> args: Args;\n\
-         const MINUS_INFINITY = 31u;\n\
-         fn u(i: u32) -> u32 { return args.words[i >> 2u][i & 3u]; }\n\
-         fn f(i: u32) -> f32 { return bitcast<f32>(u(i)); }\n\
-         // Where element `i` of a tensor lies: shape and strides of seven axes from these words on.\n\
-         fn strided(i: u32, shape: u32, strides: u32) -> u32 {\n\
-         \x20   var rest = i;\n    var at = 0u;\n\
-         \x20   for (var k = 0u; k < 7u; k++) {\n\
-         \x20       let n = u(shape + 6u - k);\n\
-         \x20       at += (rest % n) * u(strides + 6u - k);\n        rest = rest / n;\n    }\n    return at;\n}\n",
-    );
-    let mut binding = 0;
-    for (i, kind) in t.reads.chars().enumerate() {
-        let element = if kind == 'u' { "u32" } else { "f32" };
-        text += &format!("@group(0) @binding({binding}) var<storage, read> r{i}: array<{element}>;\n");
-        binding += 1;
-    }
-    for i in 0..t.writes {
-        text += &format!("@group(0) @binding({binding}) var<storage, read_write> w{i}: array<f32>;\n");
-        binding += 1;
-    }
+    let reads: Vec<&str> = t.reads.chars().map(|kind| if kind == 'u' { "u32" } else { "f32" }).collect();
+    let mut text = head(&reads, &vec!["f32"; t.writes]);
+    text += STRIDED;
     text += MATH;
     text += t.shared;
     text += &t.body.replace("OP", op);
@@ -103,6 +114,7 @@ mod tests {
 
     use super::*;
     use crate::gpu::backend::every_op;
+    use crate::gpu::matmul::every_variant;
 
     /// Threads and bytes of workgroup memory that every GPU has.
     const MAX_THREADS: u32 = 1024;
@@ -112,14 +124,14 @@ mod tests {
 
     #[test]
     fn every_kernel_translates_for_metal_and_vulkan() {
-        let mut seen = Vec::new();
-        for (name, op) in every_op() {
-            let Source { text, reads, writes } = source(name, op);
-            let module = naga::front::wgsl::parse_str(&text)
-                .unwrap_or_else(|e| panic!("{name} {op}: {}", e.emit_to_string(&text)));
+        let products = every_variant().into_iter().map(|v| (v.to_string(), v.source()));
+        let others = every_op().into_iter().map(|(name, op)| (format!("{name} {op}"), source(name, op)));
+        for (name, Source { text, reads, writes }) in others.chain(products) {
+            let module =
+                naga::front::wgsl::parse_str(&text).unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(&text)));
             let info = Validator::new(ValidationFlags::all(), Capabilities::all())
                 .validate(&module)
-                .unwrap_or_else(|e| panic!("{name} {op}: {e:?}"));
+                .unwrap_or_else(|e| panic!("{name}: {e:?}"));
             let entry = &module.entry_points[0];
             let threads: u32 = entry.workgroup_size.iter().product();
             // Metal's compiler is said to break kernels of exactly one SIMD group.
@@ -153,15 +165,14 @@ mod tests {
             let pipeline =
                 msl::PipelineOptions { entry_point: Some((entry.stage, entry.name.clone())), ..Default::default() };
             let (metal, _) = msl::write_string(&module, &info, &options, &pipeline)
-                .unwrap_or_else(|e| panic!("{name} {op} for Metal: {e}"));
+                .unwrap_or_else(|e| panic!("{name} for Metal: {e}"));
             assert!(metal.contains("kernel void"));
             let vulkan = spv::write_vec(&module, &info, &spv::Options::default(), None)
-                .unwrap_or_else(|e| panic!("{name} {op} for Vulkan: {e}"));
+                .unwrap_or_else(|e| panic!("{name} for Vulkan: {e}"));
             assert!(vulkan.len() > 100);
-            seen.push(name);
         }
         for name in names() {
-            assert!(seen.contains(&name), "no op is known to use kernel `{name}`");
+            assert!(every_op().iter().any(|(used, _)| *used == name), "no op is known to use kernel `{name}`");
         }
     }
 
