@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::context::{Args, Context, grid};
-use super::matmul::{Class, Order, Tile, Variant};
+use super::matmul::{Epilogue, Product};
 use super::memory::Memory;
 use crate::backend::{AdamWStep, AttentionSpec, Backend, BinaryOp, ReduceOp, RotarySpec, UnaryOp};
 use crate::tensor::Storage;
@@ -20,7 +20,7 @@ pub(crate) struct Ops(pub Arc<Context>);
 ///
 /// # Panics
 /// If it is not on a GPU.
-fn memory(x: &Tensor) -> &Arc<Memory> {
+pub(super) fn memory(x: &Tensor) -> &Arc<Memory> {
     match &x.storage {
         Storage::Gpu(m) => m,
         Storage::Cpu(_) => panic!("a tensor on the CPU among operands on the GPU"),
@@ -29,8 +29,6 @@ fn memory(x: &Tensor) -> &Arc<Memory> {
 
 /// Threads of kernels that run over elements, and of those that run over rows.
 const PER_GROUP: usize = 256;
-/// Workgroups along an axis of a grid.
-const MAX_GROUPS: usize = 65535;
 /// Elements that one thread reduces before another pass goes on.
 const PIECE: usize = 256;
 
@@ -39,7 +37,7 @@ fn width_of(x: &Tensor) -> usize {
 }
 
 impl Ops {
-    fn empty(&self, shape: &[usize]) -> Tensor {
+    pub(super) fn empty(&self, shape: &[usize]) -> Tensor {
         let n = shape.iter().product();
         Tensor::on_gpu(Arc::new(Memory::new(&self.0, n, false)), shape)
     }
@@ -56,12 +54,11 @@ impl Ops {
     }
 
     /// The same elements, densely from the start of their memory.
-    fn dense(&self, x: &Tensor) -> Tensor {
+    pub(super) fn dense(&self, x: &Tensor) -> Tensor {
         if x.is_contiguous() && x.layout().offset() == 0 { x.clone() } else { self.contiguous(x) }
     }
 
-    /// `a b`, with the tile that the device's table has; `bias` is added to every row, the result to
-    /// `residual`.
+    /// `a b`; `bias` is added to every row, the result to `residual`.
     fn product(
         &self,
         a: &Tensor,
@@ -71,66 +68,28 @@ impl Ops {
         residual: Option<&Tensor>,
     ) -> Tensor {
         let d = shape.len() - 2;
-        let (m, n) = (shape[d], shape[d + 1]);
-        let k = a.shape()[a.ndim() - 1];
-        let batch: usize = shape[..d].iter().product();
-        // As [batch, rows, columns] with one stride over the batch; copied where there is none.
-        let flat = |x: &Tensor| {
-            let (rows, cols) = (x.shape()[x.ndim() - 2], x.shape()[x.ndim() - 1]);
-            let mut full = shape[..d].to_vec();
-            full.extend([rows, cols]);
-            let x = x.expand(&full);
-            match x.layout().reshape(&[batch, rows, cols]) {
+        // Three axes of the batch: more are joined (which may copy), fewer get ones before them.
+        let joined = d.saturating_sub(2);
+        let five = |x: &Tensor| {
+            let matrix = [x.shape()[x.ndim() - 2], x.shape()[x.ndim() - 1]];
+            let x = x.expand(&[&shape[..d], &matrix].concat());
+            let mut batch = vec![shape[..joined].iter().product()];
+            batch.extend([1, 1][..2 - (d - joined)].iter().chain(&shape[joined..d]));
+            let all = [&batch[..], &matrix].concat();
+            match x.layout().reshape(&all) {
                 Some(layout) => x.with_layout(layout),
-                None => self.contiguous(&x).reshape(&[batch, rows, cols]),
+                None => self.contiguous(&x).reshape(&all),
             }
         };
-        let (a, b) = (flat(a), flat(b));
-        let (s, t) = (a.layout().strides(), b.layout().strides());
-        let order = match (s[2] == 1, t[2] == 1, s[1] == 1, t[1] == 1) {
-            (true, false, _, true) => Order::RightTransposed,
-            (false, true, true, _) => Order::LeftTransposed,
-            _ => Order::Plain,
-        };
-        let class = Class::of(order, batch, m, n);
-        self.product_by(self.0.tiles.of(class), order, [&a, &b], [batch, m, k, n], shape, bias, residual)
-    }
-
-    /// `[batch, m, k] x [batch, k, n]` by a certain kernel.
-    #[expect(clippy::too_many_arguments, reason = "a product, and how it is to be done")]
-    pub(super) fn product_by(
-        &self,
-        tile: Tile,
-        order: Order,
-        [a, b]: [&Tensor; 2],
-        [batch, m, k, n]: [usize; 4],
-        shape: &[usize],
-        bias: Option<&Tensor>,
-        residual: Option<&Tensor>,
-    ) -> Tensor {
-        let (s, t) = (a.layout().strides(), b.layout().strides());
-        let (offset_a, offset_b) = (a.layout().offset(), b.layout().offset());
-        // The axis that is read four at a time lies densely, and everything else is a multiple of four.
-        let fours = |sizes: &[usize]| sizes.iter().all(|x| x % 4 == 0);
-        let by_four = fours(&[n, s[0], t[0], offset_a, offset_b])
-            && match order {
-                Order::Plain => s[2] == 1 && t[2] == 1 && fours(&[k, s[1], t[1]]),
-                Order::RightTransposed => fours(&[k, s[1], t[2]]),
-                Order::LeftTransposed => fours(&[m, s[2], t[1]]),
-            };
         let out = self.empty(shape);
-        let (bias, residual) = (bias.map(|x| self.dense(x)), residual.map(|x| self.dense(x)));
-        let variant = Variant { tile, order, by_four, bias: bias.is_some(), residual: residual.is_some() };
-        let reads: Vec<&Memory> =
-            [Some(a), Some(b), bias.as_ref(), residual.as_ref()].into_iter().flatten().map(|x| &**memory(x)).collect();
-        let size = |x: usize| u32::try_from(x).expect("sizes of GPU tensors fit 32 bits");
-        for first in (0..batch).step_by(MAX_GROUPS) {
-            let words = [m, k, n, s[0], s[1], s[2], offset_a, t[0], t[1], t[2], offset_b, first];
-            let items = MAX_GROUPS.min(batch - first);
-            let groups = [size(n.div_ceil(tile.cols)), size(m.div_ceil(tile.rows)), size(items)];
-            let (key, args) = (variant.to_string(), Args::new(&words));
-            self.0.dispatch_made(key, || variant.source(), &reads, &[memory(&out)], &args, groups);
-        }
+        let epilogue = match (bias, residual) {
+            (None, None) => Epilogue::None,
+            (Some(_), None) => Epilogue::Bias,
+            (None, Some(_)) => Epilogue::Residual,
+            (Some(_), Some(_)) => Epilogue::BiasResidual,
+        };
+        let extras = [bias, residual].into_iter().flatten().map(|x| self.dense(x)).collect();
+        Product { a: five(a), b: five(b), out: five(&out), epilogue, extras, spec: None }.run(self);
         out
     }
 
@@ -227,15 +186,15 @@ fn reduce_text(op: ReduceOp) -> &'static str {
 const NOT_FINITE: &str = "select(0.0, 1.0, not_finite(x))";
 
 /// `[outer, length, inner]` pieces of a reduction that wrote `[outer, pieces, inner]`.
-struct Reduction {
-    outer: usize,
-    length: usize,
-    inner: usize,
+pub(super) struct Reduction {
+    pub outer: usize,
+    pub length: usize,
+    pub inner: usize,
 }
 
 impl Ops {
     /// Sums or maxima over the middle axis, in as many passes as it takes.
-    fn reduce_middle(&self, op: ReduceOp, x: Tensor, mut r: Reduction) -> Tensor {
+    pub(super) fn reduce_middle(&self, op: ReduceOp, x: Tensor, mut r: Reduction) -> Tensor {
         let text = reduce_text(op);
         let mut x = x;
         loop {
@@ -252,52 +211,8 @@ impl Ops {
         }
     }
 
-    fn attention_args(&self, q: &[usize], k: &[usize], spec: Option<&AttentionSpec>) -> Args {
-        let mut flags = 0;
-        let mut words = [q[0], q[2], k[2], q[1], k[1], q[3], 0, 0, 0];
-        if let Some(spec) = spec {
-            flags |= usize::from(spec.causal);
-            flags |= usize::from(spec.window.is_some()) << 1;
-            flags |= usize::from(spec.soft_cap.is_some()) << 2;
-            flags |= usize::from(spec.alibi.is_some()) << 3;
-            flags |= usize::from(spec.key_mask.is_some()) << 4;
-            words[7] = spec.query_start;
-            words[8] = spec.window.unwrap_or(0);
-        }
-        words[6] = flags;
-        let args = Args::new(&words);
-        match spec {
-            Some(spec) => args.float(9, spec.scale).float(10, spec.soft_cap.unwrap_or(1.0)),
-            None => args,
-        }
-    }
-
-    /// Slopes and key mask, or one number that nobody reads.
-    fn attention_extras(&self, spec: &AttentionSpec) -> (Memory, Memory) {
-        let floats = |v: Vec<f32>| self.0.upload(bytemuck::cast_slice(&if v.is_empty() { vec![0.0] } else { v }));
-        let slopes = spec.alibi.iter().flatten().map(|s| *s as f32).collect();
-        let mask = spec.key_mask.iter().flat_map(|m| m.as_slice()).map(|m| (*m != 0) as u32 as f32).collect();
-        (floats(slopes), floats(mask))
-    }
-
-    fn dispatch_over(&self, kernel: &str, n: usize, reads: &[&Memory], out: &Tensor, args: &Args) {
+    pub(super) fn dispatch_over(&self, kernel: &str, n: usize, reads: &[&Memory], out: &Tensor, args: &Args) {
         self.0.dispatch(kernel, "", reads, &[memory(out)], args, grid(n, PER_GROUP));
-    }
-
-    /// `[batch, key, kv_head, d]` from `[batch, head, query, key]` and `[batch, query, head, d]`.
-    fn mix_back(&self, scores: &Tensor, x: &Tensor, like: &[usize]) -> Tensor {
-        let out = self.empty(like);
-        let args = self.attention_args(x.shape(), like, None);
-        self.dispatch_over("mix_back", out.numel(), &[memory(scores), memory(x)], &out, &args);
-        out
-    }
-
-    fn dpattern(&self, dz: &Tensor, v: &Tensor) -> Tensor {
-        let (q, k) = (dz.shape(), v.shape());
-        let out = self.empty(&[q[0], q[2], q[1], k[1]]);
-        let args = self.attention_args(q, k, None);
-        self.dispatch_over("dpattern", out.numel(), &[memory(dz), memory(v)], &out, &args);
-        out
     }
 }
 
@@ -521,12 +436,7 @@ impl Backend for Ops {
     }
 
     fn attention_scores(&self, q: &Tensor, k: &Tensor, spec: &AttentionSpec) -> Tensor {
-        let (q, k) = (self.dense(q), self.dense(k));
-        let (slopes, mask) = self.attention_extras(spec);
-        let out = self.empty(&[q.shape()[0], q.shape()[2], q.shape()[1], k.shape()[1]]);
-        let args = self.attention_args(q.shape(), k.shape(), Some(spec));
-        self.dispatch_over("scores", out.numel(), &[memory(&q), memory(&k), &slopes, &mask], &out, &args);
-        out
+        self.scores(q, k, spec)
     }
 
     fn attention_scores_grad(
@@ -536,34 +446,19 @@ impl Backend for Ops {
         spec: &AttentionSpec,
         dscores: &Tensor,
     ) -> (Tensor, Tensor) {
-        let (q, k, dscores) = (self.dense(q), self.dense(k), self.dense(dscores));
-        let (slopes, mask) = self.attention_extras(spec);
-        let args = self.attention_args(q.shape(), k.shape(), Some(spec));
-        let ds = self.empty(dscores.shape());
-        let reads = [memory(&q), memory(&k), &slopes, &mask, memory(&dscores)].map(|m| m as &Memory);
-        self.dispatch_over("dproduct", ds.numel(), &reads, &ds, &args);
-        let dq = self.attention_mix(&ds, &k);
-        let dk = self.mix_back(&ds, &q, k.shape());
-        (dq, dk)
+        self.scores_grad(q, k, spec, dscores)
     }
 
     fn attention_mix(&self, pattern: &Tensor, v: &Tensor) -> Tensor {
-        let (p, v) = (self.dense(pattern), self.dense(v));
-        let q = [p.shape()[0], p.shape()[2], p.shape()[1], v.shape()[3]];
-        let out = self.empty(&q);
-        let args = self.attention_args(&q, v.shape(), None);
-        self.dispatch_over("mix", out.numel(), &[memory(&p), memory(&v)], &out, &args);
-        out
+        self.mix(pattern, v)
     }
 
     fn attention_mix_grad(&self, pattern: &Tensor, v: &Tensor, dz: &Tensor) -> (Tensor, Tensor) {
-        let (p, v, dz) = (self.dense(pattern), self.dense(v), self.dense(dz));
-        (self.dpattern(&dz, &v), self.mix_back(&p, &dz, v.shape()))
+        self.mix_grad(pattern, v, dz)
     }
 
     fn attention(&self, q: &Tensor, k: &Tensor, v: &Tensor, spec: &AttentionSpec) -> (Tensor, Tensor) {
-        let pattern = self.softmax(&self.attention_scores(q, k, spec));
-        (self.attention_mix(&pattern, v), pattern)
+        self.attend(q, k, v, spec)
     }
 
     fn attention_grad(
@@ -575,9 +470,9 @@ impl Backend for Ops {
         pattern: &Tensor,
         dz: &Tensor,
     ) -> (Tensor, Tensor, Tensor) {
-        let (dp, dv) = self.attention_mix_grad(pattern, v, dz);
+        let (dp, dv) = self.mix_grad(pattern, v, dz);
         let ds = self.softmax_grad(pattern, &dp);
-        let (dq, dk) = self.attention_scores_grad(q, k, spec, &ds);
+        let (dq, dk) = self.scores_grad(q, k, spec, &ds);
         (dq, dk, dv)
     }
 
@@ -718,11 +613,7 @@ pub(crate) fn every_op() -> Vec<(&'static str, &'static str)> {
         "norm_grad",
         "cross_entropy",
         "cross_entropy_grad",
-        "scores",
-        "dproduct",
-        "mix",
-        "mix_back",
-        "dpattern",
+        "scores_grad",
         "rotary",
         "embed",
         "embed_grad",

@@ -7,13 +7,18 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use super::memory::{Memory, MemoryUse, Pool};
 use super::source::{Source, WORDS, source};
 use super::tune::Tiles;
+use crate::backend::AttentionSpec;
 
+/// The variable that switches matrix instructions off.
+pub const MATRICES_VARIABLE: &str = "IRONLENS_MATRICES";
 /// Dispatches per submission at most.
 const MAX_DISPATCHES: u64 = 4096;
 /// Submissions that may run or wait at one time.
 const MAX_IN_FLIGHT: usize = 3;
 /// Bind groups that are kept; all are dropped when there are more.
 const MAX_BIND_GROUPS: usize = 8192;
+/// Workgroups along an axis of a grid.
+pub(super) const MAX_GROUPS: usize = 65535;
 /// Groups along the first axis of a grid that is folded in two.
 const GRID: u32 = 32768;
 
@@ -45,6 +50,8 @@ pub(crate) struct Context {
     checks: bool,
     /// Tiles of products.
     pub(super) tiles: Tiles,
+    /// Whether kernels may have matrix instructions.
+    pub(super) cooperative: bool,
 }
 
 #[derive(Default)]
@@ -80,10 +87,33 @@ impl Args {
         args
     }
 
-    /// A number at word `at`.
+    /// A float at word `at`.
     pub fn float(mut self, at: usize, value: f64) -> Args {
         self.0[at] = (value as f32).to_bits();
         self
+    }
+
+    /// A number at word `at`.
+    pub fn word(mut self, at: usize, value: usize) -> Args {
+        self.0[at] = u32::try_from(value).expect("sizes of GPU tensors fit 32 bits");
+        self
+    }
+
+    /// How scores follow from products, as `kernels/scores.wgsl` reads it.
+    pub fn scores(self, spec: &AttentionSpec) -> Args {
+        let is = [
+            spec.causal,
+            spec.window.is_some(),
+            spec.soft_cap.is_some(),
+            spec.alibi.is_some(),
+            spec.key_mask.is_some(),
+        ];
+        let flags = is.into_iter().enumerate().map(|(bit, on)| usize::from(on) << bit).sum();
+        self.word(22, flags)
+            .word(23, spec.query_start)
+            .word(24, spec.window.unwrap_or(0))
+            .float(25, spec.scale)
+            .float(26, spec.soft_cap.unwrap_or(1.0))
     }
 
     /// Up to seven numbers from word `at` on, the last at its place whatever their count; `fill`
@@ -104,6 +134,21 @@ pub(super) fn grid(n: usize, per_group: usize) -> [u32; 3] {
     [groups.min(GRID), groups.div_ceil(GRID), 1]
 }
 
+/// The features of kernels with matrix instructions, unless [`MATRICES_VARIABLE`] is 0.
+fn matrix_features() -> Option<wgpu::Features> {
+    let wanted = std::env::var(MATRICES_VARIABLE).map_or(true, |v| v != "0");
+    wanted.then_some(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SUBGROUP)
+}
+
+/// Whether an adapter multiplies matrices of 8 x 8 in f32.
+fn multiplies_f32(adapter: &wgpu::Adapter) -> bool {
+    use wgpu::CooperativeScalarType::F32;
+    adapter
+        .cooperative_matrix_properties()
+        .iter()
+        .any(|p| (p.m_size, p.n_size, p.k_size, p.ab_type, p.cr_type) == (8, 8, 8, F32, F32))
+}
+
 impl Context {
     /// Opens an adapter.
     pub fn open(adapter: &wgpu::Adapter, checks: bool) -> Result<Arc<Context>, String> {
@@ -112,14 +157,23 @@ impl Context {
         if !adapter.features().contains(needed) {
             return Err("it has no immediates, by which kernels get their parameters".into());
         }
-        let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
-            label: Some("ironlens"),
-            required_features: needed,
-            required_limits: wgpu::Limits { max_immediate_size: 4 * WORDS as u32, ..limits.clone() },
-            memory_hints: wgpu::MemoryHints::Performance,
-            ..Default::default()
-        }))
-        .map_err(|e| e.to_string())?;
+        let request = |more, experimental_features| {
+            pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
+                label: Some("ironlens"),
+                required_features: needed | more,
+                required_limits: wgpu::Limits { max_immediate_size: 4 * WORDS as u32, ..limits.clone() },
+                memory_hints: wgpu::MemoryHints::Performance,
+                experimental_features,
+                ..Default::default()
+            }))
+        };
+        // SAFETY: what may be wrong with matrix instructions is found before they are used (`Gpu::open`).
+        let experimental = unsafe { wgpu::ExperimentalFeatures::enabled() };
+        let more = matrix_features().filter(|f| adapter.features().contains(*f) && multiplies_f32(adapter));
+        let with_matrices = more.and_then(|f| request(f, experimental).ok());
+        let cooperative = with_matrices.is_some();
+        let plain = || request(wgpu::Features::empty(), wgpu::ExperimentalFeatures::disabled());
+        let (device, queue) = with_matrices.map_or_else(plain, Ok).map_err(|e| e.to_string())?;
         let fault: Arc<Mutex<Option<String>>> = Arc::default();
         let told = fault.clone();
         device.on_uncaptured_error(Arc::new(move |e: wgpu::Error| {
@@ -142,6 +196,7 @@ impl Context {
             fault,
             checks,
             tiles: Tiles::default(),
+            cooperative,
         }))
     }
 
@@ -161,6 +216,21 @@ impl Context {
     /// What the memory is used for.
     pub fn memory(&self) -> MemoryUse {
         self.pool.usage()
+    }
+
+    /// What `trial` gives, or what the device says of it; after that the device goes on.
+    pub(super) fn attempt<T>(&self, trial: impl FnOnce() -> T) -> Result<T, String> {
+        use wgpu::ErrorFilter::{Internal, OutOfMemory, Validation};
+        let scopes = [Validation, OutOfMemory, Internal].map(|filter| self.device.push_error_scope(filter));
+        let result = trial();
+        // The innermost scope ends first.
+        let errors: Vec<String> = scopes
+            .into_iter()
+            .rev()
+            .filter_map(|scope| pollster::block_on(scope.pop()))
+            .map(|e| e.to_string())
+            .collect();
+        if errors.is_empty() { Ok(result) } else { Err(errors.join("; ")) }
     }
 
     /// What went wrong, if anything has.
@@ -204,17 +274,27 @@ impl Context {
         args: &Args,
         groups: [u32; 3],
     ) {
-        if groups.contains(&0) {
-            return;
+        if !groups.contains(&0) {
+            self.record(&mut self.recorder(), key, make, reads, writes, args, groups);
         }
-        let mut recorder = self.recorder();
-        let pipeline = self.pipeline(&mut recorder, key, make);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a kernel and all that it is given")]
+    fn record(
+        &self,
+        recorder: &mut Recorder,
+        key: String,
+        make: impl FnOnce() -> Source,
+        reads: &[&Memory],
+        writes: &[&Memory],
+        args: &Args,
+        groups: [u32; 3],
+    ) {
+        let pipeline = self.pipeline(recorder, key, make);
         debug_assert_eq!((pipeline.reads, pipeline.writes), (reads.len(), writes.len()));
-        let group = self.bind_group(&mut recorder, reads, writes);
+        let group = self.bind_group(recorder, reads, writes);
         if recorder.pass.is_none() {
-            let encoder = recorder
-                .encoder
-                .get_or_insert_with(|| self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default()));
+            let encoder = recorder.encoder.get_or_insert_with(|| self.new_encoder());
             let pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()).forget_lifetime();
             recorder.pass = Some(pass);
         }
@@ -226,8 +306,12 @@ impl Context {
         recorder.dispatches += 1;
         recorder.counts.dispatches += 1;
         if recorder.dispatches >= MAX_DISPATCHES {
-            self.submit(&mut recorder);
+            self.submit(recorder);
         }
+    }
+
+    fn new_encoder(&self) -> wgpu::CommandEncoder {
+        self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default())
     }
 
     fn layout(
@@ -377,12 +461,6 @@ impl Context {
         // A word that the last kernel of the submission writes: Metal reports a command buffer that
         // failed as finished.
         let sentinel = Memory::new(self, 1, false);
-        let mark = {
-            let mut recorder = self.recorder();
-            recorder.mark = recorder.mark % 1_000_000 + 1;
-            recorder.mark
-        };
-        self.dispatch("fill", "", &[], &[&sentinel], &Args::new(&[1]).float(1, f64::from(mark)), [1, 1, 1]);
         let bytes = len as u64 * 4;
         let staging = self.device.create_buffer(&wgpu::BufferDescriptor {
             label: None,
@@ -390,9 +468,14 @@ impl Context {
             usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
+        // One lock for all that follows: another thread's submission would split it.
         let mut recorder = self.recorder();
+        recorder.mark = recorder.mark % 1_000_000 + 1;
+        let mark = recorder.mark;
+        let (args, fill) = (Args::new(&[1]).float(1, f64::from(mark)), || source("fill", ""));
+        self.record(&mut recorder, "fill".into(), fill, &[], &[&sentinel], &args, [1, 1, 1]);
         recorder.pass = None;
-        let encoder = recorder.encoder.as_mut().expect("the sentinel was just recorded");
+        let encoder = recorder.encoder.get_or_insert_with(|| self.new_encoder());
         if len > 0 {
             encoder.copy_buffer_to_buffer(&memory.raw, 0, &staging, 0, bytes);
         }

@@ -1,5 +1,6 @@
 //! GPUs, through wgpu: Metal on a Mac, Vulkan elsewhere.
 
+mod attention;
 mod backend;
 mod context;
 mod matmul;
@@ -13,7 +14,7 @@ use crate::profile::Timed;
 use crate::{IndexTensor, Tensor};
 
 pub(crate) use backend::Ops;
-pub use context::Counts;
+pub use context::{Counts, MATRICES_VARIABLE};
 pub(crate) use memory::Memory;
 pub use memory::MemoryUse;
 pub use tune::{TUNE_VARIABLE, TileChoice};
@@ -87,6 +88,7 @@ impl Gpu {
         }
         let gpu = Gpu::choose()?;
         gpu.self_check()?;
+        gpu.check_matrices();
         tune::tune_if_asked(&gpu.ops, &crate::Device::Gpu(gpu.clone()))?;
         *opened = Some(gpu.clone());
         Ok(gpu)
@@ -183,6 +185,44 @@ impl Gpu {
         }
         Ok(())
     }
+
+    /// Lets products use matrix instructions if, on this very device, they make what plain kernels
+    /// make; such instructions are young, and few drivers have them.
+    fn check_matrices(&self) {
+        if !self.ops.0.cooperative {
+            return;
+        }
+        for tile in matmul::TILES.into_iter().filter(|tile| tile.is_cooperative()) {
+            let differences = self.ops.0.attempt(|| {
+                let difference = matmul::largest_difference(&self.ops, &crate::Device::Gpu(self.clone()), tile);
+                (difference <= 1e-4).then_some(())
+            });
+            if let Ok(Some(())) = differences {
+                self.ops.0.tiles.trust(tile);
+            }
+        }
+    }
+
+    /// Whether products use the device's matrix instructions.
+    pub fn uses_matrices(&self) -> Matrices {
+        let trusted = matmul::TILES.into_iter().any(|tile| tile.is_cooperative() && self.ops.0.tiles.may_take(tile));
+        match (self.ops.0.cooperative, trusted) {
+            (false, _) => Matrices::None,
+            (true, false) => Matrices::Wrong,
+            (true, true) => Matrices::Used,
+        }
+    }
+}
+
+/// What a device's matrix instructions (`simdgroup_matrix`, cooperative matrices) are good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Matrices {
+    /// It has none for f32, or [`MATRICES_VARIABLE`] is 0.
+    None,
+    /// They fail or differ from plain kernels: they are not used.
+    Wrong,
+    /// They agree with plain kernels, and products use them.
+    Used,
 }
 
 impl PartialEq for Gpu {

@@ -8,7 +8,10 @@
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
-const MATH: &str = include_str!("kernels/math.wgsl");
+/// Functions that devices compute too roughly themselves.
+pub(super) const MATH: &str = include_str!("kernels/math.wgsl");
+/// What scores and their gradient share.
+pub(super) const SCORES: &str = include_str!("kernels/scores.wgsl");
 const FILES: [&str; 4] = [
     include_str!("kernels/elementwise.wgsl"),
     include_str!("kernels/rows.wgsl"),
@@ -102,6 +105,7 @@ pub(crate) fn source(name: &str, op: &str) -> Source {
     let mut text = head(&reads, &vec!["f32"; t.writes]);
     text += STRIDED;
     text += MATH;
+    text += SCORES;
     text += t.shared;
     text += &t.body.replace("OP", op);
     Source { text, reads: t.reads.len(), writes: t.writes }

@@ -6,8 +6,8 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::backend::Ops;
-use super::matmul::{Class, Order, TILES, Tile};
-use crate::{Device, Rng, Tensor};
+use super::matmul::{Class, Epilogue, Order, Product, TILES, Tile};
+use crate::{DType, Device, Rng, Tensor};
 
 /// The variable that asks for tuning: `1` reads what an earlier tuning of this device wrote, or tunes
 /// and writes; `again` tunes anew.
@@ -20,15 +20,37 @@ const RUNS: usize = 3;
 
 /// What was measured, if it was; else the usual tiles.
 #[derive(Default)]
-pub(super) struct Tiles(Mutex<HashMap<Class, Tile>>);
+pub(super) struct Tiles {
+    measured: Mutex<HashMap<Class, Tile>>,
+    /// Tiles by matrix instructions that have made on this device what plain ones make.
+    trusted: Mutex<Vec<Tile>>,
+}
 
 impl Tiles {
     fn measured(&self) -> MutexGuard<'_, HashMap<Class, Tile>> {
-        self.0.lock().unwrap_or_else(|e| e.into_inner())
+        self.measured.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    fn trusted(&self) -> MutexGuard<'_, Vec<Tile>> {
+        self.trusted.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Lets products take a tile by matrix instructions.
+    pub fn trust(&self, tile: Tile) {
+        self.trusted().push(tile);
+    }
+
+    /// Whether products may take a tile.
+    pub fn may_take(&self, tile: Tile) -> bool {
+        !tile.is_cooperative() || self.trusted().contains(&tile)
     }
 
     pub fn of(&self, class: Class) -> Tile {
-        self.measured().get(&class).copied().unwrap_or_else(|| class.usual())
+        let measured = self.measured().get(&class).copied();
+        measured.unwrap_or_else(|| {
+            let wanted = class.usual(true);
+            if self.may_take(wanted) { wanted } else { class.plain() }
+        })
     }
 }
 
@@ -39,7 +61,7 @@ pub struct TileChoice {
     pub order: &'static str,
     /// The smallest result of this kind, in pieces of 64 x 64 (those of a batch counted together).
     pub from: usize,
-    /// Rows x columns x inner / rows x columns of a thread.
+    /// Rows x columns x inner / rows x columns of a thread; `simd`: of a SIMD group, by matrix instructions.
     pub tile: String,
     /// Whether it was measured on this device.
     pub measured: bool,
@@ -72,6 +94,7 @@ pub(super) fn tune_if_asked(ops: &Ops, device: &Device) -> Result<(), String> {
     };
     let file = cache_file(&ops.0.name);
     let known = file.as_deref().filter(|_| !again).and_then(read);
+    let known = known.filter(|table| table.values().all(|tile| ops.0.tiles.may_take(*tile)));
     let table = match known {
         Some(table) => table,
         None => {
@@ -103,15 +126,17 @@ fn measure(ops: &Ops, device: &Device) -> HashMap<Class, Tile> {
                 continue;
             }
             let matrix = |rows, cols, turned| -> Tensor {
-                let shape = if turned { [1, cols, rows] } else { [1, rows, cols] };
+                let shape = if turned { [1, 1, 1, cols, rows] } else { [1, 1, 1, rows, cols] };
                 let x = Rng::new(1, 0).normal(&shape, 0.0, 1.0, &Device::Cpu).to_device(device);
-                if turned { x.transpose(1, 2) } else { x }
+                if turned { x.transpose(3, 4) } else { x }
             };
             let a = matrix(m, INNER, order == Order::LeftTransposed);
             let b = matrix(INNER, n, order == Order::RightTransposed);
+            let out = Tensor::zeros(&[1, 1, 1, m, n], DType::F32, device);
+            let product = Product { a, b, out, epilogue: Epilogue::None, extras: Vec::new(), spec: None };
             let run = |tile| {
                 let start = Instant::now();
-                ops.product_by(tile, order, [&a, &b], [1, m, INNER, n], &[1, m, n], None, None);
+                product.run_with(ops, tile);
                 ops.0.finish();
                 start.elapsed()
             };
@@ -119,7 +144,8 @@ fn measure(ops: &Ops, device: &Device) -> HashMap<Class, Tile> {
                 run(tile);
                 (0..RUNS).map(|_| run(tile)).min().expect("there is a run")
             };
-            last = TILES.map(|tile| (tile, best(tile))).into_iter().min_by_key(|(_, time)| *time);
+            let able = TILES.into_iter().filter(|tile| ops.0.tiles.may_take(*tile));
+            last = able.map(|tile| (tile, best(tile))).min_by_key(|(_, time)| *time);
             table.extend(last.map(|(tile, _)| (class, tile)));
         }
     }

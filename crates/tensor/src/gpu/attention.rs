@@ -1,0 +1,112 @@
+//! Attention on a GPU: products over views of queries, keys and values, head by head. Nothing is
+//! copied to bring heads together; heads that share a key and a value read the same one.
+
+use super::backend::{Ops, Reduction, memory};
+use super::context::Args;
+use super::matmul::{Epilogue, Product};
+use crate::Tensor;
+use crate::backend::{AttentionSpec, Backend, ReduceOp};
+
+/// `[batch, pos, head, d]` as `[batch, kv_head, group, pos, d]`.
+fn heads(x: &Tensor, kv_heads: usize) -> Tensor {
+    let [batch, pos, heads, d] = *x.shape() else { panic!("heads have four axes, not {:?}", x.shape()) };
+    x.reshape(&[batch, pos, kv_heads, heads / kv_heads, d]).permute(&[0, 2, 3, 1, 4])
+}
+
+/// The same of keys or values, as often as heads share them.
+fn shared(x: &Tensor, group: usize) -> Tensor {
+    let x = heads(x, x.shape()[2]);
+    let mut shape = x.shape().to_vec();
+    shape[2] = group;
+    x.expand(&shape)
+}
+
+/// `[batch, head, query, key]` as `[batch, kv_head, group, query, key]`.
+fn patterns(x: &Tensor, kv_heads: usize) -> Tensor {
+    let [batch, heads, queries, keys] = *x.shape() else { panic!("patterns have four axes, not {:?}", x.shape()) };
+    x.reshape(&[batch, kv_heads, heads / kv_heads, queries, keys])
+}
+
+impl Ops {
+    fn products(&self, a: Tensor, b: Tensor, out: Tensor) {
+        Product { a, b, out, epilogue: Epilogue::None, extras: Vec::new(), spec: None }.run(self);
+    }
+
+    /// `[batch, head, query, key]`: `x` `[batch, query, head, d]` times `y` `[batch, key, kv_head, d]`.
+    fn products_of_heads(&self, x: &Tensor, y: &Tensor, spec: Option<&AttentionSpec>) -> Tensor {
+        let (kv_heads, head_count) = (y.shape()[2], x.shape()[2]);
+        let out = self.empty(&[x.shape()[0], head_count, x.shape()[1], y.shape()[1]]);
+        let (epilogue, extras) = match spec {
+            Some(spec) => (Epilogue::Scores, self.slopes_and_mask(spec)),
+            None => (Epilogue::None, Vec::new()),
+        };
+        let (a, b) = (heads(x, kv_heads), shared(y, head_count / kv_heads).transpose(3, 4));
+        Product { a, b, out: patterns(&out, kv_heads), epilogue, extras, spec }.run(self);
+        out
+    }
+
+    /// Slopes by head and the key mask, or one number that nobody reads.
+    fn slopes_and_mask(&self, spec: &AttentionSpec) -> Vec<Tensor> {
+        let slopes: Vec<f32> = spec.alibi.iter().flatten().map(|s| *s as f32).collect();
+        let mask: Vec<f32> = spec.key_mask.iter().flat_map(|m| m.as_slice()).map(|m| (*m != 0) as u32 as f32).collect();
+        let upload = |v: &[f32]| self.upload(if v.is_empty() { &[0.0] } else { v }, &[v.len().max(1)]);
+        vec![upload(&slopes), upload(&mask)]
+    }
+
+    pub(super) fn scores(&self, q: &Tensor, k: &Tensor, spec: &AttentionSpec) -> Tensor {
+        self.products_of_heads(q, k, Some(spec))
+    }
+
+    pub(super) fn scores_grad(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        spec: &AttentionSpec,
+        dscores: &Tensor,
+    ) -> (Tensor, Tensor) {
+        let dscores = self.dense(dscores);
+        // A capped score's slope depends on the product; others' does not.
+        let product = match spec.soft_cap {
+            Some(_) => self.products_of_heads(q, k, None),
+            None => dscores.clone(),
+        };
+        let d = self.empty(dscores.shape());
+        let [_, heads, queries, keys] = *dscores.shape() else { unreachable!("patterns have four axes") };
+        let args = Args::new(&[queries, d.numel(), keys, heads]).scores(spec);
+        let mask = self.slopes_and_mask(spec).remove(1);
+        let reads = [memory(&dscores), memory(&product), memory(&mask)].map(|m| &**m);
+        self.dispatch_over("scores_grad", d.numel(), &reads, &d, &args);
+        (self.mix(&d, k), self.mix_back(&d, q, k.shape()))
+    }
+
+    /// `[batch, query, head, d]`: patterns over values.
+    pub(super) fn mix(&self, pattern: &Tensor, v: &Tensor) -> Tensor {
+        let (p, kv_heads) = (pattern.shape(), v.shape()[2]);
+        let out = self.empty(&[p[0], p[2], p[1], v.shape()[3]]);
+        self.products(patterns(pattern, kv_heads), shared(v, p[1] / kv_heads), heads(&out, kv_heads));
+        out
+    }
+
+    pub(super) fn mix_grad(&self, pattern: &Tensor, v: &Tensor, dz: &Tensor) -> (Tensor, Tensor) {
+        (self.products_of_heads(dz, v, None), self.mix_back(pattern, dz, v.shape()))
+    }
+
+    /// `[batch, key, kv_head, d]`: what queries give back to the keys they looked at, summed over the
+    /// heads that share them; from `[batch, head, query, key]` and `[batch, query, head, d]`.
+    fn mix_back(&self, pattern: &Tensor, x: &Tensor, like: &[usize]) -> Tensor {
+        let [batch, keys, kv_heads, d] = *like else { panic!("keys and values have four axes, not {like:?}") };
+        let head_count = x.shape()[2];
+        let out = self.empty(&[batch, keys, head_count, d]);
+        self.products(patterns(pattern, kv_heads).transpose(3, 4), heads(x, kv_heads), heads(&out, kv_heads));
+        let (outer, length) = (batch * keys * kv_heads, head_count / kv_heads);
+        match length {
+            1 => out,
+            _ => self.reduce_middle(ReduceOp::Sum, out, Reduction { outer, length, inner: d }).reshape(like),
+        }
+    }
+
+    pub(super) fn attend(&self, q: &Tensor, k: &Tensor, v: &Tensor, spec: &AttentionSpec) -> (Tensor, Tensor) {
+        let pattern = self.softmax(&self.scores(q, k, spec));
+        (self.mix(&pattern, v), pattern)
+    }
+}

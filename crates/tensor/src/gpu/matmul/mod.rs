@@ -1,0 +1,203 @@
+//! Matrix products: from tensors to the kernel that makes them.
+
+mod cooperative;
+mod tile;
+mod tiled;
+mod variant;
+
+use super::backend::{Ops, memory};
+use super::context::{Args, MAX_GROUPS};
+use crate::backend::AttentionSpec;
+use crate::{DType, Device, Rng, Tensor};
+pub(super) use tile::{Class, Order, TILES, Tile};
+#[cfg(test)]
+pub(super) use variant::every_variant;
+pub(super) use variant::{Epilogue, Variant};
+
+/// `out = a b` for every matrix of a batch of three axes, and what is done to it on its way.
+pub(super) struct Product<'a> {
+    /// `[n0, n1, n2, m, k]` and `[n0, n1, n2, k, n]`, of any strides.
+    pub a: Tensor,
+    pub b: Tensor,
+    /// `[n0, n1, n2, m, n]`, from the start of its memory, columns dense.
+    pub out: Tensor,
+    pub epilogue: Epilogue,
+    /// What the epilogue reads, dense.
+    pub extras: Vec<Tensor>,
+    /// How scores follow, for [`Epilogue::Scores`].
+    pub spec: Option<&'a AttentionSpec>,
+}
+
+impl Product<'_> {
+    /// Rows, inner dimension, columns.
+    fn sizes(&self) -> [usize; 3] {
+        let (a, b) = (self.a.shape(), self.b.shape());
+        [a[3], a[4], b[4]]
+    }
+
+    fn batch(&self) -> usize {
+        self.out.shape()[..3].iter().product()
+    }
+
+    fn order(&self) -> Order {
+        let dense = |x: &Tensor, axis: usize| x.layout().strides()[axis] == 1;
+        match (dense(&self.a, 4), dense(&self.b, 4), dense(&self.a, 3), dense(&self.b, 3)) {
+            (true, false, _, true) => Order::RightTransposed,
+            (false, true, true, _) => Order::LeftTransposed,
+            _ => Order::Plain,
+        }
+    }
+
+    /// Whether the axes that are read four at a time lie densely, and everything else at a multiple
+    /// of four.
+    fn by_four(&self, order: Order) -> bool {
+        let [m, k, n] = self.sizes();
+        let along = |x: &Tensor, dense: usize| {
+            let s = x.layout().strides();
+            s[dense] == 1
+                && (0..5).all(|axis| axis == dense || s[axis].is_multiple_of(4))
+                && x.layout().offset().is_multiple_of(4)
+        };
+        let (a, b) = match order {
+            Order::Plain => (along(&self.a, 4) && k % 4 == 0, along(&self.b, 4)),
+            Order::RightTransposed => (along(&self.a, 4), along(&self.b, 3) && k % 4 == 0),
+            Order::LeftTransposed => (along(&self.a, 3) && m % 4 == 0, along(&self.b, 4)),
+        };
+        a && b && n % 4 == 0 && along(&self.out, 4)
+    }
+
+    /// By the tile that the device's table has.
+    pub fn run(&self, ops: &Ops) {
+        let ([m, _, n], order) = (self.sizes(), self.order());
+        let class = Class::of(order, self.batch(), m, n);
+        let by = |tile| Variant { tile, order, by_four: self.by_four(order), epilogue: self.epilogue };
+        let wanted = by(ops.0.tiles.of(class));
+        self.run_by(ops, if wanted.is_possible(self.sizes()) { wanted } else { by(class.plain()) });
+    }
+
+    /// By a certain tile, if it can.
+    pub fn run_with(&self, ops: &Ops, tile: Tile) -> bool {
+        let order = self.order();
+        let variant = Variant { tile, order, by_four: self.by_four(order), epilogue: self.epilogue };
+        let possible = variant.is_possible(self.sizes());
+        if possible {
+            self.run_by(ops, variant);
+        }
+        possible
+    }
+
+    fn run_by(&self, ops: &Ops, variant: Variant) {
+        let [m, k, n] = self.sizes();
+        let (s, t, o) = (self.a.layout().strides(), self.b.layout().strides(), self.out.layout().strides());
+        let mut words = vec![m, k, n];
+        words.extend_from_slice(s);
+        words.push(self.a.layout().offset());
+        words.extend_from_slice(t);
+        words.push(self.b.layout().offset());
+        words.extend_from_slice(&o[..4]);
+        words.extend([self.out.shape()[1], self.out.shape()[2]]);
+        let reads: Vec<_> = [&self.a, &self.b].into_iter().chain(&self.extras).map(|x| &**memory(x)).collect();
+        let size = |x: usize| u32::try_from(x).expect("sizes of GPU tensors fit 32 bits");
+        let tile = variant.tile;
+        for first in (0..self.batch()).step_by(MAX_GROUPS) {
+            let items = MAX_GROUPS.min(self.batch() - first);
+            let groups = [size(n.div_ceil(tile.cols)), size(m.div_ceil(tile.rows)), size(items)];
+            let args = Args::new(&words).word(21, first);
+            let args = self.spec.map_or(args.clone(), |spec| args.scores(spec));
+            ops.0.dispatch_made(variant.to_string(), || variant.source(), &reads, &[memory(&self.out)], &args, groups);
+        }
+    }
+}
+
+/// How far a tile's products are from those of a plain one: every order and every sum.
+pub(super) fn largest_difference(ops: &Ops, device: &Device, tile: Tile) -> f64 {
+    let [m, k, n] = [2 * tile.rows, 24, 2 * tile.cols];
+    let mut rng = Rng::new(1, 0);
+    let mut random = |shape: &[usize]| rng.normal(shape, 0.0, 1.0, &Device::Cpu).to_device(device);
+    let (bias, residual) = (random(&[n]), random(&[1, 1, 1, m, n]));
+    let sums = [
+        (Epilogue::None, vec![]),
+        (Epilogue::Bias, vec![bias.clone()]),
+        (Epilogue::Residual, vec![residual.clone()]),
+        (Epilogue::BiasResidual, vec![bias, residual]),
+    ];
+    let mut largest: f64 = 0.0;
+    for order in Order::ALL {
+        let mut matrix = |rows, cols, turned| match turned {
+            true => random(&[1, 1, 1, cols, rows]).transpose(3, 4),
+            false => random(&[1, 1, 1, rows, cols]),
+        };
+        let (a, b) = (matrix(m, k, order.left_transposed()), matrix(k, n, order.right_transposed()));
+        for (epilogue, extras) in &sums {
+            let made = |tile| {
+                let out = Tensor::zeros(&[1, 1, 1, m, n], DType::F32, device);
+                let (a, b, extras) = (a.clone(), b.clone(), extras.clone());
+                let product = Product { a, b, out, epilogue: *epilogue, extras, spec: None };
+                product.run_with(ops, tile).then(|| product.out.to_device(&Device::Cpu))
+            };
+            largest = match (made(tile), made(TILES[0])) {
+                (Some(found), Some(right)) => match right.max_abs_diff(&found) {
+                    (difference, true) => largest.max(difference),
+                    (_, false) => f64::INFINITY,
+                },
+                _ => f64::INFINITY,
+            };
+        }
+    }
+    largest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every kernel at sizes that fit its tile and that do not.
+    #[test]
+    #[ignore = "needs an adapter"]
+    fn every_tile_agrees_with_the_cpu() {
+        let device = Device::gpu().expect("an adapter; IRONLENS_ADAPTER may name a software one");
+        let Device::Gpu(gpu) = &device else { unreachable!("a GPU was asked for") };
+        let sizes =
+            [[1, 65, 130, 77], [1, 64, 48, 72], [3, 132, 36, 68], [2, 3, 20, 5], [1, 1, 5, 1], [2, 128, 24, 64]];
+        let there = |tile: &Tile| !tile.is_cooperative() || gpu.ops.0.tiles.may_take(*tile);
+        for (tile, order) in TILES.into_iter().filter(there).flat_map(|tile| Order::ALL.map(|order| (tile, order))) {
+            for [batch, m, k, n] in sizes {
+                let random = |shape: &[usize], stream| Rng::new(7, stream).normal(shape, 0.0, 1.0, &Device::Cpu);
+                let turned = |on, x: &Tensor| if on { x.transpose(3, 4).contiguous() } else { x.clone() };
+                let (a, b) = (random(&[1, batch, 1, m, k], 0), random(&[1, batch, 1, k, n], 1));
+                let here = |on, x: &Tensor| {
+                    let x = turned(on, x).to_device(&device);
+                    if on { x.transpose(3, 4) } else { x }
+                };
+                let (ga, gb) = (here(order.left_transposed(), &a), here(order.right_transposed(), &b));
+                let (bias, residual) = (random(&[n], 2), random(&[1, batch, 1, m, n], 3));
+                let cases = [
+                    (Epilogue::None, vec![]),
+                    (Epilogue::Bias, vec![bias.clone()]),
+                    (Epilogue::Residual, vec![residual.clone()]),
+                    (Epilogue::BiasResidual, vec![bias, residual]),
+                ];
+                for (epilogue, terms) in cases {
+                    let double = |x: &Tensor| x.to_dtype(DType::F64);
+                    let mut right = double(&a).matmul(&double(&b));
+                    for term in &terms {
+                        right = &right + &double(term);
+                    }
+                    let extras = terms.iter().map(|x| x.to_device(&device)).collect();
+                    let out = Tensor::zeros(&[1, batch, 1, m, n], DType::F32, &device);
+                    let product = Product { a: ga.clone(), b: gb.clone(), out, epilogue, extras, spec: None };
+                    if !product.run_with(&gpu.ops, tile) {
+                        assert!(tile.is_cooperative(), "{tile} makes anything");
+                        continue;
+                    }
+                    let found = product.out.to_device(&Device::Cpu).to_dtype(DType::F64);
+                    let (difference, alike) = found.max_abs_diff(&right);
+                    let all: Vec<usize> = (0..5).collect();
+                    // At least that of one product: a single sum may cancel.
+                    let allowed = 4e-6 * right.abs().max(&all).item().max(1.0);
+                    assert!(alike && difference <= allowed, "{tile} {order:?} {batch} {m} {k} {n}: {difference}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! What a workgroup makes of a product, and which products want the same.
+
+use std::fmt;
+
+/// Who makes a part of a tile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(in crate::gpu) enum Maker {
+    /// A thread, by itself.
+    Thread,
+    /// The threads of a SIMD group together, by the matrix instructions of their device.
+    Group,
+}
+
+/// The part of the result that a workgroup makes, and how it is shared out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(in crate::gpu) struct Tile {
+    /// Rows and columns of a workgroup.
+    pub rows: usize,
+    pub cols: usize,
+    /// Of the inner dimension, how much is taken at a time.
+    pub inner: usize,
+    /// Rows and columns of a maker.
+    pub part: [usize; 2],
+    pub maker: Maker,
+}
+
+/// Threads of a SIMD group on the devices that [`Maker::Group`] is for. Only their number in a
+/// workgroup follows from it, no result.
+const GROUP: usize = 32;
+
+impl Tile {
+    const fn threads_of(rows: usize, cols: usize, part: [usize; 2]) -> Tile {
+        Tile { rows, cols, inner: 16, part, maker: Maker::Thread }
+    }
+
+    const fn groups_of(rows: usize, cols: usize, part: [usize; 2]) -> Tile {
+        Tile { rows, cols, inner: 8, part, maker: Maker::Group }
+    }
+
+    /// Parts of the tile.
+    pub fn parts(self) -> usize {
+        (self.rows / self.part[0]) * (self.cols / self.part[1])
+    }
+
+    /// Threads of a workgroup.
+    pub fn threads(self) -> usize {
+        match self.maker {
+            Maker::Thread => self.parts(),
+            Maker::Group => self.parts() * GROUP,
+        }
+    }
+
+    pub fn is_cooperative(self) -> bool {
+        self.maker == Maker::Group
+    }
+}
+
+impl fmt::Display for Tile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let by = if self.is_cooperative() { "/simd" } else { "" };
+        write!(f, "{}x{}x{}/{}x{}{by}", self.rows, self.cols, self.inner, self.part[0], self.part[1])
+    }
+}
+
+/// Those that may be taken. The last two need matrix instructions, and results that they divide.
+pub(in crate::gpu) const TILES: [Tile; 6] = [
+    Tile::threads_of(32, 32, [4, 4]),
+    Tile::threads_of(64, 64, [4, 4]),
+    Tile::threads_of(64, 64, [8, 4]),
+    Tile::threads_of(128, 64, [8, 4]),
+    Tile::groups_of(64, 32, [32, 16]),
+    Tile::groups_of(64, 64, [32, 32]),
+];
+
+/// Which axis of the operands is dense.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(in crate::gpu) enum Order {
+    /// The inner one of `a`, the columns of `b`. The scalar path takes any strides in this order.
+    Plain,
+    /// The inner one of both.
+    RightTransposed,
+    /// The rows of `a`, the columns of `b`.
+    LeftTransposed,
+}
+
+impl Order {
+    pub const ALL: [Order; 3] = [Order::Plain, Order::RightTransposed, Order::LeftTransposed];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Order::Plain => "nn",
+            Order::RightTransposed => "nt",
+            Order::LeftTransposed => "tn",
+        }
+    }
+
+    pub fn left_transposed(self) -> bool {
+        self == Order::LeftTransposed
+    }
+
+    pub fn right_transposed(self) -> bool {
+        self == Order::RightTransposed
+    }
+}
+
+/// Products that want the same tile: those of an order, by the size of their results.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(in crate::gpu) struct Class {
+    pub order: Order,
+    /// Times that a tile of 64 x 64 can be doubled before it is larger than the result (all
+    /// matrices of a batch together), at most [`Class::LARGEST`].
+    pub doublings: u32,
+}
+
+impl Class {
+    pub const LARGEST: u32 = 10;
+
+    pub fn of(order: Order, batch: usize, m: usize, n: usize) -> Class {
+        let tiles = batch * m.div_ceil(64) * n.div_ceil(64);
+        Class { order, doublings: tiles.max(1).ilog2().min(Class::LARGEST) }
+    }
+
+    /// The tile of devices that were not tuned: small ones where there are few, for more workgroups.
+    pub fn usual(self, cooperative: bool) -> Tile {
+        match (cooperative, self.doublings < 6) {
+            (true, _) => TILES[4],
+            (false, true) => TILES[0],
+            (false, false) => TILES[1],
+        }
+    }
+
+    /// The tile for products of this class that the one it has does not fit.
+    pub fn plain(self) -> Tile {
+        self.usual(false)
+    }
+}

@@ -1,0 +1,106 @@
+//! Kernels of products: a generator of WGSL.
+
+use std::fmt;
+
+use super::tile::{Order, Tile};
+use super::{cooperative, tiled};
+use crate::gpu::source::{self, Source, head};
+
+/// What is done to a product before it is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(in crate::gpu) enum Epilogue {
+    None,
+    /// A row, `r2`, is added to every row.
+    Bias,
+    /// The product is added to a matrix, `r2`.
+    Residual,
+    /// Both: the row is `r2`, the matrix `r3`.
+    BiasResidual,
+    /// The product of queries and keys becomes attention scores; slopes of heads are `r2`, the key
+    /// mask is `r3`.
+    Scores,
+}
+
+impl Epilogue {
+    /// How many buffers it reads.
+    fn reads(self) -> usize {
+        match self {
+            Epilogue::None => 0,
+            Epilogue::Bias | Epilogue::Residual => 1,
+            Epilogue::BiasResidual | Epilogue::Scores => 2,
+        }
+    }
+}
+
+/// A kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(in crate::gpu) struct Variant {
+    pub tile: Tile,
+    pub order: Order,
+    /// Whether everything lies at multiples of four: neighbours are read and written at once.
+    pub by_four: bool,
+    pub epilogue: Epilogue,
+}
+
+impl fmt::Display for Variant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "matmul {} {}", self.order.name(), self.tile)?;
+        write!(f, "{}", if self.by_four { " by 4" } else { "" })?;
+        match self.epilogue {
+            Epilogue::None => Ok(()),
+            Epilogue::Bias => f.write_str(" + bias"),
+            Epilogue::Residual => f.write_str(" + residual"),
+            Epilogue::BiasResidual => f.write_str(" + bias + residual"),
+            Epilogue::Scores => f.write_str(" to scores"),
+        }
+    }
+}
+
+impl Variant {
+    /// The kernel's WGSL.
+    pub fn source(&self) -> Source {
+        let wide = self.by_four && !self.tile.is_cooperative();
+        let element = if wide { "vec4<f32>" } else { "f32" };
+        let more = if self.epilogue == Epilogue::Scores { "f32" } else { element };
+        let mut reads = vec![element; 2];
+        reads.extend(vec![more; self.epilogue.reads()]);
+        let mut text = String::new();
+        if self.tile.is_cooperative() {
+            text += "enable wgpu_cooperative_matrix;\n";
+        }
+        text += &head(&reads, &[element]);
+        text += include_str!("../kernels/product.wgsl");
+        if self.epilogue == Epilogue::Scores {
+            text += source::MATH;
+            text += source::SCORES;
+        }
+        let body = if self.tile.is_cooperative() { cooperative::body } else { tiled::body };
+        body(self, &mut text).expect("strings take all that is written");
+        Source { text, reads: reads.len(), writes: 1 }
+    }
+
+    /// Whether the tile can make it: matrix instructions take whole matrices, and have no other
+    /// epilogues than sums.
+    pub fn is_possible(&self, [m, k, n]: [usize; 3]) -> bool {
+        let whole = m % self.tile.rows == 0 && n % self.tile.cols == 0 && k % self.tile.inner == 0;
+        !self.tile.is_cooperative() || (self.by_four && whole && self.epilogue != Epilogue::Scores)
+    }
+}
+
+/// Every kernel that may be made.
+#[cfg(test)]
+pub(in crate::gpu) fn every_variant() -> Vec<Variant> {
+    let epilogues = [Epilogue::None, Epilogue::Bias, Epilogue::Residual, Epilogue::BiasResidual, Epilogue::Scores];
+    let mut all = Vec::new();
+    for tile in super::tile::TILES {
+        for order in Order::ALL {
+            for (epilogue, by_four) in epilogues.into_iter().flat_map(|e| [(e, false), (e, true)]) {
+                let variant = Variant { tile, order, by_four, epilogue };
+                if variant.is_possible([tile.rows, tile.inner, tile.cols]) {
+                    all.push(variant);
+                }
+            }
+        }
+    }
+    all
+}
