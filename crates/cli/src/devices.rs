@@ -13,13 +13,13 @@ pub fn run() -> Result<()> {
     gpus();
     #[cfg(not(feature = "gpu"))]
     println!("this build is without the feature `gpu`");
-    println!("\nauto  takes {}", Device::best());
+    println!("\n--device auto takes {}: {}", Device::best(), why());
     Ok(())
 }
 
 #[cfg(feature = "gpu")]
 fn gpus() {
-    use ironlens_tensor::gpu::{ADAPTER_VARIABLE, CHECKS_VARIABLE, TUNE_VARIABLE, list};
+    use ironlens_tensor::gpu::{ADAPTER_VARIABLE, CHECKS_VARIABLE, MATRICES_VARIABLE, TUNE_VARIABLE, list};
     let all = list();
     if all.is_empty() {
         println!("gpu   no adapter was found (on Linux, Vulkan drivers are needed)");
@@ -32,7 +32,13 @@ fn gpus() {
             a.api,
             if a.driver.is_empty() { String::new() } else { format!(", {}", a.driver) }
         );
-        println!("      largest tensor {} MiB", a.max_tensor_bytes >> 20);
+        let (bytes, threads) = a.workgroup;
+        println!(
+            "      largest tensor {} MiB; workgroups of up to {threads} threads and {} KiB",
+            a.max_tensor_bytes >> 20,
+            bytes >> 10
+        );
+        println!("      has {}", a.features.join(", "));
         match (&a.unusable, a.software) {
             (Some(why), _) => println!("      cannot be used: {why}"),
             (None, true) => println!("      computes on the processor: taken only when {ADAPTER_VARIABLE} names it"),
@@ -41,10 +47,28 @@ fn gpus() {
     }
     println!(
         "\n{ADAPTER_VARIABLE}=PART takes the adapter with PART in its name; {CHECKS_VARIABLE}=1 checks bounds in shaders; \
-         {TUNE_VARIABLE}=1 measures once which tiles suit products"
+         {TUNE_VARIABLE}=1 measures once which tiles suit products; {MATRICES_VARIABLE}=0 does without matrix \
+         instructions"
     );
     match Device::gpu() {
-        Ok(gpu) => println!("--device gpu  takes {gpu}"),
-        Err(e) => println!("--device gpu  fails: {e}"),
+        Ok(device) => {
+            println!("\n--device gpu takes {device}; it passed its self-check");
+            if let Device::Gpu(gpu) = &device {
+                println!("      matrix instructions: {}", gpu.uses_matrices());
+            }
+        }
+        Err(e) => println!("\n--device gpu fails: {e}"),
     }
+}
+
+/// Why [`Device::best`] is what it is.
+fn why() -> &'static str {
+    #[cfg(feature = "gpu")]
+    return match (Device::gpu(), std::env::var_os(ironlens_tensor::gpu::ADAPTER_VARIABLE)) {
+        (Ok(_), Some(_)) => "the adapter that was asked for",
+        (Ok(_), None) => "a discrete GPU before an integrated one, and any before the processor",
+        (Err(_), _) => "no GPU can be used",
+    };
+    #[cfg(not(feature = "gpu"))]
+    "this build knows no other"
 }

@@ -9,7 +9,8 @@ use super::source::{Source, WORDS, source};
 use super::tune::Tiles;
 use crate::backend::AttentionSpec;
 
-/// The variable that switches matrix instructions off.
+/// The variable that switches matrix instructions off (`0`), or tries them also where the driver does not
+/// list them for f32 (`try`); they have to pass the self-check in any case.
 pub const MATRICES_VARIABLE: &str = "IRONLENS_MATRICES";
 /// Dispatches per submission at most.
 const MAX_DISPATCHES: u64 = 4096;
@@ -134,19 +135,21 @@ pub(super) fn grid(n: usize, per_group: usize) -> [u32; 3] {
     [groups.min(GRID), groups.div_ceil(GRID), 1]
 }
 
-/// The features of kernels with matrix instructions, unless [`MATRICES_VARIABLE`] is 0.
-fn matrix_features() -> Option<wgpu::Features> {
-    let wanted = std::env::var(MATRICES_VARIABLE).map_or(true, |v| v != "0");
-    wanted.then_some(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SUBGROUP)
-}
-
-/// Whether an adapter multiplies matrices of 8 x 8 in f32.
-fn multiplies_f32(adapter: &wgpu::Adapter) -> bool {
+/// The features of kernels with matrix instructions, if [`MATRICES_VARIABLE`] wants and the adapter has
+/// such for 8 x 8 numbers in f32.
+fn matrix_features(adapter: &wgpu::Adapter) -> Option<wgpu::Features> {
     use wgpu::CooperativeScalarType::F32;
-    adapter
-        .cooperative_matrix_properties()
-        .iter()
-        .any(|p| (p.m_size, p.n_size, p.k_size, p.ab_type, p.cr_type) == (8, 8, 8, F32, F32))
+    let listed = || {
+        let all = adapter.cooperative_matrix_properties();
+        all.iter().any(|p| (p.m_size, p.n_size, p.k_size, p.ab_type, p.cr_type) == (8, 8, 8, F32, F32))
+    };
+    let wanted = match std::env::var(MATRICES_VARIABLE).as_deref() {
+        Ok("0") => false,
+        Ok("try") => true,
+        _ => listed(),
+    };
+    let features = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SUBGROUP;
+    (wanted && adapter.features().contains(features)).then_some(features)
 }
 
 impl Context {
@@ -169,8 +172,7 @@ impl Context {
         };
         // SAFETY: what may be wrong with matrix instructions is found before they are used (`Gpu::open`).
         let experimental = unsafe { wgpu::ExperimentalFeatures::enabled() };
-        let more = matrix_features().filter(|f| adapter.features().contains(*f) && multiplies_f32(adapter));
-        let with_matrices = more.and_then(|f| request(f, experimental).ok());
+        let with_matrices = matrix_features(adapter).and_then(|f| request(f, experimental).ok());
         let cooperative = with_matrices.is_some();
         let plain = || request(wgpu::Features::empty(), wgpu::ExperimentalFeatures::disabled());
         let (device, queue) = with_matrices.map_or_else(plain, Ok).map_err(|e| e.to_string())?;
@@ -218,19 +220,23 @@ impl Context {
         self.pool.usage()
     }
 
-    /// What `trial` gives, or what the device says of it; after that the device goes on.
-    pub(super) fn attempt<T>(&self, trial: impl FnOnce() -> T) -> Result<T, String> {
+    /// Makes a kernel that the device may not be able to make.
+    ///
+    /// # Errors
+    /// What the device says of it; the device goes on.
+    pub(super) fn try_pipeline(&self, key: String, make: impl FnOnce() -> Source) -> Result<(), String> {
         use wgpu::ErrorFilter::{Internal, OutOfMemory, Validation};
+        let mut recorder = self.recorder();
         let scopes = [Validation, OutOfMemory, Internal].map(|filter| self.device.push_error_scope(filter));
-        let result = trial();
+        self.pipeline(&mut recorder, key.clone(), make);
         // The innermost scope ends first.
-        let errors: Vec<String> = scopes
-            .into_iter()
-            .rev()
-            .filter_map(|scope| pollster::block_on(scope.pop()))
-            .map(|e| e.to_string())
-            .collect();
-        if errors.is_empty() { Ok(result) } else { Err(errors.join("; ")) }
+        let mut errors = scopes.into_iter().rev().filter_map(|scope| pollster::block_on(scope.pop()));
+        let first = errors.next();
+        errors.for_each(drop);
+        first.map_or(Ok(()), |e| {
+            recorder.pipelines.remove(&key);
+            Err(e.to_string())
+        })
     }
 
     /// What went wrong, if anything has.
@@ -511,5 +517,25 @@ impl Context {
             self.check();
         }
         words
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{DType, Device, Tensor};
+
+    #[test]
+    #[ignore = "needs an adapter"]
+    fn a_kernel_that_does_not_compile_is_no_fault_when_it_is_tried() {
+        let device = Device::gpu().expect("an adapter; IRONLENS_ADAPTER may name a software one");
+        let Device::Gpu(gpu) = &device else { unreachable!("a GPU was asked for") };
+        let context = &gpu.ops.0;
+        let wrong = || Source { text: "fn main() { nonsense }".into(), reads: 1, writes: 1 };
+        let told = context.try_pipeline("nonsense".into(), wrong).unwrap_err();
+        assert!(told.contains("nonsense"), "{told}");
+        assert_eq!(context.try_pipeline("fill".into(), || source("fill", "")), Ok(()));
+        assert_eq!(context.faulted(), None);
+        assert_eq!(Tensor::full(&[3], 1.0, DType::F32, &device).sum_all().item(), 3.0);
     }
 }

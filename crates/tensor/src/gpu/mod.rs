@@ -39,6 +39,10 @@ pub struct AdapterInfo {
     pub driver: String,
     /// Largest tensor, bytes.
     pub max_tensor_bytes: u64,
+    /// Memory that the threads of a workgroup share, bytes, and how many threads those are at most.
+    pub workgroup: (u32, u32),
+    /// What it can, of what kernels use or may use one day.
+    pub features: Vec<&'static str>,
     /// Why it cannot be used, if it cannot.
     pub unusable: Option<String>,
     /// Whether it computes on the processor; such are taken by name only.
@@ -64,9 +68,22 @@ fn describe(adapter: &wgpu::Adapter) -> AdapterInfo {
         api: format!("{:?}", info.backend),
         driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
         max_tensor_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
+        workgroup: (limits.max_compute_workgroup_storage_size, limits.max_compute_invocations_per_workgroup),
+        features: features(adapter),
         unusable: missing.then(|| "it has no immediates, by which kernels get their parameters".into()),
         software: info.device_type == wgpu::DeviceType::Cpu,
     }
+}
+
+fn features(adapter: &wgpu::Adapter) -> Vec<&'static str> {
+    let named = [
+        (wgpu::Features::IMMEDIATES, "immediates"),
+        (wgpu::Features::SUBGROUP, "subgroups"),
+        (wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, "matrix instructions"),
+        (wgpu::Features::SHADER_F16, "f16"),
+        (wgpu::Features::TIMESTAMP_QUERY, "timestamps"),
+    ];
+    named.into_iter().filter(|(f, _)| adapter.features().contains(*f)).map(|(_, name)| name).collect()
 }
 
 /// Every adapter of this machine, in the order of preference.
@@ -192,13 +209,13 @@ impl Gpu {
         if !self.ops.0.cooperative {
             return;
         }
+        let device = crate::Device::Gpu(self.clone());
         for tile in matmul::TILES.into_iter().filter(|tile| tile.is_cooperative()) {
-            let differences = self.ops.0.attempt(|| {
-                let difference = matmul::largest_difference(&self.ops, &crate::Device::Gpu(self.clone()), tile);
-                (difference <= 1e-4).then_some(())
-            });
-            if let Ok(Some(())) = differences {
-                self.ops.0.tiles.trust(tile);
+            let context = &self.ops.0;
+            let made =
+                matmul::sums_by(tile).into_iter().all(|v| context.try_pipeline(v.to_string(), || v.source()).is_ok());
+            if made && matmul::largest_difference(&self.ops, &device, tile) <= 1e-4 {
+                context.tiles.trust(tile);
             }
         }
     }
@@ -223,6 +240,16 @@ pub enum Matrices {
     Wrong,
     /// They agree with plain kernels, and products use them.
     Used,
+}
+
+impl std::fmt::Display for Matrices {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Matrices::None => "none for f32",
+            Matrices::Wrong => "not used: they fail here, or differ from plain kernels",
+            Matrices::Used => "used: they agree with plain kernels",
+        })
+    }
 }
 
 impl PartialEq for Gpu {

@@ -109,6 +109,12 @@ impl Product<'_> {
     }
 }
 
+/// Every kernel of a tile but that for scores, at multiples of four.
+pub(super) fn sums_by(tile: Tile) -> Vec<Variant> {
+    let of = |order| Epilogue::SUMS.map(|epilogue| Variant { tile, order, by_four: true, epilogue });
+    Order::ALL.into_iter().flat_map(of).collect()
+}
+
 /// How far a tile's products are from those of a plain one: every order and every sum.
 pub(super) fn largest_difference(ops: &Ops, device: &Device, tile: Tile) -> f64 {
     let [m, k, n] = [2 * tile.rows, 24, 2 * tile.cols];

@@ -22,6 +22,9 @@ pub(in crate::gpu) enum Epilogue {
 }
 
 impl Epilogue {
+    /// Those that add.
+    pub const SUMS: [Epilogue; 4] = [Epilogue::None, Epilogue::Bias, Epilogue::Residual, Epilogue::BiasResidual];
+
     /// How many buffers it reads.
     fn reads(self) -> usize {
         match self {
@@ -90,11 +93,11 @@ impl Variant {
 /// Every kernel that may be made.
 #[cfg(test)]
 pub(in crate::gpu) fn every_variant() -> Vec<Variant> {
-    let epilogues = [Epilogue::None, Epilogue::Bias, Epilogue::Residual, Epilogue::BiasResidual, Epilogue::Scores];
+    let epilogues = Epilogue::SUMS.into_iter().chain([Epilogue::Scores]);
     let mut all = Vec::new();
     for tile in super::tile::TILES {
         for order in Order::ALL {
-            for (epilogue, by_four) in epilogues.into_iter().flat_map(|e| [(e, false), (e, true)]) {
+            for (epilogue, by_four) in epilogues.clone().flat_map(|e| [(e, false), (e, true)]) {
                 let variant = Variant { tile, order, by_four, epilogue };
                 if variant.is_possible([tile.rows, tile.inner, tile.cols]) {
                     all.push(variant);
