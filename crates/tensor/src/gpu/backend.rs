@@ -595,29 +595,6 @@ pub(crate) fn every_op() -> Vec<(&'static str, &'static str)> {
         all.push(("reduce", reduce_text(op)));
     }
     all.push(("unary", NOT_FINITE));
-    let plain = [
-        "copy",
-        "assign",
-        "fill",
-        "argmax",
-        "adamw",
-        "softmax",
-        "softmax_grad",
-        "log_softmax",
-        "log_softmax_grad",
-        "center",
-        "rms",
-        "rms_grad",
-        "scale_shift",
-        "norm",
-        "norm_grad",
-        "cross_entropy",
-        "cross_entropy_grad",
-        "scores_grad",
-        "rotary",
-        "embed",
-        "embed_grad",
-    ];
-    all.extend(plain.map(|name| (name, "")));
+    all.extend(super::source::names().filter(|(_, has_op)| !has_op).map(|(name, _)| (name, "")));
     all
 }

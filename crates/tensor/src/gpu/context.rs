@@ -100,7 +100,7 @@ impl Args {
         self
     }
 
-    /// How scores follow from products, as `kernels/scores.wgsl` reads it.
+    /// How scores follow from products, as `kernels/shared/scores.wgsl` reads it.
     pub fn scores(self, spec: &AttentionSpec) -> Args {
         let is = [
             spec.causal,

@@ -1,23 +1,31 @@
-//! WGSL of every kernel but products (see `matmul.rs`): the files of `kernels/`, cut at their headings,
-//! under a common head.
+//! WGSL of every kernel but products (see `matmul/`): a file of `kernels/` each, under a common head.
 //!
-//! A heading is `// KERNEL name reads writes: what it does`: `reads` has a letter per buffer that is
-//! read (`f` for f32, `u` for u32, `-` for none), `writes` counts those written. The text between
-//! `// SHARED` and the first heading belongs to all kernels of its file.
+//! A file begins with `// reads to writes with part: what it does`: `reads` has a letter per buffer
+//! that is read (`f` for f32, `u` for u32, `-` for none), `writes` counts those written, `part` is a
+//! file of `kernels/shared/`, if it needs one.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
+/// Each kernel's name and file.
+macro_rules! kernels {
+    ($($name:ident)*) => {
+        [$((stringify!($name), include_str!(concat!("kernels/", stringify!($name), ".wgsl")))),*]
+    };
+}
+
+const KERNELS: [(&str, &str); 25] = kernels! {
+    copy assign fill unary unary_grad binary reduce argmax
+    softmax softmax_grad log_softmax log_softmax_grad center rms rms_grad scale_shift norm norm_grad
+    scores_grad rotary embed embed_grad cross_entropy cross_entropy_grad adamw
+};
+
 /// Functions that devices compute too roughly themselves.
-pub(super) const MATH: &str = include_str!("kernels/math.wgsl");
+pub(super) const MATH: &str = include_str!("kernels/shared/math.wgsl");
 /// What scores and their gradient share.
-pub(super) const SCORES: &str = include_str!("kernels/scores.wgsl");
-const FILES: [&str; 4] = [
-    include_str!("kernels/elementwise.wgsl"),
-    include_str!("kernels/rows.wgsl"),
-    include_str!("kernels/attention.wgsl"),
-    include_str!("kernels/index.wgsl"),
-];
+pub(super) const SCORES: &str = include_str!("kernels/shared/scores.wgsl");
+const ROWS: &str = include_str!("kernels/shared/rows.wgsl");
+const STRIDED: &str = include_str!("kernels/shared/strided.wgsl");
 
 /// Words of parameters that every kernel has.
 pub(crate) const WORDS: usize = 32;
@@ -37,32 +45,29 @@ struct Template {
     body: &'static str,
 }
 
-fn templates() -> &'static HashMap<&'static str, Template> {
-    static ALL: OnceLock<HashMap<&'static str, Template>> = OnceLock::new();
-    ALL.get_or_init(|| {
-        let mut all = HashMap::new();
-        for file in FILES {
-            let mut parts = file.split("// KERNEL ");
-            let shared = parts.next().unwrap_or_default();
-            for part in parts {
-                let (heading, body) = part.split_once('\n').expect("a kernel has a body");
-                let mut words = heading.split(':').next().unwrap_or_default().split_whitespace();
-                let mut word = || words.next().expect("a heading names the kernel, its reads and its writes");
-                let (name, reads, writes) = (word(), word().replace('-', ""), word());
-                let writes = writes.parse().expect("a heading counts the writes");
-                all.insert(name, Template { reads, writes, shared, body });
-            }
-        }
-        all
-    })
+/// What the first line of a file says, and the rest.
+fn template(file: &'static str) -> Template {
+    let (heading, body) = file.split_once('\n').expect("a kernel has a body");
+    let words: Vec<&str> = heading.split(':').next().unwrap_or_default().split_whitespace().collect();
+    let (reads, writes, shared) = match words[..] {
+        ["//", reads, "to", writes] => (reads, writes, ""),
+        ["//", reads, "to", writes, "with", "rows"] => (reads, writes, ROWS),
+        ["//", reads, "to", writes, "with", "scores"] => (reads, writes, SCORES),
+        _ => panic!("a kernel begins with what it reads and writes, not `{heading}`"),
+    };
+    let writes = writes.parse().expect("a heading counts the writes");
+    Template { reads: reads.replace('-', ""), writes, shared, body }
 }
 
-/// Names of all kernels.
+fn templates() -> &'static HashMap<&'static str, Template> {
+    static ALL: OnceLock<HashMap<&'static str, Template>> = OnceLock::new();
+    ALL.get_or_init(|| KERNELS.into_iter().map(|(name, file)| (name, template(file))).collect())
+}
+
+/// Names of all kernels, and whether they have an op in them.
 #[cfg(test)]
-pub(crate) fn names() -> Vec<&'static str> {
-    let mut names: Vec<_> = templates().keys().copied().collect();
-    names.sort_unstable();
-    names
+pub(crate) fn names() -> impl Iterator<Item = (&'static str, bool)> {
+    KERNELS.into_iter().map(|(name, file)| (name, file.contains("OP")))
 }
 
 /// What every kernel starts with: its parameters, and buffers of these element types, `r0`, `r1`, ..
@@ -82,19 +87,6 @@ pub(super) fn head(reads: &[&str], writes: &[&str]) -> String {
     text
 }
 
-const STRIDED: &str = "// Where element `i` of a tensor lies: shape and strides of seven axes from these words on.
-fn strided(i: u32, shape: u32, strides: u32) -> u32 {
-    var rest = i;
-    var at = 0u;
-    for (var k = 0u; k < 7u; k++) {
-        let n = u(shape + 6u - k);
-        at += (rest % n) * u(strides + 6u - k);
-        rest = rest / n;
-    }
-    return at;
-}
-";
-
 /// The WGSL of kernel `name`, with `op` in the place of `OP`.
 ///
 /// # Panics
@@ -105,7 +97,6 @@ pub(crate) fn source(name: &str, op: &str) -> Source {
     let mut text = head(&reads, &vec!["f32"; t.writes]);
     text += STRIDED;
     text += MATH;
-    text += SCORES;
     text += t.shared;
     text += &t.body.replace("OP", op);
     Source { text, reads: t.reads.len(), writes: t.writes }
@@ -175,7 +166,7 @@ mod tests {
                 .unwrap_or_else(|e| panic!("{name} for Vulkan: {e}"));
             assert!(vulkan.len() > 100);
         }
-        for name in names() {
+        for (name, _) in names() {
             assert!(every_op().iter().any(|(used, _)| *used == name), "no op is known to use kernel `{name}`");
         }
     }

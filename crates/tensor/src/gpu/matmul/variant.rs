@@ -72,7 +72,7 @@ impl Variant {
             text += "enable wgpu_cooperative_matrix;\n";
         }
         text += &head(&reads, &[element]);
-        text += include_str!("../kernels/product.wgsl");
+        text += include_str!("../kernels/shared/product.wgsl");
         if self.epilogue == Epilogue::Scores {
             text += source::MATH;
             text += source::SCORES;

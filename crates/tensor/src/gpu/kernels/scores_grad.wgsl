@@ -1,4 +1,5 @@
-// KERNEL scores_grad fff 1: the gradient of q . k, from that of the scores, r0: 0 = queries, 1 = count, 3 = heads; r1 = q . k where scores are capped, r2 = key mask.
+// fff to 1 with scores: the gradient of q . k, from that of the scores, r0: 0 = queries, 1 = count, 3 =
+// heads; r1 = q . k where scores are capped, r2 = key mask.
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
     let at = (wid.y * nwg.x + wid.x) * 256u + lid;
