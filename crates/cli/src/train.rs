@@ -82,11 +82,11 @@ pub fn run(args: &Args) -> Result<PathBuf> {
     let mut console = Console::new(train.steps, train.log_every)?;
     let result = trainer.observe(&mut console).fit(&mut model, &mut data, train.task.loss());
     console.finish();
-    summarise(&result?, &path);
+    summarise(&result?, &path, &device);
     Ok(path)
 }
 
-fn summarise(run: &Run, path: &Path) {
+fn summarise(run: &Run, path: &Path, device: &Device) {
     let number = |x: Option<f64>| x.map_or("none".into(), |x| format!("{:?}", x as f32));
     if run.stopped {
         println!("stopped after {} steps", run.metrics.len());
@@ -97,6 +97,11 @@ fn summarise(run: &Run, path: &Path) {
     if let Some(bytes) = crate::bench::peak_memory() {
         println!("peak memory        {} MiB", bytes >> 20);
     }
+    #[cfg(feature = "gpu")]
+    if let Device::Gpu(gpu) = device {
+        println!("peak GPU memory    {} MiB", gpu.memory().peak_bytes >> 20);
+    }
+    let _ = device;
     println!("run                {}", path.display());
     if run.stopped {
         println!("to go on           {} train --resume {}", crate::command_name(), path.display());

@@ -62,6 +62,7 @@ pub fn tiles(device: &Device) -> Option<Table> {
             let how = if choice.measured { "measured" } else { "usual" };
             table.row([choice.order.to_string(), choice.from.to_string(), choice.tile, how.to_string()]);
         }
+        table.row(["matrix instructions".to_string(), String::new(), String::new(), gpu.uses_matrices().to_string()]);
         return Some(table);
     }
     let _ = device;
