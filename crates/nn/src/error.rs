@@ -83,8 +83,8 @@ pub fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Vec<Stri
     ranked.into_iter().take(3).map(|(_, n)| n.to_string()).collect()
 }
 
-/// Levenshtein distance.
-fn edits(a: &str, b: &str) -> usize {
+/// How many letters must be changed, added or left out to turn `a` into `b` (Levenshtein's distance).
+pub fn edits(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.chars().enumerate() {

@@ -50,7 +50,7 @@ mod rotary;
 pub use attention::{Attention, AttentionConfig, AttentionInput, Positions, positions_of};
 pub use ctx::Ctx;
 pub use embed::{Embed, PosEmbed, Unembed};
-pub use error::{HookError, ParamError, nearest};
+pub use error::{HookError, ParamError, edits, nearest};
 pub use hooks::{HookFailure, HookInfo, HookPoint, Hooks, Target};
 pub use linear::Linear;
 pub use mlp::{Activation, Mlp, MlpConfig};

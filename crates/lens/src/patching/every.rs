@@ -24,67 +24,57 @@ type Sweep = fn(
     PatchOptions<'_>,
 ) -> Result<PatchResult, LensError>;
 
-/// Output, queries, keys, values and pattern of each head, all positions at once:
-/// `[5, layer, head]`.
-///
-/// # Errors
-/// As [`super::generic_activation_patch`].
-pub fn get_act_patch_attn_head_all_pos_every(
-    model: &HookedTransformer,
-    corrupted: &IndexTensor,
-    clean: &ActivationCache,
-    metric: &Metric<'_>,
-    options: PatchOptions<'_>,
-) -> Result<Every, LensError> {
-    let sweeps: [(&'static str, Sweep); 5] = [
-        ("z", super::get_act_patch_attn_head_out_all_pos),
-        ("q", super::get_act_patch_attn_head_q_all_pos),
-        ("k", super::get_act_patch_attn_head_k_all_pos),
-        ("v", super::get_act_patch_attn_head_v_all_pos),
-        ("pattern", super::get_act_patch_attn_head_pattern_all_pos),
-    ];
-    stacked(&sweeps, model, corrupted, clean, metric, options)
+/// Sweeps one after another, under the signature that they share.
+macro_rules! every {
+    ($($(#[$doc:meta])* $name:ident: $($part:literal $sweep:ident),+;)+) => {
+        $(
+            $(#[$doc])*
+            pub fn $name(
+                model: &HookedTransformer,
+                corrupted: &IndexTensor,
+                clean: &ActivationCache,
+                metric: &Metric<'_>,
+                options: PatchOptions<'_>,
+            ) -> Result<Every, LensError> {
+                stacked(&[$(($part, super::$sweep as Sweep)),+], model, corrupted, clean, metric, options)
+            }
+        )+
+    };
 }
 
-/// Output, queries, keys, values and pattern of each head, by position (of the query, for patterns):
-/// `[5, layer, pos, head]`.
-///
-/// # Errors
-/// As [`super::generic_activation_patch`].
-pub fn get_act_patch_attn_head_by_pos_every(
-    model: &HookedTransformer,
-    corrupted: &IndexTensor,
-    clean: &ActivationCache,
-    metric: &Metric<'_>,
-    options: PatchOptions<'_>,
-) -> Result<Every, LensError> {
-    let sweeps: [(&'static str, Sweep); 5] = [
-        ("z", super::get_act_patch_attn_head_out_by_pos),
-        ("q", super::get_act_patch_attn_head_q_by_pos),
-        ("k", super::get_act_patch_attn_head_k_by_pos),
-        ("v", super::get_act_patch_attn_head_v_by_pos),
-        ("pattern", super::get_act_patch_attn_head_pattern_by_pos),
-    ];
-    stacked(&sweeps, model, corrupted, clean, metric, options)
-}
+every! {
+    /// Output, queries, keys, values and pattern of each head, all positions at once:
+    /// `[5, layer, head]`.
+    ///
+    /// # Errors
+    /// As [`super::generic_activation_patch`].
+    get_act_patch_attn_head_all_pos_every:
+        "z" get_act_patch_attn_head_out_all_pos,
+        "q" get_act_patch_attn_head_q_all_pos,
+        "k" get_act_patch_attn_head_k_all_pos,
+        "v" get_act_patch_attn_head_v_all_pos,
+        "pattern" get_act_patch_attn_head_pattern_all_pos;
 
-/// The stream before each block and what its attention and its MLP write: `[3, layer, pos]`.
-///
-/// # Errors
-/// As [`super::generic_activation_patch`].
-pub fn get_act_patch_block_every(
-    model: &HookedTransformer,
-    corrupted: &IndexTensor,
-    clean: &ActivationCache,
-    metric: &Metric<'_>,
-    options: PatchOptions<'_>,
-) -> Result<Every, LensError> {
-    let sweeps: [(&'static str, Sweep); 3] = [
-        ("resid_pre", super::get_act_patch_resid_pre),
-        ("attn_out", super::get_act_patch_attn_out),
-        ("mlp_out", super::get_act_patch_mlp_out),
-    ];
-    stacked(&sweeps, model, corrupted, clean, metric, options)
+    /// Output, queries, keys, values and pattern of each head, by position (of the query, for patterns):
+    /// `[5, layer, pos, head]`.
+    ///
+    /// # Errors
+    /// As [`super::generic_activation_patch`].
+    get_act_patch_attn_head_by_pos_every:
+        "z" get_act_patch_attn_head_out_by_pos,
+        "q" get_act_patch_attn_head_q_by_pos,
+        "k" get_act_patch_attn_head_k_by_pos,
+        "v" get_act_patch_attn_head_v_by_pos,
+        "pattern" get_act_patch_attn_head_pattern_by_pos;
+
+    /// The stream before each block and what its attention and its MLP write: `[3, layer, pos]`.
+    ///
+    /// # Errors
+    /// As [`super::generic_activation_patch`].
+    get_act_patch_block_every:
+        "resid_pre" get_act_patch_resid_pre,
+        "attn_out" get_act_patch_attn_out,
+        "mlp_out" get_act_patch_mlp_out;
 }
 
 fn stacked(

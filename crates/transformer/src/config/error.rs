@@ -75,20 +75,9 @@ pub(super) fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a s
     (2 * edit_distance(text, best) <= best.chars().count()).then_some(best)
 }
 
-/// How many letters must be changed, added or left out to turn `a` into `b`, ignoring case.
+/// The edits from one to the other, ignoring case.
 fn edit_distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.to_lowercase().chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.to_lowercase().chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, cb) in b.iter().enumerate() {
-            let change = diagonal + usize::from(ca != *cb);
-            diagonal = row[j + 1];
-            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
+    ironlens_nn::edits(&a.to_lowercase(), &b.to_lowercase())
 }
 
 #[cfg(test)]
