@@ -99,7 +99,7 @@ fn summarise(run: &Run, path: &Path, device: &Device) {
     }
     #[cfg(feature = "gpu")]
     if let Device::Gpu(gpu) = device {
-        println!("peak GPU memory    {} MiB", gpu.memory().peak_bytes >> 20);
+        println!("peak GPU memory    {:.1} MiB", gpu.memory().peak_bytes as f64 / 1048576.0);
     }
     let _ = device;
     println!("run                {}", path.display());

@@ -3,10 +3,12 @@
 
 #![cfg(feature = "gpu")]
 
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 
 use ironlens_tensor::Device;
-use ironlens_train::{AdamW, Data, RandomTokens, TrainConfig, Trainer, previous_token_loss, train_step};
+use ironlens_train::{AdamW, Data, RandomTokens, RunDir, TrainConfig, Trainer, previous_token_loss, train_step};
 use ironlens_transformer::{ActFn, Config, HookedTransformer};
 
 fn gpu() -> Device {
@@ -58,5 +60,41 @@ fn thirty_steps_agree_with_the_cpu() {
     };
     for (cpu, gpu) in losses(&Device::Cpu).into_iter().zip(losses(&gpu())) {
         assert!((cpu - gpu).abs() < 1e-5 * cpu, "{cpu} on the CPU, {gpu} on the GPU");
+    }
+}
+
+/// A GPU that fails ends the step it is in, as a panic; here the loss does.
+#[test]
+#[ignore = "needs an adapter"]
+fn a_run_whose_gpu_failed_goes_on_on_the_cpu() {
+    let _alone = ALONE.lock();
+    let folder = tempfile::tempdir().unwrap();
+    let train = TrainConfig { steps: 20, batch_size: 2, checkpoint_every: 5, log_every: 1, ..TrainConfig::notebook() };
+    let data = || RandomTokens::new(&config(), 1).unwrap();
+
+    let whole = folder.path().join("whole");
+    let mut model = HookedTransformer::new(config(), &Device::Cpu, 0).unwrap();
+    let trainer = Trainer::new(train.clone()).keep(&whole, &model, None).unwrap();
+    let right = trainer.fit(&mut model, &mut data(), previous_token_loss).unwrap().losses();
+
+    let parts = folder.path().join("parts");
+    let mut model = HookedTransformer::new(config(), &gpu(), 0).unwrap();
+    let trainer = Trainer::new(train).keep(&parts, &model, None).unwrap();
+    let steps = Cell::new(0);
+    let failing = |logits: &_, tokens: &_| {
+        steps.set(steps.get() + 1);
+        assert!(steps.get() <= 13, "the GPU failed");
+        previous_token_loss(logits, tokens)
+    };
+    catch_unwind(AssertUnwindSafe(|| trainer.fit(&mut model, &mut data(), failing))).unwrap_err();
+
+    let run = RunDir::open(&parts).unwrap();
+    let at = run.last_checkpoint().unwrap().step;
+    assert!((5..20).contains(&at), "the last checkpoint is of step {at}");
+    let mut model = HookedTransformer::new(run.config().model.clone(), &Device::Cpu, 9).unwrap();
+    let losses = Trainer::resume(run).fit(&mut model, &mut data(), previous_token_loss).unwrap().losses();
+    assert_eq!(losses.len(), 20);
+    for (right, found) in right.into_iter().zip(losses) {
+        assert!((right - found).abs() < 1e-5 * right, "{right} on the CPU, {found} in parts");
     }
 }
