@@ -135,21 +135,34 @@ pub(super) fn grid(n: usize, per_group: usize) -> [u32; 3] {
     [groups.min(GRID), groups.div_ceil(GRID), 1]
 }
 
+/// What a variable is set to, of what it takes; `None` if it is not set.
+///
+/// # Errors
+/// For any other value.
+pub(super) fn choice(variable: &str, takes: &[&'static str]) -> Result<Option<&'static str>, String> {
+    let set = std::env::var(variable).unwrap_or_default();
+    match takes.iter().find(|t| **t == set) {
+        Some(found) => Ok(Some(found)),
+        None if set.is_empty() => Ok(None),
+        None => Err(format!("{variable} is `{set}`; it takes {}", takes.join(", "))),
+    }
+}
+
 /// The features of kernels with matrix instructions, if [`MATRICES_VARIABLE`] wants and the adapter has
 /// such for 8 x 8 numbers in f32.
-fn matrix_features(adapter: &wgpu::Adapter) -> Option<wgpu::Features> {
+fn matrix_features(adapter: &wgpu::Adapter) -> Result<Option<wgpu::Features>, String> {
     use wgpu::CooperativeScalarType::F32;
     let listed = || {
         let all = adapter.cooperative_matrix_properties();
         all.iter().any(|p| (p.m_size, p.n_size, p.k_size, p.ab_type, p.cr_type) == (8, 8, 8, F32, F32))
     };
-    let wanted = match std::env::var(MATRICES_VARIABLE).as_deref() {
-        Ok("0") => false,
-        Ok("try") => true,
+    let wanted = match choice(MATRICES_VARIABLE, &["0", "1", "try"])? {
+        Some("0") => false,
+        Some("try") => true,
         _ => listed(),
     };
     let features = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SUBGROUP;
-    (wanted && adapter.features().contains(features)).then_some(features)
+    Ok((wanted && adapter.features().contains(features)).then_some(features))
 }
 
 impl Context {
@@ -172,7 +185,7 @@ impl Context {
         };
         // SAFETY: what may be wrong with matrix instructions is found before they are used (`Gpu::open`).
         let experimental = unsafe { wgpu::ExperimentalFeatures::enabled() };
-        let with_matrices = matrix_features(adapter).and_then(|f| request(f, experimental).ok());
+        let with_matrices = matrix_features(adapter)?.and_then(|f| request(f, experimental).ok());
         let cooperative = with_matrices.is_some();
         let plain = || request(wgpu::Features::empty(), wgpu::ExperimentalFeatures::disabled());
         let (device, queue) = with_matrices.map_or_else(plain, Ok).map_err(|e| e.to_string())?;

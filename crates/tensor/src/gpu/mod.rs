@@ -135,7 +135,7 @@ impl Gpu {
                  when {ADAPTER_VARIABLE} names it)"
             ),
         })?;
-        let checks = std::env::var(CHECKS_VARIABLE).is_ok_and(|v| v == "1");
+        let checks = context::choice(CHECKS_VARIABLE, &["0", "1"])? == Some("1");
         let context =
             context::Context::open(adapter, checks).map_err(|e| format!("{}: {e}", describe(adapter).name))?;
         Ok(Gpu::of(&context))

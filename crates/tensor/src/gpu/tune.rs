@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::backend::Ops;
+use super::context::choice;
 use super::matmul::{Class, Epilogue, Order, Product, TILES, Tile};
 use crate::{DType, Device, Rng, Tensor};
 
@@ -85,12 +86,10 @@ pub(super) fn choices(tiles: &Tiles) -> Vec<TileChoice> {
 
 /// Does what [`TUNE_VARIABLE`] asks for. A table that cannot be kept on disk is used all the same.
 pub(super) fn tune_if_asked(ops: &Ops, device: &Device) -> Result<(), String> {
-    let asked = std::env::var(TUNE_VARIABLE).unwrap_or_default();
-    let again = match asked.as_str() {
-        "" | "0" => return Ok(()),
-        "1" => false,
-        "again" => true,
-        other => return Err(format!("{TUNE_VARIABLE} is `{other}`; it takes 1, 0 or again")),
+    let again = match choice(TUNE_VARIABLE, &["0", "1", "again"])? {
+        Some("1") => false,
+        Some("again") => true,
+        _ => return Ok(()),
     };
     let file = cache_file(&ops.0.name);
     let known = file.as_deref().filter(|_| !again).and_then(read);
