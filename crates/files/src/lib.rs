@@ -1,0 +1,25 @@
+//! Files, as bytes: nothing here knows a tensor of the library.
+//!
+//! ```
+//! use ironlens_files::{Dtype, SafeTensorsFile, TensorInfo, write_safetensors};
+//!
+//! let folder = tempfile::tempdir()?;
+//! let path = folder.path().join("w.safetensors");
+//! let tensors = [TensorInfo { name: "w".into(), dtype: Dtype::F32, shape: vec![2] }];
+//! write_safetensors(&path, &tensors, |_, file| file.write_all(&[0; 8]))?;
+//!
+//! let file = SafeTensorsFile::open(&path)?;
+//! assert_eq!(file.get("w").unwrap().shape, [2]);
+//! assert_eq!(file.read("w")?, [0; 8]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod atomic;
+mod error;
+mod safetensors;
+
+pub use crate::safetensors::{Dtype, SafeTensorsFile, TensorInfo, write_safetensors};
+pub use atomic::{sync_folder, write_atomically, write_atomically_with};
+pub use error::FileError;
