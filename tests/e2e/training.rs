@@ -29,12 +29,12 @@ fn a_resumed_run_has_the_bits_of_one_never_stopped() {
     let parts = folder.path().join("parts");
     let mut a = small_model();
     let data = || RandomTokens::new(small_model().config(), 2).unwrap();
-    Trainer::new(config(20)).keep(&whole, &a, None).unwrap().fit(&mut a, &mut data(), previous_token_loss).unwrap();
+    Trainer::new(config(20)).keep(&whole, None).unwrap().fit(&mut a, &mut data(), previous_token_loss).unwrap();
 
     let mut b = small_model();
     let mut stop = StopAt(7, 0);
     let first = Trainer::new(config(20))
-        .keep(&parts, &b, None)
+        .keep(&parts, None)
         .unwrap()
         .observe(&mut stop)
         .fit(&mut b, &mut data(), previous_token_loss)
@@ -54,7 +54,7 @@ fn a_resumed_run_has_the_bits_of_one_never_stopped() {
     let snapshots = run.snapshots().unwrap();
     assert_eq!(snapshots.iter().map(|s| s.step).collect::<Vec<_>>(), [0, 10, 20]);
     assert_eq!(snapshots[0].patterns[1].shape(), [3, 12, 12]);
-    assert_eq!(run.checkpoints().unwrap().iter().map(|c| c.step).collect::<Vec<_>>(), [5, 7, 10, 15, 20]);
+    assert_eq!(run.checkpoints().unwrap().iter().map(|c| c.step).collect::<Vec<_>>(), [0, 5, 7, 10, 15, 20]);
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn runs_are_not_overwritten_and_broken_ones_are_told() {
     let folder = tempfile::tempdir().unwrap();
     let model = small_model();
     std::fs::write(folder.path().join("notes.txt"), "mine").unwrap();
-    let exists = Trainer::new(config(2)).keep(folder.path(), &model, None).err().unwrap().to_string();
+    let exists = Trainer::new(config(2)).keep(folder.path(), None).err().unwrap().to_string();
     assert!(exists.contains("is not empty") && exists.contains("--resume"), "{exists}");
     let none = RunDir::open(folder.path()).unwrap_err().to_string();
     assert!(none.contains("config.json"), "{none}");
@@ -70,11 +70,7 @@ fn runs_are_not_overwritten_and_broken_ones_are_told() {
     let path = folder.path().join("run");
     let mut trained = model.clone();
     let mut data = RandomTokens::new(model.config(), 2).unwrap();
-    Trainer::new(config(6))
-        .keep(&path, &model, None)
-        .unwrap()
-        .fit(&mut trained, &mut data, previous_token_loss)
-        .unwrap();
+    Trainer::new(config(6)).keep(&path, None).unwrap().fit(&mut trained, &mut data, previous_token_loss).unwrap();
     let run = RunDir::open(&path).unwrap();
     // A crash in the middle of a line loses that line only.
     let lines = path.join("metrics.jsonl");
@@ -82,11 +78,14 @@ fn runs_are_not_overwritten_and_broken_ones_are_told() {
     std::fs::write(&lines, &text[..text.len() - 9]).unwrap();
     assert_eq!(run.metrics().unwrap().len(), 5);
     std::fs::write(&lines, text.replacen("{\"step\":2", "{\"stop\":2", 1)).unwrap();
-    assert!(run.metrics().unwrap_err().to_string().contains("line 3 of metrics.jsonl"));
-    let weights = run.last_checkpoint().unwrap().weights();
-    std::fs::write(&weights, &std::fs::read(&weights).unwrap()[..100]).unwrap();
-    let cut = run.model_at(&run.last_checkpoint().unwrap(), &Device::Cpu).unwrap_err().to_string();
-    assert!(cut.contains("not a whole safetensors file"), "{cut}");
+    assert_eq!(run.metrics().unwrap().len(), 5);
+    assert_eq!(run.notices(), ["metrics.jsonl: 1 lines cannot be read and are left out"]);
+    let last = run.last_checkpoint().unwrap();
+    std::fs::write(last.weights(), &std::fs::read(last.weights()).unwrap()[..100]).unwrap();
+    let cut = run.model_at(&last, &Device::Cpu).unwrap_err().to_string();
+    assert!(cut.contains("weights.safetensors has 100 bytes"), "{cut}");
+    assert_eq!(run.last_checkpoint().unwrap().step, 5);
+    assert!(run.notices()[1].contains("the checkpoint step-000006 is damaged"), "{:?}", run.notices());
     assert!(RunDir::newest(&folder.path().join("nothing")).is_err());
     assert_eq!(RunDir::newest(folder.path()).unwrap().path(), path);
 }
@@ -99,8 +98,13 @@ fn a_loss_that_is_no_number_stops_training_and_names_the_place() {
     let before = model.param("embed.W_E").unwrap().to_vec();
     let folder = tempfile::tempdir().unwrap();
     let mut data = RandomTokens::new(model.config(), 2).unwrap();
-    let trainer = Trainer::new(config(3)).keep(folder.path().join("run"), &model, None).unwrap();
-    match trainer.fit(&mut model, &mut data, previous_token_loss) {
+    let kept = Trainer::new(config(3)).keep(folder.path().join("run"), None).unwrap();
+    match kept.fit(&mut model, &mut data, previous_token_loss) {
+        Err(TrainError::WeightsNotFinite { steps: 0, name, .. }) => assert_eq!(name, "blocks.1.attn.b_O"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(RunDir::open(folder.path().join("run")).unwrap().checkpoints().unwrap(), []);
+    match Trainer::new(config(3)).fit(&mut model, &mut data, previous_token_loss) {
         Err(TrainError::NotFinite { step: 0, what: "loss", hook, checkpoint, .. }) => {
             assert_eq!(hook, "at blocks.1.hook_attn_out");
             assert!(checkpoint.contains("no checkpoint"), "{checkpoint}");

@@ -7,7 +7,7 @@ use clap::Args as ClapArgs;
 use ironlens_lens::heads::{HeadKind, head_scores};
 use ironlens_report::{Array, Detector, Evaluation, Hook, Metric, Parameter, Report, Snapshot, Stats};
 use ironlens_tensor::{Device, IndexTensor, Tensor};
-use ironlens_train::RunDir;
+use ironlens_train::{Metric as Step, RunDir};
 use ironlens_transformer::HookedTransformer;
 
 use crate::train::RUNS;
@@ -79,7 +79,7 @@ fn collect(run: &RunDir) -> Result<Report> {
     let before = run.initial_model(&device)?;
     let after = run.model_at(&last, &device)?;
     let tokens = run.snapshot_batch()?;
-    let metrics = run.metrics()?;
+    let metrics = run.metrics_of(last.step)?;
     let evals = run.evals()?;
     let train = &config.train;
 
@@ -90,6 +90,8 @@ fn collect(run: &RunDir) -> Result<Report> {
             last.step, train.steps
         ));
     }
+    let snapshots = snapshots(run, last.step)?;
+    warnings.extend(run.notices());
     let analysis = crate::analyze::kept(run)?;
     if let Some(a) = analysis.as_ref().filter(|a| a.step != Some(last.step)) {
         warnings.push(format!(
@@ -103,7 +105,7 @@ fn collect(run: &RunDir) -> Result<Report> {
     Ok(Report {
         title,
         subtitle: format!("{} — {}", describe(&after), train.task.describe()),
-        facts: facts(run, &after, &metrics),
+        facts: facts(run, &after, last.step, &metrics),
         model_tree: after.to_string(),
         parameters: after
             .params()
@@ -112,7 +114,7 @@ fn collect(run: &RunDir) -> Result<Report> {
             .collect(),
         hooks: hooks(&after, &tokens)?,
         tokens: Vec::new(),
-        snapshots: snapshots(run, last.step)?,
+        snapshots,
         snapshot_source: format!(
             "mean over one fixed batch of {} sequences that were not trained on",
             tokens.shape()[0]
@@ -142,10 +144,10 @@ fn describe(model: &HookedTransformer) -> String {
     )
 }
 
-fn facts(run: &RunDir, model: &HookedTransformer, metrics: &[ironlens_train::Metric]) -> Vec<(String, String)> {
+fn facts(run: &RunDir, model: &HookedTransformer, steps: u64, metrics: &[Step]) -> Vec<(String, String)> {
     let config = run.config();
     let mut facts = vec![
-        ("steps".to_string(), metrics.len().to_string()),
+        ("steps".to_string(), steps.to_string()),
         ("batch".into(), config.train.batch_size.to_string()),
         ("seed".into(), config.train.seed.to_string()),
         ("device".into(), config.device.clone()),
@@ -154,7 +156,7 @@ fn facts(run: &RunDir, model: &HookedTransformer, metrics: &[ironlens_train::Met
         ("ironlens".into(), config.version.clone()),
     ];
     if let Some(last) = metrics.last().filter(|m| m.seconds > 0.0) {
-        facts.push(("steps per second".into(), format!("{:.2}", metrics.len() as f64 / last.seconds)));
+        facts.push(("steps per second".into(), format!("{:.2}", (last.step + 1) as f64 / last.seconds)));
     }
     facts
 }

@@ -43,30 +43,27 @@ pub struct Args {
 /// For settings, devices and folders that cannot be, and what goes wrong in training.
 pub fn run(args: &Args) -> Result<PathBuf> {
     let device = Device::from_name(&args.device)?;
-    let mut model;
+    let (mut model, train);
     let (trainer, path) = match &args.resume {
         Some(path) => {
             let run = RunDir::open(path)?;
-            let last = run.last_checkpoint()?;
-            let steps = run.config().train.steps;
-            if last.step >= steps {
-                bail!("{} is complete: all {steps} steps are done; nothing to resume", path.display());
+            train = run.config().train.clone();
+            if run.last_checkpoint().is_ok_and(|last| last.step >= train.steps) {
+                bail!("{} is complete: all {} steps are done; nothing to resume", path.display(), train.steps);
             }
-            model = HookedTransformer::new(run.config().model.clone(), &device, run.config().train.seed)?;
-            println!("resuming {} at step {} of {steps} on {device}", path.display(), last.step);
-            (Trainer::resume(run.clone()), path.clone())
+            model = HookedTransformer::new(run.config().model.clone(), &device, train.seed)?;
+            (Trainer::resume(run), path.clone())
         }
         None => {
-            let (config, train) = args.settings.resolve()?;
+            let config;
+            (config, train) = args.settings.resolve()?;
             model = HookedTransformer::new(config, &device, train.seed)?;
             let path = args.out.clone().unwrap_or_else(|| free_folder(Path::new(RUNS), args.settings.name()));
             let command = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
             let command = format!("{} {command}", crate::command_name());
-            (Trainer::new(train).keep(&path, &model, Some(command))?, path)
+            (Trainer::new(train.clone()).keep(&path, Some(command))?, path)
         }
     };
-    let run = RunDir::open(&path)?;
-    let train = run.config().train.clone();
     if args.resume.is_none() {
         println!("{model}");
     }
@@ -185,6 +182,8 @@ impl Console {
 impl Observer for Console {
     fn on(&mut self, progress: Progress<'_>) {
         match progress {
+            Progress::Resumed(step) => self.line(&format!("going on at step {step} of {}", self.steps)),
+            Progress::Notice(notice) => self.line(&format!("warning: {notice}")),
             Progress::Step(m) => self.step(m),
             Progress::Checkpoint(c) if c.step < self.steps => {
                 self.line(&format!("checkpoint at step {}: {}", c.step, c.path.display()));

@@ -60,6 +60,12 @@ pub enum ParamError {
         /// Names that look like it, best first.
         nearest: Vec<String>,
     },
+    /// A value that has to be given and was not.
+    #[error("`{name}` is missing")]
+    Missing {
+        /// Its name.
+        name: String,
+    },
     /// A value of the wrong shape.
     #[error("parameter `{name}` has shape {expected:?}, the value given has shape {given:?}")]
     Shape {

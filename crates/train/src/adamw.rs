@@ -1,5 +1,7 @@
 //! AdamW over a model's stored weights.
 
+use std::collections::BTreeSet;
+
 use ironlens_nn::{ParamError, Params};
 use ironlens_tensor::{AdamWStep, Tensor, UnaryOp};
 
@@ -45,11 +47,18 @@ impl AdamW {
         }
     }
 
-    /// The moments as named tensors, `m.NAME` and `v.NAME` for parameter `NAME`.
+    /// The moments as they are stored.
+    pub(crate) fn moments(&self) -> impl Iterator<Item = &Tensor> {
+        self.moments.iter().flatten().flatten()
+    }
+
+    /// The moments as named tensors, `m.NAME` and `v.NAME` for every parameter `NAME`; none before
+    /// the first step. Those of a parameter that had no gradient yet are 0.
     pub fn state(&self, params: &Params) -> Vec<(String, Tensor)> {
         let mut all = Vec::new();
-        for (slot, moments) in self.moments.iter().enumerate() {
-            for (kind, moment) in ["m", "v"].iter().zip(moments.iter().flatten()) {
+        for (slot, (moments, stored)) in self.moments.iter().zip(params.slots()).enumerate() {
+            let moments = moments.clone().unwrap_or_else(|| [stored.zeros_like(), stored.zeros_like()]);
+            for (kind, moment) in ["m", "v"].iter().zip(&moments) {
                 all.extend(params.split_slot(slot, moment).into_iter().map(|(n, t)| (format!("{kind}.{n}"), t)));
             }
         }
@@ -59,7 +68,7 @@ impl AdamW {
     /// Takes up where `steps` steps and the moments of [`AdamW::state`] left off.
     ///
     /// # Errors
-    /// If a name or shape is not the model's.
+    /// If a name or shape is not the model's, or a moment is missing.
     pub fn restore<'a>(
         &mut self,
         params: &Params,
@@ -68,22 +77,28 @@ impl AdamW {
     ) -> Result<(), ParamError> {
         let mut slots: [Vec<Tensor>; 2] =
             std::array::from_fn(|_| params.slots().iter().map(Tensor::zeros_like).collect());
-        let mut seen = vec![false; params.slots().len()];
+        let mut missing: BTreeSet<String> = match steps {
+            0 => BTreeSet::new(),
+            _ => params.registry().params().flat_map(|(n, _)| [format!("m.{n}"), format!("v.{n}")]).collect(),
+        };
         for (key, value) in state {
-            let (kind, name) = key.split_at(key.len().min(2));
-            let which = match kind {
-                "m." => 0,
-                "v." => 1,
+            let (which, name) = match key.split_at_checked(2) {
+                Some(("m.", name)) => (0, name),
+                Some(("v.", name)) => (1, name),
                 _ => return Err(ParamError::Unknown { name: key.into(), nearest: vec!["m.NAME".into()] }),
             };
             params.set_in_slots(&mut slots[which], name, value)?;
-            if let Some((slot, _)) = params.registry().param_place(name) {
-                seen[slot] = true;
-            }
+            missing.remove(key);
+        }
+        if let Some(name) = missing.pop_first() {
+            return Err(ParamError::Missing { name });
         }
         let [m, v] = slots;
         self.steps = steps;
-        self.moments = seen.iter().zip(m.into_iter().zip(v)).map(|(seen, (m, v))| seen.then_some([m, v])).collect();
+        self.moments = match steps {
+            0 => Vec::new(),
+            _ => m.into_iter().zip(v).map(|(m, v)| Some([m, v])).collect(),
+        };
         Ok(())
     }
 }

@@ -37,9 +37,12 @@ impl Schedule {
     }
 }
 
+/// Most steps: far beyond any training, and far from where counting them would fail.
+const MOST_STEPS: u64 = 1_000_000_000_000;
+
 /// The settings of a training run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 pub struct TrainConfig {
     /// What to learn.
     pub task: Task,
@@ -110,6 +113,12 @@ impl TrainConfig {
         };
         let at_least_one = "a whole number from 1";
         setting(self.steps > 0, "steps", self.steps.to_string(), at_least_one)?;
+        setting(
+            self.steps <= MOST_STEPS,
+            "steps",
+            self.steps.to_string(),
+            "at most 1000000000000, which no machine lives to see",
+        )?;
         setting(self.batch_size > 0, "batch_size", self.batch_size.to_string(), at_least_one)?;
         setting(self.eval_batch_size > 0, "eval_batch_size", self.eval_batch_size.to_string(), at_least_one)?;
         setting(self.log_every > 0, "log_every", self.log_every.to_string(), at_least_one)?;
@@ -151,14 +160,10 @@ impl TrainConfig {
     /// Steps before which the attention patterns are kept: the first, then 1, 2, 5, 10, 20, 50, ..,
     /// and after the last.
     pub fn snapshot_steps(&self) -> Vec<u64> {
-        let mut steps = vec![0];
-        let mut decade = 1;
-        while decade < self.steps {
-            steps.extend([1, 2, 5].map(|d| d * decade).into_iter().filter(|s| *s >= 10 && *s < self.steps));
-            decade *= 10;
-        }
-        steps.push(self.steps);
-        steps
+        let decades = std::iter::successors(Some(10u64), |decade| decade.checked_mul(10));
+        let marks = decades.flat_map(|decade| [1, 2, 5].into_iter().filter_map(move |d| decade.checked_mul(d)));
+        let between = marks.take_while(|step| *step < self.steps);
+        std::iter::once(0).chain(between).chain([self.steps]).collect()
     }
 }
 
@@ -219,6 +224,9 @@ mod tests {
         let steps = TrainConfig { steps: 300, ..TrainConfig::notebook() }.snapshot_steps();
         assert_eq!(steps, [0, 10, 20, 50, 100, 200, 300]);
         assert_eq!(TrainConfig { steps: 1, ..TrainConfig::notebook() }.snapshot_steps(), [0, 1]);
+        let most = TrainConfig { steps: u64::MAX, ..TrainConfig::notebook() };
+        assert_eq!(most.snapshot_steps().last(), Some(&u64::MAX));
+        assert!(most.check().unwrap_err().to_string().contains("at most 1000000000000"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use ironlens_files::FileError;
 use ironlens_transformer::{ModelError, WeightsError};
 
 /// An error of training or of a run directory.
@@ -10,6 +11,9 @@ pub enum TrainError {
     /// The model refused.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// A file that cannot be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A weights or optimiser file.
     #[error(transparent)]
     Weights(#[from] WeightsError),
@@ -46,6 +50,24 @@ pub enum TrainError {
     Exists {
         /// The folder.
         path: PathBuf,
+    },
+    /// A run that another process trains.
+    #[error("{path} is being trained by another process; wait for its end, or stop it")]
+    Busy {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// An update made a weight infinite or no number. Such weights are not kept.
+    #[error(
+        "training stopped after {steps} steps: `{name}` has elements that are not finite; {checkpoint}; a lower learning rate may help"
+    )]
+    WeightsNotFinite {
+        /// Steps trained.
+        steps: u64,
+        /// The first such parameter, or moment of the optimiser.
+        name: String,
+        /// Where the last good checkpoint is.
+        checkpoint: String,
     },
     /// The loss or a gradient stopped being a number.
     #[error(

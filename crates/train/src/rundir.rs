@@ -4,25 +4,50 @@
 //! config.json                  the model, the training, how it was started
 //! metrics.jsonl                one line per step: loss, learning rate, gradient norm, seconds
 //! evals.jsonl                  held-out losses
-//! checkpoints/step-000500/     weights.safetensors, state.json; the newest also optimizer.safetensors
+//! checkpoints/step-000500/     weights.safetensors, state.json; the two newest also optimizer.safetensors
 //! snapshots/step-000000.safetensors   attention patterns on one fixed batch, mean over it
+//! .lock                        locked while a process trains the run
 //! ```
 //!
 //! Files appear whole or not at all (the two line files are appended to, and cut back to the
-//! checkpoint when a run resumes).
+//! checkpoint when a run resumes). A run can always go on: from its newest whole checkpoint, or from
+//! the start, which config.json knows. Damage is noticed when a file is read: config.json and
+//! state.json hold the SHA-256 of their own fields, state.json those of config.json, of its
+//! checkpoint's files and of the snapshots so far. Nothing names a file that is not on the disk, so
+//! that a power cut leaves what a kill leaves.
 
+mod checkpoint;
+mod lines;
+mod lock;
+mod sealed;
+mod snapshot;
+
+use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use ironlens_files::{sync_folder, write_atomically};
 use ironlens_tensor::Tensor;
-use ironlens_transformer::{Config, HookedTransformer, read_tensors, write_atomically, write_tensors};
-use serde::de::DeserializeOwned;
+use ironlens_transformer::{Config, HookedTransformer};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use crate::adamw::AdamW;
 use crate::config::TrainConfig;
 use crate::error::TrainError;
+
+pub use checkpoint::Checkpoint;
+pub(crate) use checkpoint::Restored;
+pub(crate) use lines::Lines;
+pub(crate) use lock::Lock;
+use sealed::{FileHash, open_sealed_json, read_ordinary, to_sealed_json};
+pub use snapshot::Snapshot;
+
+/// The version of the format that is written. Version 1, which is still read, had no hashes.
+const FORMAT: u32 = 2;
+
+/// Hashes of files by name.
+pub(crate) type Hashes = BTreeMap<String, FileHash>;
 
 /// What `config.json` holds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,20 +64,39 @@ pub struct RunConfig {
     pub command: Option<String>,
     /// Version of this library.
     pub version: String,
+    /// Whether the starting weights are those that the configuration and the seed give. A run that
+    /// starts from others keeps them as a checkpoint of step 0.
+    pub from_seed: bool,
 }
 
 impl RunConfig {
-    /// The description of a run of `model`.
-    pub fn new(model: &HookedTransformer, train: &TrainConfig, command: Option<String>) -> RunConfig {
-        RunConfig {
-            format: 1,
+    /// The description of a run that starts from `model` as it is.
+    ///
+    /// # Errors
+    /// If the model cannot be built a second time, to compare with.
+    pub fn new(
+        model: &HookedTransformer,
+        train: &TrainConfig,
+        command: Option<String>,
+    ) -> Result<RunConfig, TrainError> {
+        Ok(RunConfig {
+            format: FORMAT,
             model: model.config().clone(),
             train: train.clone(),
             device: model.device().to_string(),
             command,
             version: env!("CARGO_PKG_VERSION").into(),
-        }
+            from_seed: starts_from_seed(model, train.seed)?,
+        })
     }
+}
+
+/// Whether a model's weights are, bit for bit, those that it gets from `seed`.
+fn starts_from_seed(model: &HookedTransformer, seed: u64) -> Result<bool, TrainError> {
+    let start = HookedTransformer::new(model.config().clone(), model.device(), seed)?;
+    let bits = |x: Tensor| x.to_vec().into_iter().map(f32::to_bits);
+    Ok(model.params().dtype() == start.params().dtype()
+        && model.params().iter().zip(start.params().iter()).all(|((_, x), (_, y))| bits(x).eq(bits(y))))
 }
 
 /// One step of training.
@@ -79,93 +123,110 @@ pub struct Eval {
     pub loss: f64,
 }
 
-/// A saved state.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Checkpoint {
-    /// Steps trained.
-    pub step: u64,
-    /// Its folder.
-    pub path: PathBuf,
-}
-
-impl Checkpoint {
-    /// Its weights file.
-    pub fn weights(&self) -> PathBuf {
-        self.path.join("weights.safetensors")
-    }
-
-    fn optimizer(&self) -> PathBuf {
-        self.path.join("optimizer.safetensors")
-    }
-
-    /// Whether a run can go on from it.
-    pub fn is_resumable(&self) -> bool {
-        self.optimizer().exists()
-    }
-}
-
-/// Attention patterns at one moment, mean over the fixed batch.
-#[derive(Clone, Debug)]
-pub struct Snapshot {
-    /// Steps trained.
-    pub step: u64,
-    /// Per layer, `[head, query, key]`.
-    pub patterns: Vec<Tensor>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct State {
-    step: u64,
-    optimizer_steps: u64,
-    seconds: f64,
-}
-
 /// A run on disk.
 #[derive(Clone, Debug)]
 pub struct RunDir {
     path: PathBuf,
     config: RunConfig,
+    /// SHA-256 of the configuration; empty in format 1.
+    seal: String,
+    notices: Arc<Mutex<Vec<String>>>,
 }
 
 impl RunDir {
-    /// Starts a run in a new or empty folder.
+    /// Whether a run may be started in `path`: it does not exist, is empty, or holds nothing but a
+    /// run that was left before its first checkpoint.
     ///
     /// # Errors
-    /// If the folder is not empty or cannot be written.
-    pub fn create(path: impl Into<PathBuf>, config: RunConfig) -> Result<RunDir, TrainError> {
+    /// If it holds anything else.
+    pub fn check_free(path: &Path) -> Result<(), TrainError> {
+        let exists = || TrainError::Exists { path: path.into() };
+        let entries = match fs::read_dir(path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            entries => entries.map_err(TrainError::io(path, "reading the folder"))?,
+        };
+        for entry in entries {
+            let entry = entry.map_err(TrainError::io(path, "reading the folder"))?;
+            let name = entry.file_name();
+            let ours = match name.to_str() {
+                Some("config.json") => RunDir::open(path).is_ok(),
+                Some("checkpoints") => {
+                    let mut left = fs::read_dir(entry.path()).into_iter().flatten().flatten();
+                    left.all(|e| e.file_name().to_str().is_some_and(lock::is_leftover))
+                }
+                Some("snapshots" | "metrics.jsonl" | "evals.jsonl" | lock::LOCK) => true,
+                name => name.is_some_and(lock::is_leftover),
+            };
+            if !ours {
+                return Err(exists());
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts a run in a folder that is free, see [`RunDir::check_free`], and holds its lock.
+    ///
+    /// # Errors
+    /// If the folder is not free, cannot be written, or another process trains in it.
+    pub(crate) fn create(path: impl Into<PathBuf>, config: RunConfig) -> Result<(RunDir, Lock), TrainError> {
         let path = path.into();
+        RunDir::check_free(&path)?;
         fs::create_dir_all(&path).map_err(TrainError::io(&path, "making the run directory"))?;
-        let mut entries = fs::read_dir(&path).map_err(TrainError::io(&path, "reading the folder"))?;
-        if entries.next().is_some() {
-            return Err(TrainError::Exists { path });
+        let lock = Lock::take(&path)?;
+        // Another process may have trained in it meanwhile.
+        RunDir::check_free(&path)?;
+        lock.clean(&path);
+        for file in ["metrics.jsonl", "evals.jsonl"].map(|name| path.join(name)) {
+            if fs::symlink_metadata(&file).is_ok() {
+                fs::remove_file(&file).map_err(TrainError::io(&file, "removing"))?;
+            }
         }
-        for sub in ["checkpoints", "snapshots"] {
-            let sub = path.join(sub);
-            fs::create_dir(&sub).map_err(TrainError::io(&sub, "making the folder"))?;
+        let snapshots = path.join("snapshots");
+        if fs::symlink_metadata(&snapshots).is_ok() {
+            fs::remove_dir_all(&snapshots).map_err(TrainError::io(&snapshots, "removing"))?;
         }
-        let run = RunDir { path, config };
-        run.write_json("config.json", &run.config)?;
-        Ok(run)
+        let (text, seal) = to_sealed_json(&config);
+        write_atomically(path.join("config.json"), text.as_bytes())?;
+        let run = RunDir { path, config, seal, notices: Arc::default() };
+        run.make_folders()?;
+        let parent = run.path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        sync_folder(parent).map_err(TrainError::io(parent, "writing"))?;
+        Ok((run, lock))
+    }
+
+    /// Makes the folders that are lacking.
+    pub(crate) fn make_folders(&self) -> Result<(), TrainError> {
+        for folder in ["checkpoints", "snapshots"].map(|name| self.path.join(name)) {
+            fs::create_dir_all(&folder).map_err(TrainError::io(&folder, "making the folder"))?;
+        }
+        sync_folder(&self.path).map_err(TrainError::io(&self.path, "writing"))
     }
 
     /// Opens a run.
     ///
     /// # Errors
-    /// If the folder is not a run, or its description cannot be read.
+    /// If the folder is not a run, or its description cannot be read or was changed after it was written.
     pub fn open(path: impl Into<PathBuf>) -> Result<RunDir, TrainError> {
         let path = path.into();
         let bad = |reason: String| TrainError::NotARun { path: path.clone(), reason };
         let file = path.join("config.json");
-        if !file.is_file() {
+        if !file.exists() {
             return Err(bad("it has no config.json; give the folder that `train` printed, such as runs/tiny-1".into()));
         }
-        let text = fs::read_to_string(&file).map_err(TrainError::io(&file, "reading"))?;
-        let config: RunConfig =
-            serde_json::from_str(&text).map_err(|e| bad(format!("config.json cannot be read ({e}); train again")))?;
-        if config.format != 1 {
-            return Err(bad(format!("it is of format {}, this version reads format 1", config.format)));
+        let cannot = |e: String| bad(format!("config.json cannot be read ({e}); put the one back that `train` wrote"));
+        let bytes = read_ordinary(&file).map_err(TrainError::io(&file, "reading"))?;
+        let (mut fields, seal) = open_sealed_json(&bytes).map_err(cannot)?;
+        match (fields["format"].as_u64(), &seal) {
+            (Some(1), None) => complete_format_1(&mut fields),
+            (Some(2), Some(_)) => {}
+            (Some(2), None) => return Err(cannot("it has no SHA-256".into())),
+            _ => {
+                let given = &fields["format"];
+                return Err(bad(format!("it is of format {given}, this version reads the formats 1 and {FORMAT}")));
+            }
         }
-        Ok(RunDir { path, config })
+        let config: RunConfig = serde_json::from_value(fields).map_err(|e| cannot(e.to_string()))?;
+        Ok(RunDir { path, config, seal: seal.unwrap_or_default(), notices: Arc::default() })
     }
 
     /// The newest run below `runs`.
@@ -193,17 +254,23 @@ impl RunDir {
         &self.config
     }
 
-    fn write_json(&self, name: &str, value: &impl Serialize) -> Result<(), TrainError> {
-        let text = serde_json::to_string_pretty(value).expect("plain data is always JSON");
-        Ok(write_atomically(&self.path.join(name), text.as_bytes())?)
+    /// What was found damaged, or lacking, in the files that were read so far, and was passed over.
+    pub fn notices(&self) -> Vec<String> {
+        self.notices.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    // ---- lines --------------------------------------------------------------------------
+    /// Notes what somebody should be told, once.
+    fn note(&self, notice: String) {
+        let mut notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
+        if !notices.contains(&notice) {
+            notices.push(notice);
+        }
+    }
 
-    /// Steps so far. A last line that was cut short by a crash is left out.
+    /// Steps so far. Lines that cannot be read are left out, and noted.
     ///
     /// # Errors
-    /// If the file cannot be read, or another line is no metric.
+    /// If the file cannot be read.
     pub fn metrics(&self) -> Result<Vec<Metric>, TrainError> {
         self.read_lines("metrics.jsonl")
     }
@@ -216,218 +283,30 @@ impl RunDir {
         self.read_lines("evals.jsonl")
     }
 
-    fn read_lines<T: DeserializeOwned>(&self, name: &str) -> Result<Vec<T>, TrainError> {
-        let path = self.path.join(name);
-        if !path.exists() {
-            return Ok(Vec::new());
-        }
-        let text = fs::read_to_string(&path).map_err(TrainError::io(&path, "reading"))?;
-        let count = text.lines().count();
-        let mut all = Vec::with_capacity(count);
-        for (i, line) in text.lines().enumerate() {
-            match serde_json::from_str(line) {
-                Ok(value) => all.push(value),
-                Err(_) if i + 1 == count && !text.ends_with('\n') => break,
-                Err(e) => {
-                    return Err(TrainError::NotARun {
-                        path: self.path.clone(),
-                        reason: format!("line {} of {name} cannot be read: {e}", i + 1),
-                    });
-                }
-            }
-        }
-        Ok(all)
-    }
-
-    /// Opens a line file to go on with, without the lines that `keep` refuses.
-    pub(crate) fn append<T: Serialize + DeserializeOwned>(
-        &self,
-        name: &str,
-        keep: impl Fn(&T) -> bool,
-    ) -> Result<Lines, TrainError> {
-        let path = self.path.join(name);
-        let kept: Vec<T> = self.read_lines(name)?.into_iter().filter(keep).collect();
-        let text: String =
-            kept.iter().map(|v| serde_json::to_string(v).expect("plain data is always JSON") + "\n").collect();
-        write_atomically(&path, text.as_bytes())?;
-        let file = fs::OpenOptions::new().append(true).open(&path).map_err(TrainError::io(&path, "opening"))?;
-        Ok(Lines { path, file: BufWriter::new(file) })
-    }
-
-    // ---- checkpoints --------------------------------------------------------------------
-
-    /// All checkpoints, oldest first.
+    /// Of the first `steps` steps, those whose metrics are there, in order; lacking ones are noted.
     ///
     /// # Errors
-    /// If the folder cannot be read.
-    pub fn checkpoints(&self) -> Result<Vec<Checkpoint>, TrainError> {
-        let folder = self.path.join("checkpoints");
-        let entries = fs::read_dir(&folder).map_err(|e| TrainError::NotARun {
-            path: self.path.clone(),
-            reason: format!("its folder checkpoints cannot be read ({e})"),
-        })?;
-        let mut found: Vec<Checkpoint> = entries
-            .flatten()
-            .filter_map(|e| {
-                let step = e.file_name().to_str()?.strip_prefix("step-")?.parse().ok()?;
-                Some(Checkpoint { step, path: e.path() })
-            })
-            .collect();
-        found.sort_by_key(|c| c.step);
-        Ok(found)
-    }
-
-    /// The newest checkpoint.
-    ///
-    /// # Errors
-    /// If there is none.
-    pub fn last_checkpoint(&self) -> Result<Checkpoint, TrainError> {
-        self.checkpoints()?.pop().ok_or_else(|| TrainError::NotARun {
-            path: self.path.clone(),
-            reason: "it has no checkpoint: training stopped before the first was written; train again".into(),
-        })
-    }
-
-    /// The model as a checkpoint holds it.
-    ///
-    /// # Errors
-    /// If its weights cannot be read or are not this model's.
-    pub fn model_at(
-        &self,
-        checkpoint: &Checkpoint,
-        device: &ironlens_tensor::Device,
-    ) -> Result<HookedTransformer, TrainError> {
-        let cfg = Config { init_weights: false, ..self.config.model.clone() };
-        let mut model = HookedTransformer::new(cfg, device, 0)?;
-        model.load_weights(checkpoint.weights())?;
-        Ok(model)
-    }
-
-    /// The model before the first step.
-    ///
-    /// # Errors
-    /// If the model cannot be built.
-    pub fn initial_model(&self, device: &ironlens_tensor::Device) -> Result<HookedTransformer, TrainError> {
-        match self.checkpoints()?.first() {
-            Some(first) if first.step == 0 => self.model_at(first, device),
-            _ => Ok(HookedTransformer::new(self.config.model.clone(), device, self.config.train.seed)?),
+    /// As [`RunDir::metrics`].
+    pub fn metrics_of(&self, steps: u64) -> Result<Vec<Metric>, TrainError> {
+        let mut metrics = self.metrics()?;
+        metrics.retain(|m| m.step < steps);
+        metrics.sort_by_key(|m| m.step);
+        metrics.dedup_by_key(|m| m.step);
+        let lacking = steps - metrics.len() as u64;
+        if lacking > 0 {
+            self.note(format!("metrics.jsonl lacks {lacking} of the {steps} steps that were trained"));
         }
-    }
-
-    /// Writes a checkpoint, whole or not at all, and drops the optimiser state of earlier ones.
-    pub(crate) fn save_checkpoint(
-        &self,
-        step: u64,
-        model: &HookedTransformer,
-        optimizer: &AdamW,
-        seconds: f64,
-    ) -> Result<Checkpoint, TrainError> {
-        let path = self.path.join("checkpoints").join(format!("step-{step:06}"));
-        let beside = path.with_extension("tmp");
-        let _ = fs::remove_dir_all(&beside);
-        fs::create_dir_all(&beside).map_err(TrainError::io(&beside, "making the folder"))?;
-        let new = Checkpoint { step, path: beside.clone() };
-        let written = || -> Result<(), TrainError> {
-            model.save_weights(new.weights())?;
-            let state = optimizer.state(model.params());
-            write_tensors(&new.optimizer(), state.iter().map(|(n, t)| (n.as_str(), t.clone())))?;
-            let state = State { step, optimizer_steps: optimizer.steps(), seconds };
-            let text = serde_json::to_string_pretty(&state).expect("plain data is always JSON");
-            write_atomically(&beside.join("state.json"), text.as_bytes())?;
-            let _ = fs::remove_dir_all(&path);
-            fs::rename(&beside, &path).map_err(TrainError::io(&path, "writing"))
-        };
-        if let Err(e) = written() {
-            let _ = fs::remove_dir_all(&beside);
-            return Err(e);
-        }
-        for old in self.checkpoints()?.iter().filter(|c| c.step < step) {
-            let _ = fs::remove_file(old.optimizer());
-        }
-        Ok(Checkpoint { step, path })
-    }
-
-    /// Loads a checkpoint into a model and an optimiser; gives its step and seconds.
-    pub(crate) fn restore(
-        &self,
-        checkpoint: &Checkpoint,
-        model: &mut HookedTransformer,
-        optimizer: &mut AdamW,
-    ) -> Result<(u64, f64), TrainError> {
-        let bad = |reason: String| TrainError::NotARun { path: checkpoint.path.clone(), reason };
-        let file = checkpoint.path.join("state.json");
-        let text = fs::read_to_string(&file).map_err(|e| bad(format!("state.json cannot be read ({e})")))?;
-        let state: State = serde_json::from_str(&text).map_err(|e| bad(format!("state.json cannot be read ({e})")))?;
-        if !checkpoint.is_resumable() {
-            return Err(bad(
-                "it has no optimizer.safetensors; only the newest checkpoint of a run can be resumed".into()
-            ));
-        }
-        model.load_weights(checkpoint.weights())?;
-        let moments = read_tensors(&checkpoint.optimizer())?;
-        let moments = moments.iter().map(|(n, t)| (n.as_str(), t));
-        optimizer.restore(model.params(), state.optimizer_steps, moments).map_err(|e| bad(e.to_string()))?;
-        Ok((state.step, state.seconds))
-    }
-
-    // ---- snapshots ----------------------------------------------------------------------
-
-    /// The fixed batch `[8, n_ctx]` that snapshots are taken on.
-    ///
-    /// # Errors
-    /// If the model's vocabulary is too small to draw one.
-    pub fn snapshot_batch(&self) -> Result<ironlens_tensor::IndexTensor, TrainError> {
-        crate::trainer::snapshot_batch(&self.config.model)
-    }
-
-    pub(crate) fn save_snapshot(&self, snapshot: &Snapshot) -> Result<(), TrainError> {
-        let path = self.path.join("snapshots").join(format!("step-{:06}.safetensors", snapshot.step));
-        let names: Vec<String> =
-            (0..snapshot.patterns.len()).map(|l| format!("blocks.{l}.attn.hook_pattern")).collect();
-        Ok(write_tensors(&path, names.iter().map(String::as_str).zip(snapshot.patterns.iter().cloned()))?)
-    }
-
-    /// All snapshots, oldest first.
-    ///
-    /// # Errors
-    /// If one cannot be read.
-    pub fn snapshots(&self) -> Result<Vec<Snapshot>, TrainError> {
-        let folder = self.path.join("snapshots");
-        let mut found = Vec::new();
-        for entry in fs::read_dir(&folder).map_err(TrainError::io(&folder, "reading the folder"))?.flatten() {
-            let name = entry.file_name();
-            let step = name.to_str().and_then(|n| n.strip_prefix("step-")?.strip_suffix(".safetensors")?.parse().ok());
-            let Some(step) = step else { continue };
-            let tensors = read_tensors(&entry.path())?;
-            let patterns = (0..self.config.model.n_layers)
-                .map(|l| {
-                    let name = format!("blocks.{l}.attn.hook_pattern");
-                    tensors.get(&name).cloned().ok_or_else(|| TrainError::NotARun {
-                        path: entry.path(),
-                        reason: format!("the snapshot lacks {name}"),
-                    })
-                })
-                .collect::<Result<_, _>>()?;
-            found.push(Snapshot { step, patterns });
-        }
-        found.sort_by_key(|s| s.step);
-        Ok(found)
+        Ok(metrics)
     }
 }
 
-/// A file of JSON lines that is being added to.
-pub(crate) struct Lines {
-    path: PathBuf,
-    file: BufWriter<fs::File>,
-}
-
-impl Lines {
-    pub fn push(&mut self, value: &impl Serialize) -> Result<(), TrainError> {
-        let line = serde_json::to_string(value).expect("plain data is always JSON");
-        writeln!(self.file, "{line}").map_err(TrainError::io(&self.path, "writing"))
+/// Format 1 filled in what was not given by the notebook's settings, and always started from the seed.
+fn complete_format_1(fields: &mut Value) {
+    let defaults = serde_json::to_value(TrainConfig::notebook()).expect("plain data is always JSON");
+    if let (Some(train), Some(defaults)) = (fields["train"].as_object_mut(), defaults.as_object()) {
+        for (name, value) in defaults {
+            train.entry(name).or_insert_with(|| value.clone());
+        }
     }
-
-    pub fn flush(&mut self) -> Result<(), TrainError> {
-        self.file.flush().map_err(TrainError::io(&self.path, "writing"))
-    }
+    fields["from_seed"] = true.into();
 }

@@ -11,7 +11,7 @@ use crate::adamw::{AdamW, clip_coefficient};
 use crate::config::TrainConfig;
 use crate::data::{Data, RandomTokens};
 use crate::error::TrainError;
-use crate::rundir::{Checkpoint, Eval, Lines, Metric, RunConfig, RunDir, Snapshot};
+use crate::rundir::{Checkpoint, Eval, Lines, Lock, Metric, Restored, RunConfig, RunDir, Snapshot};
 
 /// Seed of held-out batches, apart from the data's.
 const HELD_OUT: u64 = 0x5eed_4e1d_0047;
@@ -19,6 +19,10 @@ const HELD_OUT: u64 = 0x5eed_4e1d_0047;
 /// What an [`Observer`] is told.
 #[derive(Clone, Copy, Debug)]
 pub enum Progress<'a> {
+    /// A run goes on after this many steps.
+    Resumed(u64),
+    /// Something was damaged or lacking in the run, and passed over.
+    Notice(&'a str),
     /// A step is done.
     Step(&'a Metric),
     /// The held-out loss was measured.
@@ -79,36 +83,39 @@ impl Run {
 /// attention snapshots.
 pub struct Trainer<'o> {
     config: TrainConfig,
-    dir: Option<RunDir>,
-    resume: bool,
+    keep: Keep,
     observer: Option<&'o mut dyn Observer>,
+}
+
+/// What is kept on disk.
+enum Keep {
+    Nothing,
+    New { path: PathBuf, command: Option<String> },
+    Resumed(RunDir),
 }
 
 impl<'o> Trainer<'o> {
     /// A trainer that keeps nothing on disk.
     pub fn new(config: TrainConfig) -> Trainer<'o> {
-        Trainer { config, dir: None, resume: false, observer: None }
+        Trainer { config, keep: Keep::Nothing, observer: None }
     }
 
-    /// Keeps the run in a new directory.
+    /// Keeps the run in a directory that is new, empty, or was left before its first checkpoint. It is
+    /// made when the training starts, after everything was checked.
     ///
     /// # Errors
-    /// If it is not empty or cannot be written.
-    pub fn keep(
-        mut self,
-        path: impl Into<PathBuf>,
-        model: &HookedTransformer,
-        command: Option<String>,
-    ) -> Result<Self, TrainError> {
-        self.config.check()?;
-        self.dir = Some(RunDir::create(path, RunConfig::new(model, &self.config, command))?);
+    /// If it holds anything else.
+    pub fn keep(mut self, path: impl Into<PathBuf>, command: Option<String>) -> Result<Self, TrainError> {
+        let path = path.into();
+        RunDir::check_free(&path)?;
+        self.keep = Keep::New { path, command };
         Ok(self)
     }
 
-    /// Goes on with a run from its newest checkpoint, with its settings, to the same bits as if it
-    /// had never stopped.
+    /// Goes on with a run from its newest whole checkpoint, or from its start, with its settings, to the
+    /// same bits as if it had never stopped.
     pub fn resume(run: RunDir) -> Trainer<'o> {
-        Trainer { config: run.config().train.clone(), dir: Some(run), resume: true, observer: None }
+        Trainer { config: run.config().train.clone(), keep: Keep::Resumed(run), observer: None }
     }
 
     /// Somebody to tell.
@@ -132,25 +139,32 @@ impl<'o> Trainer<'o> {
         let config = self.config.clone();
         config.check()?;
         let mut optimizer = AdamW::new(config.betas, config.eps, config.weight_decay);
-        let mut start = 0;
-        let mut before = 0.0;
-        let mut run = Run { metrics: vec![], evals: vec![], seconds: 0.0, stopped: false, dir: None };
-        if let (Some(dir), true) = (&self.dir, self.resume) {
-            (start, before) = dir.restore(&dir.last_checkpoint()?, model, &mut optimizer)?;
-            run.metrics = dir.metrics()?.into_iter().filter(|m| m.step < start).collect();
-            run.evals = dir.evals()?.into_iter().filter(|e| e.step <= start).collect();
-        }
-        let mut record = match self.dir.take() {
-            Some(dir) => Some(Record::new(dir, start, model)?),
-            None => None,
-        };
-        run.dir = record.as_ref().map(|r| r.dir.path().to_path_buf());
         let held_out = RandomTokens::new(model.config(), HELD_OUT)?.batch(config.eval_batch_size)?;
+        let mut run = Run { metrics: vec![], evals: vec![], seconds: 0.0, stopped: false, dir: None };
+        let keep = std::mem::replace(&mut self.keep, Keep::Nothing);
+        let mut record = Record::open(keep, &config, model, &mut optimizer, &mut run)?;
+        let (mut start, mut before) = (0, 0.0);
+        if let Some(r) = &record {
+            (start, before) = (r.at.step, r.at.seconds);
+            let notices = r.dir.notices();
+            if r.resumed {
+                self.tell(Progress::Resumed(start));
+            }
+            notices.iter().for_each(|notice| self.tell(Progress::Notice(notice)));
+        }
         let snapshots = config.snapshot_steps();
         if start == 0
             && let Some(r) = &mut record
         {
+            let own_weights = !r.dir.config().from_seed && !r.resumed;
+            if own_weights {
+                r.check_finite(model, &optimizer, 0)?;
+            }
             r.snapshot(0, model)?;
+            if own_weights {
+                let checkpoint = r.checkpoint(model, &optimizer, 0, 0.0)?;
+                self.tell(Progress::Checkpoint(&checkpoint));
+            }
         }
 
         data.seek(start);
@@ -177,10 +191,7 @@ impl<'o> Trainer<'o> {
                 for metric in settle(&mut waiting) {
                     let bad = [("loss", metric.loss), ("gradient norm", metric.grad_norm)];
                     if let Some((what, number)) = bad.into_iter().find(|(_, x)| !x.is_finite()) {
-                        let checkpoint = match record.as_ref().and_then(|r| r.dir.last_checkpoint().ok()) {
-                            Some(c) => format!("the last good checkpoint is {}", c.path.display()),
-                            None => "there is no checkpoint yet".into(),
-                        };
+                        let checkpoint = last_good(record.as_ref().map(|r| &r.dir));
                         let hook = first_not_finite(model, &tokens)?;
                         return Err(TrainError::NotFinite { step: metric.step, what, value: number, hook, checkpoint });
                     }
@@ -207,14 +218,16 @@ impl<'o> Trainer<'o> {
                 }
             }
             if let Some(r) = &mut record {
+                let due = last || (config.checkpoint_every > 0 && step.is_multiple_of(config.checkpoint_every));
+                if due {
+                    r.check_finite(model, &optimizer, step)?;
+                }
                 if snapshots.contains(&step) {
                     r.snapshot(step, model)?;
                 }
-                if last || (config.checkpoint_every > 0 && step.is_multiple_of(config.checkpoint_every)) {
-                    r.metrics.flush()?;
-                    r.evals.flush()?;
-                    let checkpoint =
-                        r.dir.save_checkpoint(step, model, &optimizer, before + clock.elapsed().as_secs_f64())?;
+                if due {
+                    let seconds = before + clock.elapsed().as_secs_f64();
+                    let checkpoint = r.checkpoint(model, &optimizer, step, seconds)?;
                     self.tell(Progress::Checkpoint(&checkpoint));
                 }
             }
@@ -283,27 +296,98 @@ pub fn train_step(
     Ok(Step { loss: value, grad_norm: norm })
 }
 
-/// What a run writes while it goes on.
+/// What a run writes while it goes on, and the lock that says that it does.
 struct Record {
     dir: RunDir,
+    _lock: Lock,
+    resumed: bool,
+    /// Where it stands on disk.
+    at: Restored,
     metrics: Lines,
     evals: Lines,
     batch: IndexTensor,
 }
 
 impl Record {
-    fn new(dir: RunDir, start: u64, model: &HookedTransformer) -> Result<Record, TrainError> {
-        let metrics = dir.append("metrics.jsonl", |m: &Metric| m.step < start)?;
-        let evals = dir.append("evals.jsonl", |e: &Eval| e.step <= start)?;
+    /// Starts or goes on with what is to be kept; a run that goes on sets `model`, `optimizer` and `run`.
+    fn open(
+        keep: Keep,
+        config: &TrainConfig,
+        model: &mut HookedTransformer,
+        optimizer: &mut AdamW,
+        run: &mut Run,
+    ) -> Result<Option<Record>, TrainError> {
         let batch = snapshot_batch(model.config())?;
-        Ok(Record { dir, metrics, evals, batch })
+        let resumed = matches!(keep, Keep::Resumed(_));
+        let (dir, lock, at) = match keep {
+            Keep::Nothing => return Ok(None),
+            Keep::New { path, command } => {
+                let (dir, lock) = RunDir::create(path, RunConfig::new(model, config, command)?)?;
+                (dir, lock, Restored::default())
+            }
+            Keep::Resumed(dir) => {
+                let lock = Lock::take(dir.path())?;
+                lock.clean(dir.path());
+                dir.make_folders()?;
+                let at = dir.restore(model, optimizer)?;
+                run.metrics = dir.metrics_of(at.step)?;
+                run.evals = dir.evals()?;
+                run.evals.retain(|e| e.step <= at.step);
+                (dir, lock, at)
+            }
+        };
+        let metrics = dir.append("metrics.jsonl", &run.metrics)?;
+        let evals = dir.append("evals.jsonl", &run.evals)?;
+        run.dir = Some(dir.path().to_path_buf());
+        Ok(Some(Record { dir, _lock: lock, resumed, at, metrics, evals, batch }))
     }
 
     fn snapshot(&mut self, step: u64, model: &HookedTransformer) -> Result<(), TrainError> {
         let (_, cache) = model.call(&self.batch).names(|n: &str| n.ends_with("hook_pattern")).cached()?;
         let patterns: Vec<Tensor> = cache.iter().map(|(_, p)| p.mean(&[0])).collect();
-        self.dir.save_snapshot(&Snapshot { step, patterns })
+        self.dir.save_snapshot(&Snapshot { step, patterns }, &mut self.at.snapshots)
     }
+
+    /// Refuses to keep weights or moments that are not finite.
+    fn check_finite(&self, model: &HookedTransformer, optimizer: &AdamW, steps: u64) -> Result<(), TrainError> {
+        match not_finite(model, optimizer) {
+            None => Ok(()),
+            Some(name) => Err(TrainError::WeightsNotFinite { steps, name, checkpoint: last_good(Some(&self.dir)) }),
+        }
+    }
+
+    /// Writes a checkpoint. The lines of its steps are on the disk before it is.
+    fn checkpoint(
+        &mut self,
+        model: &HookedTransformer,
+        optimizer: &AdamW,
+        step: u64,
+        seconds: f64,
+    ) -> Result<Checkpoint, TrainError> {
+        self.metrics.sync()?;
+        self.evals.sync()?;
+        (self.at.step, self.at.seconds) = (step, seconds);
+        self.dir.save_checkpoint(model, optimizer, &self.at)
+    }
+}
+
+/// Where to go back to, in words.
+fn last_good(dir: Option<&RunDir>) -> String {
+    match dir.and_then(|d| d.last_checkpoint().ok()) {
+        Some(c) => format!("the last good checkpoint is {}", c.path.display()),
+        None => "there is no checkpoint yet".into(),
+    }
+}
+
+/// The first weight or moment that has an element that is infinite or no number.
+fn not_finite(model: &HookedTransformer, optimizer: &AdamW) -> Option<String> {
+    // Stored tensors are few and whole; names are looked for only in a bad one.
+    let params = model.params();
+    if params.slots().iter().chain(optimizer.moments()).all(Tensor::all_finite) {
+        return None;
+    }
+    let weights = params.iter().map(|(name, value)| (name.to_string(), value));
+    weights.chain(optimizer.state(params)).find(|(_, value)| !value.all_finite()).map(|(name, _)| name)
 }
 
 /// The fixed batch on which attention is looked at, `[8, n_ctx]`.

@@ -74,12 +74,12 @@ fn a_run_whose_gpu_failed_goes_on_on_the_cpu() {
 
     let whole = folder.path().join("whole");
     let mut model = HookedTransformer::new(config(), &Device::Cpu, 0).unwrap();
-    let trainer = Trainer::new(train.clone()).keep(&whole, &model, None).unwrap();
+    let trainer = Trainer::new(train.clone()).keep(&whole, None).unwrap();
     let right = trainer.fit(&mut model, &mut data(), previous_token_loss).unwrap().losses();
 
     let parts = folder.path().join("parts");
     let mut model = HookedTransformer::new(config(), &gpu(), 0).unwrap();
-    let trainer = Trainer::new(train).keep(&parts, &model, None).unwrap();
+    let trainer = Trainer::new(train).keep(&parts, None).unwrap();
     let steps = Cell::new(0);
     let failing = |logits: &_, tokens: &_| {
         steps.set(steps.get() + 1);

@@ -63,6 +63,9 @@ pub fn run(args: &Args) -> Result<()> {
         if let Some(path) = &args.json {
             write_json(path, &analysis)?;
         }
+        for notice in run.notices() {
+            eprintln!("warning: {notice}");
+        }
         println!("analysis           {}", kept.display());
         return crate::report::write(&run, args.out.as_deref(), args.figures.as_deref());
     }

@@ -1,0 +1,99 @@
+//! Attention patterns on one fixed batch, as training goes on.
+
+use std::fs;
+
+use ironlens_tensor::Tensor;
+use ironlens_transformer::{read_tensors, write_tensors};
+
+use super::sealed::FileHash;
+use super::{Hashes, RunDir};
+use crate::error::TrainError;
+
+/// Attention patterns at one moment, mean over the fixed batch.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Steps trained.
+    pub step: u64,
+    /// Per layer, `[head, query, key]`.
+    pub patterns: Vec<Tensor>,
+}
+
+fn pattern_name(layer: usize) -> String {
+    format!("blocks.{layer}.attn.hook_pattern")
+}
+
+impl RunDir {
+    /// The fixed batch `[8, n_ctx]` that snapshots are taken on.
+    ///
+    /// # Errors
+    /// If the model's vocabulary is too small to draw one.
+    pub fn snapshot_batch(&self) -> Result<ironlens_tensor::IndexTensor, TrainError> {
+        crate::trainer::snapshot_batch(&self.config.model)
+    }
+
+    /// Writes a snapshot, and adds it to the `hashes` of snapshots.
+    pub(crate) fn save_snapshot(&self, snapshot: &Snapshot, hashes: &mut Hashes) -> Result<(), TrainError> {
+        let name = format!("step-{:06}.safetensors", snapshot.step);
+        let path = self.path.join("snapshots").join(&name);
+        let names: Vec<String> = (0..snapshot.patterns.len()).map(pattern_name).collect();
+        write_tensors(&path, names.iter().map(String::as_str).zip(snapshot.patterns.iter().cloned()))?;
+        hashes.insert(name, FileHash::of(&path).map_err(TrainError::io(&path, "reading"))?);
+        Ok(())
+    }
+
+    /// All snapshots that are whole, oldest first; others are noted.
+    ///
+    /// # Errors
+    /// If the folder cannot be read.
+    pub fn snapshots(&self) -> Result<Vec<Snapshot>, TrainError> {
+        let folder = self.path.join("snapshots");
+        // A damaged checkpoint says nothing of snapshots; then only their shapes are checked.
+        let hashes = self.newest_state().map(|s| s.snapshots).unwrap_or_default();
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&folder).map_err(TrainError::io(&folder, "reading the folder"))?.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let step = name.strip_prefix("step-").and_then(|n| n.strip_suffix(".safetensors")?.parse().ok());
+            let Some(step) = step else { continue };
+            match self.read_snapshot(&name, hashes.get(&name)) {
+                Ok(patterns) => found.push(Snapshot { step, patterns }),
+                Err(why) => self.note(format!("the snapshot {name} is left out: {why}")),
+            }
+        }
+        found.sort_by_key(|s| s.step);
+        Ok(found)
+    }
+
+    fn read_snapshot(&self, name: &str, hash: Option<&FileHash>) -> Result<Vec<Tensor>, String> {
+        let path = self.path.join("snapshots").join(name);
+        let cfg = &self.config.model;
+        let fits = |shape: &[usize]| matches!(*shape, [heads, query, key] if heads == cfg.n_heads && query == key && key <= cfg.n_ctx);
+        match hash {
+            Some(hash) => hash.check(&path)?,
+            None => {
+                // Nothing much longer than its patterns is read into memory.
+                let file = fs::metadata(&path).map_err(|e| e.to_string())?;
+                let pattern = [cfg.n_heads, cfg.n_ctx, cfg.n_ctx].iter().fold(4u64, |n, d| n.saturating_mul(*d as u64));
+                let most = pattern.saturating_add(1024).saturating_mul(cfg.n_layers as u64).saturating_add(1024);
+                if !file.is_file() || file.len() > most {
+                    return Err(format!("it is no ordinary file of at most {most} bytes"));
+                }
+            }
+        }
+        let mut tensors = read_tensors(&path).map_err(|e| e.to_string())?;
+        (0..cfg.n_layers)
+            .map(|layer| {
+                let name = pattern_name(layer);
+                match tensors.remove(&name) {
+                    Some(pattern) if fits(pattern.shape()) => Ok(pattern),
+                    Some(other) => Err(format!(
+                        "{name} has shape {:?}, expected {} heads of at most {} positions",
+                        other.shape(),
+                        cfg.n_heads,
+                        cfg.n_ctx
+                    )),
+                    None => Err(format!("it lacks {name}")),
+                }
+            })
+            .collect()
+    }
+}
