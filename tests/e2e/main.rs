@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod determinism;
+mod durability;
 mod hooks;
 mod reference;
 mod training;

@@ -12,12 +12,15 @@ pub mod bench;
 mod devices;
 mod pipeline;
 mod report;
+mod say;
 mod settings;
+mod signals;
 mod train;
 pub mod verify;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+pub use signals::Interrupted;
 
 /// Train small transformers, look inside, and report what they learned.
 #[derive(Parser, Debug)]
@@ -46,10 +49,15 @@ enum Command {
 }
 
 impl Cli {
+    /// Whether the command goes on when nobody reads its output any more: a training is too dear to lose.
+    pub fn outlives_its_reader(&self) -> bool {
+        matches!(self.command, Command::Train(_) | Command::Pipeline(_))
+    }
+
     /// Runs the command; false if it ran but found something wrong.
     ///
     /// # Errors
-    /// What the command could not do.
+    /// What the command could not do; [`Interrupted`] if a signal ended a training, which is kept.
     pub fn run(&self) -> Result<bool> {
         match &self.command {
             Command::Train(args) => train::run(args).map(|_| true),

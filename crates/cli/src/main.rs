@@ -4,12 +4,14 @@ use std::any::Any;
 use std::process::ExitCode;
 
 use clap::Parser;
-use ironlens_cli::Cli;
+use ironlens_cli::{Cli, Interrupted};
 
 fn main() -> ExitCode {
-    // When the reader of a pipe goes away, end quietly, as other commands do.
-    sigpipe::reset();
     let cli = Cli::parse();
+    if !cli.outlives_its_reader() {
+        // When the reader of a pipe goes away, end quietly, as other commands do.
+        sigpipe::reset();
+    }
     // A GPU that fails in the middle of its work can only be told by a panic; it is no bug of ours.
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
@@ -27,6 +29,9 @@ fn main() -> ExitCode {
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
+        Err(error) if error.is::<Interrupted>() => {
+            ExitCode::from(error.downcast_ref().map_or(1, |i: &Interrupted| i.exit_status()))
+        }
         Err(error) => {
             eprintln!("error: {error}");
             for cause in error.chain().skip(1) {

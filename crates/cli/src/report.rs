@@ -10,6 +10,7 @@ use ironlens_tensor::{Device, IndexTensor, Tensor};
 use ironlens_train::{Metric as Step, RunDir};
 use ironlens_transformer::HookedTransformer;
 
+use crate::say::say;
 use crate::train::RUNS;
 
 /// Flags of `report`.
@@ -61,12 +62,12 @@ pub fn write(run: &RunDir, out: Option<&Path>, figures: Option<&Path>) -> Result
 pub fn write_page(report: &Report, page: &Path, figures: Option<&Path>) -> Result<()> {
     report.write_html(page)?;
     for sentence in report.verdict() {
-        println!("{sentence}");
+        say!("{sentence}");
     }
-    println!("report             {}", page.display());
+    say!("report             {}", page.display());
     if let Some(folder) = figures {
         let files = report.write_figures(folder)?;
-        println!("figures            {} files in {}", files.len(), folder.display());
+        say!("figures            {} files in {}", files.len(), folder.display());
     }
     Ok(())
 }

@@ -2,35 +2,41 @@
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args as ClapArgs;
 use indicatif::{HumanDuration, ProgressBar, ProgressState, ProgressStyle};
 use ironlens_tensor::Device;
 use ironlens_train::{Metric, Observer, Progress, RandomTokens, Run, RunDir, Trainer};
 use ironlens_transformer::HookedTransformer;
 
+use crate::say::say;
 use crate::settings::Settings;
+use crate::signals::Stop;
 
 /// Where runs go unless told otherwise.
 pub const RUNS: &str = "runs";
 
+const AFTER_HELP: &str = "\
+Ctrl-C stops after the step in progress and keeps a checkpoint, from which --resume goes on to the same bits. \
+The exit status is then 130, or 143 after SIGTERM. A run that was killed goes on from its last checkpoint, and \
+lines of output that nobody takes are no reason to stop.";
+
 /// Flags of `train`.
 #[derive(ClapArgs, Clone, Debug)]
 #[group(skip)]
+#[command(after_help = AFTER_HELP)]
 pub struct Args {
     #[command(flatten)]
     settings: Settings,
     /// Where to compute: auto takes a hardware GPU if there is one
     #[arg(long, value_name = "auto|cpu|gpu", default_value = "auto")]
     device: String,
-    /// Folder of the run, new or empty [default: runs/PRESET-N]
+    /// Folder of the run: new, empty, or left before its first checkpoint [default: runs/PRESET-N]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Go on with a run from its newest checkpoint, with its own settings
+    /// Go on with a run from its newest whole checkpoint, or its start, with its own settings
     #[arg(long, value_name = "RUN", conflicts_with_all = [
         "preset", "config", "steps", "batch_size", "lr", "schedule", "seed", "checkpoint_every", "log_every", "out",
     ])]
@@ -40,7 +46,7 @@ pub struct Args {
 /// Trains; gives the folder of the run.
 ///
 /// # Errors
-/// For settings, devices and folders that cannot be, and what goes wrong in training.
+/// [`Interrupted`](crate::Interrupted) if a signal ended it early; for settings, devices and folders that cannot be, and what goes wrong in training.
 pub fn run(args: &Args) -> Result<PathBuf> {
     let device = Device::from_name(&args.device)?;
     let (mut model, train);
@@ -65,9 +71,9 @@ pub fn run(args: &Args) -> Result<PathBuf> {
         }
     };
     if args.resume.is_none() {
-        println!("{model}");
+        say!("{model}");
     }
-    println!(
+    say!(
         "{} weights on {device}, {} threads; {} steps of batch {}; run {}",
         model.params().count(),
         rayon::current_num_threads(),
@@ -80,30 +86,33 @@ pub fn run(args: &Args) -> Result<PathBuf> {
     let result = trainer.observe(&mut console).fit(&mut model, &mut data, train.task.loss());
     console.finish();
     summarise(&result?, &path, &device);
-    Ok(path)
+    match console.stop.asked() {
+        Some(interrupted) => Err(interrupted.into()),
+        None => Ok(path),
+    }
 }
 
 fn summarise(run: &Run, path: &Path, device: &Device) {
     let number = |x: Option<f64>| x.map_or("none".into(), |x| format!("{:?}", x as f32));
     if run.stopped {
-        println!("stopped after {} steps", run.metrics.len());
+        say!("stopped after {} steps", run.metrics.last().map_or(0, |m| m.step + 1));
     }
-    println!("final loss         {}", number(run.final_loss()));
-    println!("loss on fresh data {}", number(run.held_out_loss()));
-    println!("time               {}", HumanDuration(Duration::from_secs_f64(run.seconds)));
+    say!("final loss         {}", number(run.final_loss()));
+    say!("loss on fresh data {}", number(run.held_out_loss()));
+    say!("time               {}", HumanDuration(Duration::from_secs_f64(run.seconds)));
     if let Some(bytes) = crate::bench::peak_memory() {
-        println!("peak memory        {} MiB", bytes >> 20);
+        say!("peak memory        {} MiB", bytes >> 20);
     }
     #[cfg(feature = "gpu")]
     if let Device::Gpu(gpu) = device {
-        println!("peak GPU memory    {:.1} MiB", gpu.memory().peak_bytes as f64 / 1048576.0);
+        say!("peak GPU memory    {:.1} MiB", gpu.memory().peak_bytes as f64 / 1048576.0);
     }
     let _ = device;
-    println!("run                {}", path.display());
+    say!("run                {}", path.display());
     if run.stopped {
-        println!("to go on           {} train --resume {}", crate::command_name(), path.display());
+        say!("to go on           {} train --resume {}", crate::command_name(), path.display());
     }
-    println!("to see it          {} report {}", crate::command_name(), path.display());
+    say!("to see it          {} report {}", crate::command_name(), path.display());
 }
 
 /// `runs/NAME-1`, or with the next number that is free.
@@ -116,25 +125,12 @@ struct Console {
     bar: Option<ProgressBar>,
     log_every: u64,
     steps: u64,
-    stop: Arc<AtomicBool>,
+    stop: Stop,
 }
 
 impl Console {
     fn new(steps: u64, log_every: u64) -> Result<Console> {
-        let stop = Arc::new(AtomicBool::new(false));
-        let flag = stop.clone();
-        let handler = move || {
-            if flag.swap(true, Ordering::SeqCst) {
-                std::process::exit(130);
-            }
-            eprintln!("\nstopping after this step; press Ctrl-C again to stop at once and lose it");
-        };
-        // In one process the handler can be set once; a second training in it has no Ctrl-C.
-        if let Err(e) = ctrlc::set_handler(handler)
-            && !matches!(e, ctrlc::Error::MultipleHandlers)
-        {
-            return Err(e).context("cannot listen for Ctrl-C");
-        }
+        let stop = Stop::listen()?;
         let bar = std::io::stderr().is_terminal().then(|| {
             let style = ProgressStyle::with_template(
                 "{bar:30} {pos}/{len} steps  {msg}  {rate}  {elapsed} elapsed, {eta} left",
@@ -152,8 +148,8 @@ impl Console {
 
     fn line(&self, text: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| println!("{text}")),
-            None => println!("{text}"),
+            Some(bar) => bar.suspend(|| say!("{text}")),
+            None => say!("{text}"),
         }
     }
 
@@ -193,6 +189,6 @@ impl Observer for Console {
     }
 
     fn should_stop(&self) -> bool {
-        self.stop.load(Ordering::SeqCst)
+        self.stop.asked().is_some()
     }
 }

@@ -136,7 +136,7 @@ fn ctrl_c_leaves_a_run_that_goes_on_to_the_same_bits() {
     assert!(kill.success());
     let output = child.wait_with_output().unwrap();
     let said = text(&output.stdout);
-    assert!(output.status.success(), "{said}");
+    assert_eq!(output.status.code(), Some(130), "{said}");
     assert!(said.contains("stopped after") && said.contains("train --resume stopped"), "{said}");
     assert!(ironlens(folder.path(), &["report", "stopped"]).status.success());
     let resumed = ironlens(folder.path(), &["train", "--resume", "stopped"]);

@@ -5,6 +5,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use crate::error::FileError;
+use crate::watch::operation;
 
 /// Writes a file whole or not at all: see [`write_atomically_with`].
 ///
@@ -48,16 +49,17 @@ fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) ->
     builder.prefix(".ironlens-");
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut beside = builder.tempfile_in(folder)?;
-    let mut buffered = BufWriter::with_capacity(1 << 16, beside.as_file_mut());
-    write(&mut buffered)?;
-    buffered.flush()?;
-    drop(buffered);
+    let mut beside = operation("create", path, || builder.tempfile_in(folder))?;
+    operation("write", path, || {
+        let mut buffered = BufWriter::with_capacity(1 << 16, beside.as_file_mut());
+        write(&mut buffered)?;
+        buffered.flush()
+    })?;
     if let Some(old) = old {
         beside.as_file().set_permissions(old.permissions())?;
     }
-    beside.as_file().sync_all()?;
-    beside.persist(path).map_err(|e| e.error)?;
+    operation("sync", path, || beside.as_file().sync_all())?;
+    operation("rename", path, || beside.persist(path).map_err(|e| e.error))?;
     sync_folder(folder)
 }
 
@@ -67,10 +69,11 @@ fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) ->
 /// # Errors
 /// If the folder cannot be opened or the disk fails.
 pub fn sync_folder(folder: impl AsRef<Path>) -> io::Result<()> {
+    let folder = folder.as_ref();
     if cfg!(not(unix)) {
         return Ok(());
     }
-    match File::open(folder)?.sync_all() {
+    match operation("sync folder", folder, || File::open(folder)?.sync_all()) {
         Err(e) if matches!(e.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
         done => done,
     }

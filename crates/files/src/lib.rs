@@ -19,6 +19,8 @@
 mod atomic;
 mod error;
 mod safetensors;
+#[doc(hidden)]
+pub mod watch;
 
 pub use crate::safetensors::{Dtype, SafeTensorsFile, TensorInfo, write_safetensors};
 pub use atomic::{sync_folder, write_atomically, write_atomically_with};

@@ -27,6 +27,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ironlens_files::watch::operation;
 use ironlens_files::{sync_folder, write_atomically};
 use ironlens_tensor::Tensor;
 use ironlens_transformer::{Config, HookedTransformer};
@@ -178,12 +179,13 @@ impl RunDir {
         lock.clean(&path);
         for file in ["metrics.jsonl", "evals.jsonl"].map(|name| path.join(name)) {
             if fs::symlink_metadata(&file).is_ok() {
-                fs::remove_file(&file).map_err(TrainError::io(&file, "removing"))?;
+                operation("remove", &file, || fs::remove_file(&file)).map_err(TrainError::io(&file, "removing"))?;
             }
         }
         let snapshots = path.join("snapshots");
         if fs::symlink_metadata(&snapshots).is_ok() {
-            fs::remove_dir_all(&snapshots).map_err(TrainError::io(&snapshots, "removing"))?;
+            operation("remove", &snapshots, || fs::remove_dir_all(&snapshots))
+                .map_err(TrainError::io(&snapshots, "removing"))?;
         }
         let (text, seal) = to_sealed_json(&config);
         write_atomically(path.join("config.json"), text.as_bytes())?;
@@ -197,7 +199,8 @@ impl RunDir {
     /// Makes the folders that are lacking.
     pub(crate) fn make_folders(&self) -> Result<(), TrainError> {
         for folder in ["checkpoints", "snapshots"].map(|name| self.path.join(name)) {
-            fs::create_dir_all(&folder).map_err(TrainError::io(&folder, "making the folder"))?;
+            operation("create", &folder, || fs::create_dir_all(&folder))
+                .map_err(TrainError::io(&folder, "making the folder"))?;
         }
         sync_folder(&self.path).map_err(TrainError::io(&self.path, "writing"))
     }

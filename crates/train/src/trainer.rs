@@ -332,7 +332,10 @@ impl Record {
                 let at = dir.restore(model, optimizer)?;
                 run.metrics = dir.metrics_of(at.step)?;
                 run.evals = dir.evals()?;
-                run.evals.retain(|e| e.step <= at.step);
+                // The last sitting may have ended with one that is not due.
+                run.evals.retain(|e| {
+                    e.step <= at.step && (e.step.is_multiple_of(config.log_every) || e.step == config.steps)
+                });
                 (dir, lock, at)
             }
         };

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use ironlens_files::watch::operation;
 use ironlens_files::{sync_folder, write_atomically};
 use ironlens_tensor::Device;
 use ironlens_transformer::{Config, HookedTransformer, ModelError, read_tensors, write_tensors};
@@ -226,7 +227,7 @@ impl RunDir {
         let written = self.write_checkpoint(&beside, model, optimizer, at).and_then(|()| {
             // One that is there is damaged, or the run would have gone on from it.
             remove(&path)?;
-            fs::rename(&beside, &path).map_err(TrainError::io(&path, "writing"))?;
+            operation("rename", &path, || fs::rename(&beside, &path)).map_err(TrainError::io(&path, "writing"))?;
             sync_folder(&folder).map_err(TrainError::io(&folder, "writing"))
         });
         if let Err(e) = written {
@@ -234,12 +235,18 @@ impl RunDir {
             let _ = fs::remove_dir_all(&beside);
             return Err(e);
         }
-        let resumable: Vec<_> = self.checkpoint_folders()?.into_iter().filter(Checkpoint::is_resumable).collect();
-        for old in resumable.iter().filter(|c| c.step < at.step).rev().skip(1) {
-            // One that stays costs space only.
-            let _ = fs::remove_file(old.optimizer());
-        }
+        self.drop_old_moments()?;
         Ok(Checkpoint { step: at.step, path })
+    }
+
+    /// Removes the optimiser's state of all checkpoints but the two newest that have it.
+    fn drop_old_moments(&self) -> Result<(), TrainError> {
+        let resumable = self.checkpoint_folders()?.into_iter().rev().filter(Checkpoint::is_resumable);
+        for old in resumable.skip(2) {
+            // One that stays costs space only.
+            let _ = operation("remove", &old.optimizer(), || fs::remove_file(old.optimizer()));
+        }
+        Ok(())
     }
 
     fn write_checkpoint(
@@ -250,7 +257,8 @@ impl RunDir {
         at: &Restored,
     ) -> Result<(), TrainError> {
         remove(folder)?;
-        fs::create_dir_all(folder).map_err(TrainError::io(folder, "making the folder"))?;
+        operation("create", folder, || fs::create_dir_all(folder))
+            .map_err(TrainError::io(folder, "making the folder"))?;
         model.save_weights(folder.join(WEIGHTS))?;
         let moments = optimizer.state(model.params());
         write_tensors(&folder.join(OPTIMIZER), moments.iter().map(|(n, t)| (n.as_str(), t.clone())))?;
@@ -310,8 +318,10 @@ impl RunDir {
         for damaged in self.checkpoint_folders()?.iter().filter(|c| from.is_none_or(|step| c.step > step)) {
             let aside = damaged.path.with_extension("damaged");
             remove(&aside)?;
-            fs::rename(&damaged.path, &aside).map_err(TrainError::io(&aside, "setting aside"))?;
+            operation("rename", &aside, || fs::rename(&damaged.path, &aside))
+                .map_err(TrainError::io(&aside, "setting aside"))?;
         }
+        self.drop_old_moments()?;
         Ok(restored)
     }
 }
@@ -319,8 +329,8 @@ impl RunDir {
 /// Removes a folder or a file of its name, if there is one.
 fn remove(path: &Path) -> Result<(), TrainError> {
     let removed = match fs::symlink_metadata(path) {
-        Ok(m) if m.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
+        Ok(m) if m.is_dir() => operation("remove", path, || fs::remove_dir_all(path)),
+        Ok(_) => operation("remove", path, || fs::remove_file(path)),
         Err(_) => Ok(()),
     };
     removed.map_err(TrainError::io(path, "removing"))

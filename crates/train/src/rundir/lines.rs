@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
+use ironlens_files::watch::operation;
 use ironlens_files::write_atomically;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -61,12 +62,12 @@ impl Lines {
 
     /// Gives the lines to the system: a killed process does not lose them.
     pub fn flush(&mut self) -> Result<(), TrainError> {
-        self.file.flush().map_err(TrainError::io(&self.path, "writing"))
+        operation("write", &self.path, || self.file.flush()).map_err(TrainError::io(&self.path, "writing"))
     }
 
     /// Brings the lines to the disk: a power cut does not lose them.
     pub fn sync(&mut self) -> Result<(), TrainError> {
         self.flush()?;
-        self.file.get_ref().sync_data().map_err(TrainError::io(&self.path, "writing"))
+        operation("sync", &self.path, || self.file.get_ref().sync_data()).map_err(TrainError::io(&self.path, "writing"))
     }
 }

@@ -94,7 +94,7 @@ pub(crate) fn to_sealed_json(value: &impl Serialize) -> (String, String) {
     }
     let sha256 = seal(&serde_json::to_value(value).expect("plain data is always JSON"));
     let text = serde_json::to_string_pretty(&Sealed { value, sha256: &sha256 });
-    (text.expect("plain data is always JSON") + "\n", sha256)
+    (text.expect("plain data is always JSON"), sha256)
 }
 
 /// The fields of a JSON object and its seal, if it has one: a text of another format has none.
