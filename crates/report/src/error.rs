@@ -14,6 +14,16 @@ pub enum ReportError {
         /// The shape it has.
         got: String,
     },
+    /// An option that means nothing for its figure, or has a value that cannot be.
+    #[error("{what}: the option `{option}` cannot be used: {reason}")]
+    Option {
+        /// Which figure.
+        what: String,
+        /// The method of [`Figure`](crate::Figure) that set it.
+        option: &'static str,
+        /// Why not, and what to do.
+        reason: String,
+    },
     /// A file name that says no known format.
     #[error("cannot tell the format of `{path}` from its extension: name it .html (interactive), .png or .svg")]
     Format {

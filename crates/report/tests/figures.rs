@@ -89,6 +89,121 @@ fn small_multiples_zoom_together_and_share_their_colours() {
     assert_eq!(spec["layout"]["annotations"][2]["text"], "c");
 }
 
+/// An option of a figure: its name, how it is set, and whether heatmaps, lines and bars show it.
+type OptionCase = (&'static str, fn(Figure) -> Figure, [bool; 3]);
+
+/// Every method of `Figure` that sets something.
+const OPTIONS: [OptionCase; 16] = [
+    ("title", |f| f.title("t"), [true; 3]),
+    ("caption", |f| f.caption("c"), [true; 3]),
+    ("x", |f| f.x("across"), [true; 3]),
+    ("y", |f| f.y("up"), [true; 3]),
+    ("value", |f| f.value("v"), [true, false, false]),
+    ("log_y", Figure::log_y, [false, true, true]),
+    ("range", |f| f.range(0.5, 7.0), [true; 3]),
+    ("midpoint", |f| f.midpoint(0.25), [true, false, false]),
+    ("colorscale", |f| f.colorscale(Colorscale::Viridis), [true, false, false]),
+    ("x_labels", |f| f.x_labels(["a", "b"]), [true, true, false]),
+    ("y_labels", |f| f.y_labels(["a", "b"]), [true, false, false]),
+    ("facets", |f| f.facets(["a", "b"]), [true, false, false]),
+    ("columns", |f| f.columns(1), [true, false, false]),
+    ("rule", |f| f.rule(1.5, "half"), [false, true, true]),
+    ("below", |f| f.below(line(&[1.0, 2.0])), [false, true, false]),
+    ("size", |f| f.size(300, 200), [true; 3]),
+];
+
+#[test]
+fn an_option_is_shown_or_refused() {
+    let kinds = || [imshow(Array::new([2, 2, 2], &[1.0; 8]).unwrap()), line(&[1.0, 2.0]), bar(["p", "q"], &[1.0, 2.0])];
+    // A caption stands in the page around the chart.
+    let seen = |f: &Figure, name| if name == "caption" { f.to_html().unwrap() } else { f.to_plotly_json().unwrap() };
+    for (k, plain) in kinds().iter().enumerate() {
+        for (name, set, shown) in OPTIONS {
+            let figure = set(kinds()[k].clone());
+            assert_ne!(&figure, plain, "{name} sets nothing");
+            if shown[k] {
+                assert_ne!(seen(&figure, name), seen(plain, name), "kind {k} ignores {name}");
+                if name != "caption" {
+                    assert_ne!(figure.to_svg().unwrap(), plain.to_svg().unwrap(), "pictures of kind {k} ignore {name}");
+                }
+                continue;
+            }
+            let error = figure.to_html().unwrap_err();
+            assert!(matches!(&error, ReportError::Option { option, .. } if *option == name), "kind {k}: {error}");
+            assert!(figure.to_png().is_err() && figure.to_svg().is_err() && figure.to_plotly_json().is_err());
+        }
+    }
+}
+
+#[test]
+fn values_of_options_that_cannot_be_are_refused() {
+    let heat = || imshow(matrix(&[0.0; 4], 2));
+    let placed = || line(Series::new("a", &[1.0, 2.0]).x(&[5.0, 6.0]));
+    let lower = || line(&[1.0, 2.0]);
+    let wrong = [
+        ("range", heat().range(f64::NAN, 1.0)),
+        ("range", heat().range(1.0, 1.0)),
+        ("range", lower().range(0.0, 1.0).log_y()),
+        ("midpoint", heat().midpoint(f64::INFINITY)),
+        ("columns", heat().columns(0)),
+        ("x_labels", placed().x_labels(["a", "b"])),
+        ("x_labels", lower().x_labels(["a", "b"]).below(lower().x_labels(["c", "d"]))),
+        ("x", lower().x("step").below(lower().x("time"))),
+        ("title", lower().below(lower().title("of its own"))),
+        ("caption", lower().below(lower().caption("of its own"))),
+        ("size", lower().below(lower().below(lower().size(300, 300)))),
+        ("colorscale", lower().below(lower().colorscale(Colorscale::Blues))),
+    ];
+    for (name, figure) in wrong {
+        let error = figure.to_html().unwrap_err();
+        assert!(matches!(&error, ReportError::Option { option, .. } if *option == name), "{name}: {error}");
+    }
+}
+
+#[test]
+fn positions_of_a_curve_may_have_names() {
+    let names = ["embed", "block 0", "block <1>"];
+    let figure = line(&[3.0, 2.0, 1.0]).x_labels(names).below(line(&[1.0, 2.0]).y("rate"));
+    let spec = plotly(&figure);
+    assert_eq!(spec["layout"]["xaxis"]["ticktext"], serde_json::json!(["embed", "block·0", "block·&lt;1&gt;"]));
+    assert_eq!(spec["layout"]["xaxis"]["tickvals"], serde_json::json!([0, 1, 2]));
+    let svg = figure.to_svg().unwrap();
+    assert_well_formed(&svg);
+    assert!(svg.contains("embed") && svg.contains("block·0"), "names in the picture");
+    let many: Vec<f32> = (0..500).map(|i| i as f32).collect();
+    assert_well_formed(&line(&many).x_labels((0..500).map(|i| format!("token {i}"))).to_svg().unwrap());
+    assert!(line(&[1.0]).x_labels(["a"]).to_png().is_ok());
+    let error = line(&[1.0, 2.0]).x_labels(["a"]).to_html().unwrap_err().to_string();
+    assert!(error.contains("got 1 labels, expected 2 labels"), "{error}");
+}
+
+#[test]
+fn stacks_may_be_nested() {
+    let spec = plotly(&line(&[1.0]).below(line(&[2.0]).below(line(&[3.0])).below(line(&[4.0]))));
+    assert_eq!(spec["data"].as_array().unwrap().len(), 4);
+}
+
+#[test]
+fn long_texts_end_in_an_ellipsis() {
+    let long = "a🦀".repeat(1_000_000);
+    let start = std::time::Instant::now();
+    let figure = imshow(matrix(&[0.0; 4], 2)).title(&long).x(&long).value(&long).x_labels([&long, &long]);
+    assert!(figure.to_svg().unwrap().len() < 100_000 && figure.to_plotly_json().unwrap().len() < 100_000);
+    figure.to_png().unwrap();
+    let bars = bar([&long, &long], Series::new(&long, &[1.0, 2.0])).rule(1.0, &long);
+    assert!(bars.to_svg().unwrap().len() < 100_000);
+    assert!(bar([&long], Series::new(&long, &[1.0, 2.0])).title(&long).to_svg().unwrap_err().to_string().len() < 3000);
+    // Measuring all of such a text would take minutes.
+    assert!(start.elapsed().as_secs() < 60);
+}
+
+#[test]
+fn rules_that_cannot_be_shown_are_told() {
+    let html = |f: Figure| f.to_html().unwrap();
+    assert!(html(line(&[1.0, 2.0]).log_y().rule(0.0, "none").rule(1.0, "one")).contains("1 rule is not finite, zero"));
+    assert!(html(line(&[1.0]).rule(f64::NAN, "a").rule(f64::INFINITY, "b")).contains("2 rules are not finite"));
+}
+
 #[test]
 fn shapes_that_cannot_be_shown_say_so() {
     let wrong = [
@@ -100,6 +215,7 @@ fn shapes_that_cannot_be_shown_say_so() {
         bar(["a", "b"], &[1.0]),
         bar(Vec::<String>::new(), &[] as &[f64]),
         line(&[1.0]).below(bar(["a"], &[1.0])),
+        bar(["a"], Series::new("a", &[1.0]).x(&[2.0])),
     ];
     for figure in wrong {
         let error = figure.to_html().unwrap_err();
@@ -137,11 +253,11 @@ fn values_that_are_not_finite_are_marked() {
         let all = [
             imshow(matrix(&data, 2)),
             imshow(matrix(&data, 2)).midpoint(0.0),
-            imshow(matrix(&data, 2)).range(f64::NAN, 1.0),
-            imshow(matrix(&data, 2)).range(1.0, 0.0).midpoint(f64::INFINITY),
+            imshow(matrix(&data, 2)).range(1.0, 0.0),
+            imshow(matrix(&data, 2)).range(1.0, 0.0).midpoint(0.3),
             line(&data),
             line(&data).log_y().rule(0.0, "zero").rule(1.0, "one"),
-            line(&data).range(0.0, -1.0).log_y(),
+            line(&data).range(2.0, 1.0).log_y(),
             bar(["a", "b", "c", "d"], &data),
             bar(["a", "b", "c", "d"], &data).log_y(),
         ];

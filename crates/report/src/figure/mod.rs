@@ -151,8 +151,9 @@ pub(crate) enum Kind {
 /// A figure: made by [`imshow`], [`line()`] or [`bar`], refined by chaining, then
 /// written with [`Figure::save`] or put into a [`Report`](crate::Report).
 ///
-/// Options that mean nothing for a kind of figure (a colour map for a curve) are
-/// ignored.
+/// No option is ignored: one that means nothing for a kind of figure (a colour map
+/// for a curve) is [`ReportError::Option`] when the figure is written. Titles, names
+/// and labels of more than 200 characters end in an ellipsis.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Figure {
     pub(crate) kind: Kind,
@@ -160,7 +161,7 @@ pub struct Figure {
     pub(crate) caption: String,
     pub(crate) x: String,
     pub(crate) y: String,
-    pub(crate) value: String,
+    pub(crate) value: Option<String>,
     pub(crate) log_y: bool,
     pub(crate) range: Option<(f64, f64)>,
     pub(crate) midpoint: Option<f64>,
@@ -182,7 +183,7 @@ impl Figure {
             caption: String::new(),
             x: String::new(),
             y: String::new(),
-            value: "value".into(),
+            value: None,
             log_y: false,
             range: None,
             midpoint: None,
@@ -221,22 +222,23 @@ impl Figure {
         self
     }
 
-    /// The name of what the colours of a heatmap mean.
+    /// The name of what the colours of a heatmap mean ("value" unless told).
     pub fn value(mut self, name: impl Into<String>) -> Self {
-        self.value = name.into();
+        self.value = Some(name.into());
         self
     }
 
-    /// A logarithmic vertical axis with a tick at each power of ten.
+    /// A logarithmic vertical axis of lines or bars, with a tick at each power of ten.
     ///
-    /// Values that are zero or negative cannot be shown on it: they are left out,
-    /// and a note says how many.
+    /// Values and rules that are zero or negative cannot be shown on it: they are left
+    /// out, and a note says how many.
     pub fn log_y(mut self) -> Self {
         self.log_y = true;
         self
     }
 
-    /// The values at the two ends of the colour map or of the vertical axis.
+    /// The values at the two ends of the colour map or of the vertical axis, in either
+    /// order: finite, not equal, and above 0 on a logarithmic axis.
     ///
     /// Values outside get the end's colour, or leave the picture.
     pub fn range(mut self, min: f64, max: f64) -> Self {
@@ -244,7 +246,8 @@ impl Figure {
         self
     }
 
-    /// The value that gets the middle colour; the range becomes symmetric about it.
+    /// The value of a heatmap that gets the middle colour; the range becomes symmetric
+    /// about it.
     pub fn midpoint(mut self, midpoint: f64) -> Self {
         self.midpoint = Some(midpoint);
         self
@@ -256,7 +259,9 @@ impl Figure {
         self
     }
 
-    /// Names of a heatmap's columns, such as source tokens.
+    /// Names of a heatmap's columns, such as source tokens, or of the positions of
+    /// curves: one for each value of the longest, whose [`Series`] then have no
+    /// positions of their own. Bars have their labels from [`bar`].
     pub fn x_labels<S: Into<String>>(mut self, labels: impl IntoIterator<Item = S>) -> Self {
         self.x_labels = labels.into_iter().map(Into::into).collect();
         self
@@ -268,31 +273,33 @@ impl Figure {
         self
     }
 
-    /// Names of the small matrices of a 3-D array.
+    /// Names of the small matrices of a heatmap's 3-D array.
     pub fn facets<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
         self.facets = names.into_iter().map(Into::into).collect();
         self
     }
 
-    /// How many small matrices stand side by side (4 unless told).
+    /// How many small matrices of a heatmap stand side by side at most: 1 or more, 4
+    /// unless told.
     pub fn columns(mut self, columns: usize) -> Self {
-        self.columns = Some(columns.max(1));
+        self.columns = Some(columns);
         self
     }
 
-    /// A horizontal rule with a name, such as the loss of guessing.
+    /// A horizontal rule across lines or bars with a name, such as the loss of guessing.
     pub fn rule(mut self, y: f64, name: impl Into<String>) -> Self {
         self.rules.push((y, name.into()));
         self
     }
 
-    /// Puts another line figure below this one, on the same horizontal axis.
+    /// Puts another line figure below this one, on the same horizontal axis, with its
+    /// own vertical one. Title, caption and size are those of the first.
     pub fn below(mut self, other: Figure) -> Self {
         self.below.push(other);
         self
     }
 
-    /// Width and height in pixels at scale 1.
+    /// Width and height in pixels at scale 1, from 160 x 120 to 8000 x 8000.
     pub fn size(mut self, width: u32, height: u32) -> Self {
         self.size = Some((width, height));
         self
@@ -305,8 +312,8 @@ impl Figure {
     ///
     /// # Errors
     /// [`ReportError::Format`] for another extension, [`ReportError::Shape`] for
-    /// data that this kind of figure cannot show, [`ReportError::Io`] if the file
-    /// cannot be written.
+    /// data and [`ReportError::Option`] for an option that this kind of figure cannot
+    /// show, [`ReportError::Io`] if the file cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), ReportError> {
         let path = path.as_ref();
         let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("");
@@ -322,7 +329,8 @@ impl Figure {
     /// The whole page as [`Figure::save`] writes it to `.html`.
     ///
     /// # Errors
-    /// [`ReportError::Shape`] for data that this kind of figure cannot show.
+    /// [`ReportError::Shape`] for data and [`ReportError::Option`] for an option that
+    /// this kind of figure cannot show.
     pub fn to_html(&self) -> Result<String, ReportError> {
         html::page(self)
     }
@@ -330,8 +338,8 @@ impl Figure {
     /// The picture as the bytes of a PNG file, at twice the size.
     ///
     /// # Errors
-    /// [`ReportError::Shape`] for data that this kind of figure cannot show,
-    /// [`ReportError::Draw`] if it could not be drawn.
+    /// [`ReportError::Shape`] for data and [`ReportError::Option`] for an option that
+    /// this kind of figure cannot show, [`ReportError::Draw`] if it could not be drawn.
     pub fn to_png(&self) -> Result<Vec<u8>, ReportError> {
         picture::png(&self.scene()?, 2)
     }
@@ -343,8 +351,8 @@ impl Figure {
     /// The picture as the text of an SVG file.
     ///
     /// # Errors
-    /// [`ReportError::Shape`] for data that this kind of figure cannot show,
-    /// [`ReportError::Draw`] if it could not be drawn.
+    /// [`ReportError::Shape`] for data and [`ReportError::Option`] for an option that
+    /// this kind of figure cannot show, [`ReportError::Draw`] if it could not be drawn.
     pub fn to_svg(&self) -> Result<String, ReportError> {
         picture::svg(&self.scene()?)
     }
@@ -352,7 +360,8 @@ impl Figure {
     /// The data, layout and options as `plotly.js` takes them, as JSON text.
     ///
     /// # Errors
-    /// [`ReportError::Shape`] for data that this kind of figure cannot show.
+    /// [`ReportError::Shape`] for data and [`ReportError::Option`] for an option that
+    /// this kind of figure cannot show.
     pub fn to_plotly_json(&self) -> Result<String, ReportError> {
         Ok(plotly_json::json(&self.scene()?))
     }

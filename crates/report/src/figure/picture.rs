@@ -342,7 +342,10 @@ impl<DB: DrawingBackend> Page<'_, DB> {
 
     fn lines(&self, l: &Lines, inside: Rect) -> Drawn {
         let count = l.panels.len().max(1) as f64;
-        let foot = 30.0 + if l.x.is_empty() { 0.0 } else { 18.0 };
+        // The pixels from one position to the next, where positions have names.
+        let slot = (inside.w - 82.0 - 24.0) / (l.x_range.1 - l.x_range.0);
+        let names = Names { labels: &l.x_labels, slot, widest: self.widest(&l.x_labels) };
+        let foot = if l.x_labels.is_empty() { 30.0 } else { names.height() } + if l.x.is_empty() { 0.0 } else { 18.0 };
         let legend = if l.panels.iter().any(|p| p.series.len() > 1) { 22.0 } else { 0.0 };
         let gap = 16.0;
         let height = (inside.h - foot - legend - gap * (count - 1.0)) / count;
@@ -352,7 +355,15 @@ impl<DB: DrawingBackend> Page<'_, DB> {
             let to_x = |x: f64| at.x + (x - l.x_range.0) / (l.x_range.1 - l.x_range.0) * at.w;
             self.axis(panel, at)?;
             let last = i + 1 == l.panels.len();
-            for tick in ticks::linear(l.x_range.0, l.x_range.1, 8) {
+            let numbers = if l.x_labels.is_empty() { ticks::linear(l.x_range.0, l.x_range.1, 8) } else { vec![] };
+            for place in names.shown() {
+                let x = to_x(place as f64);
+                self.path(&[(x, at.y), (x, at.y + at.h)], GRID, 1.0)?;
+            }
+            if last {
+                self.names(&names, at.y + at.h, |place| to_x(place as f64))?;
+            }
+            for tick in numbers {
                 let x = to_x(tick);
                 self.path(&[(x, at.y), (x, at.y + at.h)], GRID, 1.0)?;
                 if last {
@@ -459,12 +470,25 @@ impl<DB: DrawingBackend> Page<'_, DB> {
         Ok(())
     }
 
+    fn widest(&self, labels: &[String]) -> f64 {
+        labels.iter().map(|s| self.width(s, 11.0)).fold(0.0, f64::max)
+    }
+
+    /// Names below a horizontal axis at `y`.
+    fn names(&self, names: &Names<'_>, y: f64, to_x: impl Fn(usize) -> f64) -> Result<(), String> {
+        let upright = names.upright();
+        let anchor = if upright { (HPos::Right, VPos::Center) } else { (HPos::Center, VPos::Top) };
+        for place in names.shown() {
+            self.text(&names.labels[place], (to_x(place), y + 7.0), 11.0, SOFT, anchor, upright, 150.0)?;
+        }
+        Ok(())
+    }
+
     fn bars(&self, b: &Bars, inside: Rect) -> Drawn {
-        let widest = b.labels.iter().map(|s| self.width(s, 11.0)).fold(0.0, f64::max);
         let at_w = inside.w - 106.0;
         let slot = at_w / b.labels.len() as f64;
-        let upright = widest > slot - 4.0;
-        let foot = if upright { widest.min(150.0) + 14.0 } else { 26.0 } + if b.x.is_empty() { 0.0 } else { 20.0 };
+        let names = Names { labels: &b.labels, slot, widest: self.widest(&b.labels) };
+        let foot = names.height() + if b.x.is_empty() { 0.0 } else { 20.0 };
         let legend = if b.panel.series.len() > 1 { 22.0 } else { 0.0 };
         let at = Rect { x: 82.0, y: inside.y + legend, w: at_w, h: inside.h - foot - legend };
         self.axis(&b.panel, at)?;
@@ -479,12 +503,7 @@ impl<DB: DrawingBackend> Page<'_, DB> {
                 self.rect(Rect { x, y: y.min(base), w, h: (y - base).abs() }, RGBColor(r, g, bl), true)?;
             }
         }
-        let every = if upright { (13.0 / slot).ceil().max(1.0) as usize } else { 1 };
-        for (i, label) in b.labels.iter().enumerate().step_by(every) {
-            let x = at.x + (i as f64 + 0.5) * slot;
-            let anchor = if upright { (HPos::Right, VPos::Center) } else { (HPos::Center, VPos::Top) };
-            self.text(label, (x, at.y + at.h + 7.0), 11.0, SOFT, anchor, upright, 150.0)?;
-        }
+        self.names(&names, at.y + at.h, |i| at.x + (i as f64 + 0.5) * slot)?;
         self.rules(&b.panel, at)?;
         if b.panel.series.len() > 1 {
             self.legend(&b.panel.series.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), (at.x, at.y - 12.0))?;
@@ -499,6 +518,31 @@ impl<DB: DrawingBackend> Page<'_, DB> {
             inside.w,
         )?;
         Ok(Vec::new())
+    }
+}
+
+/// Names of places along a horizontal axis that are `slot` pixels apart; they stand upright where
+/// the widest would not fit between two.
+struct Names<'a> {
+    labels: &'a [String],
+    slot: f64,
+    widest: f64,
+}
+
+impl Names<'_> {
+    fn upright(&self) -> bool {
+        self.widest > self.slot - 4.0
+    }
+
+    /// Pixels that they take below the axis.
+    fn height(&self) -> f64 {
+        if self.upright() { self.widest.min(150.0) + 14.0 } else { 26.0 }
+    }
+
+    /// The places whose names are drawn, so that none touches the next.
+    fn shown(&self) -> impl Iterator<Item = usize> + use<> {
+        let every = if self.upright() { (13.0 / self.slot).ceil().max(1.0) as usize } else { 1 };
+        (0..self.labels.len()).step_by(every)
     }
 }
 

@@ -284,6 +284,9 @@ fn lines(l: &Lines) -> Parts {
     let mut x_axis = object(Axis::new().title(Title::with_text(escape(&l.x))).zero_line(false));
     x_axis.insert("anchor".into(), axis_key('y', count - 1).1.into());
     x_axis.insert("range".into(), json!([l.x_range.0, l.x_range.1]));
+    if !l.x_labels.is_empty() {
+        name_ticks(&mut x_axis, &l.x_labels);
+    }
     x_axis.insert("showspikes".into(), true.into());
     x_axis.insert("spikemode".into(), "across".into());
     x_axis.insert("spikethickness".into(), 1.into());
@@ -306,6 +309,14 @@ fn lines(l: &Lines) -> Parts {
     (data, layout, json!({ "tones": tones }))
 }
 
+/// Names instead of numbers at 0, 1, 2, .. of a horizontal axis, so many that they can be told apart.
+fn name_ticks(axis: &mut Map<String, Value>, labels: &[String]) {
+    let shown: Vec<usize> = (0..labels.len()).step_by(labels.len().div_ceil(48)).collect();
+    axis.insert("ticktext".into(), shown.iter().map(|&i| escape(&labels[i])).collect());
+    axis.insert("tickvals".into(), shown.into());
+    axis.insert("automargin".into(), true.into());
+}
+
 fn bars(b: &Bars) -> Parts {
     let (mut data, mut tones) = (Vec::new(), Vec::new());
     let (mut shapes, mut annotations) = (Vec::new(), Vec::new());
@@ -322,12 +333,8 @@ fn bars(b: &Bars) -> Parts {
         tones.push(k);
     }
     rules(&b.panel, "y", &mut shapes, &mut annotations);
-    let every = b.labels.len().div_ceil(48);
-    let shown: Vec<usize> = at.into_iter().step_by(every).collect();
     let mut x_axis = object(Axis::new().title(Title::with_text(escape(&b.x))).show_grid(false));
-    x_axis.insert("ticktext".into(), shown.iter().map(|&i| escape(&b.labels[i])).collect());
-    x_axis.insert("tickvals".into(), shown.into());
-    x_axis.insert("automargin".into(), true.into());
+    name_ticks(&mut x_axis, &b.labels);
     let legend = b.panel.series.len() > 1;
     let mut layout = object(base().hover_mode(HoverMode::XUnified).show_legend(legend).annotations(annotations));
     layout.insert("xaxis".into(), x_axis.into());

@@ -1,6 +1,8 @@
 //! What is drawn, with every choice made: both writers read this, so that the
 //! page and the picture show the same numbers on the same axes.
 
+use std::borrow::Cow;
+
 use super::{Figure, Kind, Series};
 use crate::array::finite_range;
 use crate::{Array, Colorscale, ReportError};
@@ -41,6 +43,8 @@ pub(crate) struct Heatmap {
 #[derive(Debug, Clone)]
 pub(crate) struct Lines {
     pub x: String,
+    /// Names of the positions 0, 1, 2, …; numbers if empty.
+    pub x_labels: Vec<String>,
     pub x_range: (f64, f64),
     pub panels: Vec<Panel>,
 }
@@ -64,6 +68,7 @@ pub(crate) struct Bars {
 }
 
 pub(crate) fn prepare(figure: &Figure) -> Result<Scene, ReportError> {
+    stacked(figure).into_iter().try_for_each(check_options)?;
     let mut notes = Vec::new();
     let body = match &figure.kind {
         Kind::Heatmap(array) => Body::Heatmap(heatmap(figure, array, &mut notes)?),
@@ -73,11 +78,55 @@ pub(crate) fn prepare(figure: &Figure) -> Result<Scene, ReportError> {
     let size = figure.size.unwrap_or_else(|| default_size(&body));
     Ok(Scene {
         title: clean(&figure.title),
-        caption: clean(&figure.caption),
+        caption: visible(&figure.caption),
         notes,
         size: (size.0.clamp(160, 8000), size.1.clamp(120, 8000)),
         body,
     })
+}
+
+/// Refuses what the kind of figure would ignore, and values that cannot be.
+fn check_options(figure: &Figure) -> Result<(), ReportError> {
+    let (kind, heatmap, lines) = match &figure.kind {
+        Kind::Heatmap(_) => ("a heatmap", true, false),
+        Kind::Lines(_) => ("a line figure", false, true),
+        Kind::Bars { .. } => ("a bar figure", false, false),
+    };
+    let options = [
+        ("value", figure.value.is_some(), heatmap, "name the vertical axis with `y`"),
+        ("midpoint", figure.midpoint.is_some(), heatmap, "it has no colours; `range` sets the ends of its axis"),
+        ("colorscale", figure.colorscale.is_some(), heatmap, "it has no colour map"),
+        ("y_labels", !figure.y_labels.is_empty(), heatmap, "its vertical axis has numbers"),
+        ("facets", !figure.facets.is_empty(), heatmap, "give each `Series` a name"),
+        ("columns", figure.columns.is_some(), heatmap, "it has no small matrices"),
+        ("x_labels", !figure.x_labels.is_empty(), heatmap || lines, "its labels are the first argument of `bar`"),
+        ("log_y", figure.log_y, !heatmap, "take the logarithm of its values"),
+        ("rule", !figure.rules.is_empty(), !heatmap, "it has no axis of values"),
+        ("below", !figure.below.is_empty(), lines, "write each figure by itself, or put them into a `Report`"),
+    ];
+    if let Some((option, _, _, instead)) = options.into_iter().find(|(_, given, shown, _)| *given && !shown) {
+        return Err(option_error(figure, option, format!("it means nothing for {kind}; {instead}")));
+    }
+    if let Some((a, b)) = figure.range {
+        if !(a.is_finite() && b.is_finite() && a != b) {
+            return Err(option_error(
+                figure,
+                "range",
+                format!("got {a} to {b}, expected two finite, different numbers"),
+            ));
+        }
+        if figure.log_y && a.min(b) <= 0.0 {
+            let reason = format!("got {a} to {b}, expected numbers above 0, because the axis is logarithmic");
+            return Err(option_error(figure, "range", reason));
+        }
+    }
+    if let Some(m) = figure.midpoint.filter(|m| !m.is_finite()) {
+        return Err(option_error(figure, "midpoint", format!("got {m}, expected a finite number")));
+    }
+    if figure.columns == Some(0) {
+        return Err(option_error(figure, "columns", "got 0, expected 1 or more".into()));
+    }
+    Ok(())
 }
 
 fn default_size(body: &Body) -> (u32, u32) {
@@ -152,7 +201,7 @@ fn heatmap(figure: &Figure, array: &Array, notes: &mut Vec<String>) -> Result<He
         colors: figure.colorscale.unwrap_or(default),
         x: clean(&figure.x),
         y: clean(&figure.y),
-        value: clean(&figure.value),
+        value: clean(figure.value.as_deref().unwrap_or("value")),
         x_labels: figure.x_labels.iter().map(|s| token_text(s)).collect(),
         y_labels: figure.y_labels.iter().map(|s| token_text(s)).collect(),
     })
@@ -160,7 +209,7 @@ fn heatmap(figure: &Figure, array: &Array, notes: &mut Vec<String>) -> Result<He
 
 fn color_range(figure: &Figure, data: Option<(f64, f64)>) -> (f64, f64) {
     let (lo, hi) = data.unwrap_or((0.0, 1.0));
-    let (lo, hi) = match (valid_range(figure), figure.midpoint.filter(|m| m.is_finite())) {
+    let (lo, hi) = match (asked_range(figure), figure.midpoint) {
         (Some(range), None) => range,
         (Some((lo, hi)), Some(m)) => about(m, lo, hi),
         (None, Some(m)) => about(m, lo, hi),
@@ -175,23 +224,39 @@ fn about(m: f64, lo: f64, hi: f64) -> (f64, f64) {
     (m - reach, m + reach)
 }
 
-/// The range asked for, if it is one.
-fn valid_range(figure: &Figure) -> Option<(f64, f64)> {
-    figure.range.map(|(a, b)| (a.min(b), a.max(b))).filter(|(a, b)| a.is_finite() && b.is_finite() && a < b)
+/// The range asked for, smaller end first.
+fn asked_range(figure: &Figure) -> Option<(f64, f64)> {
+    figure.range.map(|(a, b)| (a.min(b), a.max(b)))
 }
 
 fn lines(figure: &Figure, notes: &mut Vec<String>) -> Result<Lines, ReportError> {
+    let parts = stacked(figure);
     let mut panels = Vec::new();
-    for part in std::iter::once(figure).chain(&figure.below) {
-        match &part.kind {
-            Kind::Lines(series) => panels.push(panel(part, series, notes)?),
-            _ => {
-                return Err(shape_error(
-                    figure,
-                    "only line figures one below the other",
-                    "another kind of figure".into(),
-                ));
-            }
+    for (i, part) in parts.iter().enumerate() {
+        let Kind::Lines(series) = &part.kind else {
+            return Err(shape_error(figure, "only line figures one below the other", "another kind of figure".into()));
+        };
+        let of_the_first =
+            [("title", !part.title.is_empty()), ("caption", !part.caption.is_empty()), ("size", part.size.is_some())];
+        if let Some((option, _)) = of_the_first.into_iter().find(|(_, given)| *given && i > 0) {
+            let reason = "it belongs to the first of several figures one below the other".into();
+            return Err(option_error(figure, option, reason));
+        }
+        panels.push(panel(part, series, notes)?);
+    }
+    let x = shared(figure, "x", parts.iter().map(|f| &f.x).filter(|x| !x.is_empty()))?;
+    let x_labels = shared(figure, "x_labels", parts.iter().map(|f| &f.x_labels).filter(|l| !l.is_empty()))?;
+    if let Some(labels) = x_labels {
+        let series = || panels.iter().flat_map(|p| &p.series);
+        let placed = parts.iter().any(|f| matches!(&f.kind, Kind::Lines(s) if s.iter().any(|s| !s.x.is_empty())));
+        if placed {
+            let reason = "the positions have numbers from `Series::x`; take one or the other".into();
+            return Err(option_error(figure, "x_labels", reason));
+        }
+        let longest = series().map(|s| s.y.len()).max().unwrap_or(0);
+        if labels.len() != longest {
+            let expected = format!("{longest} labels, one for each value of the longest curve");
+            return Err(shape_error(figure, &expected, format!("{} labels", labels.len())));
         }
     }
     let x_range = panels
@@ -209,8 +274,33 @@ fn lines(figure: &Figure, notes: &mut Vec<String>) -> Result<Lines, ReportError>
         Some((x, _)) => (x - 0.5, x + 0.5),
         None => (0.0, 1.0),
     };
-    let x = figure.below.iter().map(|f| &f.x).chain([&figure.x]).find(|x| !x.is_empty());
-    Ok(Lines { x: clean(x.unwrap_or(&figure.x)), x_range, panels })
+    Ok(Lines {
+        x: x.map_or_else(String::new, |x| clean(x)),
+        x_labels: x_labels.into_iter().flatten().map(|s| token_text(s)).collect(),
+        x_range,
+        panels,
+    })
+}
+
+/// A figure and all below it, from the top.
+fn stacked(figure: &Figure) -> Vec<&Figure> {
+    std::iter::once(figure).chain(figure.below.iter().flat_map(stacked)).collect()
+}
+
+/// What figures with one horizontal axis say of it: those that say something agree.
+fn shared<'a, T: PartialEq>(
+    figure: &Figure,
+    option: &'static str,
+    mut said: impl Iterator<Item = &'a T>,
+) -> Result<Option<&'a T>, ReportError> {
+    let first = said.next();
+    match said.all(|other| Some(other) == first) {
+        true => Ok(first),
+        false => {
+            let reason = "figures one below the other share it, and two of them differ".into();
+            Err(option_error(figure, option, reason))
+        }
+    }
 }
 
 fn bars(figure: &Figure, labels: &[String], series: &[Series], notes: &mut Vec<String>) -> Result<Bars, ReportError> {
@@ -218,11 +308,15 @@ fn bars(figure: &Figure, labels: &[String], series: &[Series], notes: &mut Vec<S
         return Err(shape_error(
             figure,
             &format!("{} values, one for each label", labels.len()),
-            format!("{} values in series `{}`", s.y.len(), s.name),
+            format!("{} values in series `{}`", s.y.len(), clean(&s.name)),
         ));
     }
     if labels.is_empty() {
         return Err(shape_error(figure, "at least one bar", "no labels".into()));
+    }
+    if let Some(s) = series.iter().find(|s| !s.x.is_empty()) {
+        let got = format!("positions in series `{}`", clean(&s.name));
+        return Err(shape_error(figure, "series without positions: bars stand at their labels", got));
     }
     let mut panel = panel(figure, series, notes)?;
     if !panel.log && figure.range.is_none() {
@@ -243,7 +337,7 @@ fn panel(figure: &Figure, series: &[Series], notes: &mut Vec<String>) -> Result<
         if !s.x.is_empty() && s.x.len() != s.y.len() {
             return Err(shape_error(
                 figure,
-                &format!("{} positions, one for each value of `{}`", s.y.len(), s.name),
+                &format!("{} positions, one for each value of `{}`", s.y.len(), clean(&s.name)),
                 format!("{} positions", s.x.len()),
             ));
         }
@@ -275,7 +369,12 @@ fn panel(figure: &Figure, series: &[Series], notes: &mut Vec<String>) -> Result<
         .filter(|(y, _)| y.is_finite() && (!figure.log_y || *y > 0.0))
         .map(|(y, name)| (*y, clean(name)))
         .collect();
-    let asked = valid_range(figure).filter(|r| !figure.log_y || r.0 > 0.0);
+    let lost = figure.rules.len() - rules.len();
+    if lost > 0 {
+        let why = if figure.log_y { "not finite, zero or negative" } else { "not finite" };
+        notes.push(format!("{} rule{}{of} {why} and left out", lost, if lost == 1 { " is" } else { "s are" }));
+    }
+    let asked = asked_range(figure);
     let data = asked.or_else(|| {
         let all = shown.iter().flat_map(|s| s.y.iter().copied());
         finite_range(all.chain(rules.iter().map(|r| r.0)))
@@ -294,10 +393,16 @@ fn panel(figure: &Figure, series: &[Series], notes: &mut Vec<String>) -> Result<
     Ok(Panel { y: clean(&figure.y), log: figure.log_y, range, series: shown, rules })
 }
 
+fn called(figure: &Figure) -> String {
+    if figure.title.is_empty() { "a figure".into() } else { format!("the figure `{}`", clean(&figure.title)) }
+}
+
 fn shape_error(figure: &Figure, expected: &str, got: String) -> ReportError {
-    let what =
-        if figure.title.is_empty() { "a figure".into() } else { format!("the figure `{}`", clean(&figure.title)) };
-    ReportError::Shape { what, expected: expected.into(), got }
+    ReportError::Shape { what: called(figure), expected: expected.into(), got }
+}
+
+fn option_error(figure: &Figure, option: &'static str, reason: String) -> ReportError {
+    ReportError::Option { what: called(figure), option, reason }
 }
 
 fn cells(n: usize) -> String {
@@ -308,15 +413,32 @@ fn values(n: usize) -> String {
     if n == 1 { "1 value is".into() } else { format!("{n} values are") }
 }
 
+/// The most characters of a title, name or label: more could not be read, and measuring them
+/// would take longer than drawing the figure.
+const LONGEST_TEXT: usize = 200;
+
+/// The text, or its beginning and an ellipsis.
+fn shortened(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(LONGEST_TEXT) {
+        None => text.into(),
+        Some((end, _)) => format!("{}…", &text[..end]).into(),
+    }
+}
+
 /// Text without control characters, which XML and titles cannot hold.
-pub(crate) fn clean(text: &str) -> String {
+fn visible(text: &str) -> String {
     text.chars().map(|c| if c.is_control() || is_invisible(c) { ' ' } else { c }).collect()
+}
+
+/// A title or name: visible, and short enough to be drawn.
+pub(crate) fn clean(text: &str) -> String {
+    visible(&shortened(text))
 }
 
 /// A token so that it can be seen: blanks, line ends and unprintable characters are drawn.
 pub(crate) fn token_text(text: &str) -> String {
     let mut out = String::new();
-    for c in text.chars() {
+    for c in shortened(text).chars() {
         match c {
             ' ' => out.push('·'),
             '\n' => out.push('⏎'),
