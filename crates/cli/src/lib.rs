@@ -10,17 +10,21 @@
 mod analyze;
 pub mod bench;
 mod devices;
+mod input;
 mod pipeline;
 mod report;
 mod say;
 mod settings;
 mod signals;
+mod tell;
+mod threads;
 mod train;
 pub mod verify;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 pub use signals::Interrupted;
+pub use tell::tell;
 
 /// Train small transformers, look inside, and report what they learned.
 #[derive(Parser, Debug)]

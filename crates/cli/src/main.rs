@@ -4,7 +4,7 @@ use std::any::Any;
 use std::process::ExitCode;
 
 use clap::Parser;
-use ironlens_cli::{Cli, Interrupted};
+use ironlens_cli::{Cli, Interrupted, tell};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -33,10 +33,7 @@ fn main() -> ExitCode {
             ExitCode::from(error.downcast_ref().map_or(1, |i: &Interrupted| i.exit_status()))
         }
         Err(error) => {
-            eprintln!("error: {error}");
-            for cause in error.chain().skip(1) {
-                eprintln!("  because: {cause}");
-            }
+            eprintln!("{}", tell(&error));
             ExitCode::FAILURE
         }
     }

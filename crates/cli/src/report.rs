@@ -8,9 +8,11 @@ use ironlens_lens::heads::{HeadKind, head_scores};
 use ironlens_report::{Array, Detector, Evaluation, Hook, Metric, Parameter, Report, Snapshot, Stats};
 use ironlens_tensor::{Device, IndexTensor, Tensor};
 use ironlens_train::{Metric as Step, RunDir};
-use ironlens_transformer::HookedTransformer;
+use ironlens_transformer::{ActivationCache, HookedTransformer};
 
-use crate::say::say;
+use crate::analyze::Analysis;
+use crate::say::{say, say_aside};
+use crate::threads;
 use crate::train::RUNS;
 
 /// Flags of `report`.
@@ -39,6 +41,7 @@ impl Args {
 /// # Errors
 /// If the run is not one or is cut short, or a file cannot be written.
 pub fn run(args: &Args) -> Result<()> {
+    threads::start()?;
     let run = match &args.run {
         Some(path) => RunDir::open(path)?,
         None => RunDir::newest(Path::new(RUNS))?,
@@ -46,13 +49,21 @@ pub fn run(args: &Args) -> Result<()> {
     write(&run, args.out.as_deref(), args.figures.as_deref())
 }
 
-/// Writes the report of a run to `out`, or into the run.
+/// Writes the report of a run with the analysis it keeps to `out`, or into the run.
 ///
 /// # Errors
 /// As [`run`].
 pub fn write(run: &RunDir, out: Option<&Path>, figures: Option<&Path>) -> Result<()> {
+    write_with(run, crate::analyze::kept(run)?, out, figures)
+}
+
+/// The same with another analysis.
+///
+/// # Errors
+/// As [`run`].
+pub fn write_with(run: &RunDir, analysis: Option<Analysis>, out: Option<&Path>, figures: Option<&Path>) -> Result<()> {
     let page = out.map_or_else(|| run.path().join("report.html"), Path::to_path_buf);
-    write_page(&collect(run)?, &page, figures)
+    write_page(&collect(run, analysis)?, &page, figures)
 }
 
 /// Writes a report, and pictures if wanted; says what it found and where it is.
@@ -61,6 +72,9 @@ pub fn write(run: &RunDir, out: Option<&Path>, figures: Option<&Path>) -> Result
 /// If a file cannot be written.
 pub fn write_page(report: &Report, page: &Path, figures: Option<&Path>) -> Result<()> {
     report.write_html(page)?;
+    for warning in &report.warnings {
+        say_aside(format_args!("warning: {warning}"));
+    }
     for sentence in report.verdict() {
         say!("{sentence}");
     }
@@ -73,7 +87,7 @@ pub fn write_page(report: &Report, page: &Path, figures: Option<&Path>) -> Resul
 }
 
 /// Everything the page shows, from the files of the run and its model before and after.
-fn collect(run: &RunDir) -> Result<Report> {
+fn collect(run: &RunDir, analysis: Option<Analysis>) -> Result<Report> {
     let config = run.config();
     let device = Device::Cpu;
     let last = run.last_checkpoint()?;
@@ -93,7 +107,10 @@ fn collect(run: &RunDir) -> Result<Report> {
     }
     let snapshots = snapshots(run, last.step)?;
     warnings.extend(run.notices());
-    let analysis = crate::analyze::kept(run)?;
+    let (_, cache) = after.run_with_cache(&tokens)?;
+    if let Some(hook) = first_not_finite(&cache) {
+        warnings.push(format!("The activation {hook} is not finite: what is computed from it means nothing."));
+    }
     if let Some(a) = analysis.as_ref().filter(|a| a.step != Some(last.step)) {
         warnings.push(format!(
             "The analyses are of step {}, the rest is of step {}; run `{} analyze` again.",
@@ -113,7 +130,7 @@ fn collect(run: &RunDir) -> Result<Report> {
             .iter()
             .map(|(name, value)| Parameter { name: name.into(), shape: value.shape().to_vec() })
             .collect(),
-        hooks: hooks(&after, &tokens)?,
+        hooks: hooks(&after, &cache),
         tokens: Vec::new(),
         snapshots,
         snapshot_source: format!(
@@ -163,8 +180,7 @@ fn facts(run: &RunDir, model: &HookedTransformer, steps: u64, metrics: &[Step]) 
 }
 
 /// Every activation of the trained model on the fixed batch.
-fn hooks(model: &HookedTransformer, tokens: &IndexTensor) -> Result<Vec<Hook>> {
-    let (_, cache) = model.run_with_cache(tokens)?;
+fn hooks(model: &HookedTransformer, cache: &ActivationCache) -> Vec<Hook> {
     let hook = |(name, value): (&str, &Tensor)| {
         let axes = model.registry().hook_axes(name).unwrap_or_default();
         Hook {
@@ -174,7 +190,14 @@ fn hooks(model: &HookedTransformer, tokens: &IndexTensor) -> Result<Vec<Hook>> {
             stats: Some(stats(value)),
         }
     };
-    Ok(cache.iter().map(hook).collect())
+    cache.iter().map(hook).collect()
+}
+
+/// The first activation with numbers that are NaN or too large; hidden attention scores are negative
+/// infinity by nature.
+fn first_not_finite(cache: &ActivationCache) -> Option<&str> {
+    let bad = |value: &Tensor| value.to_vec().iter().any(|v| v.is_nan() || *v == f32::INFINITY);
+    cache.iter().find(|(_, value)| bad(value)).map(|(name, _)| name)
 }
 
 /// Of the finite elements: hidden attention scores are negative infinity by nature.

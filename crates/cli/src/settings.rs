@@ -2,11 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, ValueEnum};
 use ironlens_train::{Preset, Schedule, TrainConfig};
 use ironlens_transformer::Config;
 use serde::Deserialize;
+
+use crate::input::{above_zero, from_one, from_zero, read_text};
 
 /// Flags that say what to train.
 #[derive(Args, Clone, Debug)]
@@ -19,26 +21,26 @@ pub struct Settings {
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Number of training steps
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = from_one::<u64>, allow_negative_numbers = true)]
     pub steps: Option<u64>,
     /// Sequences per step
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = from_one::<usize>, allow_negative_numbers = true)]
     pub batch_size: Option<usize>,
     /// Learning rate before the schedule
-    #[arg(long, value_name = "RATE")]
+    #[arg(long, value_name = "RATE", value_parser = above_zero, allow_hyphen_values = true)]
     pub lr: Option<f64>,
     /// Learning rate over time: notebook = lr * max(step/100, 1), warmup = lr * min(step/100, 1),
     /// cosine = warmup, then down to 0, constant
     #[arg(long, value_enum)]
     pub schedule: Option<ScheduleName>,
     /// Seed of the starting weights
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = from_zero::<u64>, allow_negative_numbers = true)]
     pub seed: Option<u64>,
     /// Steps between two checkpoints; 0 for one at the end only
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = from_zero::<u64>, allow_negative_numbers = true)]
     pub checkpoint_every: Option<u64>,
     /// Steps between two lines of output and two held-out losses
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = from_one::<u64>, allow_negative_numbers = true)]
     pub log_every: Option<u64>,
 }
 
@@ -120,10 +122,23 @@ impl Settings {
     }
 }
 
+/// What a field expects, in words of no programming language.
+fn in_words(expected: &str) -> String {
+    let words = [
+        ("expected u64", "expected a whole number from 0"),
+        ("expected usize", "expected a whole number from 0"),
+        ("expected f64", "expected a number"),
+        ("invalid type: ", "got "),
+        ("invalid value: ", "got "),
+        ("invalid length ", "got a list of length "),
+        ("a tuple of size 2", "a list of two numbers"),
+    ];
+    words.iter().fold(expected.trim_end().to_string(), |text, (from, to)| text.replace(from, to))
+}
+
 /// The preset with the file's fields in their place.
 fn overlay(path: &Path, model: &Config, train: &TrainConfig) -> Result<(Config, TrainConfig)> {
-    let text =
-        std::fs::read_to_string(path).with_context(|| format!("cannot read the configuration {}", path.display()))?;
+    let text = read_text(path, "the configuration")?;
     let bad = || format!("{} is not a configuration; expected TOML tables [model] and [train]", path.display());
     let file: File = toml::from_str(&text).with_context(bad)?;
     let mut model = model.clone();
@@ -141,8 +156,13 @@ fn overlay(path: &Path, model: &Config, train: &TrainConfig) -> Result<(Config, 
     let mut train = train.clone();
     if let Some(table) = file.train {
         let mut fields = toml::Table::try_from(&train)?;
-        fields.extend(table);
-        train = fields.try_into().with_context(|| format!("{}: [train]", path.display()))?;
+        for (key, value) in table {
+            // One by one, so that the error names the one that cannot be.
+            fields.insert(key.clone(), value.clone());
+            train = fields.clone().try_into().map_err(|e: toml::de::Error| {
+                anyhow!("{}: [train] {key} = {value} cannot be: {}", path.display(), in_words(e.message()))
+            })?;
+        }
     }
     Ok((model, train))
 }

@@ -14,6 +14,7 @@ use ironlens_transformer::HookedTransformer;
 use crate::say::say;
 use crate::settings::Settings;
 use crate::signals::Stop;
+use crate::threads;
 
 /// Where runs go unless told otherwise.
 pub const RUNS: &str = "runs";
@@ -49,6 +50,7 @@ pub struct Args {
 /// [`Interrupted`](crate::Interrupted) if a signal ended it early; for settings, devices and folders that cannot be, and what goes wrong in training.
 pub fn run(args: &Args) -> Result<PathBuf> {
     let device = Device::from_name(&args.device)?;
+    threads::start()?;
     let (mut model, train);
     let (trainer, path) = match &args.resume {
         Some(path) => {
@@ -65,7 +67,8 @@ pub fn run(args: &Args) -> Result<PathBuf> {
             (config, train) = args.settings.resolve()?;
             model = HookedTransformer::new(config, &device, train.seed)?;
             let path = args.out.clone().unwrap_or_else(|| free_folder(Path::new(RUNS), args.settings.name()));
-            let command = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
+            let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
+            let command = words.collect::<Vec<_>>().join(" ");
             let command = format!("{} {command}", crate::command_name());
             (Trainer::new(train.clone()).keep(&path, Some(command))?, path)
         }

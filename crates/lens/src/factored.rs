@@ -211,7 +211,8 @@ impl FactoredMatrix {
         FactoredMatrix { a: self.a.unsqueeze(axis), b: self.b.unsqueeze(axis) }
     }
 
-    /// The singular value decomposition of the product, by QR of both factors.
+    /// The singular value decomposition of the product, by QR of both factors. That of a product
+    /// that is not finite is NaN.
     pub fn svd(&self) -> Svd {
         let all: Vec<[Mat<f64>; 3]> = matrices(&self.a)
             .iter()
@@ -219,7 +220,11 @@ impl FactoredMatrix {
             .map(|(a, b)| {
                 let (qa, qb) = (a.qr(), b.transpose().qr());
                 let core = qa.thin_R() * qb.thin_R().transpose();
-                let svd = core.thin_svd().expect("a finite matrix has an SVD");
+                let Ok(svd) = core.thin_svd() else {
+                    let rank = core.nrows().min(core.ncols());
+                    return [(a.nrows(), rank), (rank, 1), (b.ncols(), rank)]
+                        .map(|(rows, columns)| Mat::full(rows, columns, f64::NAN));
+                };
                 let u = qa.compute_thin_Q() * svd.U();
                 let v = qb.compute_thin_Q() * svd.V();
                 let rank = svd.S().column_vector().nrows();
@@ -237,15 +242,16 @@ impl FactoredMatrix {
     }
 
     /// The nonzero eigenvalues of a square product, as `(real, imaginary)`, `[.., mdim]` each: those
-    /// of `BA`.
+    /// of `BA`. Those of a product that is not finite are NaN.
     ///
     /// # Panics
     /// If the product is not square.
     #[track_caller]
     pub fn eigenvalues(&self) -> (Tensor, Tensor) {
         let ba = self.ba();
+        let nan = faer::c64::new(f64::NAN, f64::NAN);
         let values: Vec<_> =
-            matrices(&ba).iter().map(|m| m.eigenvalues().expect("a finite matrix has eigenvalues")).collect();
+            matrices(&ba).iter().map(|m| m.eigenvalues().unwrap_or_else(|_| vec![nan; m.nrows()])).collect();
         let shape = [self.lead(), &[self.mdim()]].concat();
         let part = |f: fn(&faer::c64) -> f64| {
             Tensor::from_vec_f64(values.iter().flatten().map(f).collect(), &shape)

@@ -64,13 +64,15 @@ pub fn singular_vectors(model: &HookedTransformer, matrix: Matrix, n: usize) -> 
     Ok(SingularVectors { values: values.narrow(0, 0, n), logits: model.w_u()?.t().matmul(&v) })
 }
 
-/// Singular values, and right singular vectors `[columns, rank]`, of `[rows, columns]`.
+/// Singular values, and right singular vectors `[columns, rank]`, of `[rows, columns]`; NaN where that
+/// is not finite.
 fn right_vectors(w: &Tensor) -> (Tensor, Tensor) {
     let m = &matrices(w)[0];
-    let svd = m.thin_svd().expect("a finite matrix has an SVD");
-    let v: Mat<f64> = svd.V().to_owned();
-    let rank = v.ncols();
-    let s = (0..rank).map(|i| svd.S().column_vector()[i]).collect();
+    let rank = m.nrows().min(m.ncols());
+    let (s, v) = match m.thin_svd() {
+        Ok(svd) => ((0..rank).map(|i| svd.S().column_vector()[i]).collect(), svd.V().to_owned()),
+        Err(_) => (vec![f64::NAN; rank], Mat::full(m.ncols(), rank, f64::NAN)),
+    };
     let values = (0..v.nrows()).flat_map(|i| (0..rank).map(move |j| (i, j))).map(|(i, j)| v[(i, j)]).collect();
     let tensor = |v, shape: &[usize]| Tensor::from_vec_f64(v, shape).to_dtype(w.dtype()).to_device(&w.device());
     (tensor(s, &[rank]), tensor(values, &[m.ncols(), rank]))

@@ -14,6 +14,9 @@ use ironlens_tensor::Device;
 use ironlens_train::{Data, RandomTokens, RunDir};
 use ironlens_transformer::{Config, HookedTransformer, write_atomically};
 
+use crate::input::read_text;
+use crate::say::say_aside;
+use crate::threads;
 pub use picture::Analysis;
 use sections::{ALL, Subject};
 
@@ -50,6 +53,7 @@ pub struct Args {
 /// be written.
 pub fn run(args: &Args) -> Result<()> {
     let device = Device::from_name(&args.device)?;
+    threads::start()?;
     if args.target.is_dir() {
         if args.config.is_some() {
             bail!("--config goes with a weights file; a run has its own configuration");
@@ -57,19 +61,24 @@ pub fn run(args: &Args) -> Result<()> {
         let run = RunDir::open(&args.target)?;
         let last = run.last_checkpoint()?;
         let subject = Subject { model: run.model_at(&last, &device)?, tokens: run.snapshot_batch()? };
+        subject.check()?;
         let analysis = analyse(&subject, Some(last.step));
-        let kept = run.path().join(FILE);
-        write_json(&kept, &analysis)?;
         if let Some(path) = &args.json {
             write_json(path, &analysis)?;
         }
-        for notice in run.notices() {
-            eprintln!("warning: {notice}");
+        let kept = run.path().join(FILE);
+        match write_json(&kept, &analysis) {
+            Ok(()) => println!("analysis           {}", kept.display()),
+            // A run that cannot be written to is still good to be read.
+            Err(error) if args.out.is_some() => {
+                say_aside(format_args!("warning: the analysis is not kept in the run, only in the page: {error:#}"));
+            }
+            Err(error) => return Err(error.context("the run cannot keep its analysis; name a page with --out")),
         }
-        println!("analysis           {}", kept.display());
-        return crate::report::write(&run, args.out.as_deref(), args.figures.as_deref());
+        return crate::report::write_with(&run, Some(analysis), args.out.as_deref(), args.figures.as_deref());
     }
     let subject = load(&args.target, args.config.as_deref(), &device)?;
+    subject.check()?;
     let analysis = analyse(&subject, None);
     let page = args.out.clone().unwrap_or_else(|| args.target.with_file_name("analysis.html"));
     let name = args.target.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
@@ -94,7 +103,7 @@ pub fn kept(run: &RunDir) -> Result<Option<Analysis>> {
     if !path.exists() {
         return Ok(None);
     }
-    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = read_text(&path, "the analysis")?;
     let bad =
         || format!("{} is not an analysis; make it anew with `{} analyze`", path.display(), crate::command_name());
     serde_json::from_str(&text).map(Some).with_context(bad)
@@ -126,11 +135,14 @@ fn analyse(subject: &Subject, step: Option<u64>) -> Analysis {
 /// A model from a weights file and its configuration, and random tokens for it.
 fn load(weights: &Path, config: Option<&Path>, device: &Device) -> Result<Subject> {
     if !weights.is_file() {
-        bail!("{} does not exist; give a run's folder or a .safetensors file", weights.display());
+        let what = if weights.exists() { "is not an ordinary file" } else { "does not exist" };
+        bail!("{} {what}; give a run's folder or a .safetensors file", weights.display());
     }
     let path = config.map_or_else(|| weights.with_file_name("config.json"), Path::to_path_buf);
-    let text = std::fs::read_to_string(&path)
-        .with_context(|| format!("cannot read the configuration {}; name it with --config", path.display()))?;
+    let text = read_text(&path, "the configuration").map_err(|e| match config {
+        Some(_) => e,
+        None => e.context("weights need a configuration; name it with --config"),
+    })?;
     let config = Config::from_json(&text).with_context(|| path.display().to_string())?;
     let mut model = HookedTransformer::new(Config { init_weights: false, ..config }, device, 0)?;
     model.load_weights(weights)?;

@@ -1,5 +1,7 @@
 //! Results as plain data: what `analysis.json` holds, and the figures made of it.
 
+mod numbers;
+
 use anyhow::Result;
 use ironlens_report::{Array, Figure, Section, Series, bar, imshow, line};
 use ironlens_tensor::Tensor;
@@ -42,14 +44,28 @@ pub enum Picture {
         facets: Vec<String>,
         /// `[row, column]` or `[facet, row, column]`.
         shape: Vec<usize>,
+        #[serde(with = "numbers")]
         values: Vec<f32>,
         /// Whether 0 is the middle of the colours.
         signed: bool,
     },
     /// A bar per label.
-    Bars { title: String, value: String, labels: Vec<String>, values: Vec<f64> },
+    Bars {
+        title: String,
+        value: String,
+        labels: Vec<String>,
+        #[serde(with = "numbers")]
+        values: Vec<f64>,
+    },
     /// Curves.
-    Lines { title: String, x: String, y: String, curves: Vec<(String, Vec<f64>)> },
+    Lines {
+        title: String,
+        x: String,
+        y: String,
+        /// Names and values.
+        #[serde(with = "numbers::by_name")]
+        curves: Vec<(String, Vec<f64>)>,
+    },
 }
 
 impl Picture {

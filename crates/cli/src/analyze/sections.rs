@@ -1,6 +1,6 @@
 //! The standard set of analyses.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use ironlens_lens::ablation::{Ablation, Parts, ablate};
 use ironlens_lens::heads::{HeadKind, head_scores};
 use ironlens_lens::logits::{Units, direct_logit_attribution};
@@ -52,6 +52,19 @@ impl Analyser {
 }
 
 impl Subject {
+    /// Refuses weights of which nothing can be learned.
+    ///
+    /// # Errors
+    /// Names the first weights that are not finite.
+    pub fn check(&self) -> Result<()> {
+        match not_finite(&self.model) {
+            Some(found) => {
+                bail!("{found}: such a model cannot be analysed; take an earlier checkpoint or other weights")
+            }
+            None => Ok(()),
+        }
+    }
+
     fn layer_labels(&self) -> Vec<String> {
         (0..self.model.config().n_layers).map(|l| format!("layer {l}")).collect()
     }
@@ -70,6 +83,15 @@ impl Subject {
         let logits = self.model.forward(tokens)?;
         Ok(logits.select(1, logits.dim(1) - 1).argmax())
     }
+}
+
+/// Which weights are not finite, if some are.
+fn not_finite(model: &HookedTransformer) -> Option<String> {
+    model.params().iter().find_map(|(name, value)| {
+        let values = value.to_vec_f64();
+        let bad = values.iter().filter(|v| !v.is_finite()).count();
+        (bad > 0).then(|| format!("{bad} of the {} weights of {name} are not finite", values.len()))
+    })
 }
 
 fn heads(subject: &Subject) -> Result<Found> {

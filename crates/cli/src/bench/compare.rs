@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::table::Table;
 use super::timing::Seconds;
+use crate::input::read_text;
 
 /// Median seconds by name.
 pub type Medians = BTreeMap<String, f64>;
@@ -28,7 +29,7 @@ fn medians(text: &str) -> Result<Medians> {
 
 /// Timings of a file.
 pub fn read(path: &Path) -> Result<Medians> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = read_text(path, "the timings")?;
     medians(&text).with_context(|| format!("{} is not a benchmark's output", path.display()))
 }
 
@@ -46,7 +47,21 @@ pub fn run(command: &str) -> Result<Medians> {
 }
 
 /// Both side by side; what only one of them has is left out.
-pub fn table(ours: &BTreeMap<String, Seconds>, theirs: &Medians) -> Table {
+///
+/// # Errors
+/// If nothing is left.
+pub fn table(ours: &BTreeMap<String, Seconds>, theirs: &Medians) -> Result<Table> {
+    if !ours.keys().any(|name| theirs.contains_key(name)) {
+        let names = |all: Vec<&String>| match all.as_slice() {
+            [] => "nothing".into(),
+            [..] => all.into_iter().cloned().collect::<Vec<_>>().join(", "),
+        };
+        bail!(
+            "there is nothing to compare: the other side timed {}; this one timed {} (see `bench --help` for what can be)",
+            names(theirs.keys().collect()),
+            names(ours.keys().collect())
+        );
+    }
     let mut table = Table::new(["measured", "theirs, ms", "ours, ms", "theirs / ours"]);
     for (name, own) in ours {
         if let Some(other) = theirs.get(name) {
@@ -58,5 +73,18 @@ pub fn table(ours: &BTreeMap<String, Seconds>, theirs: &Medians) -> Table {
             ]);
         }
     }
-    table
+    Ok(table)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_common_timing_there_is_nothing_to_compare() {
+        let ours = BTreeMap::from([("forward_b1".to_string(), Seconds { median: 1.0, min: 1.0, max: 1.0 })]);
+        let told = table(&ours, &Medians::from([("train_step".into(), 1.0)])).err().unwrap().to_string();
+        assert!(told.contains("the other side timed train_step; this one timed forward_b1"), "{told}");
+        assert!(table(&ours, &Medians::from([("forward_b1".into(), 1.0)])).is_ok());
+    }
 }

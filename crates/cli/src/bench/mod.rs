@@ -21,6 +21,8 @@ use ironlens_tensor::profile::Kernel;
 use ironlens_train::Preset;
 use serde_json::{Value, json};
 
+use crate::input::from_one;
+use crate::threads;
 use peak::Peak;
 pub use run::peak_memory;
 use table::Table;
@@ -43,17 +45,20 @@ pub struct Args {
     #[arg(long, value_name = "COMMAND", conflicts_with = "against")]
     beside: Option<String>,
     /// Turns to take with that command
-    #[arg(long, value_name = "N", default_value = "3", requires = "beside")]
+    #[arg(
+        long, value_name = "N", default_value = "3", requires = "beside",
+        value_parser = from_one::<usize>, allow_negative_numbers = true
+    )]
     rounds: usize,
     /// Show where the time of a training step goes, kernel by kernel
     #[arg(long)]
     profile: bool,
     /// Check every kernel of the device against the CPU in double precision, and time it
-    #[arg(long, conflicts_with_all = ["against", "beside", "profile"])]
+    #[arg(long, conflicts_with_all = ["parts", "against", "beside", "profile"])]
     self_test: bool,
-    /// Timed runs of each thing
-    #[arg(long, value_name = "N", default_value = "15")]
-    repeats: usize,
+    /// Timed runs of each thing [default: 15; 7 of patching, 5 of `scaling` and `--self-test`]
+    #[arg(long, value_name = "N", value_parser = from_one::<usize>, allow_negative_numbers = true)]
+    repeats: Option<usize>,
     /// Where to compute
     #[arg(long, value_name = "auto|cpu|gpu", default_value = "auto")]
     device: String,
@@ -86,13 +91,15 @@ pub enum Part {
 /// If the device cannot be had, or a file or command to compare with gives no timings.
 pub fn run(args: &Args) -> Result<bool> {
     let device = Device::from_name(&args.device)?;
+    threads::start()?;
+    let repeats = |usual: usize| args.repeats.unwrap_or(usual);
     let theirs = args.against.as_deref().map(compare::read).transpose()?;
     let config = Preset::Notebook.model().resolved()?;
     let peak = Peak::measure();
     let mut report = Report::new(&device, &peak, args.json);
 
     if args.self_test {
-        let (table, agrees) = self_test::run(&device, args.repeats.min(5));
+        let (table, agrees) = self_test::run(&device, repeats(5));
         report.table("self_test", &table);
         if let Some(tiles) = self_test::tiles(&device) {
             report.table("tiles", &tiles);
@@ -105,17 +112,17 @@ pub fn run(args: &Args) -> Result<bool> {
         report.table("profile", &profile_table(seconds, &kernels, &peak));
     }
     let mut other_rounds = Vec::new();
-    let rounds = if args.beside.is_some() { args.rounds.max(1) } else { 1 };
+    let rounds = if args.beside.is_some() { args.rounds } else { 1 };
     for _ in 0..rounds {
         if let Some(command) = &args.beside {
             other_rounds.push(compare::run(command)?);
         }
         for part in &args.parts {
             match part {
-                Part::Step => report.timings(model::step(&config, &device, args.repeats)?),
-                Part::Forward => report.timings(model::forward(&config, &device, args.repeats)?),
-                Part::Cache => report.timings(model::cache(&config, &device, args.repeats)?),
-                Part::Patch => report.timings(patch::sweeps(&config, &device, args.repeats.min(7))?),
+                Part::Step => report.timings(model::step(&config, &device, repeats(15))?),
+                Part::Forward => report.timings(model::forward(&config, &device, repeats(15))?),
+                Part::Cache => report.timings(model::cache(&config, &device, repeats(15))?),
+                Part::Patch => report.timings(patch::sweeps(&config, &device, repeats(7))?),
                 _ => {}
             }
         }
@@ -134,9 +141,9 @@ pub fn run(args: &Args) -> Result<bool> {
         match part {
             Part::Step | Part::Forward | Part::Cache => {}
             Part::Patch => report.table("patch_by_depth", &patch::by_depth(&device)?),
-            Part::Matmul => report.table("matmul", &kernels::matmul(&device, args.repeats, &peak)),
-            Part::Kernels => report.table("kernels", &kernels::kernels(&device, args.repeats, &peak)),
-            Part::Scaling => report.table("scaling", &scaling::scaling(&device, args.repeats.min(5), &peak)?),
+            Part::Matmul => report.table("matmul", &kernels::matmul(&device, repeats(15), &peak)),
+            Part::Kernels => report.table("kernels", &kernels::kernels(&device, repeats(15), &peak)),
+            Part::Scaling => report.table("scaling", &scaling::scaling(&device, repeats(5), &peak)?),
             Part::Run => {
                 let cost = run::measure(&args.device, 20)?;
                 report.figure("start_seconds", cost.start_seconds, "program start to first step");
@@ -148,7 +155,7 @@ pub fn run(args: &Args) -> Result<bool> {
     }
     let theirs = theirs.or_else(|| (!other_rounds.is_empty()).then(|| median_of(&other_rounds)));
     if let Some(theirs) = theirs {
-        report.table("comparison", &compare::table(&timings, &theirs));
+        report.table("comparison", &compare::table(&timings, &theirs)?);
     }
     report.end();
     Ok(true)

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
+use ironlens_files::{Dtype, SafeTensorsFile};
 use ironlens_tensor::{DType, Device, IndexTensor, Tensor};
 use ironlens_transformer::{Config, HookedTransformer, read_tensors};
-use safetensors::{Dtype, SafeTensors};
+
+use crate::input::read_text;
 
 /// A model with its weights, the tokens it reads, and what it should give.
 pub struct Case {
@@ -18,7 +20,7 @@ pub struct Case {
 impl Case {
     pub fn load(dir: &Path, device: &Device, dtype: DType) -> Result<Case> {
         let path = dir.join("config.json");
-        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text = read_text(&path, "the configuration")?;
         let cfg = Config::from_json(&text).with_context(|| path.display().to_string())?;
         let mut model = HookedTransformer::new(Config { init_weights: false, ..cfg }, &Device::Cpu, 0)?;
         model.load_weights(dir.join("weights.safetensors"))?;
@@ -43,27 +45,28 @@ impl Case {
     }
 }
 
+/// Token ids `[batch, pos]`.
 fn read_tokens(path: &Path) -> Result<IndexTensor> {
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let file = SafeTensors::deserialize(&bytes).with_context(|| path.display().to_string())?;
-    let view = file.tensor("tokens").with_context(|| format!("{} has no `tokens`", path.display()))?;
-    let bad = |id: i64| anyhow::anyhow!("{}: token {id} is not an id", path.display());
-    let ids: Result<Vec<u32>> = match view.dtype() {
-        Dtype::I64 => view
-            .data()
-            .as_chunks()
-            .0
-            .iter()
-            .map(|b| u32::try_from(i64::from_le_bytes(*b)).map_err(|_| bad(i64::from_le_bytes(*b))))
-            .collect(),
-        Dtype::I32 => view
-            .data()
-            .as_chunks()
-            .0
-            .iter()
-            .map(|b| u32::try_from(i32::from_le_bytes(*b)).map_err(|_| bad(i32::from_le_bytes(*b).into())))
-            .collect(),
+    let file = SafeTensorsFile::open(path)?;
+    let info = file.get("tokens").with_context(|| format!("{} has no `tokens`", path.display()))?;
+    if info.shape.len() != 2 || info.shape.contains(&0) {
+        bail!("{}: `tokens` has shape {:?}, expected [batch, pos], neither of them 0", path.display(), info.shape);
+    }
+    let bytes = file.read("tokens")?;
+    let ids: Vec<i64> = match info.dtype {
+        Dtype::I64 => bytes.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b)).collect(),
+        Dtype::I32 => bytes.as_chunks().0.iter().map(|b| i32::from_le_bytes(*b).into()).collect(),
         other => bail!("{}: `tokens` is of type {other:?}, expected int64", path.display()),
     };
-    Ok(IndexTensor::new(ids?, view.shape()))
+    let id = |id: i64| u32::try_from(id).map_err(|_| anyhow!("{}: token {id} is not an id", path.display()));
+    Ok(IndexTensor::new(ids.into_iter().map(id).collect::<Result<Vec<_>>>()?, &info.shape))
+}
+
+/// Token ids that a case keeps as numbers, `[.., pos]`.
+pub fn ids_of(name: &str, given: &Tensor) -> Result<IndexTensor> {
+    let id = |v: f32| match v.fract() == 0.0 && (0.0..16_777_216.0).contains(&v) {
+        true => Ok(v as u32),
+        false => bail!("{name}: {v} is not a token id"),
+    };
+    Ok(IndexTensor::new(given.to_vec().into_iter().map(id).collect::<Result<Vec<_>>>()?, given.shape()))
 }

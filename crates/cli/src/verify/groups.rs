@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use ironlens_autograd::Var;
 use ironlens_lens::heads::{DetectOptions, ErrorMeasure, HeadKind, detect_head};
 use ironlens_lens::patching::{self, PatchOptions};
@@ -12,7 +12,7 @@ use ironlens_train::{AdamW, clip_coefficient, previous_token_loss};
 use ironlens_transformer::{HookedTransformer, Hooks, Output, PosSlice, ReturnType};
 
 use super::GroupResult;
-use super::case::Case;
+use super::case::{Case, ids_of};
 
 /// Relative tolerances on the CPU; a GPU gets five times as much.
 const VALUES: f64 = 5e-6;
@@ -224,6 +224,10 @@ fn ablations(case: &Case, names: &[&str]) -> Result<Tensors> {
     with_hooks(case, names, "ablate_head/", |target| {
         let (hook, head) = target.rsplit_once('.').context("expected HOOK.HEAD")?;
         let head: usize = head.parse().context("expected a head's number")?;
+        let heads = case.model.config().n_heads();
+        if head >= heads {
+            bail!("there is no head {head}: the model has {heads}");
+        }
         Ok(Hooks::new().fwd(hook, move |z, _| {
             z.fill(move |z| z.select(2, head), 0.0);
             Ok(())
@@ -269,6 +273,9 @@ fn stops(case: &Case, names: &[&str]) -> Result<Tensors> {
 
 /// `detect/KIND/{pattern,mul,abs}` on row 1 of the tokens.
 fn detections(case: &Case, names: &[&str]) -> Result<Tensors> {
+    if case.tokens.shape()[0] < 2 {
+        bail!("detectors are compared on row 1 of the tokens, and there is only row 0");
+    }
     let row = case.tokens.rows(&[1]);
     names
         .iter()
@@ -282,7 +289,7 @@ fn detections(case: &Case, names: &[&str]) -> Result<Tensors> {
                 Some("pattern") => kind.pattern(row.as_slice()),
                 Some("mul") => detect(ErrorMeasure::Mul)?,
                 Some("abs") => detect(ErrorMeasure::Abs)?,
-                other => anyhow::bail!("{name}: {other:?} is none of pattern, mul, abs"),
+                other => bail!("{name}: {other:?} is none of pattern, mul, abs"),
             };
             Ok((name.to_string(), value))
         })
@@ -292,8 +299,24 @@ fn detections(case: &Case, names: &[&str]) -> Result<Tensors> {
 /// The answers of the cases: right ones against wrong ones, one for each item of the batch.
 const ANSWERS: [[u32; 3]; 2] = [[3, 5, 7], [4, 6, 8]];
 
+/// There is an answer for each sequence, and it is in the vocabulary.
+fn check_answers(case: &Case) -> Result<()> {
+    let (batch, d_vocab_out) = (case.tokens.shape()[0], case.model.config().d_vocab_out);
+    if batch != ANSWERS[0].len() || ANSWERS.iter().flatten().any(|id| *id as usize >= d_vocab_out) {
+        bail!(
+            "the answers {ANSWERS:?} are those of {} sequences and a d_vocab_out above 8; this case has {batch} and \
+             {d_vocab_out}",
+            ANSWERS[0].len()
+        );
+    }
+    Ok(())
+}
+
 /// `lens/METHOD`, of the whole cache; `logit_attrs` are those of the last position.
 fn decompositions(case: &Case, names: &[&str]) -> Result<Tensors> {
+    if names.contains(&"lens/logit_attrs") {
+        check_answers(case)?;
+    }
     let (_, cache) = case.model.run_with_cache(&case.tokens)?;
     let all = StackOptions::default();
     let incl_mid = case.model.config().has_resid_mid();
@@ -321,7 +344,7 @@ fn decompositions(case: &Case, names: &[&str]) -> Result<Tensors> {
                     let [right, wrong] = ANSWERS.map(|ids| IndexTensor::new(ids.to_vec(), &[3]));
                     cache.logit_attrs(&stack, &right, Some(&wrong), &last.pos_slice, &PosSlice::All)?.squeeze(2)
                 }
-                other => anyhow::bail!("{other} is no method that this program knows"),
+                other => bail!("{other} is no method that this program knows"),
             };
             Ok((name.to_string(), value))
         })
@@ -332,7 +355,11 @@ fn decompositions(case: &Case, names: &[&str]) -> Result<Tensors> {
 /// of the answers' logits at the last position.
 fn patches(case: &Case, names: &[&str]) -> Result<Tensors> {
     let given = case.expected.get("patch/corrupted_tokens").context("the case has no patch/corrupted_tokens")?;
-    let corrupted = IndexTensor::new(given.to_vec().iter().map(|v| *v as u32).collect::<Vec<_>>(), given.shape());
+    check_answers(case)?;
+    if given.shape() != case.tokens.shape() {
+        bail!("patch/corrupted_tokens has shape {:?}, the tokens have {:?}", given.shape(), case.tokens.shape());
+    }
+    let corrupted = ids_of("patch/corrupted_tokens", given)?;
     let (clean, cache) = case.model.run_with_cache(&case.tokens)?;
     let metric = Metric::logit_diff(&ANSWERS[0], &ANSWERS[1])?;
     let number = |x: f64| Tensor::from_vec_f64(vec![x], &[]);
@@ -360,7 +387,7 @@ fn patches(case: &Case, names: &[&str]) -> Result<Tensors> {
                 "attn_head_k_all_pos" => patching::get_act_patch_attn_head_k_all_pos,
                 "attn_head_v_all_pos" => patching::get_act_patch_attn_head_v_all_pos,
                 "attn_head_pattern_all_pos" => patching::get_act_patch_attn_head_pattern_all_pos,
-                other => anyhow::bail!("{other} is no sweep that this program knows"),
+                other => bail!("{other} is no sweep that this program knows"),
             };
             let result = patch(&case.model, &corrupted, &cache, &metric, PatchOptions::default())?;
             Ok((name.to_string(), result.values))
@@ -385,7 +412,7 @@ fn circuits(case: &Case, names: &[&str]) -> Result<Tensors> {
                 "composition_Q" => model.all_composition_scores(Composition::Q)?,
                 "composition_K" => model.all_composition_scores(Composition::K)?,
                 "composition_V" => model.all_composition_scores(Composition::V)?,
-                other => anyhow::bail!("{other} is no property that this program knows"),
+                other => bail!("{other} is no property that this program knows"),
             };
             Ok((name.to_string(), value))
         })
@@ -409,13 +436,14 @@ fn folded(case: &Case, _: &[&str]) -> Result<Tensors> {
 /// max(i / 10, 1), on `train/tokens`.
 fn training(case: &Case, _: &[&str]) -> Result<Tensors> {
     let given = case.expected.get("train/tokens").context("the case has no train/tokens")?;
+    if given.ndim() != 3 {
+        bail!("train/tokens has shape {:?}, expected [step, batch, pos]", given.shape());
+    }
     let mut model: HookedTransformer = case.model.clone();
     let mut optimizer = AdamW::new((0.9, 0.95), 1e-8, 0.1);
     let (mut losses, mut norms, mut rates) = (vec![], vec![], vec![]);
     for step in 0..given.dim(0) {
-        let batch = given.select(0, step);
-        let ids: Vec<u32> = batch.to_vec().iter().map(|v| *v as u32).collect();
-        let tokens = IndexTensor::new(ids, batch.shape());
+        let tokens = ids_of("train/tokens", &given.select(0, step))?;
         let (loss, grads) = model.call(&tokens).gradients(|out| loss_of(case)(out.logits(), &tokens))?;
         let norm = grads.norm_on_device();
         let lr = 1e-3 * (step as f64 / 10.0).max(1.0);

@@ -15,6 +15,7 @@ use clap::Args as ClapArgs;
 use ironlens_tensor::{DType, Device};
 use serde::Serialize;
 
+use crate::threads;
 use case::Case;
 
 /// Flags of `verify`.
@@ -74,6 +75,7 @@ impl GroupResult {
 /// If a folder holds no case, or the device cannot be had.
 pub fn run(args: &Args) -> Result<bool> {
     let device = Device::from_name(&args.device)?;
+    threads::start()?;
     let dtype = match args.dtype {
         Precision::F32 => DType::F32,
         Precision::F64 if device == Device::Cpu => DType::F64,
