@@ -393,6 +393,9 @@ fn two_checkpoints_can_be_gone_on_from_and_old_ones_keep_their_weights() {
     let run = RunDir::open(&path).unwrap();
     assert_eq!(run.last_checkpoint().unwrap().step, 12);
     assert!(run.notices()[0].contains("step-999999 is damaged"), "{:?}", run.notices());
+    copy(&path.join("checkpoints/step-000008"), &path.join("checkpoints/step-000011"));
+    let steps: Vec<_> = run.checkpoints().unwrap().iter().map(|c| c.step).collect();
+    assert_eq!(steps, [4, 8, 12], "a checkpoint is of the step that its name says");
     // A run whose optimiser's states are gone is not trained anew in silence.
     for checkpoint in &checkpoints {
         let _ = fs::remove_file(checkpoint.path.join("optimizer.safetensors"));

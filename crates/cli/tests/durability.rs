@@ -57,8 +57,18 @@ fn ironlens(folder: &TempDir, args: &[&str]) -> Output {
     command(folder, args).output().unwrap()
 }
 
-fn start(folder: &TempDir, args: &[&str]) -> Child {
-    command(folder, args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+fn start(folder: &TempDir, args: &[&str]) -> Running {
+    Running(command(folder, args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+}
+
+/// A process that does not outlive its test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 fn train<'a>(out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
@@ -131,16 +141,14 @@ fn killed_at_any_moment_and_again_a_run_goes_on_to_the_same_bits() {
         let name = format!("run-{number}");
         let run = folder.path().join(&name);
         // Half of the first kills come early, most of them before the first checkpoint.
-        let mut child = start(&folder, &train(&name, &[]));
+        let child = start(&folder, &train(&name, &[]));
         std::thread::sleep(next(if number % 2 == 0 { time / 4 } else { time }));
-        let _ = child.kill();
-        child.wait().unwrap();
+        drop(child);
         for _ in 0..number % 3 {
             let args = ["train", "--resume", &name, "--device", "cpu"];
-            let mut child = start(&folder, if run.join("config.json").exists() { &args } else { break });
+            let child = start(&folder, if run.join("config.json").exists() { &args } else { break });
             std::thread::sleep(next(time));
-            let _ = child.kill();
-            child.wait().unwrap();
+            drop(child);
         }
         let checkpoints = fs::read_dir(run.join("checkpoints")).into_iter().flatten().flatten();
         let named = checkpoints.filter(|e| !e.file_name().to_string_lossy().ends_with(".tmp")).count();
@@ -161,28 +169,30 @@ fn killed_at_any_moment_and_again_a_run_goes_on_to_the_same_bits() {
 fn one_process_holds_a_run_until_it_ends_however_it_ends() {
     let folder = folder();
     let (right, _) = undisturbed(&folder);
-    // One that does not end by itself while others try.
-    let mut child = start(&folder, &train("run", &["--steps", "100000000"]));
+    // One that takes half a minute, while others try.
+    let mut child = start(&folder, &train("run", &["--steps", "30000"]));
     let run = folder.path().join("run");
     while !run.join("checkpoints/step-000060").exists() {
-        assert!(child.try_wait().unwrap().is_none(), "training ended");
+        assert!(child.0.try_wait().unwrap().is_none(), "training ended");
         std::thread::sleep(Duration::from_millis(5));
     }
-    let second = ironlens(&folder, &["train", "--resume", "run", "--device", "cpu"]);
-    assert_eq!(second.status.code(), Some(1));
-    assert!(text(&second.stderr).contains("is being trained by another process"), "{}", text(&second.stderr));
-    child.kill().unwrap();
-    child.wait().unwrap();
-    let mut third = start(&folder, &["train", "--resume", "run", "--device", "cpu"]);
+    let resume = ["train", "--resume", "run", "--device", "cpu"];
+    let second = command(&folder, &resume).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut second = Running(second);
+    let mut said = BufReader::new(second.0.stderr.take().unwrap()).lines();
+    let refused = said.next().expect("it is refused").unwrap();
+    assert!(refused.contains("is being trained by another process"), "{refused}");
+    assert_eq!(second.0.wait().unwrap().code(), Some(1));
+    drop(child);
+    let mut third = start(&folder, &resume);
     std::thread::sleep(Duration::from_millis(500));
-    assert!(third.try_wait().unwrap().is_none(), "the lock outlived its holder");
-    third.kill().unwrap();
-    third.wait().unwrap();
+    assert!(third.0.try_wait().unwrap().is_none(), "the lock outlived its holder");
+    drop(third);
 
     // Of three that start at once in one folder, one trains and the others are refused.
     let args = train("three", &[]);
-    let all: Vec<Child> = (0..3).map(|_| start(&folder, &args)).collect();
-    let codes: Vec<_> = all.into_iter().map(|mut c| c.wait().unwrap().code()).collect();
+    let all: Vec<Running> = (0..3).map(|_| start(&folder, &args)).collect();
+    let codes: Vec<_> = all.into_iter().map(|mut c| c.0.wait().unwrap().code()).collect();
     assert_eq!(codes.iter().filter(|c| **c == Some(0)).count(), 1, "{codes:?}");
     assert_same(&folder.path().join("three"), &right);
 }
