@@ -5,6 +5,7 @@ mod determinism;
 mod durability;
 mod hooks;
 mod reference;
+mod steps;
 mod training;
 mod trees;
 mod weights;
