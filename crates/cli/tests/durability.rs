@@ -275,7 +275,7 @@ fn a_start_that_is_refused_or_fails_blocks_nothing() {
     assert!(text(&wild.stderr).contains("not finite"), "{}", text(&wild.stderr));
     assert_success(&ironlens(&folder, &train("run", &[])));
     assert_same(&folder.path().join("run"), &right);
-    for steps in ["18446744073709551615", "10000000000000000000", "0"] {
+    for steps in ["18446744073709551615", "10000000000000000000"] {
         let endless = ironlens(&folder, &train("endless", &["--steps", steps]));
         assert_eq!(endless.status.code(), Some(1));
         assert!(text(&endless.stderr).contains(&format!("steps = {steps} cannot be")), "{}", text(&endless.stderr));
