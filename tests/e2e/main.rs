@@ -3,6 +3,7 @@
 mod bad_input;
 mod determinism;
 mod durability;
+mod edits;
 mod hooks;
 mod reference;
 mod steps;

@@ -82,8 +82,12 @@ impl Var {
     /// See [`Tensor::stack`].
     #[track_caller]
     pub fn stack(parts: &[Var], axis: usize) -> Var {
-        let parts: Vec<Var> = parts.iter().map(|p| p.unsqueeze(axis)).collect();
-        Var::cat(&parts, axis)
+        // A loop, for a closure would be blamed where the caller should be.
+        let mut lifted = Vec::with_capacity(parts.len());
+        for p in parts {
+            lifted.push(p.unsqueeze(axis));
+        }
+        Var::cat(&lifted, axis)
     }
 
     /// Writes `src`, broadcast, over the view `region` of this value; see [`Tensor::assign`].
@@ -97,17 +101,27 @@ impl Var {
     /// assert_eq!(z.value().to_vec(), [0., 0., 0., 1., 1., 1.]);
     /// ```
     #[track_caller]
-    pub fn assign(&mut self, region: impl Fn(&Tensor) -> Tensor + 'static, src: &Var) {
-        let mut value = self.value().clone();
-        value.assign(&region, src.value());
+    pub fn assign(&mut self, region: impl FnOnce(&Tensor) -> Tensor, src: &Var) {
+        // In row-major order from the start of a memory of its own, so that the region's layout says
+        // where the same elements of any row-major tensor of this shape lie.
+        let mut value = self.value().contiguous();
+        let mut written = None;
+        let region = |v: &Tensor| {
+            let view = region(v);
+            written = Some(view.layout().clone());
+            view
+        };
+        value.assign(region, src.value());
+        let written = written.expect("a region was asked for");
         let src_shape = src.shape().to_vec();
         *self = Var::record(value, &[self, src], move |mut dy, sink| {
-            if sink.wants(1) {
-                sink.add(1, region(&dy).sum_to(&src_shape));
-            }
+            // Gradients of sums are expanded, those of products may be transposed.
+            dy = dy.contiguous();
+            let view = |dy: &Tensor| dy.with_layout(written.starting_at(dy.layout().offset() + written.offset()));
+            sink.add_with(1, || view(&dy).sum_to(&src_shape));
             if sink.wants(0) {
                 let zero = Tensor::scalar(0.0, dy.dtype(), &dy.device());
-                dy.assign(region, &zero);
+                dy.assign(view, &zero);
                 sink.add(0, dy);
             }
         });
@@ -115,7 +129,7 @@ impl Var {
 
     /// Sets the view `region` of this value to one number.
     #[track_caller]
-    pub fn fill(&mut self, region: impl Fn(&Tensor) -> Tensor + 'static, number: f64) {
+    pub fn fill(&mut self, region: impl FnOnce(&Tensor) -> Tensor, number: f64) {
         let number = Tensor::scalar(number, self.value().dtype(), &self.value().device());
         self.assign(region, &Var::from(number));
     }

@@ -201,14 +201,15 @@ pub struct AdamWStep {
 }
 
 /// The ops of a device. Operands are on this device, of one dtype, and of shapes that
-/// [`Tensor`]'s methods have checked; any of them may be strided.
+/// [`Tensor`]'s methods have checked; any of them may be strided. What is written in place was made
+/// writable ([`Tensor::make_writable`]): it alone holds its memory, and every element once.
 pub(crate) trait Backend {
     // Memory
     fn full(&self, shape: &[usize], value: f64, dtype: DType) -> Tensor;
     fn contiguous(&self, x: &Tensor) -> Tensor;
     fn cast(&self, x: &Tensor, dtype: DType) -> Tensor;
     /// Writes `src`, broadcast, over the elements of `dst` that `region` (a layout within the
-    /// memory of `dst`) names.
+    /// memory of `dst` that repeats none) names.
     fn assign(&self, dst: &mut Tensor, region: &crate::Layout, src: &Tensor);
     fn cat(&self, parts: &[Tensor], axis: usize) -> Tensor;
 

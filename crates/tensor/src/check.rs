@@ -3,9 +3,46 @@
 //! A shape mismatch is a programming error: it panics at the caller's line. What depends on a
 //! user's data (devices, files, names) returns a `Result` instead.
 
+/// Number of elements of a shape that a tensor can have: one whose product does not wrap.
+#[track_caller]
+pub(crate) fn numel(shape: &[usize]) -> usize {
+    match crate::layout::numel(shape) {
+        Some(n) => n,
+        None => panic!("a tensor of shape {shape:?} would have more elements than can be addressed"),
+    }
+}
+
+/// Number of elements of what an op makes of two operands: small ones can make a large result.
+#[track_caller]
+pub(crate) fn result(op: &str, a: &[usize], b: &[usize], shape: &[usize]) -> usize {
+    match crate::layout::numel(shape) {
+        Some(n) => n,
+        None => panic!(
+            "{op}: shapes {a:?} and {b:?} make a result of shape {shape:?}, which would have more elements than can be \
+             addressed"
+        ),
+    }
+}
+
+/// The parts of a layout.
+#[track_caller]
+pub(crate) fn strides(shape: &[usize], strides: &[usize], offset: usize) {
+    assert!(
+        shape.len() == strides.len(),
+        "a layout needs one stride per axis, not strides {strides:?} for shape {shape:?}"
+    );
+    numel(shape);
+    let reach =
+        shape.iter().zip(strides).try_fold(offset, |end, (n, s)| end.checked_add((n.max(&1) - 1).checked_mul(*s)?));
+    assert!(
+        reach.is_some_and(|last| last < isize::MAX as usize),
+        "a layout of shape {shape:?} with strides {strides:?} from {offset} reaches further than can be addressed"
+    );
+}
+
 #[track_caller]
 pub(crate) fn element_count(count: usize, shape: &[usize]) {
-    let want: usize = shape.iter().product();
+    let want = numel(shape);
     assert!(count == want, "{count} values do not fill the shape {shape:?}, which holds {want}");
 }
 
@@ -36,7 +73,10 @@ pub(crate) fn permutation(shape: &[usize], axes: &[usize]) {
 #[track_caller]
 pub(crate) fn broadcast(op: &str, a: &[usize], b: &[usize]) -> Vec<usize> {
     match crate::layout::broadcast_shape(a, b) {
-        Some(shape) => shape,
+        Some(shape) => {
+            result(op, a, b, &shape);
+            shape
+        }
         None => panic!("{op}: shapes {a:?} and {b:?} do not broadcast"),
     }
 }
@@ -44,6 +84,19 @@ pub(crate) fn broadcast(op: &str, a: &[usize], b: &[usize]) -> Vec<usize> {
 #[track_caller]
 pub(crate) fn same_shape(op: &str, a: &[usize], b: &[usize]) {
     assert!(a == b, "{op}: shapes {a:?} and {b:?} must be equal");
+}
+
+/// What is written to holds every element once: else one write would change many, and which of
+/// several values stays would be chance.
+#[track_caller]
+pub(crate) fn region(op: &str, region: &crate::Layout) {
+    assert!(
+        !region.repeats(),
+        "{op}: the region of shape {:?} with strides {:?} holds elements of the tensor more than once; write to a view \
+         without `expand`",
+        region.shape(),
+        region.strides()
+    );
 }
 
 #[track_caller]

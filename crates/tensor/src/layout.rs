@@ -1,7 +1,12 @@
 //! Where the elements of a tensor lie in its memory.
 
+use crate::check;
+
 /// Shape, strides and offset of a tensor, in elements. Strides are never negative; a stride of
 /// 0 repeats one element along an axis.
+///
+/// The number of elements and the largest index fit into `isize` (constructors see to it), so
+/// arithmetic on parts of a layout never wraps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
     shape: Vec<usize>,
@@ -11,7 +16,12 @@ pub struct Layout {
 
 impl Layout {
     /// Row-major layout from the start of the memory.
+    ///
+    /// # Panics
+    /// If there are more elements than can be addressed.
+    #[track_caller]
     pub fn contiguous(shape: &[usize]) -> Layout {
+        check::numel(shape);
         let mut strides = vec![1; shape.len()];
         for i in (0..shape.len().saturating_sub(1)).rev() {
             strides[i] = strides[i + 1] * shape[i + 1].max(1);
@@ -22,10 +32,17 @@ impl Layout {
     /// A layout from its parts.
     ///
     /// # Panics
-    /// If `shape` and `strides` differ in length.
+    /// If `shape` and `strides` differ in length, or reach further than can be addressed.
+    #[track_caller]
     pub fn strided(shape: Vec<usize>, strides: Vec<usize>, offset: usize) -> Layout {
-        assert_eq!(shape.len(), strides.len(), "a layout needs one stride per axis");
+        check::strides(&shape, &strides, offset);
         Layout { shape, strides, offset }
+    }
+
+    /// The same elements, had the first of them the index `offset`.
+    #[track_caller]
+    pub fn starting_at(&self, offset: usize) -> Layout {
+        Layout::strided(self.shape.clone(), self.strides.clone(), offset)
     }
 
     /// Length of every axis.
@@ -73,6 +90,25 @@ impl Layout {
         true
     }
 
+    /// Whether elements may share a place in memory: along an axis of stride 0, or where axes run
+    /// into one another, as those of overlapping windows do. A few layouts whose axes interleave
+    /// without meeting count as well.
+    pub fn repeats(&self) -> bool {
+        if self.is_contiguous() {
+            return false;
+        }
+        let mut axes: Vec<(usize, usize)> =
+            self.strides.iter().copied().zip(self.shape.iter().copied()).filter(|(_, n)| *n > 1).collect();
+        axes.sort_unstable();
+        // How far the axes of smaller strides reach together: the next must step over all of it.
+        let mut reach = 0;
+        axes.into_iter().any(|(stride, n)| {
+            let meets = stride <= reach;
+            reach += (n - 1) * stride;
+            meets
+        })
+    }
+
     /// Axes in the order `axes`.
     pub fn permute(&self, axes: &[usize]) -> Layout {
         Layout {
@@ -86,7 +122,10 @@ impl Layout {
     pub fn narrow(&self, axis: usize, start: usize, len: usize) -> Layout {
         let mut out = self.clone();
         out.shape[axis] = len;
-        out.offset += start * self.strides[axis];
+        // Of no elements, none is the first: the offset stays within the memory.
+        if out.numel() > 0 {
+            out.offset += start * self.strides[axis];
+        }
         out
     }
 
@@ -109,6 +148,10 @@ impl Layout {
 
     /// Repeated without copying to `shape`, aligned at the last axis; `None` if an axis is
     /// neither 1 nor already right.
+    ///
+    /// # Panics
+    /// If there are then more elements than can be addressed.
+    #[track_caller]
     pub fn expand(&self, shape: &[usize]) -> Option<Layout> {
         let extra = shape.len().checked_sub(self.ndim())?;
         let mut strides = vec![0; shape.len()];
@@ -119,11 +162,16 @@ impl Layout {
                 _ => return None,
             }
         }
+        check::numel(shape);
         Some(Layout { shape: shape.to_vec(), strides, offset: self.offset })
     }
 
-    /// The same elements in the same order under another shape, if strides can say so.
+    /// The same elements in the same order under another shape, if it has as many and strides can
+    /// say so.
     pub fn reshape(&self, shape: &[usize]) -> Option<Layout> {
+        if numel(shape) != Some(self.numel()) {
+            return None;
+        }
         if self.is_contiguous() {
             let mut out = Layout::contiguous(shape);
             out.offset = self.offset;
@@ -157,6 +205,14 @@ impl Layout {
         }
         Some(Layout { shape: shape.to_vec(), strides, offset: self.offset })
     }
+}
+
+/// Number of elements of a shape; `None` if even its axes of other lengths than 0 hold more than
+/// can be addressed.
+pub(crate) fn numel(shape: &[usize]) -> Option<usize> {
+    let held = shape.iter().try_fold(1usize, |held, &n| held.checked_mul(n.max(1)))?;
+    let all = if shape.contains(&0) { 0 } else { held };
+    (held <= isize::MAX as usize).then_some(all)
 }
 
 /// The shape that two operands broadcast to, aligned at the last axis.
@@ -193,5 +249,33 @@ mod tests {
         assert_eq!(broadcast_shape(&[3, 1], &[2, 1, 4]), Some(vec![2, 3, 4]));
         assert_eq!(broadcast_shape(&[3], &[2]), None);
         assert_eq!(Layout::contiguous(&[3, 1]).expand(&[2, 3, 4]).unwrap().strides(), &[0, 1, 0]);
+    }
+
+    #[test]
+    fn layouts_know_whether_they_repeat_elements() {
+        let l = Layout::contiguous(&[2, 3, 4]);
+        assert!(!l.repeats() && !l.permute(&[2, 0, 1]).narrow(1, 1, 1).repeats());
+        assert!(!l.narrow(2, 1, 2).unsqueeze(1).repeats());
+        assert!(Layout::contiguous(&[3, 1]).expand(&[3, 4]).unwrap().repeats());
+        assert!(!Layout::contiguous(&[3, 1]).expand(&[2, 3, 0]).unwrap().repeats());
+        // Windows of four elements, three and five apart.
+        assert!(Layout::strided(vec![3, 4], vec![3, 1], 0).repeats());
+        assert!(!Layout::strided(vec![3, 4], vec![5, 1], 0).repeats());
+        assert!(!Layout::strided(vec![4, 3], vec![1, 5], 0).repeats());
+    }
+
+    #[test]
+    fn sizes_that_no_machine_has_are_refused() {
+        for (shape, strides) in [
+            (vec![17, 2], vec![1 << 60, 1]),
+            (vec![1 << 32, 1 << 32], vec![0, 0]),
+            (vec![0, 1 << 32, 1 << 32], vec![1, 1, 1]),
+            (vec![2, 2], vec![1 << 62, 1 << 62]),
+        ] {
+            let refused = std::panic::catch_unwind(|| Layout::strided(shape.clone(), strides.clone(), 0)).unwrap_err();
+            let message = refused.downcast_ref::<String>().unwrap();
+            assert!(message.contains(&format!("{shape:?}")), "{message}");
+        }
+        assert!(Layout::contiguous(&[2, 3]).reshape(&[1 << 32, 1 << 32, 6]).is_none());
     }
 }

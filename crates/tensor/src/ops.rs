@@ -39,6 +39,7 @@ impl Tensor {
     pub fn add_assign(&mut self, other: &Tensor) {
         check::same_place("add_assign", self, other);
         check::same_shape("add_assign", self.shape(), other.shape());
+        self.make_writable();
         self.device().backend().add_assign(self, other);
     }
 
@@ -187,6 +188,7 @@ impl Tensor {
         check::requires(fits, "matmul", a, b, "the left's last axis must equal the right's last but one");
         let mut shape = check::broadcast("matmul", &a[..a.len() - 2], &b[..b.len() - 2]);
         shape.extend([a[a.len() - 2], b[b.len() - 1]]);
+        check::result("matmul", a, b, &shape);
         self.device().backend().matmul(self, other, &shape)
     }
 
@@ -200,6 +202,7 @@ impl Tensor {
         check::requires(fits, "linear", x, w.shape(), "the input's last axis must equal the weight's first");
         let mut shape = x.to_vec();
         shape[n - 1] = w.dim(1);
+        check::result("linear", x, w.shape(), &shape);
         if let Some(b) = bias {
             check::requires(b.shape() == [w.dim(1)], "linear bias", w.shape(), b.shape(), "one per output");
         }
@@ -366,6 +369,7 @@ impl Tensor {
         check_ids("embed", ids, self.dim(0));
         let mut shape = ids.shape().to_vec();
         shape.push(self.dim(1));
+        check::result("embed", self.shape(), ids.shape(), &shape);
         self.device().backend().embed(self, ids).reshape(&shape)
     }
 
@@ -435,15 +439,20 @@ impl Tensor {
         for t in [grad, m, v] {
             check::same_shape("adamw", self.shape(), t.shape());
         }
+        for t in [&mut *self, &mut *m, &mut *v] {
+            t.make_writable();
+        }
         self.device().backend().adamw(self, grad, grad_scale, m, v, step);
     }
 }
 
+/// Queries and keys whose scores make a tensor.
 #[track_caller]
 fn check_heads(op: &str, q: &Tensor, k: &Tensor) {
     let (a, b) = (q.shape(), k.shape());
     let fits = a.len() == 4 && b.len() == 4 && a[0] == b[0] && a[3] == b[3] && a[2] % b[2].max(1) == 0;
     check::requires(fits, op, a, b, "[batch, query, head, d_head] and [batch, key, kv_head, d_head]");
+    check::result(op, a, b, &[a[0], a[2], a[1], b[1]]);
 }
 
 #[track_caller]
@@ -544,8 +553,9 @@ impl Tensor {
     }
 
     /// The identity matrix `[n, n]`.
+    #[track_caller]
     pub fn eye(n: usize, dtype: DType, device: &crate::Device) -> Tensor {
-        let mut values = vec![0.0; n * n];
+        let mut values = vec![0.0; check::numel(&[n, n])];
         values.iter_mut().step_by(n + 1).for_each(|v| *v = 1.0);
         Tensor::from_vec(values, &[n, n], device).to_dtype(dtype)
     }

@@ -7,7 +7,7 @@ use ndarray_rand::rand_distr::{Normal, Uniform};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-use crate::{Device, IndexTensor, Tensor};
+use crate::{Device, IndexTensor, Tensor, check};
 
 /// A portable generator (ChaCha8). `Rng::new(seed, stream)` are independent for different
 /// streams of one seed.
@@ -22,23 +22,27 @@ impl Rng {
     }
 
     /// Normal numbers.
+    #[track_caller]
     pub fn normal(&mut self, shape: &[usize], mean: f32, std: f32, device: &Device) -> Tensor {
+        check::numel(shape);
         let distribution = Normal::new(mean, std.abs())
             .unwrap_or_else(|_| panic!("normal numbers need a finite mean and deviation, not {mean} and {std}"));
         Tensor::from(ArrayD::random_using(IxDyn(shape), distribution, &mut self.0)).to_device(device)
     }
 
     /// Numbers spread evenly over `low..high`.
+    #[track_caller]
     pub fn uniform(&mut self, shape: &[usize], low: f32, high: f32, device: &Device) -> Tensor {
+        check::numel(shape);
         let distribution = Uniform::new(low, high)
             .unwrap_or_else(|_| panic!("uniform numbers need finite low < high, not {low} and {high}"));
         Tensor::from(ArrayD::random_using(IxDyn(shape), distribution, &mut self.0)).to_device(device)
     }
 
     /// Integers spread evenly over `low..high`.
+    #[track_caller]
     pub fn integers(&mut self, shape: &[usize], low: u32, high: u32) -> IndexTensor {
-        let n: usize = shape.iter().product();
-        let values: Vec<u32> = (0..n).map(|_| self.0.random_range(low..high)).collect();
+        let values: Vec<u32> = (0..check::numel(shape)).map(|_| self.0.random_range(low..high)).collect();
         IndexTensor::new(values, shape)
     }
 }

@@ -12,7 +12,7 @@ use crate::{DType, Device, Layout};
 /// An immutable n-dimensional array on a [`Device`].
 ///
 /// Cloning and taking views shares memory; writing (`*_assign`, [`Tensor::assign`]) copies first
-/// if the memory is shared. Ops take `&self` and panic at the caller's line, naming both shapes,
+/// if the memory is shared, be it with another tensor or, after [`Tensor::expand`], among elements. Ops take `&self` and panic at the caller's line, naming both shapes,
 /// when shapes do not fit.
 ///
 /// ```
@@ -60,16 +60,23 @@ impl Tensor {
     }
 
     /// One value, shape `[]`.
+    #[track_caller]
     pub fn scalar(value: f64, dtype: DType, device: &Device) -> Tensor {
         Tensor::full(&[], value, dtype, device)
     }
 
     /// All elements `value`.
+    ///
+    /// # Panics
+    /// If there is not so much memory.
+    #[track_caller]
     pub fn full(shape: &[usize], value: f64, dtype: DType, device: &Device) -> Tensor {
+        check::numel(shape);
         device.backend().full(shape, value, dtype)
     }
 
     /// All elements 0.
+    #[track_caller]
     pub fn zeros(shape: &[usize], dtype: DType, device: &Device) -> Tensor {
         Tensor::full(shape, 0.0, dtype, device)
     }
@@ -80,7 +87,7 @@ impl Tensor {
     }
 
     pub(crate) fn from_buffer<E: Elem>(buffer: Buffer<E>, shape: &[usize]) -> Tensor {
-        debug_assert_eq!(buffer.len(), shape.iter().product::<usize>());
+        debug_assert_eq!(buffer.len(), check::numel(shape));
         Tensor { storage: Storage::Cpu(E::wrap(buffer)), layout: Layout::contiguous(shape) }
     }
 
@@ -288,15 +295,26 @@ impl Tensor {
     /// assert_eq!(x.to_vec(), [0., 7., 0., 0., 7., 0.]);
     /// ```
     ///
+    /// The region is taken of the tensor as it is written to, after the copy if it needs one.
+    ///
     /// # Panics
-    /// If `src` does not broadcast to the region, or the region is not a view of this tensor.
+    /// If `src` does not broadcast to the region, or the region is not a view of the tensor that
+    /// it is given, or one that repeats elements.
     #[track_caller]
     pub fn assign(&mut self, region: impl FnOnce(&Tensor) -> Tensor, src: &Tensor) {
         check::same_place("assign", self, src);
+        self.make_writable();
         let view = region(self);
-        assert!(view.shares_memory(self), "assign: the region must be a view of the tensor that is written");
+        check::requires(
+            view.shares_memory(self),
+            "assign",
+            self.shape(),
+            view.shape(),
+            "the region must be a view of the tensor that it is given, not a copy or another tensor",
+        );
         let layout = view.layout.clone();
         drop(view);
+        check::region("assign", &layout);
         check::requires(
             src.layout.expand(layout.shape()).is_some(),
             "assign",
@@ -304,7 +322,9 @@ impl Tensor {
             src.shape(),
             "the source must broadcast to the region",
         );
-        self.device().backend().assign(self, &layout, src);
+        if layout.numel() > 0 {
+            self.device().backend().assign(self, &layout, src);
+        }
     }
 
     /// Values in row-major order, as `f32`.
@@ -399,14 +419,27 @@ impl Tensor {
         }
     }
 
-    /// Whether this tensor alone holds its memory, all of it and in order, so that a kernel may
-    /// write its result there.
-    pub(crate) fn is_reusable(&mut self) -> bool {
-        let fits = self.is_contiguous();
+    /// Whether no other tensor holds its memory.
+    fn is_unique(&mut self) -> bool {
         match &mut self.storage {
-            Storage::Cpu(s) => fits && s.is_unique(),
+            Storage::Cpu(s) => s.is_unique(),
             #[cfg(feature = "gpu")]
-            Storage::Gpu(m) => fits && std::sync::Arc::get_mut(m).is_some(),
+            Storage::Gpu(m) => std::sync::Arc::get_mut(m).is_some(),
+        }
+    }
+
+    /// Whether a kernel may write its result over the elements: this tensor alone holds them, in
+    /// order.
+    pub(crate) fn is_reusable(&mut self) -> bool {
+        self.is_contiguous() && self.is_unique()
+    }
+
+    /// Where every write begins, on any device. If other tensors hold the memory, or several
+    /// elements lie at one place in it, the tensor goes on with a copy of its elements in row-major
+    /// order, so that a write changes this tensor alone, and the elements named alone.
+    pub(crate) fn make_writable(&mut self) {
+        if !self.is_unique() || self.layout.repeats() {
+            *self = self.device().backend().contiguous(self);
         }
     }
 

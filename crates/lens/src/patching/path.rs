@@ -133,7 +133,7 @@ fn one(
                     return Ok(());
                 }
                 Some((_, head)) => {
-                    let mut value = x.value().contiguous();
+                    let mut value = x.value().clone();
                     let new = &value.select(2, head) + &difference;
                     value.assign(|v: &Tensor| v.select(2, head), &new);
                     Var::from(value)

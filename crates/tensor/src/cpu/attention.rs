@@ -13,6 +13,7 @@ use super::simd::simd;
 use super::storage::Buffer;
 use crate::Tensor;
 use crate::backend::AttentionSpec;
+use crate::check;
 use crate::dtype::Elem;
 
 /// Queries per block.
@@ -64,8 +65,8 @@ unsafe impl<E: Send> Sync for HeadsOut<E> {}
 impl<E: Elem> HeadsOut<E> {
     /// The heads of a row-major `[batch, pos, head, width]` in `memory`.
     fn new(memory: &mut [E], shape: [usize; 4]) -> Self {
-        let [batch, pos, heads, width] = shape;
-        assert!(memory.len() == batch * pos * heads * width);
+        let [_, pos, heads, width] = shape;
+        assert!(memory.len() == check::numel(&shape));
         let row_stride = heads * width;
         HeadsOut { ptr: memory.as_mut_ptr(), pos, width, batch_stride: pos * row_stride, row_stride }
     }
@@ -208,7 +209,7 @@ pub(super) fn scores<E: Elem>(q: &Tensor, k: &Tensor, spec: &AttentionSpec) -> T
     let s = Sizes::new(q.shape(), k.shape());
     let (q, k) = (dense(q), dense(k));
     let (qh, kh) = (Heads::<E>::new(&q), Heads::<E>::new(&k));
-    let mut out = Buffer::<E>::scratch(s.batch * s.heads * s.head_area());
+    let mut out = Buffer::<E>::scratch(&[s.batch, s.heads, s.queries, s.keys]);
     out.par_chunks_mut(s.head_area().max(1)).enumerate().for_each(|(task, out)| {
         let (b, h) = (task / s.heads, task % s.heads);
         head_scores(out, qh.head(b, h), kh.head(b, h / s.group()), spec, s, (b, h));
@@ -222,7 +223,7 @@ pub(super) fn mix<E: Elem>(pattern: &Tensor, v: &Tensor) -> Tensor {
     let (pattern, v) = (pattern.contiguous(), dense(v));
     let (p, vh) = (pattern.slice::<E>(), Heads::<E>::new(&v));
     let shape = [batch, queries, heads, s.width];
-    let mut out = Buffer::<E>::scratch(shape.iter().product());
+    let mut out = Buffer::<E>::scratch(&shape);
     let z = HeadsOut::new(&mut out, shape);
     (0..batch * heads).into_par_iter().for_each(|task| {
         let (b, h) = (task / heads, task % heads);
@@ -238,8 +239,8 @@ pub(super) fn attention<E: Elem>(q: &Tensor, k: &Tensor, v: &Tensor, spec: &Atte
     let (q, k, v) = (dense(q), dense(k), dense(v));
     let (qh, kh, vh) = (Heads::<E>::new(&q), Heads::<E>::new(&k), Heads::<E>::new(&v));
     let shape = [s.batch, s.queries, s.heads, s.width];
-    let mut out = Buffer::<E>::scratch(shape.iter().product());
-    let mut pattern = Buffer::<E>::scratch(s.batch * s.heads * s.head_area());
+    let mut out = Buffer::<E>::scratch(&shape);
+    let mut pattern = Buffer::<E>::scratch(&[s.batch, s.heads, s.queries, s.keys]);
     let z = HeadsOut::new(&mut out, shape);
     pattern.par_chunks_mut(s.head_area().max(1)).enumerate().for_each(|(task, p)| {
         let (b, h) = (task / s.heads, task % s.heads);
@@ -277,7 +278,7 @@ fn head_dproduct<E: Elem>(
     let scale = E::from_f64(spec.scale);
     if let Some(cap) = spec.soft_cap {
         // The cap's slope needs the scores before it.
-        let mut raw = Buffer::<E>::scratch(sizes.head_area());
+        let mut raw = Buffer::<E>::scratch(&[sizes.queries, sizes.keys]);
         let plain = AttentionSpec { soft_cap: None, alibi: None, ..spec.clone() };
         head_scores(&mut raw, q, k, &plain, sizes, (b, h));
         simd!({
@@ -335,8 +336,8 @@ pub(super) fn scores_grad<E: Elem>(q: &Tensor, k: &Tensor, spec: &AttentionSpec,
     let (q, k, dscores) = (dense(q), dense(k), dscores.contiguous());
     let (qh, kh) = (Heads::<E>::new(&q), Heads::<E>::new(&k));
     let all = dscores.slice::<E>();
-    let mut dq = Buffer::<E>::scratch(q.numel());
-    let mut dk = Buffer::<E>::scratch(k.numel());
+    let mut dq = Buffer::<E>::scratch(q.shape());
+    let mut dk = Buffer::<E>::scratch(k.shape());
     let dq_shape = [s.batch, s.queries, s.heads, s.width];
     let dk_shape = [s.batch, s.keys, s.kv_heads, s.width];
     let dq_out = HeadsOut::new(&mut dq, dq_shape);
@@ -345,7 +346,7 @@ pub(super) fn scores_grad<E: Elem>(q: &Tensor, k: &Tensor, spec: &AttentionSpec,
         let (b, kv) = (task / s.kv_heads, task % s.kv_heads);
         for g in 0..s.group() {
             let h = kv * s.group() + g;
-            let mut ds = Buffer::<E>::scratch(s.head_area());
+            let mut ds = Buffer::<E>::scratch(&[s.queries, s.keys]);
             ds.copy_from_slice(&all[(b * s.heads + h) * s.head_area()..][..s.head_area()]);
             head_dproduct(&mut ds, qh.head(b, h), kh.head(b, kv), spec, s, (b, h));
             // SAFETY: one task per key head and its group of query heads.
@@ -367,8 +368,8 @@ pub(super) fn mix_grad<E: Elem>(pattern: &Tensor, v: &Tensor, dz: &Tensor) -> (T
     };
     let (pattern, v, dz) = (pattern.contiguous(), dense(v), dense(dz));
     let (p, vh, dzh) = (pattern.slice::<E>(), Heads::<E>::new(&v), Heads::<E>::new(&dz));
-    let mut dp = Buffer::<E>::scratch(pattern.numel());
-    let mut dv = Buffer::<E>::scratch(v.numel());
+    let mut dp = Buffer::<E>::scratch(pattern.shape());
+    let mut dv = Buffer::<E>::scratch(v.shape());
     let dv_shape = [s.batch, s.keys, s.kv_heads, s.width];
     let dv_out = HeadsOut::new(&mut dv, dv_shape);
     dp.par_chunks_mut((s.group() * s.head_area()).max(1)).enumerate().for_each(|(task, dp)| {
@@ -404,15 +405,15 @@ pub(super) fn attention_grad<E: Elem>(
     let all_heads = if packed { s.heads + 2 * s.kv_heads } else { s.heads };
     let q_shape = [s.batch, s.queries, all_heads, s.width];
     let kv_shape = if packed { q_shape } else { [s.batch, s.keys, 2 * s.kv_heads, s.width] };
-    let mut memory = Buffer::<E>::scratch(q_shape.iter().product());
-    let mut other = Buffer::<E>::scratch(if packed { 0 } else { kv_shape.iter().product() });
+    let mut memory = Buffer::<E>::scratch(&q_shape);
+    let mut other = Buffer::<E>::scratch(if packed { &[0] } else { &kv_shape });
     let dq_out = HeadsOut::new(&mut memory, q_shape);
     let dk_out = if packed { dq_out.starting_at(s.heads) } else { HeadsOut::new(&mut other, kv_shape) };
     let dv_out = dk_out.starting_at(s.kv_heads);
 
     (0..s.batch * s.kv_heads).into_par_iter().for_each(|task| {
         let (b, kv) = (task / s.kv_heads, task % s.kv_heads);
-        let mut ds = Buffer::<E>::scratch(s.head_area());
+        let mut ds = Buffer::<E>::scratch(&[s.queries, s.keys]);
         for g in 0..s.group() {
             let h = kv * s.group() + g;
             let p = &p[(b * s.heads + h) * s.head_area()..][..s.head_area()];

@@ -171,7 +171,7 @@ pub(super) fn unary<E: Elem>(op: UnaryOp, mut x: Tensor) -> Tensor {
         return x;
     }
     let x = x.contiguous();
-    let mut out = Buffer::<E>::scratch(x.numel());
+    let mut out = Buffer::<E>::scratch(x.shape());
     par_zip::<E>(&mut out, x.slice(), |out, x| apply_to(op, out, x));
     Tensor::from_buffer(out, x.shape())
 }
@@ -240,9 +240,8 @@ fn repeat_of(x: &Tensor, shape: &[usize]) -> Option<Repeat> {
 }
 
 pub(super) fn binary<E: Elem>(op: BinaryOp, a: &Tensor, b: &Tensor, shape: &[usize]) -> Tensor {
-    let n: usize = shape.iter().product();
-    let mut out = Buffer::<E>::scratch(n);
-    if n == 0 {
+    let mut out = Buffer::<E>::scratch(shape);
+    if out.is_empty() {
         return Tensor::from_buffer(out, shape);
     }
     let (a, b) = (&unrepeated(a), &unrepeated(b));
@@ -338,7 +337,7 @@ pub(super) fn assign<E: Elem>(dst: &mut Tensor, region: &Layout, src: &Tensor) {
 fn view_mut<'a, E: Elem>(memory: &'a mut [E], layout: &Layout) -> ArrayViewMutD<'a, E> {
     let shape = IxDyn(layout.shape()).strides(IxDyn(layout.strides()));
     ArrayViewMutD::from_shape(shape, &mut memory[layout.offset()..])
-        .expect("only views without repeated elements are written to")
+        .expect("what is written to was made to hold every element once")
 }
 
 /// Copies `x` in row-major order.
@@ -406,7 +405,7 @@ impl<'a> Cursor<'a> {
 pub(super) fn cat<E: Elem>(parts: &[Tensor], axis: usize) -> Tensor {
     let mut shape = parts[0].shape().to_vec();
     shape[axis] = parts.iter().map(|p| p.shape()[axis]).sum();
-    let mut out = Buffer::<E>::scratch(shape.iter().product());
+    let mut out = Buffer::<E>::scratch(&shape);
     let mut view = ArrayViewMutD::from_shape(IxDyn(&shape), &mut out).expect("the buffer has the shape's size");
     let mut start = 0;
     for p in parts {

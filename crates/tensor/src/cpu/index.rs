@@ -14,7 +14,7 @@ pub(super) fn embed<E: Elem>(table: &Tensor, ids: &IndexTensor) -> Tensor {
     let table = table.contiguous();
     let width = width_of(&table);
     let (data, ids) = (table.slice::<E>(), ids.as_slice());
-    let mut out = Buffer::<E>::scratch(ids.len() * width);
+    let mut out = Buffer::<E>::scratch(&[ids.len(), width]);
     par_rows(&mut out, width, |first, rows| {
         for (row, &id) in rows.chunks_mut(width).zip(&ids[first..]) {
             row.copy_from_slice(&data[id as usize * width..][..width]);
@@ -39,7 +39,7 @@ pub(super) fn embed_grad<E: Elem>(dy: &Tensor, ids: &IndexTensor, rows: usize) -
         positions[next[id as usize]] = position;
         next[id as usize] += 1;
     }
-    let mut out = Buffer::<E>::full(rows * width, E::ZERO);
+    let mut out = Buffer::<E>::full(&[rows, width], E::ZERO);
     par_rows(&mut out, width, |first, chunk| {
         simd!({
             for (i, row) in chunk.chunks_mut(width).enumerate() {
@@ -56,7 +56,7 @@ pub(super) fn cross_entropy<E: Elem>(logits: &Tensor, targets: &IndexTensor) -> 
     let logits = logits.contiguous();
     let width = width_of(&logits);
     let (data, ids) = (logits.slice::<E>(), targets.as_slice());
-    let mut out = Buffer::<E>::scratch(ids.len());
+    let mut out = Buffer::<E>::scratch(targets.shape());
     let per_task = rows_per_task(width);
     out.par_chunks_mut(per_task).zip(ids.par_chunks(per_task)).zip(data.par_chunks(per_task * width)).for_each(
         |((out, ids), rows)| {
@@ -75,7 +75,7 @@ pub(super) fn cross_entropy_grad<E: Elem>(logits: &Tensor, targets: &IndexTensor
     let (logits, drow) = (logits.contiguous(), drow.contiguous());
     let width = width_of(&logits);
     let (data, ids, weight) = (logits.slice::<E>(), targets.as_slice(), drow.slice::<E>());
-    let mut out = Buffer::<E>::scratch(logits.numel());
+    let mut out = Buffer::<E>::scratch(logits.shape());
     par_rows(&mut out, width, |first, rows| {
         simd!({
             for (i, row) in rows.chunks_mut(width).enumerate() {
@@ -97,7 +97,7 @@ pub(super) fn rotary<E: Elem>(x: &Tensor, spec: &RotarySpec, inverse: bool) -> T
     let per_item = cos.shape()[0] > 1;
     let (cos, sin) = (cos.slice::<E>(), sin.slice::<E>());
     let sign = if inverse { -E::ONE } else { E::ONE };
-    let mut out = Buffer::<E>::scratch(x.numel());
+    let mut out = Buffer::<E>::scratch(x.shape());
     out.copy_from_slice(x.slice());
     par_rows(&mut out, width, |first, rows| {
         for (i, row) in rows.chunks_mut(width).enumerate() {

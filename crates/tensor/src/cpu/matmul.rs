@@ -17,6 +17,11 @@ const LARGE: usize = 1 << 25;
 /// Products below this are not worth a second thread.
 const SMALL: usize = 1 << 16;
 
+/// Index of the last element of a matrix that has elements; `None` if it wraps.
+fn reach(rows: usize, row_stride: usize, cols: usize, col_stride: usize) -> Option<usize> {
+    (rows - 1).checked_mul(row_stride)?.checked_add((cols - 1).checked_mul(col_stride)?)
+}
+
 /// A matrix in memory that outlives it.
 #[derive(Clone, Copy)]
 pub(super) struct Mat<'a, E> {
@@ -29,9 +34,11 @@ pub(super) struct Mat<'a, E> {
 
 impl<'a, E: Elem> Mat<'a, E> {
     pub fn new(data: &'a [E], rows: usize, cols: usize, row_stride: usize, col_stride: usize) -> Self {
-        if rows > 0 && cols > 0 {
-            assert!((rows - 1) * row_stride + (cols - 1) * col_stride < data.len(), "matrix reaches past its memory");
-        }
+        assert!(
+            rows == 0 || cols == 0 || reach(rows, row_stride, cols, col_stride).is_some_and(|last| last < data.len()),
+            "a {rows} x {cols} matrix with strides {row_stride} and {col_stride} reaches past its memory of {}",
+            data.len()
+        );
         Mat { data, rows, cols, row_stride, col_stride }
     }
 
@@ -41,7 +48,7 @@ impl<'a, E: Elem> Mat<'a, E> {
 
     /// Rows `start..start + len`.
     pub fn sub_rows(self, start: usize, len: usize) -> Self {
-        assert!(start + len <= self.rows);
+        assert!(start <= self.rows && len <= self.rows - start);
         Mat { data: &self.data[(start * self.row_stride).min(self.data.len())..], rows: len, ..self }
     }
 
@@ -57,7 +64,8 @@ impl<'a, E: Elem> Mat<'a, E> {
     }
 
     fn faer(self) -> MatRef<'a, E> {
-        // SAFETY: `new` checked that every element lies in `data`, which is borrowed for 'a.
+        // SAFETY: `new` checked, in arithmetic that does not wrap, that every element lies in `data`, which
+        // is borrowed for 'a; parts of a matrix lie in it, and `gemm` repeats a single row or column by stride 0.
         unsafe {
             MatRef::from_raw_parts(
                 self.data.as_ptr(),
@@ -83,7 +91,11 @@ impl<'a, E: Elem> OutMat<'a, E> {
     pub fn new(data: &'a mut [E], rows: usize, cols: usize, row_stride: usize) -> Self {
         if rows > 0 && cols > 0 {
             assert!(cols <= row_stride || rows == 1);
-            assert!((rows - 1) * row_stride + cols <= data.len(), "matrix reaches past its memory");
+            assert!(
+                reach(rows, row_stride, cols, 1).is_some_and(|last| last < data.len()),
+                "a {rows} x {cols} matrix with rows {row_stride} apart reaches past its memory of {}",
+                data.len()
+            );
         }
         OutMat { ptr: data.as_mut_ptr(), rows, cols, row_stride, memory: std::marker::PhantomData }
     }
@@ -97,7 +109,7 @@ impl<'a, E: Elem> OutMat<'a, E> {
 
     /// Rows `start..start + len`, of which the first `cols` columns.
     pub fn block(&mut self, start: usize, len: usize, cols: usize) -> OutMat<'_, E> {
-        assert!(start + len <= self.rows && cols <= self.cols);
+        assert!(start <= self.rows && len <= self.rows - start && cols <= self.cols);
         // SAFETY: a part of this matrix, borrowed from it.
         unsafe { OutMat::from_raw(self.ptr.add(start * self.row_stride), len, cols, self.row_stride) }
     }
@@ -143,7 +155,7 @@ pub(super) fn gemm<E: Elem>(mut out: OutMat<'_, E>, add: bool, a: Mat<'_, E>, b:
         let (rows, cols) = (out.rows.max(2), out.cols.max(2));
         let a2 = if a.rows == 1 { Mat { rows: 2, row_stride: 0, ..a } } else { a };
         let b2 = if b.cols == 1 { Mat { cols: 2, col_stride: 0, ..b } } else { b };
-        let mut twice = Buffer::<E>::scratch(rows * cols);
+        let mut twice = Buffer::<E>::scratch(&[rows, cols]);
         run(OutMat::new(&mut twice, rows, cols, cols), Accum::Replace, a2, b2, par);
         let mut out = out.faer();
         for i in 0..out.nrows() {
@@ -182,7 +194,7 @@ pub(super) fn matmul<E: Elem>(a: &Tensor, b: &Tensor, shape: &[usize]) -> Tensor
     let (m, n) = (shape[d], shape[d + 1]);
     let k = a.shape()[a.ndim() - 1];
     let batch: usize = shape[..d].iter().product();
-    let mut out = Buffer::<E>::scratch(batch * m * n);
+    let mut out = Buffer::<E>::scratch(shape);
     if out.is_empty() {
         return Tensor::from_buffer(out, shape);
     }
@@ -223,7 +235,7 @@ pub(super) fn matmul<E: Elem>(a: &Tensor, b: &Tensor, shape: &[usize]) -> Tensor
 pub(super) fn linear<E: Elem>(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, residual: Option<&Tensor>) -> Tensor {
     let (x, w) = (dense(x), dense(w));
     let (m, k, n) = (x.shape()[0], x.shape()[1], w.shape()[1]);
-    let mut out = Buffer::<E>::scratch(m * n);
+    let mut out = Buffer::<E>::scratch(&[m, n]);
     gemm(
         OutMat::new(&mut out, m, n, n),
         false,

@@ -53,7 +53,7 @@ fn width_of(x: &Tensor) -> usize {
 }
 
 fn gather<E: Elem>(x: &Tensor) -> Tensor {
-    let mut out = Buffer::<E>::scratch(x.numel());
+    let mut out = Buffer::<E>::scratch(x.shape());
     elementwise::copy(&mut out, x);
     Tensor::from_buffer(out, x.shape())
 }
@@ -79,10 +79,9 @@ macro_rules! with_elem {
 
 impl Backend for Cpu {
     fn full(&self, shape: &[usize], value: f64, dtype: DType) -> Tensor {
-        let n = shape.iter().product();
         match dtype {
-            DType::F32 => Tensor::from_buffer(Buffer::full(n, value as f32), shape),
-            DType::F64 => Tensor::from_buffer(Buffer::full(n, value), shape),
+            DType::F32 => Tensor::from_buffer(Buffer::full(shape, value as f32), shape),
+            DType::F64 => Tensor::from_buffer(Buffer::full(shape, value), shape),
         }
     }
 

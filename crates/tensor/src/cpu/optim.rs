@@ -27,6 +27,9 @@ pub(super) fn adamw<E: Elem>(
     let one_minus_b2 = E::from_f64(1.0 - step.beta2);
 
     let grad = grad.contiguous();
+    for t in [&mut *param, &mut *m, &mut *v] {
+        *t = t.contiguous();
+    }
     param
         .slice_mut::<E>()
         .par_chunks_mut(CHUNK)

@@ -28,7 +28,7 @@ pub(super) fn reduce<E: Elem>(op: ReduceOp, x: &Tensor, axes: &[usize]) -> Tenso
     order.extend(axes);
     let x = x.permute(&order).contiguous();
     let data = x.slice::<E>();
-    let mut out = Buffer::<E>::scratch(rows);
+    let mut out = Buffer::<E>::scratch(&[rows]);
     if length == 0 {
         out.fill(if op == ReduceOp::Sum { E::ZERO } else { E::NEG_INFINITY });
         return Tensor::from_buffer(out, &shape);
@@ -62,7 +62,7 @@ pub(super) fn column_sums<E: Elem>(x: &[E], width: usize) -> Buffer<E> {
     let blocks: Vec<Buffer<E>> = x
         .par_chunks(ROW_BLOCK * width)
         .map(|block| {
-            let mut acc = Buffer::full(width, E::ZERO);
+            let mut acc = Buffer::full(&[width], E::ZERO);
             simd!({
                 for row in block.chunks_exact(width) {
                     acc.iter_mut().zip(row).for_each(|(a, &v)| *a += v);
@@ -77,7 +77,7 @@ pub(super) fn column_sums<E: Elem>(x: &[E], width: usize) -> Buffer<E> {
 /// The sum of partial results, in their order.
 pub(super) fn sum_in_order<E: Elem>(partial: Vec<Buffer<E>>, width: usize) -> Buffer<E> {
     let mut partial = partial.into_iter();
-    let mut total = partial.next().unwrap_or_else(|| Buffer::full(width, E::ZERO));
+    let mut total = partial.next().unwrap_or_else(|| Buffer::full(&[width], E::ZERO));
     let rest: Vec<Buffer<E>> = partial.collect();
     par_rows(&mut total, 1, |start, total| {
         for p in &rest {

@@ -20,7 +20,7 @@ macro_rules! map_rows {
         let x = $x.contiguous();
         let width = width_of(&x);
         let data = x.slice::<$E>();
-        let mut result = Buffer::<$E>::scratch(x.numel());
+        let mut result = Buffer::<$E>::scratch(x.shape());
         par_rows(&mut result, width, |first, rows| {
             simd!({
                 for (i, $out) in rows.chunks_mut(width).enumerate() {
@@ -143,7 +143,7 @@ pub(super) fn rms<E: Elem>(x: &Tensor, eps: f64) -> Tensor {
     let x = x.contiguous();
     let width = width_of(&x);
     let data = x.slice::<E>();
-    let mut out = Buffer::<E>::scratch(x.numel() / width);
+    let mut out = Buffer::<E>::scratch(&[x.numel() / width]);
     let per_task = rows_per_task(width);
     out.par_chunks_mut(per_task).zip(data.par_chunks(per_task * width)).for_each(|(out, x)| {
         simd!(out.iter_mut().zip(x.chunks(width)).for_each(|(o, x)| *o = rms_row(x, E::from_f64(eps))))
@@ -183,8 +183,8 @@ pub(super) fn norm<E: Elem>(
     let width = width_of(&x);
     let (w, b) = (w.map(Tensor::contiguous), b.map(Tensor::contiguous));
     let (w, b) = (w.as_ref().map(|t| t.slice::<E>()), b.as_ref().map(|t| t.slice::<E>()));
-    let mut out = Buffer::<E>::scratch(x.numel());
-    let mut scale = Buffer::<E>::scratch(x.numel() / width);
+    let mut out = Buffer::<E>::scratch(x.shape());
+    let mut scale = Buffer::<E>::scratch(&[x.numel() / width]);
     let per_task = rows_per_task(width);
     out.par_chunks_mut(per_task * width)
         .zip(scale.par_chunks_mut(per_task))
@@ -220,15 +220,15 @@ pub(super) fn norm_grad<E: Elem>(
     let width = width_of(&x);
     let w = w.map(Tensor::contiguous);
     let w = w.as_ref().map(|t| t.slice::<E>());
-    let mut dx = Buffer::<E>::scratch(x.numel());
+    let mut dx = Buffer::<E>::scratch(x.shape());
     let sums: Vec<Option<(Buffer<E>, Buffer<E>)>> = dx
         .par_chunks_mut(ROW_BLOCK * width)
         .zip(x.slice::<E>().par_chunks(ROW_BLOCK * width))
         .zip(dy.slice::<E>().par_chunks(ROW_BLOCK * width))
         .zip(scale.slice::<E>().par_chunks(ROW_BLOCK))
         .map(|(((dx, x), dy), scale)| {
-            let mut sums = want_affine.then(|| (Buffer::full(width, E::ZERO), Buffer::full(width, E::ZERO)));
-            let mut normalized = Buffer::<E>::scratch(width);
+            let mut sums = want_affine.then(|| (Buffer::full(&[width], E::ZERO), Buffer::full(&[width], E::ZERO)));
+            let mut normalized = Buffer::<E>::scratch(&[width]);
             simd!({
                 for (((dx, x), dy), &s) in dx.chunks_mut(width).zip(x.chunks(width)).zip(dy.chunks(width)).zip(scale) {
                     norm_grad_row(dx, x, dy, s, w, center, &mut normalized);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex};
 
+use crate::check;
 use crate::dtype::{DType, Elem};
 
 /// Buffers shorter than this are cheaper to allocate than to look up.
@@ -52,21 +53,39 @@ impl CpuStorage {
 pub struct Buffer<E: Elem>(Vec<E>);
 
 impl<E: Elem> Buffer<E> {
-    /// A buffer of `len` elements with unspecified (but initialised) contents.
-    pub(crate) fn scratch(len: usize) -> Self {
-        Buffer(E::pool().take(len).unwrap_or_else(|| vec![E::ZERO; len]))
+    /// A buffer for the elements of `shape` with unspecified (but initialised) contents.
+    pub(crate) fn scratch(shape: &[usize]) -> Self {
+        let len = check::numel(shape);
+        Buffer(E::pool().take(len).unwrap_or_else(|| allocate(len, E::ZERO, shape)))
     }
 
-    /// A buffer of `len` copies of `value`.
-    pub(crate) fn full(len: usize, value: E) -> Self {
+    /// A buffer for the elements of `shape`, all `value`.
+    pub(crate) fn full(shape: &[usize], value: E) -> Self {
+        let len = check::numel(shape);
         match E::pool().take(len) {
             Some(mut v) => {
                 v.fill(value);
                 Buffer(v)
             }
-            None => Buffer(vec![value; len]),
+            None => Buffer(allocate(len, value, shape)),
         }
     }
+}
+
+/// `len` copies of `value`. `vec!` makes zeros without touching them, but ends the process where
+/// the system has no such memory: large sizes are asked for first.
+fn allocate<E: Elem>(len: usize, value: E, shape: &[usize]) -> Vec<E> {
+    let mut asked = Vec::<E>::new();
+    if len >= MIN_POOLED && asked.try_reserve_exact(len).is_err() {
+        let bytes = len as u128 * size_of::<E>() as u128;
+        panic!(
+            "a tensor of shape {shape:?} needs {bytes} bytes, and there is not so much memory; make the batch or the \
+             model smaller"
+        );
+    }
+    // Else the compiler may see that nobody uses the memory, and not ask.
+    drop(std::hint::black_box(asked));
+    vec![value; len]
 }
 
 impl<E: Elem> From<Vec<E>> for Buffer<E> {
@@ -77,7 +96,7 @@ impl<E: Elem> From<Vec<E>> for Buffer<E> {
 
 impl<E: Elem> Clone for Buffer<E> {
     fn clone(&self) -> Self {
-        let mut copy = Buffer::scratch(self.len());
+        let mut copy = Buffer::scratch(&[self.len()]);
         copy.copy_from_slice(self);
         copy
     }

@@ -38,7 +38,7 @@ fn width_of(x: &Tensor) -> usize {
 
 impl Ops {
     pub(super) fn empty(&self, shape: &[usize]) -> Tensor {
-        let n = shape.iter().product();
+        let n = crate::check::numel(shape);
         Tensor::on_gpu(Arc::new(Memory::new(&self.0, n, false)), shape)
     }
 
@@ -238,16 +238,7 @@ impl Backend for Ops {
     }
 
     fn assign(&self, dst: &mut Tensor, region: &Layout, src: &Tensor) {
-        let mut src = src.expand(region.shape());
-        if Arc::ptr_eq(memory(dst), memory(&src)) {
-            src = self.contiguous(&src);
-        }
-        if Arc::strong_count(memory(dst)) > 1 {
-            // Somebody else sees this memory: write to a copy of all of it.
-            let all = Tensor::on_gpu(memory(dst).clone(), &[memory(dst).len()]);
-            let Storage::Gpu(copy) = self.contiguous(&all).storage else { unreachable!("a copy stays on its device") };
-            dst.storage = Storage::Gpu(copy);
-        }
+        let src = src.expand(region.shape());
         let n = region.numel();
         let args = Args::new(&[n, region.offset(), src.layout().offset()])
             .axes(8, region.shape(), 1)
@@ -548,10 +539,7 @@ impl Backend for Ops {
     ) {
         let (grad, grad_scale) = (self.dense(grad), self.dense(grad_scale));
         for t in [&mut *param, &mut *m, &mut *v] {
-            // Somebody else sees this memory, or it is a view: go on with a copy.
-            if Arc::strong_count(memory(t)) > 1 || !t.is_contiguous() || t.layout().offset() != 0 {
-                *t = self.contiguous(t);
-            }
+            *t = self.dense(t);
         }
         let correction1 = 1.0 - step.beta1.powi(step.step as i32);
         let correction2 = 1.0 - step.beta2.powi(step.step as i32);
