@@ -8,32 +8,38 @@ use crate::Var;
 
 impl Var {
     /// `op` of every element.
+    #[track_caller]
     pub fn unary(&self, op: UnaryOp) -> Var {
         let x = self.value().clone();
         Var::record(self.value().unary(op), &[self], move |dy, sink| sink.add(0, x.unary_grad(op, dy)))
     }
 
     /// e^x
+    #[track_caller]
     pub fn exp(&self) -> Var {
         self.unary(UnaryOp::Exp)
     }
 
     /// Natural logarithm.
+    #[track_caller]
     pub fn log(&self) -> Var {
         self.unary(UnaryOp::Log)
     }
 
     /// Square root.
+    #[track_caller]
     pub fn sqrt(&self) -> Var {
         self.unary(UnaryOp::Sqrt)
     }
 
     /// Square.
+    #[track_caller]
     pub fn square(&self) -> Var {
         self.unary(UnaryOp::Square)
     }
 
     /// `scale * x + shift`
+    #[track_caller]
     pub fn affine(&self, scale: f64, shift: f64) -> Var {
         self.unary(UnaryOp::Affine { scale, shift })
     }
@@ -92,12 +98,14 @@ macro_rules! operator {
         }
         impl $trait<f64> for &Var {
             type Output = Var;
+            #[track_caller]
             fn $method(self, $x: f64) -> Var {
                 self.affine($scale, $shift)
             }
         }
         impl $trait<f64> for Var {
             type Output = Var;
+            #[track_caller]
             fn $method(self, $x: f64) -> Var {
                 self.affine($scale, $shift)
             }
@@ -111,6 +119,7 @@ operator!(Div, div, BinaryOp::Div, |x| (1.0 / x, 0.0));
 
 impl Neg for &Var {
     type Output = Var;
+    #[track_caller]
     fn neg(self) -> Var {
         self.unary(UnaryOp::Neg)
     }

@@ -19,11 +19,13 @@ impl Var {
     }
 
     /// Sum of all elements, shape `[]`.
+    #[track_caller]
     pub fn sum_all(&self) -> Var {
         self.sum(&(0..self.shape().len()).collect::<Vec<_>>())
     }
 
     /// Mean of all elements, shape `[]`.
+    #[track_caller]
     pub fn mean_all(&self) -> Var {
         self.mean(&(0..self.shape().len()).collect::<Vec<_>>())
     }

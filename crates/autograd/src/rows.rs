@@ -4,23 +4,27 @@ use crate::Var;
 
 impl Var {
     /// Softmax over the last axis.
+    #[track_caller]
     pub fn softmax(&self) -> Var {
         let y = self.value().softmax();
         Var::record(y.clone(), &[self], move |dy, sink| sink.add(0, y.softmax_grad(&dy)))
     }
 
     /// Logarithm of the softmax over the last axis.
+    #[track_caller]
     pub fn log_softmax(&self) -> Var {
         let y = self.value().log_softmax();
         Var::record(y.clone(), &[self], move |dy, sink| sink.add(0, y.log_softmax_grad(&dy)))
     }
 
     /// Minus the mean over the last axis.
+    #[track_caller]
     pub fn center(&self) -> Var {
         Var::record(self.value().center(), &[self], |dy, sink| sink.add(0, dy.center()))
     }
 
     /// `sqrt(mean(x^2) + eps)` over the last axis, which stays with length 1.
+    #[track_caller]
     pub fn rms(&self, eps: f64) -> Var {
         let x = self.value().clone();
         let scale = x.rms(eps);

@@ -3,12 +3,30 @@
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ironlens_tensor::Tensor;
 
-/// A record of a computation. Cloning gives another handle to the same record.
+/// Records a computation. Cloning gives another handle to the same tape.
+///
+/// [`Var::backward`] uses up what was recorded. The tape may go on, with new leaves: values from
+/// before belong to the record that is gone, and computing with them panics.
 #[derive(Clone, Default)]
-pub struct Tape(Rc<RefCell<Vec<Node>>>);
+pub struct Tape(Rc<RefCell<Record>>);
+
+/// What a tape holds between one `backward` and the next.
+struct Record {
+    /// No other record of this program has it.
+    number: u64,
+    nodes: Vec<Node>,
+}
+
+impl Default for Record {
+    fn default() -> Record {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Record { number: NEXT.fetch_add(1, Ordering::Relaxed), nodes: Vec::new() }
+    }
+}
 
 /// A tensor, and its place on a tape if it depends on one of the tape's leaves.
 #[derive(Clone)]
@@ -20,7 +38,23 @@ pub struct Var {
 #[derive(Clone)]
 struct Place {
     tape: Tape,
+    /// Number of the record that it is in.
+    record: u64,
+    /// Which node of that record.
     id: usize,
+}
+
+impl Place {
+    /// The tape, if it still holds the record.
+    #[track_caller]
+    fn tape(&self) -> &Tape {
+        assert!(
+            self.record == self.tape.0.borrow().number,
+            "this value was recorded before a `backward` that used its tape up; make new leaves (`Tape::leaf`) and \
+             compute it again, or `detach` it"
+        );
+        &self.tape
+    }
 }
 
 struct Node {
@@ -63,7 +97,7 @@ impl Tape {
 
     /// Number of recorded steps.
     pub fn len(&self) -> usize {
-        self.0.borrow().len()
+        self.0.borrow().nodes.len()
     }
 
     /// Whether nothing is recorded.
@@ -72,11 +106,11 @@ impl Tape {
     }
 
     fn push(&self, value: Tensor, kind: Kind) -> Var {
-        let mut nodes = self.0.borrow_mut();
-        nodes.push(Node { shape: value.shape().to_vec(), kind });
-        let id = nodes.len() - 1;
-        drop(nodes);
-        Var { value, place: Some(Place { tape: self.clone(), id }) }
+        let mut record = self.0.borrow_mut();
+        record.nodes.push(Node { shape: value.shape().to_vec(), kind });
+        let (number, id) = (record.number, record.nodes.len() - 1);
+        drop(record);
+        Var { value, place: Some(Place { tape: self.clone(), record: number, id }) }
     }
 }
 
@@ -86,29 +120,30 @@ impl Var {
     /// parent is on a tape. It should hold on to what it reads and no more.
     ///
     /// # Panics
-    /// If parents are on different tapes.
+    /// If parents are on different tapes, or were recorded before a [`Var::backward`] of theirs.
     #[track_caller]
     pub fn record(value: Tensor, parents: &[&Var], backward: impl FnOnce(Tensor, &mut Sink<'_>) + 'static) -> Var {
-        let Some(tape) = parents.iter().find_map(|p| p.place.as_ref()).map(|p| p.tape.clone()) else {
+        let Some(place) = parents.iter().find_map(|p| p.place.as_ref()) else {
             return Var { value, place: None };
         };
-        let parents = parents
-            .iter()
-            .map(|p| {
-                let place = p.place.as_ref()?;
-                assert!(Rc::ptr_eq(&place.tape.0, &tape.0), "operands are on two different tapes");
-                Some(place.id)
-            })
-            .collect();
+        let tape = place.tape().clone();
+        for other in parents.iter().filter_map(|p| p.place.as_ref()) {
+            assert!(
+                Rc::ptr_eq(&other.tape().0, &tape.0),
+                "operands are on two different tapes; make all leaves on one, or `detach` a value"
+            );
+        }
+        let parents = parents.iter().map(|p| Some(p.place.as_ref()?.id)).collect();
         tape.push(value, Kind::Op { parents, backward: Box::new(backward) })
     }
 
     /// The same value, at a point where [`Var::backward_with`] shows its gradient under `tag`.
     /// A value that is on no tape has no gradient and stays as it is.
+    #[track_caller]
     pub fn tap(self, tag: usize) -> Var {
         match self.place {
             None => self,
-            Some(place) => place.tape.push(self.value, Kind::Tap { parent: place.id, tag }),
+            Some(place) => place.tape().push(self.value, Kind::Tap { parent: place.id, tag }),
         }
     }
 
@@ -143,10 +178,11 @@ impl Var {
         self.value.dim(axis)
     }
 
-    /// Gradients of this value, which has one element, by every leaf. Uses up the tape.
+    /// Gradients of this value, which has one element, by every leaf. Uses up what the tape has
+    /// recorded.
     ///
     /// # Panics
-    /// If it has more than one element, or its tape has been used up.
+    /// If it has more than one element, or was recorded before an earlier `backward`.
     #[track_caller]
     pub fn backward(&self) -> Gradients {
         match self.backward_with(|_, _| Ok::<(), Infallible>(())) {
@@ -166,13 +202,13 @@ impl Var {
         mut observe: impl FnMut(usize, &mut Tensor) -> Result<(), E>,
     ) -> Result<Gradients, E> {
         assert!(self.value.numel() == 1, "backward starts from one number, not from shape {:?}", self.shape());
-        let Some(Place { tape, id }) = &self.place else { return Ok(Gradients(Vec::new())) };
-        let mut nodes = std::mem::take(&mut *tape.0.borrow_mut());
-        assert!(*id < nodes.len(), "this tape has been used up by an earlier backward");
+        let Some(place) = &self.place else { return Ok(Gradients { record: None, found: Vec::new() }) };
+        let (id, tape) = (place.id, place.tape());
+        let mut nodes = std::mem::take(&mut *tape.0.borrow_mut()).nodes;
         nodes.truncate(id + 1);
         let mut pending: Vec<Pending> = Vec::new();
         pending.resize_with(id + 1, Pending::default);
-        pending[*id] = Pending::Whole(Tensor::full(self.shape(), 1.0, self.value.dtype(), &self.value.device()));
+        pending[id] = Pending::Whole(Tensor::full(self.shape(), 1.0, self.value.dtype(), &self.value.device()));
         while let Some(node) = nodes.pop() {
             let slot = &mut pending[nodes.len()];
             match node.kind {
@@ -188,19 +224,22 @@ impl Var {
                 }
                 Kind::Tap { parent, tag } => {
                     if let Some(mut grad) = std::mem::take(slot).finish(&node.shape) {
+                        let (dtype, device) = (grad.dtype(), grad.device());
                         observe(tag, &mut grad)?;
                         assert!(
-                            grad.shape() == node.shape,
-                            "a gradient of shape {:?} was replaced by one of shape {:?}",
+                            grad.shape() == node.shape && grad.dtype() == dtype && grad.device() == device,
+                            "a gradient of shape {:?} in {dtype} on {device} was replaced by one of shape {:?} in {} on {}",
                             node.shape,
-                            grad.shape()
+                            grad.shape(),
+                            grad.dtype(),
+                            grad.device()
                         );
                         pending[parent].add(grad);
                     }
                 }
             }
         }
-        Ok(Gradients(pending))
+        Ok(Gradients { record: Some(place.record), found: pending })
     }
 }
 
@@ -326,17 +365,32 @@ impl ZerosLikeShape for Tensor {
 }
 
 /// What [`Var::backward`] found.
-pub struct Gradients(Vec<Pending>);
+pub struct Gradients {
+    /// Number of the record that was used up; `None` if the result was on no tape.
+    record: Option<u64>,
+    found: Vec<Pending>,
+}
 
 impl Gradients {
     /// The gradient of a leaf; `None` if the result did not depend on it, or it was taken before.
+    ///
+    /// # Panics
+    /// If the leaf is of another tape than the result, or of the same before or after another
+    /// `backward`.
+    #[track_caller]
     pub fn take(&mut self, leaf: &Var) -> Option<Tensor> {
-        let id = leaf.place.as_ref()?.id;
-        std::mem::take(self.0.get_mut(id)?).finish(leaf.shape())
+        let (place, record) = (leaf.place.as_ref()?, self.record?);
+        assert!(
+            place.record == record,
+            "these gradients are not of this leaf's record: it is on another tape, or was made before or after \
+             another `backward`; take gradients by the leaves that the result was computed from"
+        );
+        std::mem::take(self.found.get_mut(place.id)?).finish(leaf.shape())
     }
 }
 
 /// The derivative of a view: used by `views.rs`.
+#[track_caller]
 pub(crate) fn narrow(x: &Var, axis: usize, start: usize, len: usize) -> Var {
     let shape = x.shape().to_vec();
     Var::record(x.value().narrow(axis, start, len), &[x], move |dy, sink| {

@@ -237,3 +237,156 @@ fn constants_record_nothing() {
     assert!(!x.square().exp().requires_grad());
     assert_eq!(tape.len(), 1);
 }
+
+/// What a closure panics with.
+fn panic_of(f: impl FnOnce() + std::panic::UnwindSafe) -> String {
+    let panic = std::panic::catch_unwind(f).expect_err("it should panic");
+    match panic.downcast::<String>() {
+        Ok(message) => *message,
+        Err(panic) => panic.downcast::<&str>().expect("a panic has a message").to_string(),
+    }
+}
+
+fn number(value: f64) -> Tensor {
+    Tensor::from_vec_f64(vec![value], &[])
+}
+
+#[test]
+fn a_used_tape_goes_on_with_new_leaves() {
+    let tape = Tape::new();
+    let x = tape.leaf(number(3.0));
+    let mut grads = (&x.square() * &x).backward();
+    // New leaves of the used tape have the numbers of old ones.
+    let (a, b) = (tape.leaf(number(2.0)), tape.leaf(number(7.0)));
+    let mut new_grads = (&a * &b).backward();
+    assert_eq!(new_grads.take(&a).unwrap().item(), 7.0);
+    assert_eq!(new_grads.take(&b).unwrap().item(), 2.0);
+    assert_eq!(grads.take(&x).unwrap().item(), 27.0);
+    assert!(grads.take(&x).is_none(), "a gradient is taken once");
+}
+
+#[test]
+fn values_of_a_used_tape_are_told_from_new_ones() {
+    let used_up = "recorded before a `backward` that used its tape up";
+    let old = || {
+        let tape = Tape::new();
+        let x = tape.leaf(number(3.0));
+        let y = x.square();
+        y.backward();
+        (tape, x, y)
+    };
+    let backward_twice = panic_of(|| {
+        old().2.backward();
+    });
+    let alone = panic_of(|| {
+        old().1.square();
+    });
+    let with_a_new_leaf = panic_of(|| {
+        let (tape, x, _) = old();
+        let new = tape.leaf(number(1.0));
+        let _ = &new * &x;
+    });
+    let tapped = panic_of(|| {
+        old().2.tap(1);
+    });
+    for message in [backward_twice, alone, with_a_new_leaf, tapped] {
+        assert!(message.contains(used_up), "{message}");
+    }
+    let (_, x, _) = old();
+    assert_eq!((&x.detach() * 2.0).into_value().item(), 6.0);
+}
+
+#[test]
+fn two_tapes_are_told_apart() {
+    let two = panic_of(|| {
+        let (a, b) = (Tape::new().leaf(number(2.0)), Tape::new().leaf(number(3.0)));
+        let _ = &a * &b;
+    });
+    assert!(two.contains("two different tapes"), "{two}");
+    let other_leaf = panic_of(|| {
+        let (a, b) = (Tape::new().leaf(number(2.0)), Tape::new().leaf(number(3.0)));
+        a.square().backward().take(&b);
+    });
+    assert!(other_leaf.contains("not of this leaf's record"), "{other_leaf}");
+    let old_leaf = panic_of(|| {
+        let tape = Tape::new();
+        let old = tape.leaf(number(2.0));
+        old.square().backward();
+        tape.leaf(number(5.0)).square().backward().take(&old);
+    });
+    assert!(old_leaf.contains("not of this leaf's record"), "{old_leaf}");
+    // A result that is on no tape has no gradients, whatever one asks for.
+    assert!(Var::from(number(1.0)).backward().take(&Tape::new().leaf(number(2.0))).is_none());
+}
+
+/// A wrong use of a tape is blamed on the line that is wrong, by every op that records.
+#[test]
+fn tapes_blame_the_caller() {
+    use std::sync::{Arc, Mutex};
+    let blamed = Arc::new(Mutex::new(Vec::new()));
+    let old = || {
+        let tape = Tape::new();
+        let x = tape.leaf(Tensor::from_vec_f64(vec![1.0, 2.0], &[1, 2]));
+        x.sum_all().backward();
+        x
+    };
+    let ops: &[fn(&Var) -> Var] = &[
+        |x| x.exp(),
+        |x| x.log(),
+        |x| x.sqrt(),
+        |x| x.square(),
+        |x| x.affine(1.0, 2.0),
+        |x| -x,
+        |x| x + 1.0,
+        |x| x.clone() * 2.0,
+        |x| x + x,
+        |x| x.clone() / x.clone(),
+        |x| x.reshape(&[2]),
+        |x| x.permute(&[1, 0]),
+        |x| x.t(),
+        |x| x.narrow(1, 0, 1),
+        |x| x.select(1, 0),
+        |x| x.squeeze(0),
+        |x| x.unsqueeze(0),
+        |x| x.expand(&[3, 2]),
+        |x| Var::cat(&[x.clone(), x.clone()], 0),
+        |x| Var::stack(&[x.clone(), x.clone()], 0),
+        |x| x.sum(&[0]),
+        |x| x.mean(&[1]),
+        |x| x.sum_all(),
+        |x| x.mean_all(),
+        |x| x.softmax(),
+        |x| x.log_softmax(),
+        |x| x.center(),
+        |x| x.rms(1e-5),
+        |x| x.norm_rows(true, 1e-5, None, None),
+        |x| x.matmul(&x.value().t().into()),
+        |x| x.linear(&x.value().t().into(), None, None),
+        |x| {
+            let mut y = x.clone();
+            y.fill(|y| y.select(1, 0), 0.0);
+            y
+        },
+        |x| x.clone().tap(3),
+        |x| x.embed(&IndexTensor::from([[0]])),
+        |x| x.cross_entropy(&IndexTensor::new(vec![0], &[1])),
+    ];
+    let seen = blamed.clone();
+    let before = std::panic::take_hook();
+    let this_thread = std::thread::current().id();
+    std::panic::set_hook(Box::new(move |info| {
+        if std::thread::current().id() == this_thread {
+            let file = info.location().map(|l| l.file().to_string()).unwrap_or_default();
+            seen.lock().unwrap().push(file);
+        }
+    }));
+    for op in ops {
+        assert!(std::panic::catch_unwind(|| op(&old())).is_err());
+    }
+    std::panic::set_hook(before);
+    let blamed = blamed.lock().unwrap();
+    assert_eq!(blamed.len(), ops.len());
+    for (i, file) in blamed.iter().enumerate() {
+        assert!(file.ends_with("tests/gradients.rs"), "op {i} of the list blames {file}");
+    }
+}
