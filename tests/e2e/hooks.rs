@@ -179,6 +179,60 @@ fn names_that_are_none_are_told_with_the_nearest() {
     assert!(missing.contains("blocks.0.hook_resid_pre"), "{missing}");
 }
 
+/// Forward and backward: a hook that fails, or leaves another shape or type, ends the pass with an
+/// error that names it, and changes nothing of the model.
+#[test]
+fn hooks_that_may_not_go_on_are_told() {
+    let model = small_model();
+    let x = tokens(1, 6);
+    let name = "blocks.0.hook_resid_post";
+    let forward = |hook: fn(&mut Var) -> Result<(), &'static str>| {
+        let mut hooks = Hooks::new().fwd(name, move |v, _| Ok(hook(v)?));
+        model.run_with_hooks(&x, &mut hooks).unwrap_err().to_string()
+    };
+    let backward = |hook: fn(&mut Tensor) -> Result<(), &'static str>| {
+        let mut hooks = Hooks::new().bwd(name, move |g, _| Ok(hook(g)?));
+        model.call(&x).hooks(&mut hooks).gradients(|out| loss(out, &x)).map(|_| ()).unwrap_err().to_string()
+    };
+    for (error, parts) in [
+        (forward(|_| Err("no luck")), [name, "no luck", "failed"]),
+        (backward(|_| Err("no luck")), [name, "no luck", "failed"]),
+        (
+            forward(|v| {
+                *v = v.narrow(1, 0, 3);
+                Ok(())
+            }),
+            [name, "a value of shape [1, 6, 24] in f32", "one of shape [1, 3, 24] in f32"],
+        ),
+        (
+            backward(|g| {
+                *g = g.narrow(1, 0, 3);
+                Ok(())
+            }),
+            [name, "a gradient of shape [1, 6, 24] in f32", "one of shape [1, 3, 24] in f32"],
+        ),
+        (
+            forward(|v| {
+                *v = Var::from(v.value().to_dtype(DType::F64));
+                Ok(())
+            }),
+            [name, "a value of shape [1, 6, 24] in f32", "one of shape [1, 6, 24] in f64"],
+        ),
+        (
+            backward(|g| {
+                *g = g.to_dtype(DType::F64);
+                Ok(())
+            }),
+            [name, "a gradient of shape [1, 6, 24] in f32", "one of shape [1, 6, 24] in f64"],
+        ),
+    ] {
+        for part in parts {
+            assert!(error.contains(part), "`{part}` is not in: {error}");
+        }
+    }
+    assert_eq!(model.forward(&x).unwrap().to_vec(), small_model().forward(&x).unwrap().to_vec());
+}
+
 #[test]
 fn position_slices_are_on_every_hook_s_own_axis() {
     for case in ["gpt2_ln_results", "llama", "rms_rotary_gqa_split_result"] {

@@ -29,15 +29,20 @@ pub enum HookError {
         /// The switch that is off, and how to turn it on.
         why: String,
     },
-    /// A hook replaced a value by one of another shape.
-    #[error("a hook at `{name}` replaced a value of shape {expected:?} by one of shape {given:?}; shapes must stay")]
-    Shape {
+    /// A hook left a value or gradient of another shape, type or device.
+    #[error(
+        "a hook at `{name}` turned a {what} of {expected} into one of {given}; shape, type and device must stay (see \
+         `to_dtype` and `to_device`)"
+    )]
+    Changed {
         /// The hook point.
         name: String,
-        /// Shape of the value.
-        expected: Vec<usize>,
-        /// Shape of the replacement.
-        given: Vec<usize>,
+        /// `value` in a forward hook, `gradient` in a backward hook.
+        what: &'static str,
+        /// Shape, type and device that it had.
+        expected: String,
+        /// Those that it was left with.
+        given: String,
     },
     /// A hook returned an error.
     #[error("the hook at `{name}` failed: {source}")]

@@ -1,7 +1,7 @@
 //! Hook points, and the hooks of a call.
 
 use ironlens_autograd::Var;
-use ironlens_tensor::Tensor;
+use ironlens_tensor::{DType, Device, Tensor};
 
 use crate::ctx::Ctx;
 use crate::error::{HookError, nearest};
@@ -233,7 +233,7 @@ impl HookPoint {
     /// Shows `value` to the hooks that listen here, and gives what they make of it.
     ///
     /// # Errors
-    /// If a hook fails or changes the shape.
+    /// If a hook fails, or changes the shape, type or device.
     pub fn apply(&self, ctx: &mut Ctx<'_, '_>, value: Var) -> Result<Var, HookError> {
         if !self.is_live(ctx) {
             return Ok(value);
@@ -266,20 +266,14 @@ impl<'a, 'h> Active<'a, 'h> {
 
     fn forward(&mut self, registry: &Registry, id: usize, mut value: Var) -> Result<Var, HookError> {
         let info = info(registry, id);
-        let expected = value.shape().to_vec();
+        let expected = Kind::of(value.value());
         let mut tap = false;
         for &entry in &self.at[id] {
             match &mut self.hooks.entries[entry].1 {
                 Action::Backward(_) => tap = true,
                 Action::Forward(f) => {
                     f(&mut value, &info).map_err(|source| HookError::Failed { name: info.name.into(), source })?;
-                    if value.shape() != expected {
-                        return Err(HookError::Shape {
-                            name: info.name.into(),
-                            expected,
-                            given: value.shape().to_vec(),
-                        });
-                    }
+                    expected.kept(&info, "value", value.value())?;
                 }
             }
         }
@@ -288,16 +282,44 @@ impl<'a, 'h> Active<'a, 'h> {
 
     fn backward(&mut self, registry: &Registry, id: usize, grad: &mut Tensor) -> Result<(), HookError> {
         let info = info(registry, id);
-        let expected = grad.shape().to_vec();
+        let expected = Kind::of(grad);
         for &entry in &self.at[id] {
             if let Action::Backward(f) = &mut self.hooks.entries[entry].1 {
                 f(grad, &info).map_err(|source| HookError::Failed { name: info.name.into(), source })?;
-                if grad.shape() != expected {
-                    return Err(HookError::Shape { name: info.name.into(), expected, given: grad.shape().to_vec() });
-                }
+                expected.kept(&info, "gradient", grad)?;
             }
         }
         Ok(())
+    }
+}
+
+/// What a hook must leave as it is.
+#[derive(PartialEq)]
+struct Kind {
+    shape: Vec<usize>,
+    dtype: DType,
+    device: Device,
+}
+
+impl Kind {
+    fn of(value: &Tensor) -> Kind {
+        Kind { shape: value.shape().to_vec(), dtype: value.dtype(), device: value.device() }
+    }
+
+    /// Whether a hook left a `what` (value or gradient) of this kind.
+    fn kept(&self, by: &HookInfo<'_>, what: &'static str, left: &Tensor) -> Result<(), HookError> {
+        let given = Kind::of(left);
+        if given == *self {
+            return Ok(());
+        }
+        let (name, expected, given) = (by.name.into(), self.to_string(), given.to_string());
+        Err(HookError::Changed { name, what, expected, given })
+    }
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "shape {:?} in {} on {}", self.shape, self.dtype, self.device)
     }
 }
 
@@ -310,7 +332,7 @@ impl Ctx<'_, '_> {
     /// backward hooks run on the way.
     ///
     /// # Errors
-    /// If a hook fails or changes a gradient's shape.
+    /// If a hook fails, or changes a gradient's shape, type or device.
     pub fn backward(&mut self, loss: &Var) -> Result<Vec<Option<Tensor>>, HookError> {
         let (registry, active) = (self.registry, &mut self.active);
         let mut grads = loss.backward_with(|id, grad| active.backward(registry, id, grad))?;
