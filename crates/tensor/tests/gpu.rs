@@ -196,3 +196,36 @@ fn memory_is_used_again() {
     let after = gpu.memory();
     assert_eq!((before.created, before.live_buffers), (after.created, after.live_buffers));
 }
+
+/// Several elements of an expanded tensor are one place in memory, where threads would race.
+#[test]
+#[ignore = "needs an adapter"]
+fn writes_to_expanded_tensors() {
+    let (row, values) = (random(&[1, 5], 30), random(&[4, 5], 31));
+    compare("assign to an expanded tensor", 0.0, &[&row, &values], |t| {
+        let mut x = t[0].expand(&[4, 5]);
+        x.assign(|x| x.clone(), &t[1]);
+        let mut y = t[0].expand(&[4, 5]);
+        y.assign(|y| y.select(0, 2), &t[1].select(0, 0));
+        vec![x, y, t[0].clone()]
+    });
+    compare("add_assign to an expanded tensor", 2e-7, &[&row, &values], |t| {
+        let mut x = t[0].expand(&[4, 5]);
+        x.add_assign(&t[1]);
+        vec![x, t[0].clone()]
+    });
+    // Written by its only holder, and by one of two.
+    compare("assign to a view", 0.0, &[&values], |t| {
+        let mut x = (&t[0] * 1.0).t();
+        x.assign(|x| x.select(0, 1), &t[0].select(1, 0));
+        let mut y = t[0].narrow(0, 1, 2);
+        y.assign(|y| y.narrow(1, 0, 2), &t[0].select(0, 0).narrow(0, 0, 2));
+        vec![x, y, t[0].clone()]
+    });
+    let step = AdamWStep { lr: 0.1, beta1: 0.9, beta2: 0.99, eps: 1e-8, weight_decay: 0.1, step: 1 };
+    compare("adamw of expanded moments", 2e-6, &[&row, &values, &Tensor::scalar(1.0, DType::F32, &Device::Cpu)], |t| {
+        let (mut p, mut m, mut v) = (t[1].t(), t[0].expand(&[4, 5]).t(), (t[0].square()).expand(&[4, 5]).t());
+        p.adamw(&t[1].t(), &t[2], &mut m, &mut v, &step);
+        vec![p, m, v, t[0].clone(), t[1].clone()]
+    });
+}
