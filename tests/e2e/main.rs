@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod determinism;
+mod documents;
 mod durability;
 mod edits;
 mod hooks;

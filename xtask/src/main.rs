@@ -2,6 +2,7 @@
 //! arguments; `cargo xtask ci` runs the project's checks.
 
 use std::env;
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
@@ -11,16 +12,17 @@ cargo xtask COMMAND [OPTIONS]
   train      train a model            (--help lists the options of each)
   report     write the report of a run
   pipeline   train, then report
+  analyze    analyse a trained model
   verify     compare with reference cases
-  ci         run all checks of .ci/run
-
-Every other command of `ironlens` is forwarded, too: `cargo xtask help`.";
+  devices    list the devices of this machine
+  bench      measure speed
+  ci         run all checks of .ci/run";
 
 fn main() -> ExitCode {
-    let args: Vec<String> = env::args().skip(1).collect();
+    let args: Vec<OsString> = env::args_os().skip(1).collect();
     // The manifest of this crate lies one folder below the project's root.
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
-    let mut command = match args.first().map(String::as_str) {
+    let mut command = match args.first().map(|arg| arg.to_string_lossy()).as_deref() {
         None | Some("--help" | "-h") => {
             println!("{HELP}");
             return ExitCode::SUCCESS;

@@ -1,0 +1,22 @@
+//! Every subcommand is known wherever they are listed.
+
+use clap::CommandFactory;
+use ironlens_cli::Cli;
+
+#[test]
+fn every_subcommand_has_help_and_is_in_xtasks_list() {
+    let xtask = include_str!("../../../xtask/src/main.rs");
+    let mut cli = Cli::command();
+    cli.build();
+    let names: Vec<String> = cli.get_subcommands().map(|c| c.get_name().to_string()).collect();
+    assert!(names.len() > 6, "{names:?}");
+    for name in names.iter().filter(|n| *n != "help") {
+        assert!(xtask.contains(&format!("\n  {name:<10} ")), "the help of xtask does not name {name}");
+        let command = cli.find_subcommand_mut(name).unwrap();
+        assert!(command.get_about().is_some(), "{name} has no description");
+        assert!(command.render_help().to_string().contains("Usage: ironlens"), "{name}");
+        for argument in command.get_arguments().filter(|a| !["help", "version"].contains(&a.get_id().as_str())) {
+            assert!(argument.get_help().is_some(), "{name}: {} is not explained", argument.get_id());
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! The Rust of README.md and docs/, word for word: it compiles.
+
+#![allow(dead_code, unused_imports, unused_variables)]
+
+use ironlens::prelude::*;
+
+type Done = Result<(), Box<dyn std::error::Error>>;
+
+#[rustfmt::skip]
+fn the_notebook() -> Done {
+use ironlens::prelude::*;
+
+let cfg = Config {
+    d_model: 768, d_head: 64, n_layers: 2, n_ctx: 128, d_mlp: 3072, d_vocab: 300,
+    act_fn: ActFn::Gelu, ..Config::default()
+};
+let mut model = HookedTransformer::new(cfg, &Device::best(), 42)?;
+println!("{model}");                                        // the module tree with every HookPoint
+
+let mut data = RandomTokens::new(model.config(), 137)?;      // ids 1..300, position 0 is BOS = 0
+let (logits, cache) = model.run_with_cache(&data.batch(1)?)?;
+for (name, act) in &cache {
+    println!("{name} {:?}", act.shape());
+}
+imshow(&cache.get(("attn", 0))?.mean(&[0, 1])).title("Layer 0 attention pattern").save("l0.html")?;
+
+let run = Trainer::new(TrainConfig::notebook()).fit(&mut model, &mut data, previous_token_loss)?;
+line(&run.losses()).x("step").y("loss").log_y().save("loss.html")?;
+Ok(())
+}
+
+#[rustfmt::skip]
+fn hooks(model: &HookedTransformer, tokens: IndexTensor) -> Done {
+let mut ablate = Hooks::new().fwd("blocks.0.attn.hook_z", |z, _| {
+    z.fill(|z| z.select(2, 1), 0.0);                        // head 1's output
+    Ok(())
+});
+let logits = model.run_with_hooks(&tokens, &mut ablate)?;
+Ok(())
+}
+
+#[rustfmt::skip]
+mod what_the_tables_need {
+use ironlens::prelude::*;
+use ironlens::transformer::names;
+use ironlens::train::{AdamW, clip_coefficient};
+use ironlens::lens;
+}
+
+/// The blocks of a document between fences of this language.
+fn blocks<'d>(document: &'d str, language: &str) -> Vec<&'d str> {
+    let fence = format!("```{language}\n");
+    let inside = |after: &'d str| after.split("\n```").next().unwrap_or(after);
+    document.split(fence.as_str()).skip(1).map(inside).collect()
+}
+
+#[test]
+fn every_block_is_compiled_here() {
+    let here = include_str!("readme.rs");
+    let documents = [
+        ("README.md", include_str!("../../../README.md")),
+        ("docs/from-transformerlens.md", include_str!("../../../docs/from-transformerlens.md")),
+    ];
+    for (name, document) in documents {
+        let blocks = blocks(document, "rust");
+        assert!(!blocks.is_empty(), "{name}");
+        for block in blocks {
+            assert!(here.contains(block), "{name}: this block differs from {}:\n{block}", file!());
+        }
+    }
+}
+
+#[test]
+fn the_manifest_has_our_own_profile() {
+    let readme = blocks(include_str!("../../../README.md"), "toml").concat();
+    let front = include_str!("../src/lib.rs").replace("//! ", "");
+    let ours = include_str!("../../../Cargo.toml");
+    for text in [&readme, &front] {
+        assert!(text.contains("[profile.dev.package.\"*\"]\nopt-level = 3"), "{text}");
+    }
+    assert!(ours.contains("[profile.dev.package"));
+    let repository = ours.lines().find_map(|l| l.strip_prefix("repository = ")).unwrap();
+    assert!(readme.contains(&format!("ironlens = {{ git = {repository} }}")), "{readme}");
+}
