@@ -21,7 +21,7 @@ fn train(model: &HookedTransformer) -> Vec<Vec<f32>> {
     let mut model = model.clone();
     let mut data = RandomTokens::new(model.config(), 1).unwrap();
     let config = TrainConfig { steps: 3, batch_size: 4, lr: 1e-3, log_every: 1, ..TrainConfig::notebook() };
-    let run = Trainer::new(config).fit(&mut model, &mut data, previous_token_loss).unwrap();
+    let run = Trainer::new(config).fit_model(&mut model, &mut data, previous_token_loss).unwrap();
     let mut all = vec![run.losses().iter().map(|l| *l as f32).collect()];
     all.extend(model.params().slots().iter().map(Tensor::to_vec));
     all
@@ -69,8 +69,7 @@ fn training_allocates_nothing_of_tensor_size_once_warm() {
     let mut step = || {
         let x = data.batch(4).unwrap();
         let (_, grads) = model.call(&x).gradients(|out| previous_token_loss(out.logits(), &x)).unwrap();
-        let one = Tensor::scalar(1.0, model.params().dtype(), model.device());
-        optimizer.step(model.params_mut(), &grads.into_slots(), 1e-3, &one);
+        optimizer.step(model.params_mut(), &grads.into_slots(), 1e-3, None);
     };
     // Other tests share the pool and its counter, so look for one quiet stretch.
     let quiet = (0..40).any(|_| {

@@ -10,11 +10,14 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use ironlens::prelude::*;
-use ironlens::train::{Observer, Progress, Run, RunDir, TrainError};
+use ironlens::train::{Observer, Progress, Run, RunDir, TrainError, Trained};
 use ironlens_files::watch::watch;
 use tempfile::TempDir;
 
 const STEPS: u64 = 12;
+
+/// The seed of the starting weights.
+const SEED: u64 = 11;
 
 fn config() -> TrainConfig {
     TrainConfig {
@@ -24,7 +27,6 @@ fn config() -> TrainConfig {
         checkpoint_every: 4,
         log_every: 5,
         eval_batch_size: 2,
-        seed: 11,
         ..TrainConfig::notebook()
     }
 }
@@ -50,7 +52,7 @@ fn fit<'a>(
     observer: &'a mut dyn Observer,
 ) -> Result<Run, TrainError> {
     let mut data = RandomTokens::new(model.config(), 2).unwrap();
-    trainer.observe(observer).fit(&mut model, &mut data, previous_token_loss)
+    trainer.observe(observer).fit_model(&mut model, &mut data, previous_token_loss)
 }
 
 fn start(path: &Path) -> Result<Run, TrainError> {
@@ -58,7 +60,7 @@ fn start(path: &Path) -> Result<Run, TrainError> {
 }
 
 fn start_with(path: &Path, observer: &mut dyn Observer) -> Result<Run, TrainError> {
-    fit(Trainer::new(config()).keep(path, None)?, model(config().seed), observer)
+    fit(Trainer::new(config()).keep(path).drawn_from(SEED), model(SEED), observer)
 }
 
 /// Goes on with a model that was not asked for: its weights are those of the run, whatever they were.
@@ -85,7 +87,7 @@ struct Watching {
 }
 
 impl Observer for Watching {
-    fn on(&mut self, progress: Progress<'_>) {
+    fn on(&mut self, progress: Progress<'_>, _: Trained<'_>) {
         match progress {
             Progress::Step(m) => self.steps = m.step + 1,
             Progress::Resumed(step) => self.resumed = Some(step),
@@ -218,7 +220,7 @@ fn a_run_killed_or_cut_from_power_between_any_two_operations_goes_on_to_the_same
         go_on(&moment);
         assert_eq!(RunDir::open(&moment).unwrap().notices(), [""; 0], "{when}");
         assert_same(&outcome(&moment), &right, &when);
-        assert_eq!(leftovers(&moment), [PathBuf::new(); 0], "{when}");
+        assert_eq!(leftovers(&moment), Vec::<PathBuf>::new(), "{when}");
     }
 }
 
@@ -249,7 +251,7 @@ fn every_operation_may_fail_and_nothing_is_lost_or_left() {
             // Space that is not given back is no reason to stop.
             Ok(_) => assert!(at.starts_with("remove") && at.ends_with("optimizer.safetensors"), "{at} did not fail"),
         }
-        assert_eq!(leftovers(&path), [PathBuf::new(); 0], "{at}");
+        assert_eq!(leftovers(&path), Vec::<PathBuf>::new(), "{at}");
         go_on(&path);
         if !at.starts_with("remove") {
             assert_same(&outcome(&path), &right, &at);
@@ -310,7 +312,7 @@ fn damage_of_every_file_is_noticed_and_the_run_goes_on_to_the_same_bits() {
     let weights_at =
         |step: u64| right.tensors[&PathBuf::from(format!("checkpoints/step-{step:06}/weights.safetensors"))].clone();
     let all = files(&path);
-    assert_eq!(all.len(), 1 + 1 + 2 + 2 * 3 + 1, "{all:?}");
+    assert_eq!(all.len(), 1 + 1 + 1 + 2 + 2 * 3 + 1, "{all:?}");
     for file in all.iter().filter(|f| !f.ends_with(".lock")) {
         let name = file.strip_prefix(&path).unwrap();
         let bytes = fs::read(file).unwrap();
@@ -408,7 +410,7 @@ fn two_checkpoints_can_be_gone_on_from_and_old_ones_keep_their_weights() {
 fn the_lines_of_a_checkpoint_s_steps_are_in_their_files_when_it_is_told() {
     struct Lines(PathBuf, u64);
     impl Observer for Lines {
-        fn on(&mut self, progress: Progress<'_>) {
+        fn on(&mut self, progress: Progress<'_>, _: Trained<'_>) {
             if let Progress::Checkpoint(c) = progress {
                 let text = fs::read_to_string(self.0.join("metrics.jsonl")).unwrap();
                 assert_eq!(text.lines().count() as u64, c.step);
@@ -427,7 +429,7 @@ fn the_lines_of_a_checkpoint_s_steps_are_in_their_files_when_it_is_told() {
 fn one_at_a_time_trains_a_run() {
     struct Second(PathBuf, u64);
     impl Observer for Second {
-        fn on(&mut self, progress: Progress<'_>) {
+        fn on(&mut self, progress: Progress<'_>, _: Trained<'_>) {
             if let Progress::Step(_) = progress {
                 let busy = resume(&self.0).unwrap_err();
                 assert!(matches!(busy, TrainError::Busy { .. }), "{busy}");
@@ -478,8 +480,8 @@ fn a_folder_without_checkpoints_is_taken_again_and_no_other() {
     }
     // What cannot be trained makes no folder.
     let path = folder.path().join("none");
-    let trainer = Trainer::new(TrainConfig { lr: f64::NAN, ..config() }).keep(&path, None);
-    let refused = fit(trainer.unwrap(), model(11), &mut ()).unwrap_err();
+    let trainer = Trainer::new(TrainConfig { lr: f64::NAN, ..config() }).keep(&path);
+    let refused = fit(trainer, model(SEED), &mut ()).unwrap_err();
     assert!(matches!(refused, TrainError::Setting { name: "lr", .. }) && !path.exists(), "{refused}");
 }
 
@@ -487,8 +489,9 @@ fn a_folder_without_checkpoints_is_taken_again_and_no_other() {
 fn weights_that_no_seed_gives_are_kept_as_the_start() {
     let folder = folder();
     let path = folder.path().join("run");
-    let trainer = Trainer::new(config()).keep(&path, None).unwrap();
-    let given = model(config().seed + 1);
+    // The seed that is told is not the one that gives them.
+    let trainer = Trainer::new(config()).keep(&path).drawn_from(SEED);
+    let given = model(SEED + 1);
     fit(trainer, given.clone(), &mut Watching { stop_at: Some(1), ..Watching::default() }).unwrap();
     let run = RunDir::open(&path).unwrap();
     assert_eq!(run.checkpoints().unwrap().iter().map(|c| c.step).collect::<Vec<_>>(), [0, 1]);
@@ -506,7 +509,7 @@ fn weights_that_are_not_finite_are_never_kept() {
     let folder = folder();
     let path = folder.path().join("run");
     let wild = TrainConfig { lr: 1e38, checkpoint_every: 1, ..config() };
-    let error = fit(Trainer::new(wild).keep(&path, None).unwrap(), model(11), &mut ()).unwrap_err();
+    let error = fit(Trainer::new(wild).keep(&path).drawn_from(SEED), model(SEED), &mut ()).unwrap_err();
     assert!(matches!(error, TrainError::WeightsNotFinite { steps: 1, .. }), "{error}");
     assert!(error.to_string().contains("no checkpoint yet"), "{error}");
     assert_eq!(RunDir::open(&path).unwrap().checkpoints().unwrap(), []);
@@ -548,10 +551,16 @@ fn a_run_of_format_1_is_read_and_gone_on_with() {
         fs::write(file, fields.to_string()).unwrap();
     };
     rewrite(path.join("config.json"), &|fields| {
-        fields.retain(|name, _| !["sha256", "from_seed"].contains(&name.as_str()));
+        fields.retain(|name, _| !["sha256", "learner", "data", "seed"].contains(&name.as_str()));
         fields["format"] = 1.into();
+        let train = fields["train"].as_object_mut().unwrap();
+        train.extend([
+            ("seed".into(), SEED.into()),
+            ("data_seed".into(), 2.into()),
+            ("task".into(), "previous-token".into()),
+        ]);
         // Left out, it was the notebook's.
-        fields["train"].as_object_mut().unwrap().remove("eps");
+        train.retain(|name, _| !["eps", "warmup_steps"].contains(&name.as_str()));
     });
     for step in [4, 8] {
         rewrite(path.join(format!("checkpoints/step-{step:06}/state.json")), &|fields| {

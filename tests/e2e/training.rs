@@ -1,7 +1,7 @@
 //! Training runs: what they keep, how they stop and go on.
 
 use ironlens::prelude::*;
-use ironlens::train::{Observer, Progress, RunDir, TrainError};
+use ironlens::train::{Observer, Progress, RunDir, TrainError, Trained};
 use ironlens_tests::small_model;
 
 fn config(steps: u64) -> TrainConfig {
@@ -11,7 +11,7 @@ fn config(steps: u64) -> TrainConfig {
 struct StopAt(u64, u64);
 
 impl Observer for StopAt {
-    fn on(&mut self, progress: Progress<'_>) {
+    fn on(&mut self, progress: Progress<'_>, _: Trained<'_>) {
         if let Progress::Step(m) = progress {
             self.1 = m.step + 1;
         }
@@ -29,22 +29,21 @@ fn a_resumed_run_has_the_bits_of_one_never_stopped() {
     let parts = folder.path().join("parts");
     let mut a = small_model();
     let data = || RandomTokens::new(small_model().config(), 2).unwrap();
-    Trainer::new(config(20)).keep(&whole, None).unwrap().fit(&mut a, &mut data(), previous_token_loss).unwrap();
+    Trainer::new(config(20)).keep(&whole).fit_model(&mut a, &mut data(), previous_token_loss).unwrap();
 
     let mut b = small_model();
     let mut stop = StopAt(7, 0);
     let first = Trainer::new(config(20))
-        .keep(&parts, None)
-        .unwrap()
+        .keep(&parts)
         .observe(&mut stop)
-        .fit(&mut b, &mut data(), previous_token_loss)
+        .fit_model(&mut b, &mut data(), previous_token_loss)
         .unwrap();
     assert!(first.stopped && first.metrics.len() == 7);
     let run = RunDir::open(&parts).unwrap();
     assert_eq!(run.last_checkpoint().unwrap().step, 7);
 
-    let mut c = HookedTransformer::new(run.config().model.clone(), &Device::Cpu, 99).unwrap();
-    let second = Trainer::resume(run.clone()).fit(&mut c, &mut data(), previous_token_loss).unwrap();
+    let mut c = HookedTransformer::new(run.model_config().unwrap().clone(), &Device::Cpu, 99).unwrap();
+    let second = Trainer::resume(run.clone()).fit_model(&mut c, &mut data(), previous_token_loss).unwrap();
     assert_eq!(second.metrics.len(), 20);
     for ((name, x), (_, y)) in a.params().iter().zip(c.params().iter()) {
         assert_eq!(x.to_vec(), y.to_vec(), "{name}");
@@ -62,7 +61,9 @@ fn runs_are_not_overwritten_and_broken_ones_are_told() {
     let folder = tempfile::tempdir().unwrap();
     let model = small_model();
     std::fs::write(folder.path().join("notes.txt"), "mine").unwrap();
-    let exists = Trainer::new(config(2)).keep(folder.path(), None).err().unwrap().to_string();
+    let mut data = RandomTokens::new(model.config(), 2).unwrap();
+    let trainer = Trainer::new(config(2)).keep(folder.path());
+    let exists = trainer.fit_model(&mut model.clone(), &mut data, previous_token_loss).unwrap_err().to_string();
     assert!(exists.contains("is not empty") && exists.contains("--resume"), "{exists}");
     let none = RunDir::open(folder.path()).unwrap_err().to_string();
     assert!(none.contains("config.json"), "{none}");
@@ -70,7 +71,7 @@ fn runs_are_not_overwritten_and_broken_ones_are_told() {
     let path = folder.path().join("run");
     let mut trained = model.clone();
     let mut data = RandomTokens::new(model.config(), 2).unwrap();
-    Trainer::new(config(6)).keep(&path, None).unwrap().fit(&mut trained, &mut data, previous_token_loss).unwrap();
+    Trainer::new(config(6)).keep(&path).fit_model(&mut trained, &mut data, previous_token_loss).unwrap();
     let run = RunDir::open(&path).unwrap();
     // A crash in the middle of a line loses that line only.
     let lines = path.join("metrics.jsonl");
@@ -98,13 +99,13 @@ fn a_loss_that_is_no_number_stops_training_and_names_the_place() {
     let before = model.param("embed.W_E").unwrap().to_vec();
     let folder = tempfile::tempdir().unwrap();
     let mut data = RandomTokens::new(model.config(), 2).unwrap();
-    let kept = Trainer::new(config(3)).keep(folder.path().join("run"), None).unwrap();
-    match kept.fit(&mut model, &mut data, previous_token_loss) {
+    let kept = Trainer::new(config(3)).keep(folder.path().join("run"));
+    match kept.fit_model(&mut model, &mut data, previous_token_loss) {
         Err(TrainError::WeightsNotFinite { steps: 0, name, .. }) => assert_eq!(name, "blocks.1.attn.b_O"),
         other => panic!("{other:?}"),
     }
     assert_eq!(RunDir::open(folder.path().join("run")).unwrap().checkpoints().unwrap(), []);
-    match Trainer::new(config(3)).fit(&mut model, &mut data, previous_token_loss) {
+    match Trainer::new(config(3)).fit_model(&mut model, &mut data, previous_token_loss) {
         Err(TrainError::NotFinite { step: 0, what: "loss", hook, checkpoint, .. }) => {
             assert_eq!(hook, "at blocks.1.hook_attn_out");
             assert!(checkpoint.contains("no checkpoint"), "{checkpoint}");
@@ -119,6 +120,6 @@ fn the_small_model_learns_the_task() {
     let mut model = small_model();
     let mut data = RandomTokens::new(model.config(), 2).unwrap();
     let config = TrainConfig { steps: 200, batch_size: 16, lr: 3e-3, ..TrainConfig::notebook() };
-    let run = Trainer::new(config).fit(&mut model, &mut data, previous_token_loss).unwrap();
+    let run = Trainer::new(config).fit_model(&mut model, &mut data, previous_token_loss).unwrap();
     assert!(run.held_out_loss().unwrap() < 0.2, "held-out loss {:?}", run.held_out_loss());
 }

@@ -7,8 +7,8 @@ use clap::Args as ClapArgs;
 use ironlens_lens::heads::{HeadKind, head_scores};
 use ironlens_report::{Array, Detector, Evaluation, Hook, Metric, Parameter, Report, Snapshot, Stats};
 use ironlens_tensor::{Device, IndexTensor, Tensor};
-use ironlens_train::{Metric as Step, RunDir};
-use ironlens_transformer::{ActivationCache, HookedTransformer};
+use ironlens_train::{Checkpoint, Metric as Step, RunDir, Task};
+use ironlens_transformer::{ActivationCache, HookedTransformer, read_tensors};
 
 use crate::analyze::Analysis;
 use crate::say::{say, say_aside};
@@ -86,69 +86,93 @@ pub fn write_page(report: &Report, page: &Path, figures: Option<&Path>) -> Resul
     Ok(())
 }
 
-/// Everything the page shows, from the files of the run and its model before and after.
+/// Everything the page shows, from the files of the run and, where a transformer was trained, from it
+/// before and after.
 fn collect(run: &RunDir, analysis: Option<Analysis>) -> Result<Report> {
     let config = run.config();
-    let device = Device::Cpu;
     let last = run.last_checkpoint()?;
-    let before = run.initial_model(&device)?;
-    let after = run.model_at(&last, &device)?;
-    let tokens = run.snapshot_batch()?;
     let metrics = run.metrics_of(last.step)?;
     let evals = run.evals()?;
-    let train = &config.train;
-
     let mut warnings = Vec::new();
-    if last.step < train.steps {
+    if last.step < config.train.steps {
         warnings.push(format!(
             "Training stopped after {} of {} steps; what is shown is its state there.",
-            last.step, train.steps
+            last.step, config.train.steps
         ));
     }
-    let snapshots = snapshots(run, last.step)?;
-    warnings.extend(run.notices());
-    let (_, cache) = after.run_with_cache(&tokens)?;
-    if let Some(hook) = first_not_finite(&cache) {
-        warnings.push(format!("The activation {hook} is not finite: what is computed from it means nothing."));
+    let task = Task::from_name(&config.learner.loss);
+    let title = run.path().file_name().map_or("run".into(), |n| n.to_string_lossy().into_owned());
+    let mut report = Report {
+        title,
+        subtitle: format!("{}, trained on {}", config.learner.kind, config.data.description),
+        facts: facts(run, last.step, &metrics),
+        metrics: metrics
+            .iter()
+            .map(|m| Metric { step: m.step as usize, loss: m.loss, lr: Some(m.lr), grad_norm: Some(m.grad_norm) })
+            .collect(),
+        evaluations: evals.iter().map(|e| Evaluation { step: e.step as usize, loss: e.loss }).collect(),
+        config: settings(run)?,
+        reproduce: config.command.clone().unwrap_or_default(),
+        warnings,
+        ..Report::default()
+    };
+    match &config.model {
+        Some(model) => {
+            // What guessing costs is known of losses that are a cross-entropy.
+            report.chance_loss = task.map(|_| (model.d_vocab_out as f64).ln());
+            add_transformer(&mut report, run, &last, analysis)?;
+        }
+        None => {
+            let weights = read_tensors(&last.weights())?;
+            report.parameters =
+                weights.iter().map(|(name, t)| Parameter { name: name.clone(), shape: t.shape().to_vec() }).collect();
+        }
     }
+    report.subtitle += " — loss: ";
+    report.subtitle += task.map(Task::describe).unwrap_or(&config.learner.loss);
+    report.warnings.extend(run.notices());
+    Ok(report)
+}
+
+/// The parts of the report that look into a transformer.
+fn add_transformer(report: &mut Report, run: &RunDir, last: &Checkpoint, analysis: Option<Analysis>) -> Result<()> {
+    let (config, device) = (run.config(), Device::Cpu);
+    let before = run.initial_model(&device)?;
+    let after = run.model_at(last, &device)?;
     if let Some(a) = analysis.as_ref().filter(|a| a.step != Some(last.step)) {
-        warnings.push(format!(
+        report.warnings.push(format!(
             "The analyses are of step {}, the rest is of step {}; run `{} analyze` again.",
             a.step.map_or("unknown".into(), |s| s.to_string()),
             last.step,
             crate::command_name()
         ));
     }
-    let title = run.path().file_name().map_or("run".into(), |n| n.to_string_lossy().into_owned());
-    Ok(Report {
-        title,
-        subtitle: format!("{} — {}", describe(&after), train.task.describe()),
-        facts: facts(run, &after, last.step, &metrics),
-        model_tree: after.to_string(),
-        parameters: after
-            .params()
-            .iter()
-            .map(|(name, value)| Parameter { name: name.into(), shape: value.shape().to_vec() })
-            .collect(),
-        hooks: hooks(&after, &cache),
-        tokens: Vec::new(),
-        snapshots,
-        snapshot_source: format!(
-            "mean over one fixed batch of {} sequences that were not trained on",
-            tokens.shape()[0]
-        ),
-        metrics: metrics
-            .iter()
-            .map(|m| Metric { step: m.step as usize, loss: m.loss, lr: Some(m.lr), grad_norm: Some(m.grad_norm) })
-            .collect(),
-        evaluations: evals.iter().map(|e| Evaluation { step: e.step as usize, loss: e.loss }).collect(),
-        chance_loss: Some((config.model.d_vocab_out as f64).ln()),
-        detectors: detectors(&before, &after, &tokens)?,
-        config: settings(run)?,
-        reproduce: config.command.clone().unwrap_or_default(),
-        warnings,
-        sections: analysis.map_or(Ok(Vec::new()), |a| a.to_sections())?,
-    })
+    report.subtitle = format!("{}, trained on {}", describe(&after), config.data.description);
+    report.model_tree = after.to_string();
+    report.parameters = after
+        .params()
+        .iter()
+        .map(|(name, value)| Parameter { name: name.into(), shape: value.shape().to_vec() })
+        .collect();
+    report.snapshots = snapshots(run, last.step)?;
+    report.snapshot_source = format!("mean over held-out sequences of the data ({})", config.data.description);
+    match run.sequences() {
+        Ok(sequences) => {
+            let (_, cache) = sequences.call(&after).cached()?;
+            if let Some(hook) = first_not_finite(&cache) {
+                let warning = format!("The activation {hook} is not finite: what is computed from it means nothing.");
+                report.warnings.push(warning);
+            }
+            report.hooks = hooks(&after, &cache);
+            report.detectors = detectors(&before, &after, &sequences.tokens)?;
+            if sequences.mask.is_some() {
+                report.warnings.push("The head detectors do not know of padding: they count it as tokens.".into());
+            }
+        }
+        Err(e) => report.warnings.push(format!("Activations and head detectors are left out: {e}.")),
+    }
+    report.sections = analysis.map_or(Ok(Vec::new()), |a| a.to_sections())?;
+    Ok(())
 }
 
 fn describe(model: &HookedTransformer) -> String {
@@ -162,24 +186,24 @@ fn describe(model: &HookedTransformer) -> String {
     )
 }
 
-fn facts(run: &RunDir, model: &HookedTransformer, steps: u64, metrics: &[Step]) -> Vec<(String, String)> {
+fn facts(run: &RunDir, steps: u64, metrics: &[Step]) -> Vec<(String, String)> {
     let config = run.config();
     let mut facts = vec![
         ("steps".to_string(), steps.to_string()),
         ("batch".into(), config.train.batch_size.to_string()),
-        ("seed".into(), config.train.seed.to_string()),
+        ("loss".into(), config.learner.loss.clone()),
         ("device".into(), config.device.clone()),
-        ("weights".into(), model.params().count().to_string()),
-        ("precision".into(), model.params().dtype().to_string()),
         ("ironlens".into(), config.version.clone()),
     ];
+    facts.extend(config.seed.map(|seed| ("seed of the weights".into(), seed.to_string())));
+    facts.extend(config.data.seed.map(|seed| ("seed of the data".into(), seed.to_string())));
     if let Some(last) = metrics.last().filter(|m| m.seconds > 0.0) {
         facts.push(("steps per second".into(), format!("{:.2}", (last.step + 1) as f64 / last.seconds)));
     }
     facts
 }
 
-/// Every activation of the trained model on the fixed batch.
+/// Every activation of the trained model on the run's sequences.
 fn hooks(model: &HookedTransformer, cache: &ActivationCache) -> Vec<Hook> {
     let hook = |(name, value): (&str, &Tensor)| {
         let axes = model.registry().hook_axes(name).unwrap_or_default();
@@ -256,13 +280,19 @@ fn detectors(before: &HookedTransformer, after: &HookedTransformer, tokens: &Ind
 
 /// The configuration in rows, model first.
 fn settings(run: &RunDir) -> Result<Vec<(String, String)>> {
+    let config = run.config();
+    let parts = [
+        ("model", serde_json::to_value(&config.model)?),
+        ("learner", serde_json::to_value(&config.learner)?),
+        ("data", serde_json::to_value(&config.data)?),
+        ("train", serde_json::to_value(&config.train)?),
+    ];
     let mut rows = Vec::new();
-    for (prefix, value) in
-        [("model", serde_json::to_value(&run.config().model)?), ("train", serde_json::to_value(&run.config().train)?)]
-    {
+    for (prefix, value) in parts {
         for (key, value) in value.as_object().into_iter().flatten() {
             rows.push((format!("{prefix}.{key}"), value.to_string().trim_matches('"').to_string()));
         }
     }
+    rows.push(("seed".into(), config.seed.map_or("not known".into(), |seed| seed.to_string())));
     Ok(rows)
 }

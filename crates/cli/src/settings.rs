@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, ValueEnum};
-use ironlens_train::{Preset, Schedule, TrainConfig};
+use ironlens_train::{Preset, Schedule, Task, TrainConfig};
 use ironlens_transformer::Config;
 use serde::Deserialize;
 
@@ -29,10 +29,13 @@ pub struct Settings {
     /// Learning rate before the schedule
     #[arg(long, value_name = "RATE", value_parser = above_zero, allow_hyphen_values = true)]
     pub lr: Option<f64>,
-    /// Learning rate over time: notebook = lr * max(step/100, 1), warmup = lr * min(step/100, 1),
-    /// cosine = warmup, then down to 0, constant
+    /// Learning rate over time: constant, warmup = lr * min(step/WARMUP_STEPS, 1), cosine = warmup,
+    /// then down to 0, notebook = lr * max(step/100, 1)
     #[arg(long, value_enum)]
     pub schedule: Option<ScheduleName>,
+    /// Steps over which the schedules warmup and cosine warm up
+    #[arg(long, value_name = "N", value_parser = from_zero::<u64>, allow_negative_numbers = true)]
+    pub warmup_steps: Option<u64>,
     /// Seed of the starting weights
     #[arg(long, value_name = "N", value_parser = from_zero::<u64>, allow_negative_numbers = true)]
     pub seed: Option<u64>,
@@ -62,6 +65,25 @@ pub enum ScheduleName {
     Constant,
 }
 
+/// A training on random tokens, resolved.
+pub struct Recipe {
+    /// The model.
+    pub model: Config,
+    /// How it is trained.
+    pub train: TrainConfig,
+    /// What it learns.
+    pub task: Task,
+    /// Seed of the starting weights.
+    pub seed: u64,
+    /// Seed of the tokens.
+    pub data_seed: u64,
+}
+
+/// Seed of the starting weights unless told otherwise.
+const SEED: u64 = 42;
+/// Seed of the tokens unless told otherwise.
+pub const DATA_SEED: u64 = 137;
+
 /// The file that `--config` names.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -83,19 +105,27 @@ impl Settings {
     ///
     /// # Errors
     /// If the file cannot be read or has an unknown field, or a setting cannot be.
-    pub fn resolve(&self) -> Result<(Config, TrainConfig)> {
+    pub fn resolve(&self) -> Result<Recipe> {
         let preset = match self.preset {
             PresetName::Notebook => Preset::Notebook,
             PresetName::Tiny => Preset::Tiny,
         };
-        let (mut model, mut train) = (preset.model(), preset.train());
+        let mut recipe = Recipe {
+            model: preset.model(),
+            train: preset.train(),
+            task: Task::default(),
+            seed: SEED,
+            data_seed: DATA_SEED,
+        };
         if let Some(path) = &self.config {
-            (model, train) = overlay(path, &model, &train)?;
+            overlay(path, &mut recipe)?;
         }
+        recipe.seed = self.seed.unwrap_or(recipe.seed);
+        let train = &mut recipe.train;
         train.steps = self.steps.unwrap_or(train.steps);
         train.batch_size = self.batch_size.unwrap_or(train.batch_size);
         train.lr = self.lr.unwrap_or(train.lr);
-        train.seed = self.seed.unwrap_or(train.seed);
+        train.warmup_steps = self.warmup_steps.unwrap_or(train.warmup_steps);
         train.checkpoint_every = self.checkpoint_every.unwrap_or(train.checkpoint_every);
         train.log_every = self.log_every.unwrap_or(train.log_every);
         if let Some(schedule) = self.schedule {
@@ -107,7 +137,9 @@ impl Settings {
             };
         }
         train.check()?;
-        let model = model.resolved()?;
+        recipe.model = recipe.model.resolved()?;
+        let model = &recipe.model;
+        train.check_memory(model, model.n_ctx)?;
         if model.n_ctx < 2 {
             bail!("n_ctx = {} cannot be: the task needs at least two positions", model.n_ctx);
         }
@@ -118,7 +150,7 @@ impl Settings {
                 model.d_vocab
             );
         }
-        Ok((model, train))
+        Ok(recipe)
     }
 }
 
@@ -136,33 +168,39 @@ fn in_words(expected: &str) -> String {
     words.iter().fold(expected.trim_end().to_string(), |text, (from, to)| text.replace(from, to))
 }
 
-/// The preset with the file's fields in their place.
-fn overlay(path: &Path, model: &Config, train: &TrainConfig) -> Result<(Config, TrainConfig)> {
+/// Puts the file's fields in place of the preset's.
+fn overlay(path: &Path, recipe: &mut Recipe) -> Result<()> {
     let text = read_text(path, "the configuration")?;
     let bad = || format!("{} is not a configuration; expected TOML tables [model] and [train]", path.display());
     let file: File = toml::from_str(&text).with_context(bad)?;
-    let mut model = model.clone();
     if let Some(table) = file.model {
         // A given size replaces what was derived from the preset's.
-        let mut fields = serde_json::to_value(&model)?;
+        let mut fields = serde_json::to_value(&recipe.model)?;
         let given = serde_json::to_value(&table)?;
         let (Some(fields), Some(given)) = (fields.as_object_mut(), given.as_object()) else { bail!(bad()) };
         for (key, value) in given {
             fields.insert(key.clone(), value.clone());
         }
-        model =
+        recipe.model =
             serde_json::from_value(fields.clone().into()).with_context(|| format!("{}: [model]", path.display()))?;
     }
-    let mut train = train.clone();
     if let Some(table) = file.train {
-        let mut fields = toml::Table::try_from(&train)?;
+        let mut fields = toml::Table::try_from(&recipe.train)?;
         for (key, value) in table {
             // One by one, so that the error names the one that cannot be.
-            fields.insert(key.clone(), value.clone());
-            train = fields.clone().try_into().map_err(|e: toml::de::Error| {
+            let cannot = |e: toml::de::Error| {
                 anyhow!("{}: [train] {key} = {value} cannot be: {}", path.display(), in_words(e.message()))
-            })?;
+            };
+            match key.as_str() {
+                "task" => recipe.task = value.clone().try_into().map_err(cannot)?,
+                "seed" => recipe.seed = value.clone().try_into().map_err(cannot)?,
+                "data_seed" => recipe.data_seed = value.clone().try_into().map_err(cannot)?,
+                _ => {
+                    fields.insert(key.clone(), value.clone());
+                    recipe.train = fields.clone().try_into().map_err(cannot)?;
+                }
+            }
         }
     }
-    Ok((model, train))
+    Ok(())
 }

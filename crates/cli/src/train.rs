@@ -8,11 +8,11 @@ use anyhow::{Result, bail};
 use clap::Args as ClapArgs;
 use indicatif::{HumanDuration, ProgressBar, ProgressState, ProgressStyle};
 use ironlens_tensor::Device;
-use ironlens_train::{Metric, Observer, Progress, RandomTokens, Run, RunDir, Trainer};
+use ironlens_train::{LanguageModel, Metric, Observer, Progress, RandomTokens, Run, RunDir, Task, Trained, Trainer};
 use ironlens_transformer::HookedTransformer;
 
 use crate::say::say;
-use crate::settings::Settings;
+use crate::settings::{Recipe, Settings};
 use crate::signals::Stop;
 use crate::threads;
 
@@ -39,7 +39,7 @@ pub struct Args {
     out: Option<PathBuf>,
     /// Go on with a run from its newest whole checkpoint, or its start, with its own settings
     #[arg(long, value_name = "RUN", conflicts_with_all = [
-        "preset", "config", "steps", "batch_size", "lr", "schedule", "seed", "checkpoint_every", "log_every", "out",
+        "preset", "config", "steps", "batch_size", "lr", "schedule", "warmup_steps", "seed", "checkpoint_every", "log_every", "out",
     ])]
     resume: Option<PathBuf>,
 }
@@ -51,42 +51,31 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<PathBuf> {
     let device = Device::from_name(&args.device)?;
     threads::start()?;
-    let (mut model, train);
-    let (trainer, path) = match &args.resume {
+    let (trainer, path, recipe) = match &args.resume {
         Some(path) => {
             let run = RunDir::open(path)?;
-            train = run.config().train.clone();
-            if run.last_checkpoint().is_ok_and(|last| last.step >= train.steps) {
-                bail!("{} is complete: all {} steps are done; nothing to resume", path.display(), train.steps);
+            let recipe = recipe_of(&run)?;
+            let steps = recipe.train.steps;
+            if run.last_checkpoint().is_ok_and(|last| last.step >= steps) {
+                bail!("{} is complete: all {steps} steps are done; nothing to resume", path.display());
             }
-            model = HookedTransformer::new(run.config().model.clone(), &device, train.seed)?;
-            (Trainer::resume(run), path.clone())
+            (Trainer::resume(run), path.clone(), recipe)
         }
         None => {
-            let config;
-            (config, train) = args.settings.resolve()?;
-            model = HookedTransformer::new(config, &device, train.seed)?;
+            let recipe = args.settings.resolve()?;
             let path = args.out.clone().unwrap_or_else(|| free_folder(Path::new(RUNS), args.settings.name()));
             let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
             let command = words.collect::<Vec<_>>().join(" ");
             let command = format!("{} {command}", crate::command_name());
-            (Trainer::new(train.clone()).keep(&path, Some(command))?, path)
+            let trainer = Trainer::new(recipe.train.clone()).keep(&path).command(command).drawn_from(recipe.seed);
+            (trainer, path, recipe)
         }
     };
-    if args.resume.is_none() {
-        say!("{model}");
-    }
-    say!(
-        "{} weights on {device}, {} threads; {} steps of batch {}; run {}",
-        model.params().count(),
-        rayon::current_num_threads(),
-        train.steps,
-        train.batch_size,
-        path.display()
-    );
-    let mut data = RandomTokens::new(model.config(), train.data_seed)?;
-    let mut console = Console::new(train.steps, train.log_every)?;
-    let result = trainer.observe(&mut console).fit(&mut model, &mut data, train.task.loss());
+    let mut model = HookedTransformer::new(recipe.model, &device, recipe.seed)?;
+    let mut data = RandomTokens::new(model.config(), recipe.data_seed)?;
+    let mut learner = LanguageModel::of_task(&mut model, recipe.task);
+    let mut console = Console::new(recipe.train.steps, recipe.train.log_every)?;
+    let result = trainer.observe(&mut console).fit(&mut learner, &mut data);
     console.finish();
     summarise(&result?, &path, &device);
     match console.stop.asked() {
@@ -95,13 +84,28 @@ pub fn run(args: &Args) -> Result<PathBuf> {
     }
 }
 
+/// How a run was made, if this command can go on with it.
+fn recipe_of(run: &RunDir) -> Result<Recipe> {
+    let (config, path) = (run.config(), run.path().display());
+    let theirs = "go on with the run in the program that made it";
+    let Some(task) = Task::from_name(&config.learner.loss) else {
+        bail!("{path} was trained on the loss `{}`, which this command does not know; {theirs}", config.learner.loss);
+    };
+    let Some(data_seed) = config.data.seed else {
+        bail!("{path} was trained on {}, which this command cannot make; {theirs}", config.data.description);
+    };
+    let model = run.model_config()?.clone();
+    // Without the seed of its start, a run begins with a checkpoint, whose weights replace any.
+    Ok(Recipe { model, train: config.train.clone(), task, seed: config.seed.unwrap_or(0), data_seed })
+}
+
 fn summarise(run: &Run, path: &Path, device: &Device) {
     let number = |x: Option<f64>| x.map_or("none".into(), |x| format!("{:?}", x as f32));
     if run.stopped {
         say!("stopped after {} steps", run.metrics.last().map_or(0, |m| m.step + 1));
     }
     say!("final loss         {}", number(run.final_loss()));
-    say!("loss on fresh data {}", number(run.held_out_loss()));
+    say!("held-out loss      {}", number(run.held_out_loss()));
     say!("time               {}", HumanDuration(Duration::from_secs_f64(run.seconds)));
     if let Some(bytes) = crate::bench::peak_memory() {
         say!("peak memory        {} MiB", bytes >> 20);
@@ -179,10 +183,22 @@ impl Console {
 }
 
 impl Observer for Console {
-    fn on(&mut self, progress: Progress<'_>) {
+    fn on(&mut self, progress: Progress<'_>, trained: Trained<'_>) {
         match progress {
             Progress::Resumed(step) => self.line(&format!("going on at step {step} of {}", self.steps)),
             Progress::Notice(notice) => self.line(&format!("warning: {notice}")),
+            Progress::Start(step, run) => {
+                if let (0, Some(model)) = (step, trained.transformer) {
+                    say!("{model}");
+                }
+                let (params, threads) = (trained.params, rayon::current_num_threads());
+                say!("{} weights on {}, {threads} threads", params.count(), params.device());
+                if let Some(run) = run {
+                    let (config, path) = (run.config(), run.path().display());
+                    say!("{} steps of batch {}; run {path}", config.train.steps, config.train.batch_size);
+                    say!("loss {}, on {}", config.learner.loss, config.data);
+                }
+            }
             Progress::Step(m) => self.step(m),
             Progress::Checkpoint(c) if c.step < self.steps => {
                 self.line(&format!("checkpoint at step {}: {}", c.step, c.path.display()));

@@ -14,7 +14,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // A model that has learned to say the previous token.
     let mut model = HookedTransformer::new(Preset::Tiny.model(), &Device::best(), 42)?;
     let mut data = RandomTokens::new(model.config(), 137)?;
-    Trainer::new(Preset::Tiny.train()).fit(&mut model, &mut data, previous_token_loss)?;
+    Trainer::new(Preset::Tiny.train()).fit_model(&mut model, &mut data, previous_token_loss)?;
 
     let tokens = data.batch(4)?;
     let (logits, cache) = model.run_with_cache(&tokens)?;

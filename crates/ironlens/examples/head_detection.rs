@@ -14,7 +14,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut data = RandomTokens::new(model.config(), 137)?;
     let tokens = data.batch(8)?;
     let before = head_scores(&model, &tokens, &HeadKind::ALL)?;
-    Trainer::new(Preset::Tiny.train()).fit(&mut model, &mut data, previous_token_loss)?;
+    Trainer::new(Preset::Tiny.train()).fit_model(&mut model, &mut data, previous_token_loss)?;
     let after = head_scores(&model, &tokens, &HeadKind::ALL)?;
 
     for ((kind, before), after) in HeadKind::ALL.iter().zip(&before).zip(&after) {

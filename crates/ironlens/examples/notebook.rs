@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // Train to predict the previous token.
     let config = preset.train();
-    let run = Trainer::new(config).fit(&mut model, &mut data, previous_token_loss)?;
+    let run = Trainer::new(config).fit_model(&mut model, &mut data, previous_token_loss)?;
     for m in run.metrics.iter().step_by(100) {
         println!("Epoch: {}: {}", m.step, m.loss);
     }

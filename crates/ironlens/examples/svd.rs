@@ -11,7 +11,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let mut model = HookedTransformer::new(Preset::Tiny.model(), &Device::best(), 42)?;
     let mut data = RandomTokens::new(model.config(), 137)?;
-    Trainer::new(Preset::Tiny.train()).fit(&mut model, &mut data, previous_token_loss)?;
+    Trainer::new(Preset::Tiny.train()).fit_model(&mut model, &mut data, previous_token_loss)?;
 
     // Fold the norms into the weights that read them: the same function, weights that mean what they say.
     let model = process_weights(&model, Processing::default())?;

@@ -20,7 +20,7 @@
 //! # let _ = figure;
 //!
 //! let train = TrainConfig { steps: 5, ..TrainConfig::notebook() };
-//! let run = Trainer::new(train).fit(&mut model, &mut data, previous_token_loss)?;
+//! let run = Trainer::new(train).fit_model(&mut model, &mut data, previous_token_loss)?;
 //! assert_eq!(run.losses().len(), 5);
 //! # Ok(())
 //! # }

@@ -24,7 +24,7 @@ for (name, act) in &cache {
 }
 imshow(&cache.get(("attn", 0))?.mean(&[0, 1])).title("Layer 0 attention pattern").save("l0.html")?;
 
-let run = Trainer::new(TrainConfig::notebook()).fit(&mut model, &mut data, previous_token_loss)?;
+let run = Trainer::new(TrainConfig::notebook()).fit_model(&mut model, &mut data, previous_token_loss)?;
 line(&run.losses()).x("step").y("loss").log_y().save("loss.html")?;
 Ok(())
 }

@@ -43,6 +43,7 @@ mod hooks;
 mod linear;
 mod mlp;
 mod norm;
+pub mod optim;
 mod params;
 mod registry;
 mod rotary;

@@ -4,35 +4,36 @@ use ironlens_transformer::{ActFn, Config};
 use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
-use crate::loss::Task;
+use crate::memory;
 
 /// The learning rate as a multiple of `lr`, by step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Schedule {
-    /// `max(step / 100, 1)`: what the notebook runs. It never warms up, and grows from step 100 on.
-    #[default]
-    Notebook,
-    /// `min(step / 100, 1)`: what the notebook meant.
-    Warmup,
-    /// Warm-up over 100 steps, then half a cosine down to 0 at the last step.
-    Cosine,
     /// 1.
+    #[default]
     Constant,
+    /// From 0 up to 1 over `warmup_steps`, then 1.
+    Warmup,
+    /// [`Schedule::Warmup`], then half a cosine down to 0 at the last step.
+    Cosine,
+    /// `max(step / 100, 1)`: what the notebook runs. It never warms up, and grows from step 100 on.
+    Notebook,
 }
 
 impl Schedule {
-    /// The multiple at `step` (from 0) of `steps`.
-    pub fn factor(self, step: u64, steps: u64) -> f64 {
-        let ramp = step as f64 / 100.0;
+    /// The multiple at `step` (from 0) of `steps`, of which `warmup_steps` warm up.
+    pub fn factor(self, step: u64, steps: u64, warmup_steps: u64) -> f64 {
+        let (at, warm) = (step as f64, warmup_steps as f64);
+        let ramp = if step < warmup_steps { at / warm } else { 1.0 };
         match self {
-            Schedule::Notebook => ramp.max(1.0),
-            Schedule::Warmup => ramp.min(1.0),
-            Schedule::Cosine => {
-                let progress = (step as f64 - 100.0).max(0.0) / (steps as f64 - 100.0).max(1.0);
-                ramp.min(1.0) * 0.5 * (1.0 + (std::f64::consts::PI * progress.min(1.0)).cos())
-            }
             Schedule::Constant => 1.0,
+            Schedule::Warmup => ramp,
+            Schedule::Cosine => {
+                let progress = (at - warm).max(0.0) / (steps as f64 - warm).max(1.0);
+                ramp * 0.5 * (1.0 + (std::f64::consts::PI * progress.min(1.0)).cos())
+            }
+            Schedule::Notebook => (at / 100.0).max(1.0),
         }
     }
 }
@@ -44,16 +45,16 @@ const MOST_STEPS: u64 = 1_000_000_000_000;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainConfig {
-    /// What to learn.
-    pub task: Task,
     /// Number of steps.
     pub steps: u64,
-    /// Sequences per step.
+    /// Examples (sequences, rows) per step.
     pub batch_size: usize,
     /// Learning rate before the schedule.
     pub lr: f64,
     /// Schedule of the learning rate.
     pub schedule: Schedule,
+    /// Steps over which [`Schedule::Warmup`] and [`Schedule::Cosine`] warm up.
+    pub warmup_steps: u64,
     /// AdamW's decay of the first and second moment.
     pub betas: (f64, f64),
     /// AdamW's epsilon.
@@ -62,43 +63,47 @@ pub struct TrainConfig {
     pub weight_decay: f64,
     /// Clip gradients to this norm; 0 for no clipping.
     pub max_grad_norm: f64,
-    /// Seed of the starting weights.
-    pub seed: u64,
-    /// Seed of the data.
-    pub data_seed: u64,
     /// Steps between two checkpoints; 0 for one at the end only.
     pub checkpoint_every: u64,
     /// Steps between two lines of output and two held-out losses.
     pub log_every: u64,
-    /// Sequences of the held-out batch.
+    /// Examples of the data's held-out part that held-out losses are measured on.
     pub eval_batch_size: usize,
 }
 
 impl Default for TrainConfig {
+    /// PyTorch's AdamW (betas 0.9 and 0.999, decay 0.01) at a constant rate of 1e-3, clipped to norm 1:
+    /// 1000 steps of batch 16.
     fn default() -> Self {
-        TrainConfig::notebook()
+        TrainConfig {
+            steps: 1000,
+            batch_size: 16,
+            lr: 1e-3,
+            schedule: Schedule::Constant,
+            warmup_steps: 100,
+            betas: (0.9, 0.999),
+            eps: 1e-8,
+            weight_decay: 0.01,
+            max_grad_norm: 1.0,
+            checkpoint_every: 500,
+            log_every: 100,
+            eval_batch_size: 10,
+        }
     }
 }
 
 impl TrainConfig {
-    /// The notebook's: 3000 steps of batch 8, AdamW with learning rate 1e-4, betas 0.9 and 0.95 and
-    /// decay 0.1, clipped to norm 1.
+    /// The notebook's: 3000 steps of batch 8, AdamW with learning rate 1e-4 on the notebook's schedule,
+    /// betas 0.9 and 0.95 and decay 0.1, clipped to norm 1.
     pub fn notebook() -> TrainConfig {
         TrainConfig {
-            task: Task::PreviousToken,
             steps: 3000,
             batch_size: 8,
             lr: 1e-4,
             schedule: Schedule::Notebook,
             betas: (0.9, 0.95),
-            eps: 1e-8,
             weight_decay: 0.1,
-            max_grad_norm: 1.0,
-            seed: 42,
-            data_seed: 137,
-            checkpoint_every: 500,
-            log_every: 100,
-            eval_batch_size: 10,
+            ..TrainConfig::default()
         }
     }
 
@@ -109,7 +114,7 @@ impl TrainConfig {
     pub fn check(&self) -> Result<(), TrainError> {
         let setting = |ok: bool, name, given: String, expected| match ok {
             true => Ok(()),
-            false => Err(TrainError::Setting { name, given, expected }),
+            false => Err(TrainError::Setting { name, given, expected: String::from(expected) }),
         };
         let at_least_one = "a whole number from 1";
         setting(self.steps > 0, "steps", self.steps.to_string(), at_least_one)?;
@@ -147,6 +152,15 @@ impl TrainConfig {
         )
     }
 
+    /// Refuses batches of `pos` positions whose activations are beyond this machine's memory.
+    ///
+    /// # Errors
+    /// Names the setting, its value and how much it asks for.
+    pub fn check_memory(&self, model: &Config, pos: usize) -> Result<(), TrainError> {
+        memory::check("batch_size", self.batch_size, memory::of_a_step(model, self.batch_size, pos))?;
+        memory::check("eval_batch_size", self.eval_batch_size, memory::of_a_pass(model, self.eval_batch_size, pos))
+    }
+
     /// The norm that gradients are clipped to, if they are.
     pub fn clip(&self) -> Option<f64> {
         (self.max_grad_norm > 0.0).then_some(self.max_grad_norm)
@@ -154,7 +168,7 @@ impl TrainConfig {
 
     /// The learning rate of `step`.
     pub fn lr_at(&self, step: u64) -> f64 {
-        self.lr * self.schedule.factor(step, self.steps)
+        self.lr * self.schedule.factor(step, self.steps, self.warmup_steps)
     }
 
     /// Steps before which the attention patterns are kept: the first, then 1, 2, 5, 10, 20, 50, ..,
@@ -211,12 +225,15 @@ mod tests {
 
     #[test]
     fn schedules_are_what_they_say() {
-        let at = |s: Schedule| [0, 50, 100, 200, 1000].map(|i| s.factor(i, 1000));
+        let at = |s: Schedule| [0, 50, 100, 200, 1000].map(|i| s.factor(i, 1000, 100));
         assert_eq!(at(Schedule::Notebook), [1.0, 1.0, 1.0, 2.0, 10.0]);
         assert_eq!(at(Schedule::Warmup), [0.0, 0.5, 1.0, 1.0, 1.0]);
         assert_eq!(at(Schedule::Constant), [1.0; 5]);
         let cosine = at(Schedule::Cosine);
         assert!(cosine[2] == 1.0 && cosine[3] < 1.0 && cosine[4].abs() < 1e-12);
+        assert_eq!([0, 4, 8].map(|i| Schedule::Warmup.factor(i, 1000, 8)), [0.0, 0.5, 1.0]);
+        assert_eq!(Schedule::Warmup.factor(0, 1000, 0), 1.0);
+        assert_eq!(TrainConfig::default().lr_at(700), 1e-3, "the default does not change");
     }
 
     #[test]
@@ -234,6 +251,22 @@ mod tests {
         let bad = TrainConfig { lr: -1.0, ..TrainConfig::notebook() };
         assert_eq!(bad.check().unwrap_err().to_string(), "lr = -1 cannot be: expected a finite number above 0");
         assert!(TrainConfig::notebook().check().is_ok());
+        assert!(TrainConfig::default().check().is_ok());
         assert!(TrainConfig { betas: (0.9, 1.0), ..TrainConfig::notebook() }.check().is_err());
+    }
+
+    #[test]
+    fn batches_beyond_memory_are_named() {
+        let model = Preset::Tiny.model().resolved().unwrap();
+        let check = |batch_size, eval_batch_size| {
+            TrainConfig { batch_size, eval_batch_size, ..TrainConfig::default() }.check_memory(&model, model.n_ctx)
+        };
+        assert!(check(16, 10).is_ok());
+        for size in [1 << 40, 1 << 63, usize::MAX] {
+            let error = check(size, 10).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("batch_size = {size} cannot be")), "{error}");
+            let error = check(16, size).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("eval_batch_size = {size} cannot be")), "{error}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use ironlens_files::FileError;
+use ironlens_nn::{HookError, ParamError};
 use ironlens_transformer::{ModelError, WeightsError};
 
 /// An error of training or of a run directory.
@@ -14,6 +15,15 @@ pub enum TrainError {
     /// A file that cannot be read or written.
     #[error(transparent)]
     File(#[from] FileError),
+    /// A hook of a learner that is no transformer.
+    #[error(transparent)]
+    Hook(#[from] HookError),
+    /// A parameter of a learner that is no transformer.
+    #[error(transparent)]
+    Param(#[from] ParamError),
+    /// What data or learners of your own say.
+    #[error(transparent)]
+    Own(Box<dyn std::error::Error + Send + Sync>),
     /// A weights or optimiser file.
     #[error(transparent)]
     Weights(#[from] WeightsError),
@@ -25,7 +35,19 @@ pub enum TrainError {
         /// The value given.
         given: String,
         /// What it should be.
-        expected: &'static str,
+        expected: String,
+    },
+    /// A run that would go on as another.
+    #[error("{path} cannot go on with {given}: its {what} is {recorded}")]
+    OtherRun {
+        /// The run.
+        path: PathBuf,
+        /// Data, learner or loss.
+        what: &'static str,
+        /// What the run's record says.
+        recorded: String,
+        /// What it was to go on with.
+        given: String,
     },
     /// The file system said no.
     #[error("{path}: {action} failed: {source}")]

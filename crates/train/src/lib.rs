@@ -1,4 +1,4 @@
-//! Training: data, losses, AdamW, schedules, the [`Trainer`] and the run directory.
+//! Training: data, learners, losses, schedules, the [`Trainer`] and the run directory.
 //!
 //! ```
 //! use ironlens_tensor::Device;
@@ -9,24 +9,29 @@
 //! let mut model = HookedTransformer::new(cfg, &Device::Cpu, 0)?;
 //! let mut data = RandomTokens::new(model.config(), 137)?;
 //! let config = TrainConfig { steps: 20, lr: 1e-2, ..TrainConfig::notebook() };
-//! let run = Trainer::new(config).fit(&mut model, &mut data, previous_token_loss)?;
+//! let run = Trainer::new(config).fit_model(&mut model, &mut data, previous_token_loss)?;
 //! assert_eq!(run.metrics.len(), 20);
 //! assert!(run.metrics[19].loss < run.metrics[0].loss);
 //! # Ok::<(), ironlens_train::TrainError>(())
 //! ```
+//!
+//! The trainer takes any [`Learner`] and any [`Data`] with batches for it; a transformer with a loss is
+//! one, [`LanguageModel`].
 
-mod adamw;
 mod config;
 mod data;
 mod error;
+mod learner;
 mod loss;
+mod memory;
 mod rundir;
 mod trainer;
 
-pub use adamw::{AdamW, clip_coefficient};
 pub use config::{Preset, Schedule, TrainConfig};
-pub use data::{Data, RandomTokens};
+pub use data::{Data, DataRecord, RandomTokens};
 pub use error::TrainError;
+pub use ironlens_nn::optim::{AdamW, clip_coefficient};
+pub use learner::{LanguageModel, Learner, LearnerRecord, Sequences, TokenBatch};
 pub use loss::{LossFn, Task, next_token_loss, previous_token_loss};
 pub use rundir::{Checkpoint, Eval, Metric, RunConfig, RunDir, Snapshot};
-pub use trainer::{Observer, Progress, Run, Step, Trainer, train_step};
+pub use trainer::{Observer, Progress, Run, Step, Trained, Trainer, train_step};

@@ -31,7 +31,7 @@ pub fn next_token_loss(logits: &Var, tokens: &IndexTensor) -> Var {
     ironlens_transformer::next_token_loss(logits, tokens, None)
 }
 
-/// A task by name, as a run directory keeps it.
+/// A task by name: a loss that a file can ask for, and a run directory names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Task {
@@ -43,6 +43,22 @@ pub enum Task {
 }
 
 impl Task {
+    /// All of them.
+    pub const ALL: [Task; 2] = [Task::PreviousToken, Task::NextToken];
+
+    /// Its name, as in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Task::PreviousToken => "previous-token",
+            Task::NextToken => "next-token",
+        }
+    }
+
+    /// The task with this name.
+    pub fn from_name(name: &str) -> Option<Task> {
+        Task::ALL.into_iter().find(|task| task.name() == name)
+    }
+
     /// The loss of the task.
     pub fn loss(self) -> LossFn {
         match self {
@@ -56,6 +72,44 @@ impl Task {
         match self {
             Task::PreviousToken => "mean of -log p(previous token): logits[:, 1:] against tokens[:, :-1]",
             Task::NextToken => "mean of -log p(next token): logits[:, :-1] against tokens[:, 1:]",
+        }
+    }
+}
+
+/// What a record calls a loss: by its task, by a function's own path, or "custom".
+pub(crate) fn name_of<F>(_: &F) -> String {
+    // A function has a type of its own, which is called by its path; a closure's has braces in it, a
+    // pointer's is `fn(..)`.
+    let name = std::any::type_name::<F>();
+    let known = [
+        (Task::PreviousToken, std::any::type_name_of_val(&previous_token_loss)),
+        (Task::NextToken, std::any::type_name_of_val(&next_token_loss)),
+    ];
+    if let Some((task, _)) = known.iter().find(|(_, path)| *path == name) {
+        return task.name().into();
+    }
+    let is_path = name.chars().all(|c| c.is_alphanumeric() || "_:".contains(c));
+    if is_path { name.into() } else { "custom".into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn own(logits: &Var, _: &IndexTensor) -> Var {
+        logits.mean_all()
+    }
+
+    #[test]
+    fn losses_are_called_what_they_are() {
+        assert_eq!(name_of(&previous_token_loss), "previous-token");
+        assert_eq!(name_of(&next_token_loss), "next-token");
+        assert_eq!(name_of(&own), "ironlens_train::loss::tests::own");
+        assert_eq!(name_of(&Task::PreviousToken.loss()), "custom");
+        assert_eq!(name_of(&|logits: &Var, tokens: &IndexTensor| previous_token_loss(logits, tokens)), "custom");
+        for task in Task::ALL {
+            assert_eq!(Task::from_name(task.name()), Some(task));
+            assert_eq!(serde_json::to_value(task).unwrap(), task.name());
         }
     }
 }

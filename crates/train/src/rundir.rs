@@ -1,11 +1,12 @@
 //! The run directory: everything that a report needs and a resumed run reads.
 //!
 //! ```text
-//! config.json                  the model, the training, how it was started
+//! config.json                  what was trained, on which data, how it was started
 //! metrics.jsonl                one line per step: loss, learning rate, gradient norm, seconds
 //! evals.jsonl                  held-out losses
 //! checkpoints/step-000500/     weights.safetensors, state.json; the two newest also optimizer.safetensors
-//! snapshots/step-000000.safetensors   attention patterns on one fixed batch, mean over it
+//! sequences.json               some of the data's held-out sequences, where a transformer is trained
+//! snapshots/step-000000.safetensors   its attention patterns on them, mean over them
 //! .lock                        locked while a process trains the run
 //! ```
 //!
@@ -35,13 +36,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::config::TrainConfig;
+use crate::data::{Data, DataRecord, RandomTokens};
 use crate::error::TrainError;
+use crate::learner::{Learner, LearnerRecord};
 
 pub use checkpoint::Checkpoint;
 pub(crate) use checkpoint::Restored;
 pub(crate) use lines::Lines;
 pub(crate) use lock::Lock;
 use sealed::{FileHash, open_sealed_json, read_ordinary, to_sealed_json};
+use snapshot::SEQUENCES;
 pub use snapshot::Snapshot;
 
 /// The version of the format that is written. Version 1, which is still read, had no hashes.
@@ -50,44 +54,62 @@ const FORMAT: u32 = 2;
 /// Hashes of files by name.
 pub(crate) type Hashes = BTreeMap<String, FileHash>;
 
-/// What `config.json` holds.
+/// What `config.json` holds: what ran, as it really ran.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunConfig {
     /// Version of the format.
     pub format: u32,
-    /// The model, resolved.
-    pub model: Config,
+    /// What is trained, and by which loss.
+    pub learner: LearnerRecord,
+    /// What it is trained on.
+    pub data: DataRecord,
+    /// The transformer, resolved, if one is trained.
+    pub model: Option<Config>,
     /// The training.
     pub train: TrainConfig,
+    /// The seed that, with the configuration, gives the transformer that the run starts from. A run
+    /// that starts from other weights keeps them as a checkpoint of step 0.
+    pub seed: Option<u64>,
     /// The device it ran on.
     pub device: String,
     /// The command that started it, if a command did.
     pub command: Option<String>,
     /// Version of this library.
     pub version: String,
-    /// Whether the starting weights are those that the configuration and the seed give. A run that
-    /// starts from others keeps them as a checkpoint of step 0.
-    pub from_seed: bool,
 }
 
 impl RunConfig {
-    /// The description of a run that starts from `model` as it is.
+    /// The description of a run that starts from `learner` as it is; `seed` may be what it was built
+    /// with.
     ///
     /// # Errors
-    /// If the model cannot be built a second time, to compare with.
-    pub fn new(
-        model: &HookedTransformer,
+    /// If the transformer cannot be built a second time, to compare with.
+    pub fn new<L, D>(
+        learner: &L,
+        data: &D,
         train: &TrainConfig,
+        seed: Option<u64>,
         command: Option<String>,
-    ) -> Result<RunConfig, TrainError> {
+    ) -> Result<RunConfig, TrainError>
+    where
+        L: Learner,
+        D: Data<Batch = L::Batch> + ?Sized,
+    {
+        let model = learner.transformer();
+        let seed = match (model, seed) {
+            (Some(model), Some(seed)) if starts_from_seed(model, seed)? => Some(seed),
+            _ => None,
+        };
         Ok(RunConfig {
             format: FORMAT,
-            model: model.config().clone(),
+            learner: learner.describe(),
+            data: data.describe(),
+            model: model.map(|m| m.config().clone()),
             train: train.clone(),
-            device: model.device().to_string(),
+            seed,
+            device: learner.params().device().to_string(),
             command,
             version: env!("CARGO_PKG_VERSION").into(),
-            from_seed: starts_from_seed(model, train.seed)?,
         })
     }
 }
@@ -155,7 +177,7 @@ impl RunDir {
                     let mut left = fs::read_dir(entry.path()).into_iter().flatten().flatten();
                     left.all(|e| e.file_name().to_str().is_some_and(lock::is_leftover))
                 }
-                Some("snapshots" | "metrics.jsonl" | "evals.jsonl" | lock::LOCK) => true,
+                Some("snapshots" | SEQUENCES | "metrics.jsonl" | "evals.jsonl" | lock::LOCK) => true,
                 name => name.is_some_and(lock::is_leftover),
             };
             if !ours {
@@ -177,7 +199,7 @@ impl RunDir {
         // Another process may have trained in it meanwhile.
         RunDir::check_free(&path)?;
         lock.clean(&path);
-        for file in ["metrics.jsonl", "evals.jsonl"].map(|name| path.join(name)) {
+        for file in ["metrics.jsonl", "evals.jsonl", SEQUENCES].map(|name| path.join(name)) {
             if fs::symlink_metadata(&file).is_ok() {
                 operation("remove", &file, || fs::remove_file(&file)).map_err(TrainError::io(&file, "removing"))?;
             }
@@ -220,7 +242,7 @@ impl RunDir {
         let bytes = read_ordinary(&file).map_err(TrainError::io(&file, "reading"))?;
         let (mut fields, seal) = open_sealed_json(&bytes).map_err(cannot)?;
         match (fields["format"].as_u64(), &seal) {
-            (Some(1), None) => complete_format_1(&mut fields),
+            (Some(1), None) => complete_format_1(&mut fields).map_err(cannot)?,
             (Some(2), Some(_)) => {}
             (Some(2), None) => return Err(cannot("it has no SHA-256".into())),
             _ => {
@@ -255,6 +277,33 @@ impl RunDir {
     /// Its description.
     pub fn config(&self) -> &RunConfig {
         &self.config
+    }
+
+    /// The configuration of the transformer that was trained.
+    ///
+    /// # Errors
+    /// If the run trained something else.
+    pub fn model_config(&self) -> Result<&Config, TrainError> {
+        self.config.model.as_ref().ok_or_else(|| TrainError::NotARun {
+            path: self.path.clone(),
+            reason: format!("it trained {}, not a HookedTransformer", self.config.learner.kind),
+        })
+    }
+
+    /// Refuses to go on with other data or another learner than the run's.
+    pub(crate) fn check_same(&self, learner: &LearnerRecord, data: &DataRecord) -> Result<(), TrainError> {
+        let was = &self.config;
+        let pairs = [
+            ("data", was.data.to_string(), data.to_string()),
+            ("learner", was.learner.kind.clone(), learner.kind.clone()),
+            ("loss", was.learner.loss.clone(), learner.loss.clone()),
+        ];
+        match pairs.into_iter().find(|(_, recorded, given)| recorded != given) {
+            Some((what, recorded, given)) => {
+                Err(TrainError::OtherRun { path: self.path.clone(), what, recorded, given })
+            }
+            None => Ok(()),
+        }
     }
 
     /// What was found damaged, or lacking, in the files that were read so far, and was passed over.
@@ -303,13 +352,22 @@ impl RunDir {
     }
 }
 
-/// Format 1 filled in what was not given by the notebook's settings, and always started from the seed.
-fn complete_format_1(fields: &mut Value) {
+/// Format 1 was of transformers on random tokens, from the seed, with the notebook's settings where none
+/// were given.
+fn complete_format_1(fields: &mut Value) -> Result<(), String> {
+    let model: Config = serde_json::from_value(fields["model"].clone()).map_err(|e| e.to_string())?;
+    let train = fields["train"].as_object_mut().ok_or("it has no field train")?;
+    let task = train.remove("task").unwrap_or_else(|| "previous-token".into());
+    let seed = train.remove("seed").unwrap_or_else(|| 42.into());
+    let data_seed = train.remove("data_seed").unwrap_or_else(|| 137.into());
     let defaults = serde_json::to_value(TrainConfig::notebook()).expect("plain data is always JSON");
-    if let (Some(train), Some(defaults)) = (fields["train"].as_object_mut(), defaults.as_object()) {
-        for (name, value) in defaults {
-            train.entry(name).or_insert_with(|| value.clone());
-        }
+    for (name, value) in defaults.as_object().into_iter().flatten() {
+        train.entry(name).or_insert_with(|| value.clone());
     }
-    fields["from_seed"] = true.into();
+    let data_seed = data_seed.as_u64().ok_or("train.data_seed is no seed")?;
+    let data = RandomTokens::new(&model, data_seed).map_err(|e| e.to_string())?.describe();
+    fields["learner"] = serde_json::json!({ "kind": "HookedTransformer", "loss": task });
+    fields["data"] = serde_json::json!(data);
+    fields["seed"] = seed;
+    Ok(())
 }

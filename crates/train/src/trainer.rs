@@ -4,21 +4,25 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use ironlens_autograd::Var;
-use ironlens_tensor::{Device, IndexTensor, Tensor};
-use ironlens_transformer::{Config, HookedTransformer, ModelError};
+use ironlens_nn::Params;
+use ironlens_nn::optim::{AdamW, clip_coefficient, grad_norm};
+use ironlens_tensor::{Device, Tensor};
+use ironlens_transformer::HookedTransformer;
 
-use crate::adamw::{AdamW, clip_coefficient};
 use crate::config::TrainConfig;
-use crate::data::{Data, RandomTokens};
+use crate::data::Data;
 use crate::error::TrainError;
+use crate::learner::{LanguageModel, Learner, Sequences, TokenBatch};
 use crate::rundir::{Checkpoint, Eval, Lines, Lock, Metric, Restored, RunConfig, RunDir, Snapshot};
 
-/// Seed of held-out batches, apart from the data's.
-const HELD_OUT: u64 = 0x5eed_4e1d_0047;
+/// Held-out sequences that attention is looked at on, at most.
+const LOOKED_AT: usize = 8;
 
 /// What an [`Observer`] is told.
 #[derive(Clone, Copy, Debug)]
 pub enum Progress<'a> {
+    /// Training starts, or goes on, before this step; the run is kept here, if it is.
+    Start(u64, Option<&'a RunDir>),
     /// A run goes on after this many steps.
     Resumed(u64),
     /// Something was damaged or lacking in the run, and passed over.
@@ -31,10 +35,19 @@ pub enum Progress<'a> {
     Checkpoint(&'a Checkpoint),
 }
 
+/// What is trained, as an [`Observer`] sees it.
+#[derive(Clone, Copy)]
+pub struct Trained<'a> {
+    /// The learner's weights.
+    pub params: &'a Params,
+    /// The transformer, if one is trained.
+    pub transformer: Option<&'a HookedTransformer>,
+}
+
 /// Somebody who watches a training run, and may end it.
 pub trait Observer {
-    /// Called as things happen.
-    fn on(&mut self, progress: Progress<'_>);
+    /// Called as things happen, with what is trained as it is then.
+    fn on(&mut self, progress: Progress<'_>, trained: Trained<'_>);
 
     /// Asked after every step; if true, the run ends with a checkpoint.
     fn should_stop(&self) -> bool {
@@ -44,7 +57,7 @@ pub trait Observer {
 
 /// Nobody.
 impl Observer for () {
-    fn on(&mut self, _: Progress<'_>) {}
+    fn on(&mut self, _: Progress<'_>, _: Trained<'_>) {}
 }
 
 /// What training gave.
@@ -79,43 +92,56 @@ impl Run {
     }
 }
 
-/// Trains a model: batches, gradients, clipping, AdamW, and, with a run directory, checkpoints and
-/// attention snapshots.
+/// Trains a [`Learner`] on [`Data`]: batches, gradients, clipping, AdamW, held-out losses, and, with a
+/// run directory, checkpoints and attention snapshots.
 pub struct Trainer<'o> {
     config: TrainConfig,
     keep: Keep,
+    command: Option<String>,
+    seed: Option<u64>,
     observer: Option<&'o mut dyn Observer>,
 }
 
 /// What is kept on disk.
 enum Keep {
     Nothing,
-    New { path: PathBuf, command: Option<String> },
+    New(PathBuf),
     Resumed(RunDir),
 }
 
 impl<'o> Trainer<'o> {
     /// A trainer that keeps nothing on disk.
     pub fn new(config: TrainConfig) -> Trainer<'o> {
-        Trainer { config, keep: Keep::Nothing, observer: None }
-    }
-
-    /// Keeps the run in a directory that is new, empty, or was left before its first checkpoint. It is
-    /// made when the training starts, after everything was checked.
-    ///
-    /// # Errors
-    /// If it holds anything else.
-    pub fn keep(mut self, path: impl Into<PathBuf>, command: Option<String>) -> Result<Self, TrainError> {
-        let path = path.into();
-        RunDir::check_free(&path)?;
-        self.keep = Keep::New { path, command };
-        Ok(self)
+        Trainer { config, keep: Keep::Nothing, command: None, seed: None, observer: None }
     }
 
     /// Goes on with a run from its newest whole checkpoint, or from its start, with its settings, to the
     /// same bits as if it had never stopped.
     pub fn resume(run: RunDir) -> Trainer<'o> {
-        Trainer { config: run.config().train.clone(), keep: Keep::Resumed(run), observer: None }
+        Trainer { keep: Keep::Resumed(run.clone()), ..Trainer::new(run.config().train.clone()) }
+    }
+
+    /// Keeps the run in a directory that is new, empty, or was left before its first checkpoint. It is
+    /// made when the training starts, after everything was checked.
+    #[must_use]
+    pub fn keep(mut self, path: impl Into<PathBuf>) -> Self {
+        self.keep = Keep::New(path.into());
+        self
+    }
+
+    /// The command that starts the run, for its record.
+    #[must_use]
+    pub fn command(mut self, command: impl Into<String>) -> Self {
+        self.command = Some(command.into());
+        self
+    }
+
+    /// The seed that the transformer was built with. A run of one that has those very weights can start
+    /// from the seed again; any other keeps its starting weights.
+    #[must_use]
+    pub fn drawn_from(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
     }
 
     /// Somebody to tell.
@@ -125,45 +151,45 @@ impl<'o> Trainer<'o> {
         self
     }
 
-    /// Trains `model` on `data`.
+    /// Trains `learner` on `data`.
     ///
     /// # Errors
-    /// For settings that cannot be, files that cannot be written, and a loss or gradient that stops
-    /// being finite; the model then has the weights before that step.
-    pub fn fit(
-        mut self,
-        model: &mut HookedTransformer,
-        data: &mut dyn Data,
-        loss: impl Fn(&Var, &IndexTensor) -> Var,
-    ) -> Result<Run, TrainError> {
+    /// For settings that cannot be, a run of other data or another learner, files that cannot be
+    /// written, and a loss or gradient that stops being finite; the learner then has the weights before
+    /// that step.
+    pub fn fit<L, D>(mut self, learner: &mut L, data: &mut D) -> Result<Run, TrainError>
+    where
+        L: Learner,
+        D: Data<Batch = L::Batch> + ?Sized,
+    {
         let config = self.config.clone();
         config.check()?;
+        let held_out = data.held_out(config.eval_batch_size)?;
+        learner.check(&config, &held_out)?;
+
         let mut optimizer = AdamW::new(config.betas, config.eps, config.weight_decay);
-        let held_out = RandomTokens::new(model.config(), HELD_OUT)?.batch(config.eval_batch_size)?;
         let mut run = Run { metrics: vec![], evals: vec![], seconds: 0.0, stopped: false, dir: None };
-        let keep = std::mem::replace(&mut self.keep, Keep::Nothing);
-        let mut record = Record::open(keep, &config, model, &mut optimizer, &mut run)?;
-        let (mut start, mut before) = (0, 0.0);
+        let mut record = self.open(learner, data, &held_out, &mut optimizer, &mut run)?;
+        let (start, before) = record.as_ref().map_or((0, 0.0), |r| (r.at.step, r.at.seconds));
+        self.tell(Progress::Start(start, record.as_ref().map(|r| &r.dir)), learner);
         if let Some(r) = &record {
-            (start, before) = (r.at.step, r.at.seconds);
-            let notices = r.dir.notices();
             if r.resumed {
-                self.tell(Progress::Resumed(start));
+                self.tell(Progress::Resumed(start), learner);
             }
-            notices.iter().for_each(|notice| self.tell(Progress::Notice(notice)));
+            r.dir.notices().iter().for_each(|notice| self.tell(Progress::Notice(notice), learner));
         }
         let snapshots = config.snapshot_steps();
         if start == 0
             && let Some(r) = &mut record
         {
-            let own_weights = !r.dir.config().from_seed && !r.resumed;
+            let own_weights = r.dir.config().seed.is_none() && !r.resumed;
             if own_weights {
-                r.check_finite(model, &optimizer, 0)?;
+                r.check_finite(learner, &optimizer, 0)?;
             }
-            r.snapshot(0, model)?;
+            r.snapshot(0, learner)?;
             if own_weights {
-                let checkpoint = r.checkpoint(model, &optimizer, 0, 0.0)?;
-                self.tell(Progress::Checkpoint(&checkpoint));
+                let checkpoint = r.checkpoint(learner, &optimizer, 0, 0.0)?;
+                self.tell(Progress::Checkpoint(&checkpoint), learner);
             }
         }
 
@@ -172,12 +198,12 @@ impl<'o> Trainer<'o> {
         let mut step = start;
         let mut waiting = Vec::new();
         while step < config.steps {
-            let tokens = data.batch(config.batch_size)?;
+            let batch = data.batch(config.batch_size)?;
             let lr = config.lr_at(step);
-            let Step { loss: value, grad_norm } = train_step(model, &mut optimizer, &tokens, &loss, lr, config.clip())?;
+            let Step { loss, grad_norm } = train_step(learner, &mut optimizer, &batch, lr, config.clip())?;
             waiting.push(Waiting {
                 metric: Metric { step, loss: 0.0, lr, grad_norm: 0.0, seconds: before + clock.elapsed().as_secs_f64() },
-                loss: value,
+                loss,
                 grad_norm,
             });
             // Results on the CPU are at hand; a GPU is asked for them only now and then.
@@ -187,19 +213,19 @@ impl<'o> Trainer<'o> {
             let keep = snapshots.contains(&next)
                 || (config.checkpoint_every > 0 && next.is_multiple_of(config.checkpoint_every))
                 || self.observer.as_ref().is_some_and(|o| o.should_stop());
-            if *model.device() == Device::Cpu || log || keep {
+            if *learner.params().device() == Device::Cpu || log || keep {
                 for metric in settle(&mut waiting) {
                     let bad = [("loss", metric.loss), ("gradient norm", metric.grad_norm)];
                     if let Some((what, number)) = bad.into_iter().find(|(_, x)| !x.is_finite()) {
                         let checkpoint = last_good(record.as_ref().map(|r| &r.dir));
-                        let hook = first_not_finite(model, &tokens)?;
+                        let hook = first_not_finite(learner, &batch)?;
                         return Err(TrainError::NotFinite { step: metric.step, what, value: number, hook, checkpoint });
                     }
                     run.metrics.push(metric);
                     if let Some(r) = &mut record {
                         r.metrics.push(&metric)?;
                     }
-                    self.tell(Progress::Step(&metric));
+                    self.tell(Progress::Step(&metric), learner);
                 }
             }
 
@@ -207,10 +233,9 @@ impl<'o> Trainer<'o> {
             run.stopped = self.observer.as_ref().is_some_and(|o| o.should_stop()) && step < config.steps;
             let last = step == config.steps || run.stopped;
             if step.is_multiple_of(config.log_every) || last {
-                let value = loss(model.call(&held_out).output()?.logits(), &held_out).value().item();
-                let eval = Eval { step, loss: value };
+                let eval = Eval { step, loss: learner.loss(&held_out)?.item() };
                 run.evals.push(eval);
-                self.tell(Progress::Eval(&eval));
+                self.tell(Progress::Eval(&eval), learner);
                 if let Some(r) = &mut record {
                     r.evals.push(&eval)?;
                     r.metrics.flush()?;
@@ -220,15 +245,15 @@ impl<'o> Trainer<'o> {
             if let Some(r) = &mut record {
                 let due = last || (config.checkpoint_every > 0 && step.is_multiple_of(config.checkpoint_every));
                 if due {
-                    r.check_finite(model, &optimizer, step)?;
+                    r.check_finite(learner, &optimizer, step)?;
                 }
                 if snapshots.contains(&step) {
-                    r.snapshot(step, model)?;
+                    r.snapshot(step, learner)?;
                 }
                 if due {
                     let seconds = before + clock.elapsed().as_secs_f64();
-                    let checkpoint = r.checkpoint(model, &optimizer, step, seconds)?;
-                    self.tell(Progress::Checkpoint(&checkpoint));
+                    let checkpoint = r.checkpoint(learner, &optimizer, step, seconds)?;
+                    self.tell(Progress::Checkpoint(&checkpoint), learner);
                 }
             }
             if run.stopped {
@@ -239,9 +264,72 @@ impl<'o> Trainer<'o> {
         Ok(run)
     }
 
-    fn tell(&mut self, progress: Progress<'_>) {
+    /// Trains a transformer on `data` by `loss`: [`Trainer::fit`] of a [`LanguageModel`].
+    ///
+    /// # Errors
+    /// As [`Trainer::fit`].
+    pub fn fit_model<B, D>(
+        self,
+        model: &mut HookedTransformer,
+        data: &mut D,
+        loss: impl Fn(&Var, &B) -> Var,
+    ) -> Result<Run, TrainError>
+    where
+        B: TokenBatch,
+        D: Data<Batch = B> + ?Sized,
+    {
+        self.fit(&mut LanguageModel::new(model, loss), data)
+    }
+
+    /// Starts or goes on with what is to be kept; a run that goes on sets `learner`, `optimizer` and `run`.
+    fn open<L, D>(
+        &mut self,
+        learner: &mut L,
+        data: &D,
+        held_out: &L::Batch,
+        optimizer: &mut AdamW,
+        run: &mut Run,
+    ) -> Result<Option<Record>, TrainError>
+    where
+        L: Learner,
+        D: Data<Batch = L::Batch> + ?Sized,
+    {
+        let keep = std::mem::replace(&mut self.keep, Keep::Nothing);
+        let resumed = matches!(keep, Keep::Resumed(_));
+        let sequences = learner.sequences(held_out).map(|s| s.first(LOOKED_AT));
+        let (dir, lock, at) = match keep {
+            Keep::Nothing => return Ok(None),
+            Keep::New(path) => {
+                let ran = RunConfig::new(learner, data, &self.config, self.seed, self.command.take())?;
+                let (dir, lock) = RunDir::create(path, ran)?;
+                (dir, lock, Restored::default())
+            }
+            Keep::Resumed(dir) => {
+                dir.check_same(&learner.describe(), &data.describe())?;
+                let lock = Lock::take(dir.path())?;
+                lock.clean(dir.path());
+                dir.make_folders()?;
+                let at = dir.restore(learner, optimizer)?;
+                run.metrics = dir.metrics_of(at.step)?;
+                run.evals = dir.evals()?;
+                // The last sitting may have ended with one that is not due.
+                let (log_every, steps) = (self.config.log_every, self.config.steps);
+                run.evals.retain(|e| e.step <= at.step && (e.step.is_multiple_of(log_every) || e.step == steps));
+                (dir, lock, at)
+            }
+        };
+        if let Some(sequences) = &sequences {
+            dir.save_sequences(sequences)?;
+        }
+        let metrics = dir.append("metrics.jsonl", &run.metrics)?;
+        let evals = dir.append("evals.jsonl", &run.evals)?;
+        run.dir = Some(dir.path().to_path_buf());
+        Ok(Some(Record { dir, _lock: lock, resumed, at, metrics, evals, sequences }))
+    }
+
+    fn tell(&mut self, progress: Progress<'_>, learner: &impl Learner) {
         if let Some(observer) = &mut self.observer {
-            observer.on(progress);
+            observer.on(progress, Trained { params: learner.params(), transformer: learner.transformer() });
         }
     }
 }
@@ -272,28 +360,28 @@ pub struct Step {
     pub grad_norm: Tensor,
 }
 
-/// One step of training on `tokens` `[batch, pos]`: gradients of `loss`, clipping to the norm
-/// `clip`, AdamW at learning rate `lr`. On the CPU, if loss or norm is not finite, the weights stay as
-/// they were; a GPU is not waited for, and has them changed when that shows.
+/// One step of training on a batch: gradients, clipping to the norm `clip`, AdamW at learning rate
+/// `lr`. On the CPU, if loss or norm is not finite, the weights stay as they were; a GPU is not waited
+/// for, and has them changed when that shows.
 ///
 /// # Errors
-/// If the model cannot be run on `tokens`.
-pub fn train_step(
-    model: &mut HookedTransformer,
+/// If the batch does not fit the learner.
+pub fn train_step<L: Learner>(
+    learner: &mut L,
     optimizer: &mut AdamW,
-    tokens: &IndexTensor,
-    loss: impl Fn(&Var, &IndexTensor) -> Var,
+    batch: &L::Batch,
     lr: f64,
     clip: Option<f64>,
-) -> Result<Step, ModelError> {
-    let (value, grads) = model.call(tokens).gradients_on_device(|out| loss(out.logits(), tokens))?;
-    let norm = grads.norm_on_device();
-    let at_hand = *model.device() == Device::Cpu;
-    if !at_hand || (value.item().is_finite() && norm.item().is_finite()) {
-        optimizer.step(model.params_mut(), &grads.into_slots(), lr, &clip_coefficient(&norm, clip));
+) -> Result<Step, TrainError> {
+    let (loss, grads) = learner.gradients(batch)?;
+    let grad_norm = grad_norm(learner.params(), &grads);
+    let at_hand = *learner.params().device() == Device::Cpu;
+    if !at_hand || (loss.item().is_finite() && grad_norm.item().is_finite()) {
+        let scale = clip.map(|max| clip_coefficient(&grad_norm, max));
+        optimizer.step(learner.params_mut(), &grads, lr, scale.as_ref());
     }
-    model.device().flush();
-    Ok(Step { loss: value, grad_norm: norm })
+    learner.params().device().flush();
+    Ok(Step { loss, grad_norm })
 }
 
 /// What a run writes while it goes on, and the lock that says that it does.
@@ -305,64 +393,31 @@ struct Record {
     at: Restored,
     metrics: Lines,
     evals: Lines,
-    batch: IndexTensor,
+    /// What attention is looked at on, if the learner runs on sequences.
+    sequences: Option<Sequences>,
 }
 
 impl Record {
-    /// Starts or goes on with what is to be kept; a run that goes on sets `model`, `optimizer` and `run`.
-    fn open(
-        keep: Keep,
-        config: &TrainConfig,
-        model: &mut HookedTransformer,
-        optimizer: &mut AdamW,
-        run: &mut Run,
-    ) -> Result<Option<Record>, TrainError> {
-        let batch = snapshot_batch(model.config())?;
-        let resumed = matches!(keep, Keep::Resumed(_));
-        let (dir, lock, at) = match keep {
-            Keep::Nothing => return Ok(None),
-            Keep::New { path, command } => {
-                let (dir, lock) = RunDir::create(path, RunConfig::new(model, config, command)?)?;
-                (dir, lock, Restored::default())
-            }
-            Keep::Resumed(dir) => {
-                let lock = Lock::take(dir.path())?;
-                lock.clean(dir.path());
-                dir.make_folders()?;
-                let at = dir.restore(model, optimizer)?;
-                run.metrics = dir.metrics_of(at.step)?;
-                run.evals = dir.evals()?;
-                // The last sitting may have ended with one that is not due.
-                run.evals.retain(|e| {
-                    e.step <= at.step && (e.step.is_multiple_of(config.log_every) || e.step == config.steps)
-                });
-                (dir, lock, at)
-            }
-        };
-        let metrics = dir.append("metrics.jsonl", &run.metrics)?;
-        let evals = dir.append("evals.jsonl", &run.evals)?;
-        run.dir = Some(dir.path().to_path_buf());
-        Ok(Some(Record { dir, _lock: lock, resumed, at, metrics, evals, batch }))
-    }
-
-    fn snapshot(&mut self, step: u64, model: &HookedTransformer) -> Result<(), TrainError> {
-        let (_, cache) = model.call(&self.batch).names(|n: &str| n.ends_with("hook_pattern")).cached()?;
+    /// Keeps the attention patterns of a transformer on its held-out sequences.
+    fn snapshot<L: Learner>(&mut self, step: u64, learner: &L) -> Result<(), TrainError> {
+        let (Some(model), Some(sequences)) = (learner.transformer(), &self.sequences) else { return Ok(()) };
+        let (_, cache) = sequences.call(model).names(|n: &str| n.ends_with("hook_pattern")).cached()?;
         let patterns: Vec<Tensor> = cache.iter().map(|(_, p)| p.mean(&[0])).collect();
         self.dir.save_snapshot(&Snapshot { step, patterns }, &mut self.at.snapshots)
     }
 
     /// Refuses to keep weights or moments that are not finite.
-    fn check_finite(&self, model: &HookedTransformer, optimizer: &AdamW, steps: u64) -> Result<(), TrainError> {
-        match not_finite(model, optimizer) {
+    fn check_finite<L: Learner>(&self, learner: &L, optimizer: &AdamW, steps: u64) -> Result<(), TrainError> {
+        match not_finite(learner.params(), optimizer) {
             None => Ok(()),
             Some(name) => Err(TrainError::WeightsNotFinite { steps, name, checkpoint: last_good(Some(&self.dir)) }),
         }
     }
 
     /// Writes a checkpoint. The lines of its steps are on the disk before it is.
-    fn checkpoint(
+    fn checkpoint<L: Learner>(
         &mut self,
-        model: &HookedTransformer,
+        learner: &L,
         optimizer: &AdamW,
         step: u64,
         seconds: f64,
@@ -370,7 +425,7 @@ impl Record {
         self.metrics.sync()?;
         self.evals.sync()?;
         (self.at.step, self.at.seconds) = (step, seconds);
-        self.dir.save_checkpoint(model, optimizer, &self.at)
+        self.dir.save_checkpoint(learner, optimizer, &self.at)
     }
 }
 
@@ -383,9 +438,8 @@ fn last_good(dir: Option<&RunDir>) -> String {
 }
 
 /// The first weight or moment that has an element that is infinite or no number.
-fn not_finite(model: &HookedTransformer, optimizer: &AdamW) -> Option<String> {
+fn not_finite(params: &Params, optimizer: &AdamW) -> Option<String> {
     // Stored tensors are few and whole; names are looked for only in a bad one.
-    let params = model.params();
     if params.slots().iter().chain(optimizer.moments()).all(Tensor::all_finite) {
         return None;
     }
@@ -393,17 +447,13 @@ fn not_finite(model: &HookedTransformer, optimizer: &AdamW) -> Option<String> {
     weights.chain(optimizer.state(params)).find(|(_, value)| !value.all_finite()).map(|(name, _)| name)
 }
 
-/// The fixed batch on which attention is looked at, `[8, n_ctx]`.
-pub(crate) fn snapshot_batch(cfg: &Config) -> Result<IndexTensor, TrainError> {
-    let mut data = RandomTokens::new(cfg, HELD_OUT)?;
-    data.seek(1);
-    data.batch(8)
-}
-
-/// The first hook point whose activation is not finite, or a word that there is none. Hidden
-/// attention scores are -inf by nature.
-fn first_not_finite(model: &HookedTransformer, tokens: &IndexTensor) -> Result<String, TrainError> {
-    let (_, cache) = model.call(tokens).cached()?;
+/// The first hook point of a transformer whose activation is not finite, or a word that there is none.
+/// Hidden attention scores are -inf by nature.
+fn first_not_finite<L: Learner>(learner: &L, batch: &L::Batch) -> Result<String, TrainError> {
+    let (Some(model), Some(sequences)) = (learner.transformer(), learner.sequences(batch)) else {
+        return Ok("unknown (only a transformer names its activations)".into());
+    };
+    let (_, cache) = sequences.call(model).cached()?;
     let bad = cache.iter().find(|(name, value)| {
         if name.ends_with("hook_attn_scores") {
             value.to_vec().iter().any(|v| v.is_nan() || *v == f32::INFINITY)

@@ -7,8 +7,11 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 
-use ironlens_tensor::Device;
-use ironlens_train::{AdamW, Data, RandomTokens, RunDir, TrainConfig, Trainer, previous_token_loss, train_step};
+use ironlens_autograd::Var;
+use ironlens_tensor::{Device, IndexTensor};
+use ironlens_train::{
+    AdamW, Data, LanguageModel, RandomTokens, RunDir, TrainConfig, Trainer, previous_token_loss, train_step,
+};
 use ironlens_transformer::{ActFn, Config, HookedTransformer};
 
 fn gpu() -> Device {
@@ -33,7 +36,8 @@ fn a_step_is_one_submission_and_its_memory_is_used_again() {
     let mut optimizer = AdamW::new((0.9, 0.95), 1e-8, 0.1);
     let mut step = || {
         let tokens = data.batch(2).unwrap();
-        train_step(&mut model, &mut optimizer, &tokens, previous_token_loss, 1e-3, Some(1.0)).unwrap();
+        let mut learner = LanguageModel::new(&mut model, previous_token_loss);
+        train_step(&mut learner, &mut optimizer, &tokens, 1e-3, Some(1.0)).unwrap();
     };
     (0..10).for_each(|_| step());
     let (memory, counts) = (handle.memory(), handle.counts());
@@ -54,7 +58,7 @@ fn thirty_steps_agree_with_the_cpu() {
         let mut model = HookedTransformer::new(config(), device, 0).unwrap();
         let mut data = RandomTokens::new(model.config(), 1).unwrap();
         let train = TrainConfig { steps: 30, batch_size: 2, log_every: 10, ..TrainConfig::notebook() };
-        let run = Trainer::new(train).fit(&mut model, &mut data, previous_token_loss).unwrap();
+        let run = Trainer::new(train).fit_model(&mut model, &mut data, previous_token_loss).unwrap();
         assert_eq!(run.metrics.len(), 30);
         run.losses()
     };
@@ -74,25 +78,26 @@ fn a_run_whose_gpu_failed_goes_on_on_the_cpu() {
 
     let whole = folder.path().join("whole");
     let mut model = HookedTransformer::new(config(), &Device::Cpu, 0).unwrap();
-    let trainer = Trainer::new(train.clone()).keep(&whole, None).unwrap();
-    let right = trainer.fit(&mut model, &mut data(), previous_token_loss).unwrap().losses();
+    let trainer = Trainer::new(train.clone()).keep(&whole);
+    let right = trainer.fit_model(&mut model, &mut data(), previous_token_loss).unwrap().losses();
 
     let parts = folder.path().join("parts");
     let mut model = HookedTransformer::new(config(), &gpu(), 0).unwrap();
-    let trainer = Trainer::new(train).keep(&parts, None).unwrap();
+    let trainer = Trainer::new(train).keep(&parts);
     let steps = Cell::new(0);
-    let failing = |logits: &_, tokens: &_| {
+    let failing = |logits: &Var, tokens: &IndexTensor| {
         steps.set(steps.get() + 1);
         assert!(steps.get() <= 13, "the GPU failed");
         previous_token_loss(logits, tokens)
     };
-    catch_unwind(AssertUnwindSafe(|| trainer.fit(&mut model, &mut data(), failing))).unwrap_err();
+    catch_unwind(AssertUnwindSafe(|| trainer.fit_model(&mut model, &mut data(), failing))).unwrap_err();
 
     let run = RunDir::open(&parts).unwrap();
     let at = run.last_checkpoint().unwrap().step;
     assert!((5..20).contains(&at), "the last checkpoint is of step {at}");
-    let mut model = HookedTransformer::new(run.config().model.clone(), &Device::Cpu, 9).unwrap();
-    let losses = Trainer::resume(run).fit(&mut model, &mut data(), previous_token_loss).unwrap().losses();
+    let mut model = HookedTransformer::new(run.model_config().unwrap().clone(), &Device::Cpu, 9).unwrap();
+    let sound = |logits: &Var, tokens: &IndexTensor| previous_token_loss(logits, tokens);
+    let losses = Trainer::resume(run).fit_model(&mut model, &mut data(), sound).unwrap().losses();
     assert_eq!(losses.len(), 20);
     for (right, found) in right.into_iter().zip(losses) {
         assert!((right - found).abs() < 1e-5 * right, "{right} on the CPU, {found} in parts");

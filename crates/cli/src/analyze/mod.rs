@@ -11,7 +11,7 @@ use clap::Args as ClapArgs;
 use indicatif::ProgressBar;
 use ironlens_report::Report;
 use ironlens_tensor::Device;
-use ironlens_train::{Data, RandomTokens, RunDir};
+use ironlens_train::{Data, DataRecord, RandomTokens, RunDir};
 use ironlens_transformer::{Config, HookedTransformer, write_atomically};
 
 use crate::input::read_text;
@@ -60,7 +60,10 @@ pub fn run(args: &Args) -> Result<()> {
         }
         let run = RunDir::open(&args.target)?;
         let last = run.last_checkpoint()?;
-        let subject = Subject { model: run.model_at(&last, &device)?, tokens: run.snapshot_batch()? };
+        let (model, sequences) = (run.model_at(&last, &device)?, run.sequences()?);
+        let masked = if sequences.mask.is_some() { "; the analyses count their padding as tokens" } else { "" };
+        println!("sequences          held-out, of {}{masked}", run.config().data);
+        let subject = Subject { model, tokens: sequences.tokens };
         subject.check()?;
         let analysis = analyse(&subject, Some(last.step));
         if let Some(path) = &args.json {
@@ -77,13 +80,15 @@ pub fn run(args: &Args) -> Result<()> {
         }
         return crate::report::write_with(&run, Some(analysis), args.out.as_deref(), args.figures.as_deref());
     }
-    let subject = load(&args.target, args.config.as_deref(), &device)?;
+    let (subject, data) = load(&args.target, args.config.as_deref(), &device)?;
     subject.check()?;
+    println!("sequences          {data}, as a weights file brings none");
     let analysis = analyse(&subject, None);
     let page = args.out.clone().unwrap_or_else(|| args.target.with_file_name("analysis.html"));
     let name = args.target.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
     let report = Report {
         title: format!("Analysis of {name}"),
+        subtitle: format!("on {data}"),
         model_tree: subject.model.to_string(),
         sections: analysis.to_sections()?,
         ..Report::default()
@@ -132,8 +137,8 @@ fn analyse(subject: &Subject, step: Option<u64>) -> Analysis {
     Analysis { step, sections }
 }
 
-/// A model from a weights file and its configuration, and random tokens for it.
-fn load(weights: &Path, config: Option<&Path>, device: &Device) -> Result<Subject> {
+/// A model from a weights file and its configuration, and random tokens for it, described.
+fn load(weights: &Path, config: Option<&Path>, device: &Device) -> Result<(Subject, DataRecord)> {
     if !weights.is_file() {
         let what = if weights.exists() { "is not an ordinary file" } else { "does not exist" };
         bail!("{} {what}; give a run's folder or a .safetensors file", weights.display());
@@ -149,8 +154,9 @@ fn load(weights: &Path, config: Option<&Path>, device: &Device) -> Result<Subjec
     if model.config().n_ctx < 3 {
         bail!("the analyses need a context of at least 3 positions, this model has {}", model.config().n_ctx);
     }
-    let tokens = RandomTokens::new(model.config(), 0)?.batch(8)?;
-    Ok(Subject { model, tokens })
+    let mut data = RandomTokens::new(model.config(), 0)?;
+    let tokens = data.batch(8)?;
+    Ok((Subject { model, tokens }, data.describe()))
 }
 
 fn write_json(path: &Path, analysis: &Analysis) -> Result<()> {

@@ -6,10 +6,11 @@ use anyhow::Result;
 use ironlens_nn::Hooks;
 use ironlens_tensor::profile::{self, Kernel};
 use ironlens_tensor::{Device, IndexTensor};
-use ironlens_train::{AdamW, Data, RandomTokens, TrainConfig, previous_token_loss, train_step};
+use ironlens_train::{AdamW, Data, LanguageModel, RandomTokens, TrainConfig, previous_token_loss, train_step};
 use ironlens_transformer::{Config, HookedTransformer};
 
 use super::timing::{Case, Seconds, interleaved};
+use crate::settings::DATA_SEED;
 
 /// A model in training.
 pub struct Trained {
@@ -24,7 +25,7 @@ impl Trained {
     pub fn new(config: Config, batch: usize, device: &Device) -> Result<Trained> {
         let train = TrainConfig::notebook();
         let model = HookedTransformer::new(config, device, 0)?;
-        let data = RandomTokens::new(model.config(), train.data_seed)?;
+        let data = RandomTokens::new(model.config(), DATA_SEED)?;
         let optimizer = AdamW::new(train.betas, train.eps, train.weight_decay);
         Ok(Trained { model, optimizer, data, batch, train })
     }
@@ -32,14 +33,8 @@ impl Trained {
     /// One step of the notebook's loop, to its end.
     pub fn step(&mut self) -> Result<()> {
         let tokens = self.data.batch(self.batch)?;
-        train_step(
-            &mut self.model,
-            &mut self.optimizer,
-            &tokens,
-            previous_token_loss,
-            self.train.lr,
-            self.train.clip(),
-        )?;
+        let mut learner = LanguageModel::new(&mut self.model, previous_token_loss);
+        train_step(&mut learner, &mut self.optimizer, &tokens, self.train.lr, self.train.clip())?;
         self.model.device().synchronize();
         Ok(())
     }
@@ -136,7 +131,7 @@ pub fn cache(config: &Config, device: &Device, repeats: usize) -> Result<BTreeMa
 
 fn model_and_batches(config: &Config, device: &Device) -> Result<(HookedTransformer, Vec<(usize, IndexTensor)>)> {
     let model = HookedTransformer::new(config.clone(), device, 0)?;
-    let mut data = RandomTokens::new(model.config(), TrainConfig::notebook().data_seed)?;
+    let mut data = RandomTokens::new(model.config(), DATA_SEED)?;
     let mut batches = Vec::new();
     for size in [1, 8] {
         batches.push((size, data.batch(size)?));

@@ -6,11 +6,12 @@ use anyhow::Result;
 use ironlens_lens::Metric;
 use ironlens_lens::patching::{self, PatchOptions};
 use ironlens_tensor::{Device, IndexTensor};
-use ironlens_train::{Data, Preset, RandomTokens, TrainConfig};
+use ironlens_train::{Data, Preset, RandomTokens};
 use ironlens_transformer::{ActivationCache, Config, HookedTransformer};
 
 use super::table::Table;
 use super::timing::{Case, Seconds, interleaved};
+use crate::settings::DATA_SEED;
 
 /// A clean run, and tokens with one other.
 struct Pair {
@@ -23,7 +24,7 @@ struct Pair {
 impl Pair {
     fn new(config: &Config, device: &Device) -> Result<Pair> {
         let model = HookedTransformer::new(config.clone(), device, 0)?;
-        let tokens = RandomTokens::new(model.config(), TrainConfig::notebook().data_seed)?.batch(1)?;
+        let tokens = RandomTokens::new(model.config(), DATA_SEED)?.batch(1)?;
         let mut corrupted = tokens.as_slice().to_vec();
         corrupted[5] = 7;
         let (_, clean) = model.run_with_cache(&tokens)?;

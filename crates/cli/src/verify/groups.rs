@@ -447,7 +447,7 @@ fn training(case: &Case, _: &[&str]) -> Result<Tensors> {
         let (loss, grads) = model.call(&tokens).gradients(|out| loss_of(case)(out.logits(), &tokens))?;
         let norm = grads.norm_on_device();
         let lr = 1e-3 * (step as f64 / 10.0).max(1.0);
-        optimizer.step(model.params_mut(), &grads.into_slots(), lr, &clip_coefficient(&norm, Some(1.0)));
+        optimizer.step(model.params_mut(), &grads.into_slots(), lr, Some(&clip_coefficient(&norm, 1.0)));
         losses.push(loss);
         norms.push(norm.item());
         rates.push(lr);

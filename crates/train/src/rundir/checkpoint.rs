@@ -6,14 +6,15 @@ use std::path::{Path, PathBuf};
 
 use ironlens_files::watch::operation;
 use ironlens_files::{sync_folder, write_atomically};
+use ironlens_nn::optim::AdamW;
 use ironlens_tensor::Device;
-use ironlens_transformer::{Config, HookedTransformer, ModelError, read_tensors, write_tensors};
+use ironlens_transformer::{Config, HookedTransformer, read_tensors, write_tensors};
 use serde::{Deserialize, Serialize};
 
 use super::sealed::{FileHash, read_sealed_json, to_sealed_json};
 use super::{Hashes, RunDir};
-use crate::adamw::AdamW;
 use crate::error::TrainError;
+use crate::learner::Learner;
 
 const WEIGHTS: &str = "weights.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
@@ -180,31 +181,33 @@ impl RunDir {
         state.files.get(WEIGHTS).map_or(Ok(()), |hash| hash.check(&checkpoint.weights()))
     }
 
-    /// The model as a checkpoint holds it.
+    /// The transformer as a checkpoint holds it.
     ///
     /// # Errors
-    /// If its weights cannot be read, were changed after they were written, or are not this model's.
+    /// If the run trained something else, or its weights cannot be read, were changed after they were written, or are not this model's.
     pub fn model_at(&self, checkpoint: &Checkpoint, device: &Device) -> Result<HookedTransformer, TrainError> {
         let bad = |reason| TrainError::NotARun { path: checkpoint.path.clone(), reason };
         self.state_of(checkpoint).and_then(|state| self.check_weights(&state, checkpoint)).map_err(bad)?;
-        let cfg = Config { init_weights: false, ..self.config.model.clone() };
+        let cfg = Config { init_weights: false, ..self.model_config()?.clone() };
         let mut model = HookedTransformer::new(cfg, device, 0)?;
         model.load_weights(checkpoint.weights())?;
         Ok(model)
     }
 
-    /// The model before the first step.
+    /// The transformer before the first step.
     ///
     /// # Errors
-    /// If the model cannot be built, or started from weights of its own that are damaged.
+    /// If the run trained something else, or the transformer cannot be built, or started from weights of its own that are damaged.
     pub fn initial_model(&self, device: &Device) -> Result<HookedTransformer, TrainError> {
         match self.checkpoints()?.first() {
             Some(first) if first.step == 0 => self.model_at(first, device),
-            _ if self.config.from_seed => {
-                Ok(HookedTransformer::new(self.config.model.clone(), device, self.config.train.seed)?)
-            }
-            _ => Err(self.start_is_lost()),
+            _ => self.model_from_seed(device),
         }
+    }
+
+    fn model_from_seed(&self, device: &Device) -> Result<HookedTransformer, TrainError> {
+        let seed = self.config.seed.ok_or_else(|| self.start_is_lost())?;
+        Ok(HookedTransformer::new(self.model_config()?.clone(), device, seed)?)
     }
 
     fn start_is_lost(&self) -> TrainError {
@@ -215,16 +218,16 @@ impl RunDir {
     /// Writes a checkpoint, whole or not at all, and drops the optimiser's state of all but the two newest.
     ///
     /// Nothing has the checkpoint's name before all of its files are on the disk.
-    pub(crate) fn save_checkpoint(
+    pub(crate) fn save_checkpoint<L: Learner>(
         &self,
-        model: &HookedTransformer,
+        learner: &L,
         optimizer: &AdamW,
         at: &Restored,
     ) -> Result<Checkpoint, TrainError> {
         let folder = self.path.join("checkpoints");
         let path = folder.join(format!("step-{:06}", at.step));
         let beside = path.with_extension("tmp");
-        let written = self.write_checkpoint(&beside, model, optimizer, at).and_then(|()| {
+        let written = self.write_checkpoint(&beside, learner, optimizer, at).and_then(|()| {
             // One that is there is damaged, or the run would have gone on from it.
             remove(&path)?;
             operation("rename", &path, || fs::rename(&beside, &path)).map_err(TrainError::io(&path, "writing"))?;
@@ -249,18 +252,18 @@ impl RunDir {
         Ok(())
     }
 
-    fn write_checkpoint(
+    fn write_checkpoint<L: Learner>(
         &self,
         folder: &Path,
-        model: &HookedTransformer,
+        learner: &L,
         optimizer: &AdamW,
         at: &Restored,
     ) -> Result<(), TrainError> {
         remove(folder)?;
         operation("create", folder, || fs::create_dir_all(folder))
             .map_err(TrainError::io(folder, "making the folder"))?;
-        model.save_weights(folder.join(WEIGHTS))?;
-        let moments = optimizer.state(model.params());
+        learner.save_weights(&folder.join(WEIGHTS))?;
+        let moments = optimizer.state(learner.params());
         write_tensors(&folder.join(OPTIMIZER), moments.iter().map(|(n, t)| (n.as_str(), t.clone())))?;
         let mut files = BTreeMap::new();
         for file in [WEIGHTS, OPTIMIZER] {
@@ -278,9 +281,9 @@ impl RunDir {
         Ok(write_atomically(folder.join("state.json"), to_sealed_json(&state).0.as_bytes())?)
     }
 
-    /// Sets a model and an optimiser to the newest whole checkpoint, or to the start if there is none. Damaged
+    /// Sets a learner and an optimiser to the newest whole checkpoint, or to the start if there is none. Damaged
     /// checkpoints after it are set aside under another name, and noted.
-    pub(crate) fn restore(&self, model: &mut HookedTransformer, optimizer: &mut AdamW) -> Result<Restored, TrainError> {
+    pub(crate) fn restore<L: Learner>(&self, learner: &mut L, optimizer: &mut AdamW) -> Result<Restored, TrainError> {
         let whole = self.newest_checkpoint(|state, checkpoint| {
             self.check_weights(state, checkpoint)?;
             if !checkpoint.is_resumable() {
@@ -291,11 +294,11 @@ impl RunDir {
         let from = whole.as_ref().map(|(checkpoint, _)| checkpoint.step);
         let restored = match whole {
             Some((checkpoint, state)) => {
-                model.load_weights(checkpoint.weights())?;
+                learner.load_weights(&checkpoint.weights())?;
                 let moments = read_tensors(&checkpoint.optimizer())?;
                 let moments = moments.iter().map(|(n, t)| (n.as_str(), t));
                 optimizer
-                    .restore(model.params(), state.optimizer_steps, moments)
+                    .restore(learner.params(), state.optimizer_steps, moments)
                     .map_err(|e| TrainError::NotARun { path: checkpoint.optimizer(), reason: e.to_string() })?;
                 Restored { step: state.step, seconds: state.seconds, snapshots: state.snapshots }
             }
@@ -304,13 +307,9 @@ impl RunDir {
                     let reason = format!("it can be read but not gone on with: no checkpoint has a whole {OPTIMIZER}");
                     return Err(TrainError::NotARun { path: last.path, reason });
                 }
-                if !self.config.from_seed {
-                    return Err(self.start_is_lost());
-                }
-                let seed = self.config.train.seed;
-                let start = HookedTransformer::new(self.config.model.clone(), model.device(), seed)?;
+                let start = self.model_from_seed(learner.params().device())?;
                 for (name, value) in start.params().iter() {
-                    model.params_mut().set(name, &value).map_err(ModelError::from)?;
+                    learner.params_mut().set(name, &value)?;
                 }
                 Restored::default()
             }

@@ -1,9 +1,11 @@
-//! AdamW over a model's stored weights.
+//! AdamW over stored weights.
 
 use std::collections::BTreeSet;
 
-use ironlens_nn::{ParamError, Params};
-use ironlens_tensor::{AdamWStep, Tensor, UnaryOp};
+use ironlens_tensor::{AdamWStep, Tensor};
+
+use crate::error::ParamError;
+use crate::params::Params;
 
 /// PyTorch's `AdamW`: decoupled decay on every parameter that has a gradient.
 #[derive(Clone)]
@@ -26,9 +28,31 @@ impl AdamW {
         self.steps
     }
 
-    /// One step at learning rate `lr` with gradients by stored tensor, times the one number of
-    /// `grad_scale` (see [`clip_coefficient`]).
-    pub fn step(&mut self, params: &mut Params, grads: &[Option<Tensor>], lr: f64, grad_scale: &Tensor) {
+    /// One step at learning rate `lr` with gradients by stored tensor (see [`Params::slots`]); those
+    /// are multiplied by the one number of `grad_scale`, if given (see [`clip_coefficient`]).
+    ///
+    /// W_Q, W_K and W_V of a layer are one stored tensor, and so are their biases.
+    ///
+    /// [`clip_coefficient`]: super::clip_coefficient
+    ///
+    /// # Panics
+    /// If there is not one gradient or `None` for each stored tensor, or one has another shape.
+    #[track_caller]
+    pub fn step(&mut self, params: &mut Params, grads: &[Option<Tensor>], lr: f64, grad_scale: Option<&Tensor>) {
+        assert!(
+            grads.len() == params.slots().len(),
+            "AdamW::step: {} gradients for {} stored tensors; give one, or None, for each of Params::slots",
+            grads.len(),
+            params.slots().len()
+        );
+        let one;
+        let grad_scale = match grad_scale {
+            Some(scale) => scale,
+            None => {
+                one = Tensor::scalar(1.0, params.dtype(), params.device());
+                &one
+            }
+        };
         self.steps += 1;
         self.moments.resize_with(params.slots().len(), || None);
         let step = AdamWStep {
@@ -48,7 +72,7 @@ impl AdamW {
     }
 
     /// The moments as they are stored.
-    pub(crate) fn moments(&self) -> impl Iterator<Item = &Tensor> {
+    pub fn moments(&self) -> impl Iterator<Item = &Tensor> {
         self.moments.iter().flatten().flatten()
     }
 
@@ -100,19 +124,5 @@ impl AdamW {
             _ => m.into_iter().zip(v).map(|(m, v)| Some([m, v])).collect(),
         };
         Ok(())
-    }
-}
-
-/// What gradients of this norm (one number) are multiplied by to clip them to `max_norm`: PyTorch's
-/// `clip_grad_norm_`, `min(1, max_norm / (norm + 1e-6))`. It stays on the device of the norm.
-pub fn clip_coefficient(norm: &Tensor, max_norm: Option<f64>) -> Tensor {
-    let one = Tensor::scalar(1.0, norm.dtype(), &norm.device());
-    match max_norm {
-        None => one,
-        // 1 / max(1, (norm + 1e-6) / max_norm): a minimum by way of a maximum.
-        Some(max) => {
-            let over = norm.reshape(&[]).affine(1.0 / max, 1e-6 / max);
-            Tensor::stack(&[one, over], 0).max(&[0]).unary(UnaryOp::Recip)
-        }
     }
 }
