@@ -6,6 +6,7 @@ mod documents;
 mod durability;
 mod edits;
 mod hooks;
+mod learning;
 mod reference;
 mod steps;
 mod training;

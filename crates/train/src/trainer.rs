@@ -106,7 +106,7 @@ pub struct Trainer<'o> {
 enum Keep {
     Nothing,
     New(PathBuf),
-    Resumed(RunDir),
+    Resumed(Box<RunDir>),
 }
 
 impl<'o> Trainer<'o> {
@@ -118,7 +118,7 @@ impl<'o> Trainer<'o> {
     /// Goes on with a run from its newest whole checkpoint, or from its start, with its settings, to the
     /// same bits as if it had never stopped.
     pub fn resume(run: RunDir) -> Trainer<'o> {
-        Trainer { keep: Keep::Resumed(run.clone()), ..Trainer::new(run.config().train.clone()) }
+        Trainer { keep: Keep::Resumed(Box::new(run.clone())), ..Trainer::new(run.config().train.clone()) }
     }
 
     /// Keeps the run in a directory that is new, empty, or was left before its first checkpoint. It is
@@ -315,7 +315,7 @@ impl<'o> Trainer<'o> {
                 // The last sitting may have ended with one that is not due.
                 let (log_every, steps) = (self.config.log_every, self.config.steps);
                 run.evals.retain(|e| e.step <= at.step && (e.step.is_multiple_of(log_every) || e.step == steps));
-                (dir, lock, at)
+                (*dir, lock, at)
             }
         };
         if let Some(sequences) = &sequences {
