@@ -49,27 +49,31 @@ impl Var {
     pub fn binary(&self, op: BinaryOp, other: &Var) -> Var {
         let value = self.value().binary(op, other.value());
         let (a_shape, b_shape) = (self.shape().to_vec(), other.shape().to_vec());
-        // Sums need no operand for their gradient; products need both.
-        let saved = matches!(op, BinaryOp::Mul | BinaryOp::Div).then(|| (self.value().clone(), other.value().clone()));
-        Var::record(value, &[self, other], move |dy, sink| {
-            let (da, db): (_, Box<dyn Fn() -> _>) = match (op, saved) {
-                (BinaryOp::Mul, Some((a, b))) => {
-                    let dy2 = dy.clone();
-                    (sink.wants(0).then(|| &dy * &b), Box::new(move || &dy2 * &a))
-                }
-                (BinaryOp::Div, Some((a, b))) => {
-                    let dy2 = dy.clone();
-                    let da = sink.wants(0).then(|| &dy / &b);
-                    (da, Box::new(move || -&(&(&dy2 * &a) / &b.square())))
-                }
-                (BinaryOp::Sub, _) => (Some(dy.clone()), Box::new(move || -&dy)),
-                _ => (Some(dy.clone()), Box::new(move || dy.clone())),
-            };
-            if let Some(da) = da {
-                sink.add(0, da.sum_to(&a_shape));
+        let parents = [self, other];
+        match op {
+            BinaryOp::Add => Var::record(value, &parents, move |dy, sink| {
+                sink.add_with(0, || dy.sum_to(&a_shape));
+                sink.add_with(1, || dy.sum_to(&b_shape));
+            }),
+            BinaryOp::Sub => Var::record(value, &parents, move |dy, sink| {
+                sink.add_with(0, || dy.sum_to(&a_shape));
+                sink.add_with(1, || (-&dy).sum_to(&b_shape));
+            }),
+            BinaryOp::Mul => {
+                let (a, b) = (self.value().clone(), other.value().clone());
+                Var::record(value, &parents, move |dy, sink| {
+                    sink.add_with(0, || (&dy * &b).sum_to(&a_shape));
+                    sink.add_with(1, || (&dy * &a).sum_to(&b_shape));
+                })
             }
-            sink.add_with(1, || db().sum_to(&b_shape));
-        })
+            BinaryOp::Div => {
+                let (a, b) = (self.value().clone(), other.value().clone());
+                Var::record(value, &parents, move |dy, sink| {
+                    sink.add_with(0, || (&dy / &b).sum_to(&a_shape));
+                    sink.add_with(1, || (-&(&(&dy * &a) / &b.square())).sum_to(&b_shape));
+                })
+            }
+        }
     }
 }
 

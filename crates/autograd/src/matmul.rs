@@ -46,6 +46,6 @@ impl Var {
 
 /// All leading axes joined: `[rows, width]`.
 fn rows(x: &Tensor) -> Tensor {
-    let width = x.dim(x.ndim() - 1);
-    x.reshape(&[x.numel() / width.max(1), width])
+    let (last, leading) = x.shape().split_last().expect("products have two axes");
+    x.reshape(&[leading.iter().product(), *last])
 }

@@ -127,10 +127,12 @@ impl Var {
             return Var { value, place: None };
         };
         let tape = place.tape().clone();
+        // A loop, for a closure would be blamed where the caller should be.
         for other in parents.iter().filter_map(|p| p.place.as_ref()) {
             assert!(
                 Rc::ptr_eq(&other.tape().0, &tape.0),
-                "operands are on two different tapes; make all leaves on one, or `detach` a value"
+                "operands are on two different tapes, and gradients flow along one: make the leaves of both on one \
+                 tape, or cut one operand off its tape with `detach`"
             );
         }
         let parents = parents.iter().map(|p| Some(p.place.as_ref()?.id)).collect();
@@ -317,7 +319,7 @@ impl Pending {
             {
                 pieces.push((start, grad));
             }
-            _ => {
+            Pending::Whole(_) | Pending::Pieces { .. } => {
                 let mut whole = grad.zeros_like_shape(shape);
                 whole.assign(|w| w.narrow(axis, start, end - start), &grad);
                 self.add(whole);
@@ -330,7 +332,8 @@ impl Pending {
             Pending::Nothing => None,
             Pending::Whole(grad) => Some(grad),
             Pending::Pieces { axis, mut pieces } => {
-                pieces.sort_by_key(|(start, _)| *start);
+                // A piece without elements goes before the one that starts where it lies.
+                pieces.sort_by_key(|(start, piece)| (*start, piece.dim(axis)));
                 let mut parts = Vec::new();
                 let mut at = 0;
                 let gap = |len: usize, like: &Tensor| {

@@ -68,9 +68,10 @@ impl Var {
     #[track_caller]
     pub fn cat(parts: &[Var], axis: usize) -> Var {
         let values: Vec<Tensor> = parts.iter().map(|p| p.value().clone()).collect();
-        let lengths: Vec<usize> = parts.iter().map(|p| p.dim(axis)).collect();
+        let value = Tensor::cat(&values, axis);
+        let lengths: Vec<usize> = values.iter().map(|p| p.shape()[axis]).collect();
         let parents: Vec<&Var> = parts.iter().collect();
-        Var::record(Tensor::cat(&values, axis), &parents, move |dy, sink| {
+        Var::record(value, &parents, move |dy, sink| {
             let mut start = 0;
             for (i, &len) in lengths.iter().enumerate() {
                 sink.add_with(i, || dy.narrow(axis, start, len));
@@ -82,12 +83,14 @@ impl Var {
     /// See [`Tensor::stack`].
     #[track_caller]
     pub fn stack(parts: &[Var], axis: usize) -> Var {
-        // A loop, for a closure would be blamed where the caller should be.
-        let mut lifted = Vec::with_capacity(parts.len());
-        for p in parts {
-            lifted.push(p.unsqueeze(axis));
-        }
-        Var::cat(&lifted, axis)
+        let values: Vec<Tensor> = parts.iter().map(|p| p.value().clone()).collect();
+        let value = Tensor::stack(&values, axis);
+        let parents: Vec<&Var> = parts.iter().collect();
+        Var::record(value, &parents, move |dy, sink| {
+            for i in 0..values.len() {
+                sink.add_with(i, || dy.select(axis, i));
+            }
+        })
     }
 
     /// Writes `src`, broadcast, over the view `region` of this value; see [`Tensor::assign`].

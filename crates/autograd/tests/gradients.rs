@@ -33,7 +33,7 @@ fn unary() {
 
 #[test]
 fn binary_with_every_broadcast() {
-    for op in [BinaryOp::Add, BinaryOp::Sub, BinaryOp::Mul, BinaryOp::Div] {
+    for op in BinaryOp::ALL {
         for (a, b) in [
             (&[2, 3, 4][..], &[2, 3, 4][..]),
             (&[2, 3, 4], &[4]),

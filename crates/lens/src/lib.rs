@@ -13,6 +13,9 @@
 //! # Ok::<(), ironlens_lens::LensError>(())
 //! ```
 
+// A new kind must not fall into a case that was made for others.
+#![deny(clippy::wildcard_enum_match_arm)]
+
 pub mod ablation;
 pub mod attribution;
 mod components;

@@ -155,9 +155,8 @@ impl FinalNorm {
             return Ok(FinalNorm { centres: false, scale: None, w: None, b: None });
         }
         let scale = cache.get("ln_final.hook_scale")?;
-        let layer_norm = matches!(cfg.normalization_type, NormalizationType::LN | NormalizationType::LNPre);
         Ok(FinalNorm {
-            centres: layer_norm && !cfg.final_rms,
+            centres: cfg.normalization_type.centers() && !cfg.final_rms,
             scale: Some(options.pos_slice.apply(scale, scale.ndim() - 2)?),
             w: model.param("ln_final.w").ok(),
             b: model.param("ln_final.b").ok(),

@@ -53,11 +53,10 @@ pub fn process_weights(model: &HookedTransformer, steps: Processing) -> Result<H
         all: model.params().iter().map(|(name, value)| (name.to_string(), value)).collect(),
     };
     let kind = weights.cfg.normalization_type;
-    if steps.fold_ln && matches!(kind, NormalizationType::LN | NormalizationType::RMS) {
-        weights.fold_layer_norm(kind == NormalizationType::LN);
+    if steps.fold_ln && kind.has_weights() {
+        weights.fold_layer_norm(kind.centers());
     }
-    let centres = matches!(kind, NormalizationType::LN | NormalizationType::LNPre);
-    if steps.center_writing_weights && centres && !weights.cfg.final_rms {
+    if steps.center_writing_weights && kind.centers() && !weights.cfg.final_rms {
         weights.center_writing_weights();
     }
     if steps.center_unembed {

@@ -141,7 +141,7 @@ impl Attention {
         }
         let rotary = match &cfg.positions {
             Positions::Rotary(r) => Some(RotaryTable::new(r, cfg.n_ctx)),
-            _ => None,
+            Positions::None | Positions::Alibi => None,
         };
         let hook_rot =
             rotary.is_some().then(|| ["hook_rot_k", "hook_rot_q"].map(|name| s.hook(name, "batch pos head d_head")));

@@ -35,6 +35,9 @@
 //! model, listing its parameters and listing its hooks all read it. A hook point that nobody
 //! listens to costs one test of a bit.
 
+// A new kind must not fall into a case that was made for others.
+#![deny(clippy::wildcard_enum_match_arm)]
+
 mod attention;
 mod ctx;
 mod embed;

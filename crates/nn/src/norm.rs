@@ -31,7 +31,17 @@ impl NormKind {
     }
 
     fn centers(self) -> bool {
-        matches!(self, NormKind::LayerNorm | NormKind::LayerNormPre)
+        match self {
+            NormKind::LayerNorm | NormKind::LayerNormPre => true,
+            NormKind::RmsNorm | NormKind::RmsNormPre => false,
+        }
+    }
+
+    fn has_weights(self) -> bool {
+        match self {
+            NormKind::LayerNorm | NormKind::RmsNorm => true,
+            NormKind::LayerNormPre | NormKind::RmsNormPre => false,
+        }
     }
 }
 
@@ -50,7 +60,7 @@ impl Norm {
     /// A norm of vectors of `width`, as child `name` of `scope`. `axes` are those of its input.
     pub fn new(scope: &mut Scope<'_>, name: &str, kind: NormKind, width: usize, eps: f64, axes: NormAxes) -> Norm {
         let mut s = scope.child(name, kind.type_name());
-        let weights = matches!(kind, NormKind::LayerNorm | NormKind::RmsNorm);
+        let weights = kind.has_weights();
         Norm {
             kind,
             eps,

@@ -112,6 +112,9 @@ pub enum BinaryOp {
 }
 
 impl BinaryOp {
+    /// All of them.
+    pub const ALL: [BinaryOp; 4] = [BinaryOp::Add, BinaryOp::Sub, BinaryOp::Mul, BinaryOp::Div];
+
     /// Name of the function, such as `add`.
     pub fn name(self) -> &'static str {
         match self {
@@ -130,6 +133,11 @@ pub enum ReduceOp {
     Sum,
     /// Largest element; NaN if there is one.
     Max,
+}
+
+impl ReduceOp {
+    /// All of them.
+    pub const ALL: [ReduceOp; 2] = [ReduceOp::Sum, ReduceOp::Max];
 }
 
 /// How attention scores are made from queries and keys. Shared by the fused kernel and its parts,
@@ -166,7 +174,7 @@ impl AttentionSpec {
     pub fn visible(&self, b: usize, i: usize, j: usize) -> bool {
         let i = i + self.query_start;
         let late = self.causal && j > i;
-        let far = self.window.is_some_and(|w| j + w <= i);
+        let far = self.window.and_then(|w| i.checked_sub(w)).is_some_and(|last| j <= last);
         let padding = self.key_mask.as_ref().is_some_and(|m| m.as_slice()[b * m.shape()[1] + j] == 0);
         !(late || far || padding)
     }
@@ -203,6 +211,7 @@ pub struct AdamWStep {
 /// The ops of a device. Operands are on this device, of one dtype, and of shapes that
 /// [`Tensor`]'s methods have checked; any of them may be strided. What is written in place was made
 /// writable ([`Tensor::make_writable`]): it alone holds its memory, and every element once.
+/// Reductions, norms, products, attention and indices are asked for only where operands have elements.
 pub(crate) trait Backend {
     // Memory
     fn full(&self, shape: &[usize], value: f64, dtype: DType) -> Tensor;

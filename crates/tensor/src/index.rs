@@ -59,6 +59,7 @@ impl IndexTensor {
     /// If a row does not exist.
     #[track_caller]
     pub fn rows(&self, rows: &[usize]) -> IndexTensor {
+        crate::check::rows(&self.shape, rows);
         self.view().select(ndarray::Axis(0), rows).into()
     }
 }

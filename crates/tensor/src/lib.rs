@@ -14,6 +14,9 @@
 //! and views and copied on write. Ops are methods; a device implements each of them or does not
 //! compile. Results do not depend on the number of threads.
 
+// A new op must not fall into a case that was made for others.
+#![deny(clippy::wildcard_enum_match_arm)]
+
 mod backend;
 mod check;
 mod cpu;

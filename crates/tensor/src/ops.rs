@@ -22,7 +22,7 @@ impl Tensor {
     /// `dy * op'(self)`, in the memory of `dy` if nobody else holds it.
     #[track_caller]
     pub fn unary_grad(&self, op: UnaryOp, dy: Tensor) -> Tensor {
-        check::same_shape("unary_grad", self.shape(), dy.shape());
+        check::alike("unary_grad", self, "dy", &dy);
         self.device().backend().unary_grad(op, self, dy)
     }
 
@@ -37,8 +37,7 @@ impl Tensor {
     /// Adds `other`, of the same shape, in place (copies first if the memory is shared).
     #[track_caller]
     pub fn add_assign(&mut self, other: &Tensor) {
-        check::same_place("add_assign", self, other);
-        check::same_shape("add_assign", self.shape(), other.shape());
+        check::alike("add_assign", self, "other", other);
         self.make_writable();
         self.device().backend().add_assign(self, other);
     }
@@ -46,6 +45,7 @@ impl Tensor {
     /// `self + other`, of the same shape, in the memory of whichever nobody else holds.
     #[track_caller]
     pub fn into_sum(mut self, mut other: Tensor) -> Tensor {
+        check::alike("into_sum", &self, "other", &other);
         if self.is_reusable() {
             self.add_assign(&other);
             self
@@ -91,15 +91,28 @@ impl Tensor {
 
     #[track_caller]
     fn reduce(&self, op: ReduceOp, axes: &[usize], keepdim: bool) -> Tensor {
-        for &a in axes {
-            check::axis(self.shape(), a);
-        }
-        let out = self.device().backend().reduce(op, self, axes);
+        check::axes(self.shape(), axes);
+        let mut shape = self.shape().to_vec();
+        axes.iter().for_each(|&a| shape[a] = 1);
+        let out = if self.numel() > 0 {
+            self.device().backend().reduce(op, self, axes)
+        } else {
+            match op {
+                ReduceOp::Sum => {}
+                ReduceOp::Max => check::not_of_nothing("max", self.shape(), &shape),
+            }
+            self.zeros_of(&shape)
+        };
         if keepdim {
             return out;
         }
         let shape: Vec<usize> = (0..self.ndim()).filter(|a| !axes.contains(a)).map(|a| self.shape()[a]).collect();
         out.reshape(&shape)
+    }
+
+    /// 0s beside this tensor: what an op gives that has nothing to work on.
+    fn zeros_of(&self, shape: &[usize]) -> Tensor {
+        Tensor::zeros(shape, self.dtype(), &self.device())
     }
 
     /// Sum over `axes`, which go.
@@ -114,14 +127,18 @@ impl Tensor {
         self.reduce(ReduceOp::Sum, axes, true)
     }
 
-    /// Mean over `axes`, which go.
+    /// Mean over `axes`, which go; NaN where there is nothing.
     #[track_caller]
     pub fn mean(&self, axes: &[usize]) -> Tensor {
-        let n: usize = axes.iter().map(|&a| self.dim(a)).product();
+        check::axes(self.shape(), axes);
+        let n: usize = axes.iter().map(|&a| self.shape()[a]).product();
         self.sum(axes).into_unary(UnaryOp::Affine { scale: 1.0 / n as f64, shift: 0.0 })
     }
 
     /// Largest element over `axes`, which go.
+    ///
+    /// # Panics
+    /// If there is nothing to be the largest.
     #[track_caller]
     pub fn max(&self, axes: &[usize]) -> Tensor {
         self.reduce(ReduceOp::Max, axes, false)
@@ -140,7 +157,12 @@ impl Tensor {
     /// Index of the largest element along the last axis (the first of equals), which goes.
     #[track_caller]
     pub fn argmax(&self) -> IndexTensor {
-        assert!(self.ndim() > 0 && self.dim(self.ndim() - 1) > 0, "argmax of shape {:?}", self.shape());
+        check::row("argmax", self);
+        let rows = &self.shape()[..self.ndim() - 1];
+        if self.numel() == 0 {
+            check::not_of_nothing("argmax", self.shape(), rows);
+            return IndexTensor::new(Vec::new(), rows);
+        }
         self.device().backend().argmax(self)
     }
 
@@ -170,6 +192,7 @@ impl Tensor {
         if self.shape() == shape {
             return self.clone();
         }
+        check::sum_to(self.shape(), shape);
         let extra = self.ndim() - shape.len();
         let axes: Vec<usize> =
             (0..self.ndim()).filter(|&a| a < extra || (shape[a - extra] == 1 && self.shape()[a] != 1)).collect();
@@ -183,12 +206,10 @@ impl Tensor {
     #[track_caller]
     pub fn matmul(&self, other: &Tensor) -> Tensor {
         check::same_place("matmul", self, other);
-        let (a, b) = (self.shape(), other.shape());
-        let fits = a.len() >= 2 && b.len() >= 2 && a[a.len() - 1] == b[b.len() - 2];
-        check::requires(fits, "matmul", a, b, "the left's last axis must equal the right's last but one");
-        let mut shape = check::broadcast("matmul", &a[..a.len() - 2], &b[..b.len() - 2]);
-        shape.extend([a[a.len() - 2], b[b.len() - 1]]);
-        check::result("matmul", a, b, &shape);
+        let shape = check::product("matmul", self.shape(), other.shape());
+        if self.numel() == 0 || other.numel() == 0 {
+            return self.zeros_of(&shape);
+        }
         self.device().backend().matmul(self, other, &shape)
     }
 
@@ -204,81 +225,119 @@ impl Tensor {
         shape[n - 1] = w.dim(1);
         check::result("linear", x, w.shape(), &shape);
         if let Some(b) = bias {
-            check::requires(b.shape() == [w.dim(1)], "linear bias", w.shape(), b.shape(), "one per output");
+            check::operand("linear", &[w], "bias", b, &[w.dim(1)]);
         }
         if let Some(r) = residual {
-            check::same_shape("linear residual", &shape, r.shape());
+            check::operand("linear", &[self, w], "residual", r, &shape);
         }
-        let flat = |t: &Tensor| {
-            let width = t.shape()[t.ndim() - 1];
-            t.reshape(&[t.numel() / width.max(1), width])
-        };
-        let residual = residual.map(flat);
-        self.device().backend().linear(&flat(self), w, bias, residual.as_ref()).reshape(&shape)
+        if self.numel() == 0 || w.numel() == 0 {
+            let product = self.zeros_of(&shape);
+            let biased = bias.map_or(product.clone(), |b| product + b);
+            return residual.map_or(biased.clone(), |r| r + &biased);
+        }
+        let rows: usize = x[..n - 1].iter().product();
+        let residual = residual.map(|r| r.reshape(&[rows, w.dim(1)]));
+        let x = self.reshape(&[rows, w.dim(0)]);
+        self.device().backend().linear(&x, w, bias, residual.as_ref()).reshape(&shape)
     }
 
     // ---- rows: over the last axis -------------------------------------------------------
 
     /// Softmax over the last axis; a row that is nowhere finite gives 0 (as TransformerLens's
     /// attention does), not NaN.
+    #[track_caller]
     pub fn softmax(&self) -> Tensor {
+        check::row("softmax", self);
         self.device().backend().softmax(self)
     }
 
     /// Gradient of [`Tensor::softmax`], of which `self` is the result.
     #[track_caller]
     pub fn softmax_grad(&self, dy: &Tensor) -> Tensor {
-        check::same_shape("softmax_grad", self.shape(), dy.shape());
+        check::row("softmax_grad", self);
+        check::alike("softmax_grad", self, "dy", dy);
         self.device().backend().softmax_grad(self, dy)
     }
 
     /// Logarithm of the softmax over the last axis.
+    #[track_caller]
     pub fn log_softmax(&self) -> Tensor {
+        check::row("log_softmax", self);
         self.device().backend().log_softmax(self)
     }
 
     /// Gradient of [`Tensor::log_softmax`], of which `self` is the result.
     #[track_caller]
     pub fn log_softmax_grad(&self, dy: &Tensor) -> Tensor {
-        check::same_shape("log_softmax_grad", self.shape(), dy.shape());
+        check::row("log_softmax_grad", self);
+        check::alike("log_softmax_grad", self, "dy", dy);
         self.device().backend().log_softmax_grad(self, dy)
     }
 
     /// Minus the mean over the last axis.
+    #[track_caller]
     pub fn center(&self) -> Tensor {
+        check::row("center", self);
         self.device().backend().center(self)
     }
 
     /// `sqrt(mean(x^2) + eps)` over the last axis, which stays with length 1.
+    #[track_caller]
     pub fn rms(&self, eps: f64) -> Tensor {
+        check::row("rms", self);
+        if self.numel() == 0 {
+            return self.scale_of_nothing();
+        }
         self.device().backend().rms(self, eps)
     }
 
+    /// What [`Tensor::rms`] is of rows without elements, or of no rows: the root of a mean of nothing.
+    fn scale_of_nothing(&self) -> Tensor {
+        let mut shape = self.shape().to_vec();
+        shape[self.ndim() - 1] = 1;
+        Tensor::full(&shape, f64::NAN, self.dtype(), &self.device())
+    }
+
     /// Gradient of [`Tensor::rms`] at `self`, of which `scale` is the result.
+    #[track_caller]
     pub fn rms_grad(&self, scale: &Tensor, dscale: &Tensor) -> Tensor {
+        check::row("rms_grad", self);
+        check::per_row("rms_grad", self, "scale", scale);
+        check::per_row("rms_grad", self, "dscale", dscale);
         self.device().backend().rms_grad(self, scale, dscale)
     }
 
     /// `self / scale * w + b`: `scale` `[.., 1]`, `w` and `b` along the last axis.
     #[track_caller]
     pub fn scale_shift(&self, scale: &Tensor, w: Option<&Tensor>, b: Option<&Tensor>) -> Tensor {
-        check::requires(
-            scale.numel() * self.shape()[self.ndim() - 1] == self.numel(),
-            "scale_shift",
-            self.shape(),
-            scale.shape(),
-            "one scale per row",
-        );
+        check::row("scale_shift", self);
+        check::per_row("scale_shift", self, "scale", scale);
+        for (name, vector) in [("w", w), ("b", b)] {
+            if let Some(vector) = vector {
+                check::vector("scale_shift", self, name, vector);
+            }
+        }
         self.device().backend().scale_shift(self, scale, w, b)
     }
 
     /// Layer norm (`center`) or RMS norm over the last axis, and the scale that it divided by:
     /// [`Tensor::center`], [`Tensor::rms`] and [`Tensor::scale_shift`] in one pass, bit for bit.
+    #[track_caller]
     pub fn norm_rows(&self, center: bool, eps: f64, w: Option<&Tensor>, b: Option<&Tensor>) -> (Tensor, Tensor) {
+        check::row("norm_rows", self);
+        for (name, vector) in [("w", w), ("b", b)] {
+            if let Some(vector) = vector {
+                check::vector("norm_rows", self, name, vector);
+            }
+        }
+        if self.numel() == 0 {
+            return (self.zeros_like(), self.scale_of_nothing());
+        }
         self.device().backend().norm(self, center, eps, w, b)
     }
 
     /// Gradients of [`Tensor::norm_rows`] at `self`: of the input, and of `w` and `b`.
+    #[track_caller]
     pub fn norm_rows_grad(
         &self,
         center: bool,
@@ -287,6 +346,16 @@ impl Tensor {
         dy: &Tensor,
         want_affine: bool,
     ) -> (Tensor, Option<(Tensor, Tensor)>) {
+        check::row("norm_rows_grad", self);
+        check::per_row("norm_rows_grad", self, "scale", scale);
+        check::alike("norm_rows_grad", self, "dy", dy);
+        if let Some(w) = w {
+            check::vector("norm_rows_grad", self, "w", w);
+        }
+        if self.numel() == 0 {
+            let vector = || self.zeros_of(&self.shape()[self.ndim() - 1..]);
+            return (self.zeros_like(), want_affine.then(|| (vector(), vector())));
+        }
         self.device().backend().norm_grad(self, center, scale, w, dy, want_affine)
     }
 
@@ -297,12 +366,18 @@ impl Tensor {
     /// fewer key heads than query heads, neighbouring query heads share one.
     #[track_caller]
     pub fn attention_scores(&self, keys: &Tensor, spec: &AttentionSpec) -> Tensor {
-        check_heads("attention_scores", self, keys);
+        check::attention("attention_scores", self, keys, spec);
         self.device().backend().attention_scores(self, keys, spec)
     }
 
     /// Gradients of [`Tensor::attention_scores`] for queries and keys.
+    #[track_caller]
     pub fn attention_scores_grad(&self, keys: &Tensor, spec: &AttentionSpec, dscores: &Tensor) -> (Tensor, Tensor) {
+        check::attention("attention_scores_grad", self, keys, spec);
+        check::pattern("attention_scores_grad", self, keys, "dscores", dscores);
+        if dscores.numel() == 0 {
+            return (self.zeros_like(), keys.zeros_like());
+        }
         self.device().backend().attention_scores_grad(self, keys, spec, dscores)
     }
 
@@ -310,14 +385,23 @@ impl Tensor {
     /// key]` to `[batch, query, head, d_head]`.
     #[track_caller]
     pub fn attention_mix(&self, values: &Tensor) -> Tensor {
-        let (p, v) = (self.shape(), values.shape());
-        let fits = p.len() == 4 && v.len() == 4 && p[0] == v[0] && p[3] == v[1] && p[1] % v[2].max(1) == 0;
-        check::requires(fits, "attention_mix", p, v, "[batch, head, query, key] and [batch, key, kv_head, d_head]");
+        check::mix("attention_mix", self, values);
+        if self.numel() == 0 {
+            let [p, v] = [self.shape(), values.shape()];
+            return self.zeros_of(&[p[0], p[2], p[1], v[3]]);
+        }
         self.device().backend().attention_mix(self, values)
     }
 
     /// Gradients of [`Tensor::attention_mix`] for pattern and values.
+    #[track_caller]
     pub fn attention_mix_grad(&self, values: &Tensor, dz: &Tensor) -> (Tensor, Tensor) {
+        check::mix("attention_mix_grad", self, values);
+        let [p, v] = [self.shape(), values.shape()];
+        check::operand("attention_mix_grad", &[self, values], "dz", dz, &[p[0], p[2], p[1], v[3]]);
+        if self.numel() == 0 {
+            return (self.zeros_like(), values.zeros_like());
+        }
         self.device().backend().attention_mix_grad(self, values, dz)
     }
 
@@ -325,13 +409,19 @@ impl Tensor {
     /// pattern [batch, head, query, key])`.
     #[track_caller]
     pub fn attention(&self, keys: &Tensor, values: &Tensor, spec: &AttentionSpec) -> (Tensor, Tensor) {
-        check_heads("attention", self, keys);
-        check::same_shape("attention keys and values", keys.shape(), values.shape());
+        check::attention("attention", self, keys, spec);
+        check::alike("attention", keys, "values", values);
+        let [q, k] = [self.shape(), keys.shape()];
+        let pattern = [q[0], q[2], q[1], k[1]];
+        if pattern.contains(&0) {
+            return (self.zeros_like(), self.zeros_of(&pattern));
+        }
         self.device().backend().attention(self, keys, values, spec)
     }
 
     /// Gradients of [`Tensor::attention`]'s `z` for queries, keys and values, which lie side by
     /// side in one memory when they have one layout to share.
+    #[track_caller]
     pub fn attention_grad(
         &self,
         keys: &Tensor,
@@ -340,20 +430,23 @@ impl Tensor {
         pattern: &Tensor,
         dz: &Tensor,
     ) -> (Tensor, Tensor, Tensor) {
+        check::attention("attention_grad", self, keys, spec);
+        check::alike("attention_grad", keys, "values", values);
+        check::pattern("attention_grad", self, keys, "pattern", pattern);
+        check::alike("attention_grad", self, "dz", dz);
+        if pattern.numel() == 0 {
+            return (self.zeros_like(), keys.zeros_like(), values.zeros_like());
+        }
         self.device().backend().attention_grad(self, keys, values, spec, pattern, dz)
     }
 
     /// Rotary embedding of `[batch, pos, head, d_head]`; `inverse` rotates back.
     #[track_caller]
     pub fn rotary(&self, spec: &RotarySpec, inverse: bool) -> Tensor {
-        let (x, c) = (self.shape(), spec.cos.shape());
-        let fits = x.len() == 4
-            && c.len() == 3
-            && c == spec.sin.shape()
-            && (c[0] == 1 || c[0] == x[0])
-            && c[1] == x[1]
-            && 2 * c[2] <= x[3];
-        check::requires(fits, "rotary", x, c, "[batch, pos, head, d_head] and [batch or 1, pos, rotary_dim / 2]");
+        check::rotary(self, spec);
+        if self.numel() == 0 {
+            return self.zeros_like();
+        }
         self.device().backend().rotary(self, spec, inverse)
     }
 
@@ -365,11 +458,13 @@ impl Tensor {
     /// If an id is not a row.
     #[track_caller]
     pub fn embed(&self, ids: &IndexTensor) -> Tensor {
-        assert!(self.ndim() == 2, "embed: the table must be [row, width], not {:?}", self.shape());
-        check_ids("embed", ids, self.dim(0));
+        check::table("embed", self, ids);
         let mut shape = ids.shape().to_vec();
         shape.push(self.dim(1));
         check::result("embed", self.shape(), ids.shape(), &shape);
+        if shape.contains(&0) {
+            return self.zeros_of(&shape);
+        }
         self.device().backend().embed(self, ids).reshape(&shape)
     }
 
@@ -377,27 +472,31 @@ impl Tensor {
     /// by id, in the order of the ids.
     #[track_caller]
     pub fn embed_grad(&self, ids: &IndexTensor, rows: usize) -> Tensor {
-        check_ids("embed_grad", ids, rows);
+        check::row_per_id("embed_grad", self, ids, rows);
+        if self.numel() == 0 {
+            return self.zeros_of(&[rows, self.dim(self.ndim() - 1)]);
+        }
         self.device().backend().embed_grad(self, ids, rows)
     }
 
     /// Minus the log-probability of `targets [..]` under logits `self` `[.., vocab]`: `[..]`.
     #[track_caller]
     pub fn cross_entropy(&self, targets: &IndexTensor) -> Tensor {
-        let n = self.ndim();
-        check::requires(
-            n >= 1 && self.shape()[..n - 1] == *targets.shape(),
-            "cross_entropy",
-            self.shape(),
-            targets.shape(),
-            "one target per row of logits",
-        );
-        check_ids("cross_entropy", targets, self.shape()[n - 1]);
+        check::id_per_row("cross_entropy", self, targets);
+        if self.numel() == 0 {
+            return self.zeros_of(targets.shape());
+        }
         self.device().backend().cross_entropy(self, targets)
     }
 
     /// Gradient of [`Tensor::cross_entropy`] at logits `self`, given the gradient of each row.
+    #[track_caller]
     pub fn cross_entropy_grad(&self, targets: &IndexTensor, drow: &Tensor) -> Tensor {
+        check::id_per_row("cross_entropy_grad", self, targets);
+        check::operand("cross_entropy_grad", &[self], "drow", drow, targets.shape());
+        if self.numel() == 0 {
+            return self.zeros_like();
+        }
         self.device().backend().cross_entropy_grad(self, targets, drow)
     }
 
@@ -409,13 +508,7 @@ impl Tensor {
     /// If there are none, or they differ on another axis.
     #[track_caller]
     pub fn cat(parts: &[Tensor], axis: usize) -> Tensor {
-        let first = parts.first().expect("cat needs at least one tensor");
-        check::axis(first.shape(), axis);
-        for p in &parts[1..] {
-            check::same_place("cat", first, p);
-            let fits = p.ndim() == first.ndim() && (0..p.ndim()).all(|a| a == axis || p.shape()[a] == first.shape()[a]);
-            check::requires(fits, "cat", first.shape(), p.shape(), "all other axes must be equal");
-        }
+        let first = check::joinable(parts, axis);
         if let Some(whole) = adjacent(parts, axis) {
             return whole;
         }
@@ -425,6 +518,7 @@ impl Tensor {
     /// Tensors of one shape along a new axis `axis`.
     #[track_caller]
     pub fn stack(parts: &[Tensor], axis: usize) -> Tensor {
+        check::stackable(parts, axis);
         let parts: Vec<Tensor> = parts.iter().map(|p| p.unsqueeze(axis)).collect();
         Tensor::cat(&parts, axis)
     }
@@ -435,30 +529,15 @@ impl Tensor {
     /// multiplied by `grad_scale`, one number on the same device, first (clipping).
     #[track_caller]
     pub fn adamw(&mut self, grad: &Tensor, grad_scale: &Tensor, m: &mut Tensor, v: &mut Tensor, step: &AdamWStep) {
-        check::same_place("adamw", self, grad);
-        for t in [grad, m, v] {
-            check::same_shape("adamw", self.shape(), t.shape());
-        }
+        check::alike("adamw", self, "grad", grad);
+        check::alike("adamw", self, "m", m);
+        check::alike("adamw", self, "v", v);
+        check::same_device("adamw", self, grad_scale);
+        check::shape("adamw", &[self], "grad_scale", grad_scale.shape(), &[]);
         for t in [&mut *self, &mut *m, &mut *v] {
             t.make_writable();
         }
         self.device().backend().adamw(self, grad, grad_scale, m, v, step);
-    }
-}
-
-/// Queries and keys whose scores make a tensor.
-#[track_caller]
-fn check_heads(op: &str, q: &Tensor, k: &Tensor) {
-    let (a, b) = (q.shape(), k.shape());
-    let fits = a.len() == 4 && b.len() == 4 && a[0] == b[0] && a[3] == b[3] && a[2] % b[2].max(1) == 0;
-    check::requires(fits, op, a, b, "[batch, query, head, d_head] and [batch, key, kv_head, d_head]");
-    check::result(op, a, b, &[a[0], a[2], a[1], b[1]]);
-}
-
-#[track_caller]
-fn check_ids(op: &str, ids: &IndexTensor, rows: usize) {
-    if let Some(bad) = ids.as_slice().iter().find(|&&i| i as usize >= rows) {
-        panic!("{op}: index {bad} does not exist in a table of {rows} rows");
     }
 }
 

@@ -68,10 +68,11 @@ impl Tensor {
     /// All elements `value`.
     ///
     /// # Panics
-    /// If there is not so much memory.
+    /// If there is not so much memory, or the device holds no such elements: a GPU's are `f32`.
     #[track_caller]
     pub fn full(shape: &[usize], value: f64, dtype: DType, device: &Device) -> Tensor {
         check::numel(shape);
+        check::holds(device, dtype);
         device.backend().full(shape, value, dtype)
     }
 
@@ -173,7 +174,7 @@ impl Tensor {
             #[cfg(feature = "gpu")]
             Storage::Gpu(m) => m.len(),
         };
-        assert!(layout.end() <= len, "layout {layout:?} reaches past a memory of {len} elements");
+        check::within(&layout, len);
         Tensor { storage: self.storage.clone(), layout }
     }
 
@@ -188,7 +189,7 @@ impl Tensor {
     /// If the element counts differ.
     #[track_caller]
     pub fn reshape(&self, shape: &[usize]) -> Tensor {
-        check::element_count(self.numel(), shape);
+        check::reshape(self.shape(), shape);
         match self.layout.reshape(shape) {
             Some(layout) => self.viewed(layout),
             None => {
@@ -219,8 +220,8 @@ impl Tensor {
     /// The last two axes swapped.
     #[track_caller]
     pub fn t(&self) -> Tensor {
+        check::at_least_two_axes("t", self.shape());
         let n = self.ndim();
-        assert!(n >= 2, "a transpose needs two axes, the tensor has shape {:?}", self.shape());
         self.transpose(n - 2, n - 1)
     }
 
@@ -241,25 +242,21 @@ impl Tensor {
     /// With an axis of length 1 before `axis`.
     #[track_caller]
     pub fn unsqueeze(&self, axis: usize) -> Tensor {
-        assert!(axis <= self.ndim(), "no place {axis} for an axis in shape {:?}", self.shape());
+        check::new_axis(self.shape(), axis);
         self.viewed(self.layout.unsqueeze(axis))
     }
 
     /// Without `axis`, which has length 1.
     #[track_caller]
     pub fn squeeze(&self, axis: usize) -> Tensor {
-        check::axis(self.shape(), axis);
-        assert!(self.dim(axis) == 1, "axis {axis} of shape {:?} has not length 1", self.shape());
+        check::length_one(self.shape(), axis);
         self.select(axis, 0)
     }
 
     /// Repeated to `shape` without copying, by numpy's rules.
     #[track_caller]
     pub fn expand(&self, shape: &[usize]) -> Tensor {
-        match self.layout.expand(shape) {
-            Some(layout) => self.viewed(layout),
-            None => panic!("a tensor of shape {:?} does not expand to {shape:?}", self.shape()),
-        }
+        self.viewed(check::expands(self.shape(), shape, self.layout.expand(shape)))
     }
 
     // ---- copies and conversion ----------------------------------------------------------
@@ -282,7 +279,12 @@ impl Tensor {
     }
 
     /// Converted to `dtype`; shares memory if it is that already.
+    ///
+    /// # Panics
+    /// If the device holds no such elements: a GPU's are `f32`.
+    #[track_caller]
     pub fn to_dtype(&self, dtype: DType) -> Tensor {
+        check::holds(&self.device(), dtype);
         if self.dtype() == dtype { self.clone() } else { self.device().backend().cast(self, dtype) }
     }
 
@@ -346,7 +348,7 @@ impl Tensor {
     /// If there is not exactly one.
     #[track_caller]
     pub fn item(&self) -> f64 {
-        assert!(self.numel() == 1, "item() needs exactly one element, the shape is {:?}", self.shape());
+        check::one_element("item", self.shape());
         self.to_vec_f64()[0]
     }
 
@@ -356,12 +358,7 @@ impl Tensor {
     /// If the tensor is not an `f32` tensor on the CPU (see [`Tensor::to_ndarray`]).
     #[track_caller]
     pub fn view(&self) -> ArrayViewD<'_, f32> {
-        assert!(
-            self.dtype() == DType::F32 && self.device() == Device::Cpu,
-            "view() needs an f32 tensor on the CPU, this is {} on {}; use to_ndarray()",
-            self.dtype(),
-            self.device()
-        );
+        check::f32_on_cpu("view", self);
         self.array_view()
     }
 

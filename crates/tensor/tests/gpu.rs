@@ -39,7 +39,7 @@ fn elementwise_and_reductions() {
         compare(op.name(), 2e-6, &[x, &y], |t| vec![t[0].unary(op), t[0].unary_grad(op, t[1].clone())]);
     }
     let row = random(&[7], 2);
-    for op in [BinaryOp::Add, BinaryOp::Sub, BinaryOp::Mul, BinaryOp::Div] {
+    for op in BinaryOp::ALL {
         compare(op.name(), 2e-6, &[&x, &positive, &row], |t| {
             vec![t[0].binary(op, &t[1]), t[0].binary(op, &t[2]), t[2].binary(op, &t[0].transpose(0, 1))]
         });

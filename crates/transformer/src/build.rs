@@ -159,7 +159,10 @@ pub(crate) fn mlp(s: &mut Scope<'_>, cfg: &Config, init: &dyn Fn(&[usize]) -> In
     };
     let norm = match cfg.normalization_type {
         NormalizationType::LN => NormKind::LayerNorm,
-        _ => NormKind::LayerNormPre,
+        // As in TransformerLens: without weights under every other norm, also under none.
+        NormalizationType::None | NormalizationType::LNPre | NormalizationType::RMS | NormalizationType::RMSPre => {
+            NormKind::LayerNormPre
+        }
     };
     let config = MlpConfig {
         d_model: cfg.d_model,

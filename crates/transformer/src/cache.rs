@@ -46,7 +46,7 @@ impl PosSlice {
     pub fn apply(&self, x: &Tensor, axis: usize) -> Result<Tensor, ModelError> {
         let positions = match self {
             PosSlice::All => return Ok(x.clone()),
-            _ => self.positions(x.dim(axis))?,
+            PosSlice::At(_) | PosSlice::Range(..) | PosSlice::Positions(_) => self.positions(x.dim(axis))?,
         };
         let consecutive = positions.windows(2).all(|w| w[1] == w[0] + 1);
         Ok(match (consecutive, positions.first()) {

@@ -23,6 +23,9 @@
 //!
 //! Names, shapes, firing order and numbers are TransformerLens 2.18's.
 
+// A new kind must not fall into a case that was made for others.
+#![deny(clippy::wildcard_enum_match_arm)]
+
 mod block;
 mod build;
 mod cache;
@@ -33,6 +36,7 @@ mod loss;
 mod model;
 pub mod names;
 mod rerun;
+#[allow(clippy::wildcard_enum_match_arm, reason = "of another crate's many types and errors, few are ours")]
 mod weights;
 
 pub use cache::{ActivationCache, CacheError, PosSlice};

@@ -487,7 +487,11 @@ impl Pass<'_, '_> {
         let live: Vec<usize> = (0..spans.len()).filter(|&i| spans[i].len > 0).collect();
         match *self.run.model.device() {
             Device::Cpu => live.into_par_iter().map(one).collect(),
-            #[allow(unreachable_patterns, reason = "other devices come with features")]
+            #[allow(
+                unreachable_patterns,
+                clippy::wildcard_enum_match_arm,
+                reason = "other devices come with features, and are all alike here"
+            )]
             _ => live.into_iter().map(one).collect(),
         }
     }
@@ -585,7 +589,7 @@ impl Pass<'_, '_> {
         let last = layer + 1 == self.run.model.config().n_layers;
         match self.wanted {
             Positions::Last if last => span.within(self.run.pos - 1, self.run.pos),
-            _ => span,
+            Positions::All | Positions::Last => span,
         }
     }
 }

@@ -375,7 +375,9 @@ impl Context {
             false => wgpu::ShaderRuntimeChecks::unchecked(),
         };
         let shader = wgpu::ShaderModuleDescriptor { label: Some(&key), source: wgpu::ShaderSource::Wgsl(text.into()) };
-        // SAFETY: every kernel keeps its indices within its buffers (the tests run with checks on, too).
+        // SAFETY: kernels keep their indices within the shapes that they are given, and that buffers
+        // have these shapes is proved in `ops.rs`: each method checks every operand before it asks a
+        // device, and `tests/refusals.rs` tries each with each operand wrong.
         let module = unsafe { self.device.create_shader_module_trusted(shader, checks) };
         let raw = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: Some(&key),

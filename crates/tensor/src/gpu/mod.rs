@@ -119,7 +119,7 @@ impl Gpu {
         let rank = |a: &wgpu::Adapter| match a.get_info().device_type {
             wgpu::DeviceType::DiscreteGpu => 0,
             wgpu::DeviceType::IntegratedGpu => 1,
-            _ => 2,
+            wgpu::DeviceType::VirtualGpu | wgpu::DeviceType::Cpu | wgpu::DeviceType::Other => 2,
         };
         let chosen = match &wanted {
             Some(part) => {

@@ -113,12 +113,18 @@ choices! {
 impl NormalizationType {
     /// Whether it subtracts the mean ([`LN`](Self::LN), [`LNPre`](Self::LNPre)).
     pub fn centers(self) -> bool {
-        matches!(self, NormalizationType::LN | NormalizationType::LNPre)
+        match self {
+            NormalizationType::LN | NormalizationType::LNPre => true,
+            NormalizationType::None | NormalizationType::RMS | NormalizationType::RMSPre => false,
+        }
     }
 
     /// Whether it has weights to learn ([`LN`](Self::LN), [`RMS`](Self::RMS)).
     pub fn has_weights(self) -> bool {
-        matches!(self, NormalizationType::LN | NormalizationType::RMS)
+        match self {
+            NormalizationType::LN | NormalizationType::RMS => true,
+            NormalizationType::None | NormalizationType::LNPre | NormalizationType::RMSPre => false,
+        }
     }
 }
 

@@ -3,6 +3,9 @@
 use super::error::invalid;
 use super::{ActFn, AttentionDir, Config, ConfigError, InitMode, NormalizationType, PositionalEmbeddingType};
 
+/// Far above any use, and far below where weights of f32 end.
+const MAX_INITIALIZER_RANGE: f64 = 1e30;
+
 impl Config {
     /// Fills in every default and checks that the fields fit together. Resolving a resolved configuration changes
     /// nothing.
@@ -191,10 +194,23 @@ impl Config {
         if self.initializer_range < 0.0 {
             self.initializer_range = match self.init_mode {
                 InitMode::Gpt2 => 0.8 / (self.d_model as f64).sqrt(),
-                _ => 1.0,
+                InitMode::XavierUniform
+                | InitMode::XavierNormal
+                | InitMode::KaimingUniform
+                | InitMode::KaimingNormal
+                | InitMode::MuP => 1.0,
             };
         }
         not_negative("initializer_range", self.initializer_range)?;
+        // Weights are drawn as f32, some deviations from 0.
+        if self.initializer_range > MAX_INITIALIZER_RANGE {
+            return Err(invalid(
+                "initializer_range",
+                self.initializer_range,
+                format!("at most {MAX_INITIALIZER_RANGE:e}, or weights would be infinite"),
+                "leave it out for its default",
+            ));
+        }
         for (field, cap) in [
             ("attn_scores_soft_cap", self.attn_scores_soft_cap),
             ("output_logits_soft_cap", self.output_logits_soft_cap),
@@ -319,6 +335,8 @@ mod tests {
         refused(Config { eps: f64::NAN, ..small() }, "eps", &["NaN"]);
         refused(Config { attn_scale: 0.0, ..small() }, "attn_scale", &["above 0"]);
         refused(Config { initializer_range: f64::INFINITY, ..small() }, "initializer_range", &["inf"]);
+        refused(Config { initializer_range: 1e308, ..small() }, "initializer_range", &["1e30", "infinite"]);
+        assert!(Config { initializer_range: 1e30, ..small() }.resolved().is_ok());
         refused(Config { output_logits_soft_cap: f64::NAN, ..small() }, "output_logits_soft_cap", &["-1.0"]);
     }
 }

@@ -13,11 +13,11 @@ const SIDE: usize = 8;
 pub(super) fn body(v: &Variant, text: &mut String) -> fmt::Result {
     let (t, [rows, cols]) = (v.tile, v.tile.part);
     let places = || (0..rows / SIDE).flat_map(|i| (0..cols / SIDE).map(move |j| (i, j)));
-    let bias = matches!(v.epilogue, Epilogue::Bias | Epilogue::BiasResidual);
-    let residual = match v.epilogue {
-        Epilogue::Residual => Some("r2"),
-        Epilogue::BiasResidual => Some("r3"),
-        _ => None,
+    let (bias, residual) = match v.epilogue {
+        Epilogue::None | Epilogue::Scores => (false, None),
+        Epilogue::Bias => (true, None),
+        Epilogue::Residual => (false, Some("r2")),
+        Epilogue::BiasResidual => (true, Some("r3")),
     };
     // `T` reads what lies row by row.
     let load = |transposed| if transposed { "coopLoad" } else { "coopLoadT" };

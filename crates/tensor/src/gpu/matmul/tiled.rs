@@ -114,7 +114,9 @@ pub(super) fn body(v: &Variant, text: &mut String) -> fmt::Result {
             writeln!(text, "let unseen = (u(22u) & 1u) != 0u && col0 > row0 + {}u + u(23u);", t.rows - 1)?;
             writeln!(text, "let k = select(u(1u), 0u, unseen);")?;
         }
-        _ => writeln!(text, "let k = u(1u);")?,
+        Epilogue::None | Epilogue::Bias | Epilogue::Residual | Epilogue::BiasResidual => {
+            writeln!(text, "let k = u(1u);")?;
+        }
     }
     writeln!(text, "let ty = lid / {across}u; let tx = lid % {across}u;")?;
     for (i, j) in (0..tm).flat_map(|i| (0..groups).map(move |j| (i, j))) {
@@ -146,7 +148,7 @@ pub(super) fn body(v: &Variant, text: &mut String) -> fmt::Result {
                 writeln!(text, "}}")?;
             }
         }
-        _ => {
+        Order::Plain | Order::RightTransposed => {
             for kk in 0..t.inner / 4 {
                 writeln!(text, "{{")?;
                 for i in 0..tm {
@@ -163,7 +165,7 @@ pub(super) fn body(v: &Variant, text: &mut String) -> fmt::Result {
                                 writeln!(text, "let b{j} = vec4<f32>({x}, {y}, {z}, {w});")?;
                             }
                         }
-                        _ => columns(text, 4 * kk + s)?,
+                        Order::Plain | Order::LeftTransposed => columns(text, 4 * kk + s)?,
                     }
                     for (i, j) in (0..tm).flat_map(|i| (0..groups).map(move |j| (i, j))) {
                         multiply(text, i, &format!("a{i}.{part}"), j)?;
