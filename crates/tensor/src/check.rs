@@ -56,9 +56,10 @@ pub(crate) fn element_count(count: usize, shape: &[usize]) {
 
 #[track_caller]
 pub(crate) fn reshape(from: &[usize], to: &[usize]) {
+    let (have, want) = (numel(from), numel(to));
     assert!(
-        crate::layout::numel(from) == crate::layout::numel(to),
-        "a tensor of shape {from:?} does not reshape to {to:?}: the element counts differ"
+        have == want,
+        "a tensor of shape {from:?} has {have} elements and does not reshape to {to:?}, which holds {want}"
     );
 }
 
