@@ -485,14 +485,10 @@ impl Pass<'_, '_> {
     /// `one` of each span that is not empty: side by side on the CPU.
     fn each(&self, spans: &[Span], one: impl Fn(usize) -> Tensor + Send + Sync) -> Vec<Tensor> {
         let live: Vec<usize> = (0..spans.len()).filter(|&i| spans[i].len > 0).collect();
-        match *self.run.model.device() {
-            Device::Cpu => live.into_par_iter().map(one).collect(),
-            #[allow(
-                unreachable_patterns,
-                clippy::wildcard_enum_match_arm,
-                reason = "other devices come with features, and are all alike here"
-            )]
-            _ => live.into_iter().map(one).collect(),
+        if *self.run.model.device() == Device::Cpu {
+            live.into_par_iter().map(one).collect()
+        } else {
+            live.into_iter().map(one).collect()
         }
     }
 
