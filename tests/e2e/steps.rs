@@ -121,3 +121,10 @@ fn an_optimizer_goes_on_with_all_of_its_moments_or_not_at_all() {
         assert!(restore(&state, 1).is_err(), "{odd:?}");
     }
 }
+
+#[test]
+#[should_panic(expected = "AdamW::step: 2 gradients for ")]
+fn gradients_of_another_number_are_refused() {
+    let mut model = small_model();
+    optimizer().step(model.params_mut(), &[None, None], 1e-2, None);
+}

@@ -76,7 +76,15 @@ fn numbers_that_cannot_be_say_what_could() {
         ("batch_size = 'many'", "expected a whole number from 0"),
         ("lr = 'fast'", "[train] lr = \"fast\" cannot be: got string \"fast\", expected a number"),
         ("betas = [0.9]", "expected a list of two numbers"),
-        ("schedule = 'none'", "expected one of `notebook`"),
+        ("schedule = 'none'", "expected one of `constant`"),
+        ("warmup_steps = -5", "[train] warmup_steps = -5 cannot be"),
+        ("task = 'sing'", "expected `previous-token` or `next-token`"),
+        ("data_seed = -1", "[train] data_seed = -1 cannot be"),
+        (
+            "eval_batch_size = 1000000000",
+            "eval_batch_size = 1000000000 cannot be: expected a batch that fits into memory",
+        ),
+        ("batch_size = 1000000000", "batch_size = 1000000000 cannot be: expected a batch that fits into memory"),
         ("stepz = 3", "unknown field `stepz`, expected one of"),
     ] {
         std::fs::write(folder.path().join("c.toml"), format!("[train]\n{setting}\n")).unwrap();

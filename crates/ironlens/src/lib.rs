@@ -59,7 +59,8 @@ pub mod prelude {
     pub use ironlens_report::{Colorscale, Figure, Series, bar};
     pub use ironlens_tensor::{DType, Device, IndexTensor, Tensor};
     pub use ironlens_train::{
-        Data, Preset, RandomTokens, Schedule, TrainConfig, Trainer, next_token_loss, previous_token_loss,
+        Data, LanguageModel, Learner, Preset, RandomTokens, Schedule, TrainConfig, Trainer, next_token_loss,
+        previous_token_loss,
     };
     pub use ironlens_transformer::{
         ActFn, ActivationCache, AttentionDir, AttnType, Config, HookedTransformer, Hooks, InitMode, NormalizationType,

@@ -40,6 +40,14 @@ Ok(())
 }
 
 #[rustfmt::skip]
+fn training<L: Learner>(mut learner: L, mut data: impl Data<Batch = L::Batch>) -> Done {
+let config = TrainConfig { steps: 500, schedule: Schedule::Warmup, warmup_steps: 20, ..TrainConfig::default() };
+let run = Trainer::new(config).keep("runs/mine").fit(&mut learner, &mut data)?;
+println!("held-out loss {:?}", run.held_out_loss());
+Ok(())
+}
+
+#[rustfmt::skip]
 mod what_the_tables_need {
 use ironlens::prelude::*;
 use ironlens::transformer::names;
