@@ -37,7 +37,7 @@ impl Ops {
         let (kv_heads, head_count) = (y.shape()[2], x.shape()[2]);
         let out = self.empty(&[x.shape()[0], head_count, x.shape()[1], y.shape()[1]]);
         let (epilogue, extras) = match spec {
-            Some(spec) => (Epilogue::Scores, self.slopes_and_mask(spec)),
+            Some(spec) => (Epilogue::Scores, vec![self.slopes(spec, x), self.key_mask(spec, x)]),
             None => (Epilogue::None, Vec::new()),
         };
         let (a, b) = (heads(x, kv_heads), shared(y, head_count / kv_heads).transpose(3, 4));
@@ -45,12 +45,20 @@ impl Ops {
         out
     }
 
-    /// Slopes by head and the key mask, or one number that nobody reads.
-    fn slopes_and_mask(&self, spec: &AttentionSpec) -> Vec<Tensor> {
-        let slopes: Vec<f32> = spec.alibi.iter().flatten().map(|s| *s as f32).collect();
-        let mask: Vec<f32> = spec.key_mask.iter().flat_map(|m| m.as_slice()).map(|m| (*m != 0) as u32 as f32).collect();
-        let upload = |v: &[f32]| self.upload(if v.is_empty() { &[0.0] } else { v }, &[v.len().max(1)]);
-        vec![upload(&slopes), upload(&mask)]
+    /// ALiBi's slopes by head; `other` in their place, which nobody reads, where there are none.
+    fn slopes(&self, spec: &AttentionSpec, other: &Tensor) -> Tensor {
+        spec.alibi.as_ref().map_or(other.clone(), |slopes| {
+            let slopes: Vec<f32> = slopes.iter().map(|s| *s as f32).collect();
+            self.upload(&slopes, &[slopes.len()])
+        })
+    }
+
+    /// 1 for keys that may be seen, 0 for others; `other` in its place where all may.
+    fn key_mask(&self, spec: &AttentionSpec, other: &Tensor) -> Tensor {
+        spec.key_mask.as_ref().map_or(other.clone(), |mask| {
+            let mask: Vec<f32> = mask.as_slice().iter().map(|m| (*m != 0) as u32 as f32).collect();
+            self.upload(&mask, &[mask.len()])
+        })
     }
 
     pub(super) fn scores(&self, q: &Tensor, k: &Tensor, spec: &AttentionSpec) -> Tensor {
@@ -73,7 +81,7 @@ impl Ops {
         let d = self.empty(dscores.shape());
         let [_, heads, queries, keys] = *dscores.shape() else { unreachable!("patterns have four axes") };
         let args = Args::new(&[queries, d.numel(), keys, heads]).scores(spec);
-        let mask = self.slopes_and_mask(spec).remove(1);
+        let mask = self.key_mask(spec, &dscores);
         let reads = [memory(&dscores), memory(&product), memory(&mask)].map(|m| &**m);
         self.dispatch_over("scores_grad", d.numel(), &reads, &d, &args);
         (self.mix(&d, k), self.mix_back(&d, q, k.shape()))
