@@ -105,8 +105,8 @@ impl Gpu {
         }
         let gpu = Gpu::choose()?;
         gpu.self_check()?;
-        gpu.check_matrices();
-        tune::tune_if_asked(&gpu.ops, &crate::Device::Gpu(gpu.clone()))?;
+        gpu.check_matrices(&[matmul::COOPERATIVE]);
+        tune::tune_if_asked(&gpu)?;
         *opened = Some(gpu.clone());
         Ok(gpu)
     }
@@ -203,15 +203,15 @@ impl Gpu {
         Ok(())
     }
 
-    /// Lets products use matrix instructions if, on this very device, they make what plain kernels
-    /// make; such instructions are young, and few drivers have them.
-    fn check_matrices(&self) {
-        if !self.ops.0.cooperative {
+    /// Lets products use those of the tiles that need matrix instructions and, on this very device, make
+    /// what plain kernels make; such instructions are young, and few drivers have them.
+    fn check_matrices(&self, tiles: &[matmul::Tile]) {
+        let context = &self.ops.0;
+        if !context.cooperative {
             return;
         }
         let device = crate::Device::Gpu(self.clone());
-        for tile in matmul::TILES.into_iter().filter(|tile| tile.is_cooperative()) {
-            let context = &self.ops.0;
+        for tile in tiles.iter().copied().filter(|tile| !context.tiles.may_take(*tile)) {
             let made =
                 matmul::sums_by(tile).into_iter().all(|v| context.try_pipeline(v.to_string(), || v.source()).is_ok());
             if made && matmul::largest_difference(&self.ops, &device, tile) <= 1e-4 {
@@ -222,7 +222,7 @@ impl Gpu {
 
     /// Whether products use the device's matrix instructions.
     pub fn uses_matrices(&self) -> Matrices {
-        let trusted = matmul::TILES.into_iter().any(|tile| tile.is_cooperative() && self.ops.0.tiles.may_take(tile));
+        let trusted = self.ops.0.tiles.trusts_any();
         match (self.ops.0.cooperative, trusted) {
             (false, _) => Matrices::None,
             (true, false) => Matrices::Wrong,

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use super::Gpu;
 use super::backend::Ops;
 use super::context::choice;
-use super::matmul::{Class, Epilogue, Order, Product, TILES, Tile};
+use super::matmul::{COOPERATIVE, Class, Epilogue, Order, Product, TILES, Tile};
 use crate::{DType, Device, Rng, Tensor};
 
 /// The variable that asks for tuning: `1` reads what an earlier tuning of this device wrote, or tunes
@@ -46,12 +47,14 @@ impl Tiles {
         !tile.is_cooperative() || self.trusted().contains(&tile)
     }
 
+    /// Whether it may take any tile by matrix instructions.
+    pub fn trusts_any(&self) -> bool {
+        !self.trusted().is_empty()
+    }
+
     pub fn of(&self, class: Class) -> Tile {
         let measured = self.measured().get(&class).copied();
-        measured.unwrap_or_else(|| {
-            let wanted = class.usual(true);
-            if self.may_take(wanted) { wanted } else { class.plain() }
-        })
+        measured.unwrap_or_else(|| if self.may_take(COOPERATIVE) { COOPERATIVE } else { class.plain() })
     }
 }
 
@@ -85,19 +88,21 @@ pub(super) fn choices(tiles: &Tiles) -> Vec<TileChoice> {
 }
 
 /// Does what [`TUNE_VARIABLE`] asks for. A table that cannot be kept on disk is used all the same.
-pub(super) fn tune_if_asked(ops: &Ops, device: &Device) -> Result<(), String> {
+pub(super) fn tune_if_asked(gpu: &Gpu) -> Result<(), String> {
     let again = match choice(TUNE_VARIABLE, &["0", "1", "again"])? {
         Some("1") => false,
         Some("again") => true,
         _ => return Ok(()),
     };
+    let ops = &gpu.ops;
+    gpu.check_matrices(&TILES);
     let file = cache_file(&ops.0.name);
     let known = file.as_deref().filter(|_| !again).and_then(read);
     let known = known.filter(|table| table.values().all(|tile| ops.0.tiles.may_take(*tile)));
     let table = match known {
         Some(table) => table,
         None => {
-            let table = measure(ops, device);
+            let table = measure(ops, &Device::Gpu(gpu.clone()));
             if let Some(file) = &file {
                 // Without the file, the next start measures again.
                 let _ = write(file, &table);

@@ -9,7 +9,7 @@ use super::backend::{Ops, memory};
 use super::context::{Args, MAX_GROUPS};
 use crate::backend::AttentionSpec;
 use crate::{DType, Device, Rng, Tensor};
-pub(super) use tile::{Class, Order, TILES, Tile};
+pub(super) use tile::{COOPERATIVE, Class, Order, TILES, Tile};
 #[cfg(test)]
 pub(super) use variant::every_variant;
 pub(super) use variant::{Epilogue, Variant};
@@ -66,24 +66,25 @@ impl Product<'_> {
         a && b && n % 4 == 0 && along(&self.out, 4)
     }
 
+    /// The kernel of a tile, if it can make this product.
+    fn variant(&self, tile: Tile) -> Option<Variant> {
+        let order = self.order();
+        let variant = Variant { tile, order, by_four: self.by_four(order), epilogue: self.epilogue };
+        variant.is_possible(self.sizes()).then_some(variant)
+    }
+
     /// By the tile that the device's table has.
     pub fn run(&self, ops: &Ops) {
-        let ([m, _, n], order) = (self.sizes(), self.order());
-        let class = Class::of(order, self.batch(), m, n);
-        let by = |tile| Variant { tile, order, by_four: self.by_four(order), epilogue: self.epilogue };
-        let wanted = by(ops.0.tiles.of(class));
-        self.run_by(ops, if wanted.is_possible(self.sizes()) { wanted } else { by(class.plain()) });
+        let [m, _, n] = self.sizes();
+        let class = Class::of(self.order(), self.batch(), m, n);
+        let variant = self.variant(ops.0.tiles.of(class)).or_else(|| self.variant(class.plain()));
+        self.run_by(ops, variant.expect("a tile by threads makes any product"));
     }
 
     /// By a certain tile, if it can.
     pub fn run_with(&self, ops: &Ops, tile: Tile) -> bool {
-        let order = self.order();
-        let variant = Variant { tile, order, by_four: self.by_four(order), epilogue: self.epilogue };
-        let possible = variant.is_possible(self.sizes());
-        if possible {
-            self.run_by(ops, variant);
-        }
-        possible
+        let variant = self.variant(tile);
+        variant.inspect(|v| self.run_by(ops, *v)).is_some()
     }
 
     fn run_by(&self, ops: &Ops, variant: Variant) {
@@ -115,18 +116,23 @@ pub(super) fn sums_by(tile: Tile) -> Vec<Variant> {
     Order::ALL.into_iter().flat_map(of).collect()
 }
 
+/// Every epilogue that adds, and what it reads.
+fn sums_of(bias: &Tensor, residual: &Tensor) -> [(Epilogue, Vec<Tensor>); 4] {
+    [
+        (Epilogue::None, vec![]),
+        (Epilogue::Bias, vec![bias.clone()]),
+        (Epilogue::Residual, vec![residual.clone()]),
+        (Epilogue::BiasResidual, vec![bias.clone(), residual.clone()]),
+    ]
+}
+
 /// How far a tile's products are from those of a plain one: every order and every sum.
 pub(super) fn largest_difference(ops: &Ops, device: &Device, tile: Tile) -> f64 {
     let [m, k, n] = [2 * tile.rows, 24, 2 * tile.cols];
     let mut rng = Rng::new(1, 0);
     let mut random = |shape: &[usize]| rng.normal(shape, 0.0, 1.0, &Device::Cpu).to_device(device);
     let (bias, residual) = (random(&[n]), random(&[1, 1, 1, m, n]));
-    let sums = [
-        (Epilogue::None, vec![]),
-        (Epilogue::Bias, vec![bias.clone()]),
-        (Epilogue::Residual, vec![residual.clone()]),
-        (Epilogue::BiasResidual, vec![bias, residual]),
-    ];
+    let sums = sums_of(&bias, &residual);
     let mut largest: f64 = 0.0;
     for order in Order::ALL {
         let mut matrix = |rows, cols, turned| match turned {
@@ -165,7 +171,8 @@ mod tests {
         let Device::Gpu(gpu) = &device else { unreachable!("a GPU was asked for") };
         let sizes =
             [[1, 65, 130, 77], [1, 64, 48, 72], [3, 132, 36, 68], [2, 3, 20, 5], [1, 1, 5, 1], [2, 128, 24, 64]];
-        let there = |tile: &Tile| !tile.is_cooperative() || gpu.ops.0.tiles.may_take(*tile);
+        gpu.check_matrices(&TILES);
+        let there = |tile: &Tile| gpu.ops.0.tiles.may_take(*tile);
         for (tile, order) in TILES.into_iter().filter(there).flat_map(|tile| Order::ALL.map(|order| (tile, order))) {
             for [batch, m, k, n] in sizes {
                 let random = |shape: &[usize], stream| Rng::new(7, stream).normal(shape, 0.0, 1.0, &Device::Cpu);
@@ -177,13 +184,7 @@ mod tests {
                 };
                 let (ga, gb) = (here(order.left_transposed(), &a), here(order.right_transposed(), &b));
                 let (bias, residual) = (random(&[n], 2), random(&[1, batch, 1, m, n], 3));
-                let cases = [
-                    (Epilogue::None, vec![]),
-                    (Epilogue::Bias, vec![bias.clone()]),
-                    (Epilogue::Residual, vec![residual.clone()]),
-                    (Epilogue::BiasResidual, vec![bias, residual]),
-                ];
-                for (epilogue, terms) in cases {
+                for (epilogue, terms) in sums_of(&bias, &residual) {
                     let double = |x: &Tensor| x.to_dtype(DType::F64);
                     let mut right = double(&a).matmul(&double(&b));
                     for term in &terms {

@@ -72,6 +72,9 @@ pub(in crate::gpu) const TILES: [Tile; 6] = [
     Tile::groups_of(64, 64, [32, 32]),
 ];
 
+/// The tile of devices that have matrix instructions and were not tuned.
+pub(in crate::gpu) const COOPERATIVE: Tile = TILES[4];
+
 /// Which axis of the operands is dense.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(in crate::gpu) enum Order {
@@ -120,17 +123,9 @@ impl Class {
         Class { order, doublings: tiles.max(1).ilog2().min(Class::LARGEST) }
     }
 
-    /// The tile of devices that were not tuned: small ones where there are few, for more workgroups.
-    pub fn usual(self, cooperative: bool) -> Tile {
-        match (cooperative, self.doublings < 6) {
-            (true, _) => TILES[4],
-            (false, true) => TILES[0],
-            (false, false) => TILES[1],
-        }
-    }
-
-    /// The tile for products of this class that the one it has does not fit.
+    /// The tile by threads of devices that were not tuned: small ones where there are few, for more
+    /// workgroups.
     pub fn plain(self) -> Tile {
-        self.usual(false)
+        if self.doublings < 6 { TILES[0] } else { TILES[1] }
     }
 }
