@@ -20,7 +20,7 @@ pub enum Device {
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
     /// No usable GPU.
-    #[error("no GPU can be used: {reason}; use `--device cpu` (or `Device::Cpu`), which needs none")]
+    #[error("no GPU can be used: {reason}")]
     NoGpu {
         /// What was tried and why it failed.
         reason: String,
@@ -37,7 +37,13 @@ impl Device {
     /// The fastest device at hand: a hardware GPU if there is one, else the CPU. Never a
     /// software adapter.
     pub fn best() -> Device {
-        Device::gpu().unwrap_or(Device::Cpu)
+        Device::best_with_reason().0
+    }
+
+    /// [`Device::best`], and why it is not a GPU: there is none, it was refused, or a variable that is
+    /// to choose one has a value that it does not take.
+    pub fn best_with_reason() -> (Device, Option<DeviceError>) {
+        Device::gpu().map_or_else(|e| (Device::Cpu, Some(e)), |gpu| (gpu, None))
     }
 
     /// The GPU.
@@ -61,6 +67,15 @@ impl Device {
             "cpu" => Ok(Device::Cpu),
             "gpu" => Device::gpu(),
             _ => Err(DeviceError::Unknown { given: name.into() }),
+        }
+    }
+
+    /// The most bytes that one tensor may have here, if there is such a limit.
+    pub fn max_tensor_bytes(&self) -> Option<u64> {
+        match self {
+            Device::Cpu => None,
+            #[cfg(feature = "gpu")]
+            Device::Gpu(gpu) => Some(gpu.max_tensor_bytes()),
         }
     }
 

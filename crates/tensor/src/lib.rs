@@ -22,6 +22,7 @@ mod check;
 mod cpu;
 mod device;
 mod dtype;
+mod failure;
 #[cfg(feature = "gpu")]
 pub mod gpu;
 mod index;
@@ -35,6 +36,7 @@ pub use backend::{AdamWStep, AttentionSpec, BinaryOp, ReduceOp, RotarySpec, Unar
 pub use cpu::storage::{fresh_allocations, release_pooled_memory};
 pub use device::{Device, DeviceError};
 pub use dtype::DType;
+pub use failure::GpuFailure;
 pub use index::IndexTensor;
 pub use layout::Layout;
 pub use random::Rng;

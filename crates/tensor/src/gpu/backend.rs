@@ -38,13 +38,12 @@ fn width_of(x: &Tensor) -> usize {
 
 impl Ops {
     pub(super) fn empty(&self, shape: &[usize]) -> Tensor {
-        let n = crate::check::numel(shape);
-        Tensor::on_gpu(Arc::new(Memory::new(&self.0, n, false)), shape)
+        Tensor::on_gpu(Arc::new(Memory::new(&self.0, shape, false)), shape)
     }
 
     /// A tensor from the host's values.
     pub fn upload(&self, values: &[f32], shape: &[usize]) -> Tensor {
-        Tensor::on_gpu(Arc::new(self.0.upload(bytemuck::cast_slice(values))), shape)
+        Tensor::on_gpu(Arc::new(self.0.upload(bytemuck::cast_slice(values), shape)), shape)
     }
 
     /// A tensor's values, in order.
@@ -122,7 +121,7 @@ impl Ops {
     }
 
     fn ids(&self, ids: &[u32]) -> Memory {
-        self.0.upload(ids)
+        self.0.upload(ids, &[ids.len()])
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use super::memory::{Memory, MemoryUse, Pool};
 use super::source::{Source, WORDS, source};
 use super::tune::Tiles;
+use crate::GpuFailure;
 use crate::backend::AttentionSpec;
 
 /// The variable that switches matrix instructions off (`0`), or tries them also where the driver does not
@@ -36,6 +37,22 @@ pub struct Counts {
     pub uploaded: u64,
 }
 
+/// What went wrong with a device; it stays wrong.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Fault {
+    OutOfMemory,
+    Other(String),
+}
+
+impl From<wgpu::Error> for Fault {
+    fn from(e: wgpu::Error) -> Fault {
+        match e {
+            wgpu::Error::OutOfMemory { .. } => Fault::OutOfMemory,
+            wgpu::Error::Validation { .. } | wgpu::Error::Internal { .. } => Fault::Other(e.to_string()),
+        }
+    }
+}
+
 /// An opened GPU.
 pub(crate) struct Context {
     pub(super) device: wgpu::Device,
@@ -46,7 +63,7 @@ pub(crate) struct Context {
     recorder: Mutex<Recorder>,
     /// Number of submissions so far.
     epoch: AtomicU64,
-    fault: Arc<Mutex<Option<String>>>,
+    fault: Arc<Mutex<Option<Fault>>>,
     /// Whether shaders check their bounds.
     checks: bool,
     /// Tiles of products.
@@ -189,15 +206,16 @@ impl Context {
         let cooperative = with_matrices.is_some();
         let plain = || request(wgpu::Features::empty(), wgpu::ExperimentalFeatures::disabled());
         let (device, queue) = with_matrices.map_or_else(plain, Ok).map_err(|e| e.to_string())?;
-        let fault: Arc<Mutex<Option<String>>> = Arc::default();
+        let fault: Arc<Mutex<Option<Fault>>> = Arc::default();
         let told = fault.clone();
         device.on_uncaptured_error(Arc::new(move |e: wgpu::Error| {
-            told.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(e.to_string());
+            told.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(e.into());
         }));
         let told = fault.clone();
         device.set_device_lost_callback(move |reason, text| {
             if reason != wgpu::DeviceLostReason::Destroyed {
-                told.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(format!("it was lost: {text}"));
+                let lost = Fault::Other(format!("it was lost: {text}"));
+                told.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(lost);
             }
         });
         Ok(Arc::new(Context {
@@ -253,19 +271,19 @@ impl Context {
     }
 
     /// What went wrong, if anything has.
-    pub(super) fn faulted(&self) -> Option<String> {
-        self.fault.lock().unwrap_or_else(|e| e.into_inner()).clone()
+    pub(super) fn failure(&self) -> Option<GpuFailure> {
+        let adapter = self.name.clone();
+        self.fault.lock().unwrap_or_else(|e| e.into_inner()).clone().map(|fault| match fault {
+            Fault::OutOfMemory => GpuFailure::OutOfMemory { adapter, live_bytes: self.memory().live_bytes },
+            Fault::Other(what) => GpuFailure::Failed { adapter, what },
+        })
     }
 
     /// # Panics
-    /// If the device has failed: no result after that can be trusted.
+    /// With a [`GpuFailure`] if the device has failed: no result after that can be trusted.
     pub(super) fn check(&self) {
-        if let Some(what) = self.faulted() {
-            panic!(
-                "the GPU {} failed: {what}. What was computed since the last checkpoint is lost; a run can go on from \
-                 there, also with `--device cpu`",
-                self.name
-            );
+        if let Some(failure) = self.failure() {
+            failure.raise();
         }
     }
 
@@ -441,12 +459,12 @@ impl Context {
     fn wait(&self, submission: Option<wgpu::SubmissionIndex>) {
         let wait = wgpu::PollType::Wait { submission_index: submission, timeout: None };
         if let Err(e) = self.device.poll(wait) {
-            self.fail(format!("waiting for it failed: {e}"));
+            self.fail(&format!("waiting for it failed: {e}"));
         }
     }
 
-    fn fail(&self, what: String) {
-        self.fault.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(what);
+    fn fail(&self, what: &str) {
+        self.fault.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(Fault::Other(what.into()));
     }
 
     /// Hands over what was recorded, and waits for all of it.
@@ -467,9 +485,9 @@ impl Context {
         self.submit(&mut recorder);
     }
 
-    /// A buffer with words from the host.
-    pub(super) fn upload(self: &Arc<Self>, words: &[u32]) -> Memory {
-        let memory = Memory::new(self, words.len(), true);
+    /// A buffer of `shape` with words from the host.
+    pub(super) fn upload(self: &Arc<Self>, words: &[u32], shape: &[usize]) -> Memory {
+        let memory = Memory::new(self, shape, true);
         if !words.is_empty() {
             self.queue.write_buffer(&memory.raw, 0, bytemuck::cast_slice(words));
             self.recorder().counts.uploaded += words.len() as u64 * 4;
@@ -481,7 +499,7 @@ impl Context {
     pub(super) fn read(self: &Arc<Self>, memory: &Memory, len: usize) -> Vec<u32> {
         // A word that the last kernel of the submission writes: Metal reports a command buffer that
         // failed as finished.
-        let sentinel = Memory::new(self, 1, false);
+        let sentinel = Memory::new(self, &[1], false);
         let bytes = len as u64 * 4;
         let staging = self.device.create_buffer(&wgpu::BufferDescriptor {
             label: None,
@@ -514,21 +532,21 @@ impl Context {
         drop(recorder);
         match told.try_recv() {
             Ok(Ok(())) => {}
-            Ok(Err(e)) => self.fail(format!("its results cannot be read: {e}")),
-            Err(_) => self.fail("it never finished its work".into()),
+            Ok(Err(e)) => self.fail(&format!("its results cannot be read: {e}")),
+            Err(_) => self.fail("it never finished its work"),
         }
         self.check();
         let mut words: Vec<u32> = match staging.slice(..).get_mapped_range() {
             Ok(view) => bytemuck::pod_collect_to_vec(&view),
             Err(e) => {
-                self.fail(format!("its results cannot be read: {e}"));
+                self.fail(&format!("its results cannot be read: {e}"));
                 self.check();
                 Vec::new()
             }
         };
         staging.unmap();
         if words.pop() != Some((mark as f32).to_bits()) {
-            self.fail("it dropped a part of its work without an error (out of memory, or stopped for time)".into());
+            self.fail("it dropped a part of its work without an error (out of memory, or stopped for time)");
             self.check();
         }
         words
@@ -537,7 +555,10 @@ impl Context {
 
 #[cfg(test)]
 mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
     use super::*;
+    use crate::gpu::Gpu;
     use crate::{DType, Device, Tensor};
 
     #[test]
@@ -550,7 +571,34 @@ mod tests {
         let told = context.try_pipeline("nonsense".into(), wrong).unwrap_err();
         assert!(told.contains("nonsense"), "{told}");
         assert_eq!(context.try_pipeline("fill".into(), || source("fill", "")), Ok(()));
-        assert_eq!(context.faulted(), None);
+        assert_eq!(context.failure(), None);
         assert_eq!(Tensor::full(&[3], 1.0, DType::F32, &device).sum_all().item(), 3.0);
+    }
+
+    #[test]
+    #[ignore = "needs an adapter"]
+    fn failures_are_told_by_their_type() {
+        // A device of its own, since it ends here.
+        let gpu = Gpu::choose().expect("an adapter; IRONLENS_ADAPTER may name a software one");
+        let device = Device::Gpu(gpu.clone());
+        let sum = |shape: &[usize]| Tensor::full(shape, 1.0, DType::F32, &device).sum_all().item();
+        let fails = |shape: &[usize]| {
+            let payload = catch_unwind(AssertUnwindSafe(|| sum(shape))).unwrap_err();
+            *payload.downcast::<GpuFailure>().expect("a failure, not a text")
+        };
+        let (adapter, limit) = (gpu.name().to_string(), gpu.max_tensor_bytes());
+        let shape = vec![(limit / 4096) as usize + 1, 1024];
+        let (before, bytes) = (gpu.memory(), 4096 * shape[0] as u64);
+        let too_large = GpuFailure::TooLarge { adapter: adapter.clone(), shape: shape.clone(), bytes, limit };
+        assert_eq!(fails(&shape), too_large);
+        assert_eq!(gpu.memory(), before, "what was refused is not counted");
+        assert_eq!(sum(&[3]), 3.0, "the device goes on");
+
+        *gpu.ops.0.fault.lock().unwrap() = Some(Fault::OutOfMemory);
+        let live_bytes = gpu.memory().live_bytes;
+        assert!(matches!(fails(&[3]), GpuFailure::OutOfMemory { live_bytes: l, .. } if l >= live_bytes));
+        *gpu.ops.0.fault.lock().unwrap() = None;
+        gpu.ops.0.fail("its cable was pulled");
+        assert_eq!(fails(&[3]), GpuFailure::Failed { adapter, what: "its cable was pulled".into() });
     }
 }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use super::context::Context;
+use crate::GpuFailure;
 
 /// Smallest buffer, and the multiple of all sizes.
 const SMALLEST: u64 = 256;
@@ -30,17 +31,20 @@ impl Memory {
         &self.context
     }
 
-    /// A buffer of `len` elements with unspecified contents; `for_host` if the host will write to it.
-    pub(super) fn new(context: &Arc<Context>, len: usize, for_host: bool) -> Memory {
-        let bytes = size_class(len as u64 * 4);
+    /// A buffer for a tensor of `shape`, with unspecified contents; `for_host` if the host will write to
+    /// it.
+    ///
+    /// # Panics
+    /// With a [`GpuFailure`] if it is larger than the device allows, or there is no memory left.
+    pub(super) fn new(context: &Arc<Context>, shape: &[usize], for_host: bool) -> Memory {
+        let len = crate::check::numel(shape);
+        let (needed, limit) = ((len as u64).saturating_mul(4), largest_tensor(&context.limits));
+        if needed > limit {
+            let (adapter, shape) = (context.name.clone(), shape.to_vec());
+            GpuFailure::TooLarge { adapter, shape, bytes: needed, limit }.raise();
+        }
+        let bytes = size_class(needed).min(limit);
         let (raw, id) = context.pool.take(bytes, for_host.then(|| context.epoch())).unwrap_or_else(|id| {
-            let limit = context.limits.max_storage_buffer_binding_size.min(context.limits.max_buffer_size);
-            assert!(
-                bytes <= limit,
-                "a tensor of {len} elements needs {bytes} bytes of GPU memory in one piece, and {} allows {limit}; make \
-                 the batch or the model smaller, or use the CPU",
-                context.name
-            );
             let raw = context.device.create_buffer(&wgpu::BufferDescriptor {
                 label: None,
                 size: bytes,
@@ -144,6 +148,14 @@ impl Pool {
             }
         }
     }
+}
+
+/// The most bytes of a tensor: one binding, a buffer that can be read back with a mark behind it, and
+/// elements that can be counted in 32 bits, rounded up to a grid of threads.
+pub(super) fn largest_tensor(limits: &wgpu::Limits) -> u64 {
+    const COUNTABLE: u64 = (1 << 32) - (1 << 24);
+    let bytes = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size - SMALLEST).min(4 * COUNTABLE);
+    bytes / SMALLEST * SMALLEST
 }
 
 /// `bytes` rounded up to one of eight sizes per octave.

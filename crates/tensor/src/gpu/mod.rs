@@ -8,6 +8,7 @@ mod memory;
 mod source;
 mod tune;
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::profile::Timed;
@@ -54,10 +55,30 @@ pub const ADAPTER_VARIABLE: &str = "IRONLENS_ADAPTER";
 /// The variable that switches bounds checks in shaders on.
 pub const CHECKS_VARIABLE: &str = "IRONLENS_SHADER_CHECKS";
 
+/// Every adapter of this machine.
 fn adapters() -> Vec<wgpu::Adapter> {
+    without_device_selection();
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
     pollster::block_on(instance.enumerate_adapters(wgpu::Backends::PRIMARY))
 }
+
+/// Switches off Mesa's Vulkan layer that asks the desktop which GPU it uses, to list that one first: we
+/// choose by kind or name, and where there is no desktop its library complains on standard error.
+///
+/// Only while this is the process's only thread, for others may be reading its variables.
+#[cfg(target_os = "linux")]
+fn without_device_selection() {
+    const OFF: &str = "NODEVICE_SELECT";
+    let alone = || std::fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() == 1);
+    if std::env::var_os("XDG_RUNTIME_DIR").is_none() && std::env::var_os(OFF).is_none() && alone() {
+        // SAFETY: nobody else reads or writes variables, since there is no other thread, and none can
+        // begin while this one, which alone could begin it, is here.
+        unsafe { std::env::set_var(OFF, "1") };
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn without_device_selection() {}
 
 fn describe(adapter: &wgpu::Adapter) -> AdapterInfo {
     let (info, limits) = (adapter.get_info(), adapter.limits());
@@ -67,7 +88,7 @@ fn describe(adapter: &wgpu::Adapter) -> AdapterInfo {
         kind: format!("{:?}", info.device_type),
         api: format!("{:?}", info.backend),
         driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
-        max_tensor_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
+        max_tensor_bytes: memory::largest_tensor(&limits),
         workgroup: (limits.max_compute_workgroup_storage_size, limits.max_compute_invocations_per_workgroup),
         features: features(adapter),
         unusable: missing.then(|| "it has no immediates, by which kernels get their parameters".into()),
@@ -161,6 +182,11 @@ impl Gpu {
         self.ops.0.flush();
     }
 
+    /// The most bytes that a tensor may have.
+    pub fn max_tensor_bytes(&self) -> u64 {
+        memory::largest_tensor(&self.ops.0.limits)
+    }
+
     /// What was recorded so far.
     pub fn counts(&self) -> Counts {
         self.ops.0.counts()
@@ -188,10 +214,13 @@ impl Gpu {
         ];
         for (what, op) in checks {
             let right = op(&a, &b, &ids);
-            let found = op(&a.to_device(&gpu), &b.to_device(&gpu), &ids).to_device(&cpu);
-            if let Some(fault) = self.ops.0.faulted() {
-                return Err(format!("{} failed: {fault}", self.name()));
-            }
+            let here = || op(&a.to_device(&gpu), &b.to_device(&gpu), &ids).to_device(&cpu);
+            let found = catch_unwind(AssertUnwindSafe(here)).map_err(|payload| {
+                match payload.downcast::<crate::GpuFailure>() {
+                    Ok(failure) => failure.to_string(),
+                    Err(other) => resume_unwind(other),
+                }
+            })?;
             let (difference, alike) = right.max_abs_diff(&found);
             if !alike || difference > 1e-4 {
                 return Err(format!(
