@@ -95,6 +95,12 @@ impl Registry {
         self.params.iter().map(|p| (p.name.as_str(), p.layout.shape()))
     }
 
+    /// The tensors as they are stored: names of the parameters that are parts of each, and its shape.
+    pub fn stored(&self) -> impl Iterator<Item = (Vec<&str>, &[usize])> {
+        let names = |slot: &Slot| slot.params.iter().map(|id| self.params[*id].name.as_str()).collect();
+        self.slots.iter().map(move |slot| (names(slot), slot.shape.as_slice()))
+    }
+
     /// Names of all hook points with their axes and whether they fire.
     pub fn hooks(&self) -> impl Iterator<Item = (&str, &'static str, bool)> {
         self.hooks.iter().map(|h| (h.name.as_str(), h.axes, h.off.is_none()))

@@ -68,7 +68,7 @@ pub enum TrainError {
         reason: String,
     },
     /// A run directory that would be overwritten.
-    #[error("{path} is not empty; choose another folder with --out, or go on with the run in it with --resume {path}")]
+    #[error("{path} is not empty; choose another folder, or resume the run in it")]
     Exists {
         /// The folder.
         path: PathBuf,

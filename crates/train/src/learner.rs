@@ -272,8 +272,10 @@ impl<B: TokenBatch, F: Fn(&Var, &B) -> Var> Learner for LanguageModel<'_, F, B> 
     }
 
     fn check(&self, config: &TrainConfig, held_out: &B) -> Result<(), TrainError> {
-        let pos = held_out.sequences().tokens.shape().get(1).copied().unwrap_or(1);
-        config.check_memory(self.model.config(), pos)
+        let tokens = held_out.sequences().tokens;
+        let (held_out, pos) = (tokens.shape()[0], tokens.shape().get(1).copied().unwrap_or(1));
+        config.check_memory(self.model.config(), pos)?;
+        Ok(self.model.check_fits(config.batch_size.max(held_out), pos)?)
     }
 
     fn save_weights(&self, path: &Path) -> Result<(), TrainError> {

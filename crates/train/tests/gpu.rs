@@ -4,11 +4,11 @@
 #![cfg(feature = "gpu")]
 
 use std::cell::Cell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::sync::Mutex;
 
 use ironlens_autograd::Var;
-use ironlens_tensor::{Device, IndexTensor};
+use ironlens_tensor::{Device, GpuFailure, IndexTensor};
 use ironlens_train::{
     AdamW, Data, LanguageModel, RandomTokens, RunDir, TrainConfig, Trainer, previous_token_loss, train_step,
 };
@@ -67,7 +67,7 @@ fn thirty_steps_agree_with_the_cpu() {
     }
 }
 
-/// A GPU that fails ends the step it is in, as a panic; here the loss does.
+/// A GPU that fails ends the step it is in, by a panic; here the loss does as if it were one.
 #[test]
 #[ignore = "needs an adapter"]
 fn a_run_whose_gpu_failed_goes_on_on_the_cpu() {
@@ -87,10 +87,13 @@ fn a_run_whose_gpu_failed_goes_on_on_the_cpu() {
     let steps = Cell::new(0);
     let failing = |logits: &Var, tokens: &IndexTensor| {
         steps.set(steps.get() + 1);
-        assert!(steps.get() <= 13, "the GPU failed");
+        if steps.get() > 13 {
+            panic_any(GpuFailure::Failed { adapter: "Card".into(), what: "it was lost".into() });
+        }
         previous_token_loss(logits, tokens)
     };
-    catch_unwind(AssertUnwindSafe(|| trainer.fit_model(&mut model, &mut data(), failing))).unwrap_err();
+    let told = catch_unwind(AssertUnwindSafe(|| trainer.fit_model(&mut model, &mut data(), failing))).unwrap_err();
+    assert!(matches!(told.downcast_ref(), Some(GpuFailure::Failed { adapter, .. }) if adapter == "Card"));
 
     let run = RunDir::open(&parts).unwrap();
     let at = run.last_checkpoint().unwrap().step;
@@ -102,4 +105,43 @@ fn a_run_whose_gpu_failed_goes_on_on_the_cpu() {
     for (right, found) in right.into_iter().zip(losses) {
         assert!((right - found).abs() < 1e-5 * right, "{right} on the CPU, {found} in parts");
     }
+}
+
+#[test]
+#[ignore = "needs an adapter"]
+fn what_is_too_large_for_the_gpu_is_refused_before_anything_is_done() {
+    let _alone = ALONE.lock();
+    let device = gpu();
+    let limit = device.max_tensor_bytes().expect("GPUs have limits") as usize;
+    let created = || {
+        let Device::Gpu(handle) = &device else { panic!("a GPU") };
+        handle.memory().created
+    };
+
+    let before = created();
+    let wide = Config { d_vocab: limit / 64 + 1, ..config() };
+    let error = HookedTransformer::new(wide, &device, 0).unwrap_err().to_string();
+    assert!(error.contains("embed.W_E would be a tensor of shape") && error.contains("use the CPU"), "{error}");
+    assert_eq!(created(), before, "no weight was made");
+
+    // A pattern of two heads, 512 queries and 512 keys takes 2 MiB.
+    let model = HookedTransformer::new(Config { n_ctx: 512, ..config() }, &device, 0).unwrap();
+    let (fits, before) = (limit >> 21, created());
+    let expected = format!("the attention pattern of {} sequences would be a tensor", fits + 1);
+    let tokens = IndexTensor::new(vec![0; 512 * (fits + 1)], &[fits + 1, 512]);
+    let error = model.forward(&tokens).unwrap_err().to_string();
+    assert!(error.contains(&expected) && error.contains(&format!("{fits} at a time fit")), "{error}");
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    for (batch_size, eval_batch_size) in [(fits + 1, 1), (1, fits + 1)] {
+        let train = TrainConfig { steps: 1, batch_size, eval_batch_size, ..TrainConfig::notebook() };
+        let mut data = RandomTokens::new(model.config(), 1).unwrap();
+        let error = Trainer::new(train).keep(&run).fit_model(&mut model.clone(), &mut data, previous_token_loss).unwrap_err();
+        assert!(error.to_string().contains(&expected) && !run.exists(), "{error}");
+    }
+    assert_eq!(created(), before, "no activation was made");
+    assert!(model.check_fits(fits, 512).is_ok());
+    // As many sequences fit if they are short.
+    let short = IndexTensor::new(vec![0; fits + 1], &[fits + 1, 1]);
+    assert!(model.forward(&short).is_ok());
 }

@@ -7,6 +7,7 @@ use ironlens_tensor::{DType, IndexTensor, Tensor};
 use crate::cache::{ActivationCache, PosSlice, Recorder};
 use crate::config::PositionalEmbeddingType;
 use crate::error::ModelError;
+use crate::fit;
 use crate::loss::{next_token_loss, next_token_losses};
 use crate::model::HookedTransformer;
 use crate::names::resolve_layer;
@@ -442,6 +443,8 @@ impl Plan {
                 )));
             }
         }
+        let (blocks, logits) = (stop.unwrap_or(layers) > start, stop.is_none() && call.return_type != ReturnType::None);
+        fit::activations(cfg, call.model.device(), [batch, pos], blocks, logits)?;
         Ok(Plan {
             input: call.input.clone(),
             tokens,

@@ -53,6 +53,26 @@ pub enum ModelError {
         /// The most there may be.
         n_ctx: usize,
     },
+    /// A tensor that the device does not take in one piece.
+    #[error(
+        "{what} would be a tensor of shape {shape:?}: {} MiB in one piece, and {device} takes at most {} MiB; {advice}",
+        bytes.div_ceil(1 << 20),
+        limit >> 20
+    )]
+    TooLarge {
+        /// The weight or activation.
+        what: String,
+        /// Its shape.
+        shape: Vec<usize>,
+        /// Its bytes.
+        bytes: u64,
+        /// The device.
+        device: String,
+        /// The most bytes that there may be.
+        limit: u64,
+        /// What would fit, or what to do.
+        advice: String,
+    },
     /// An input of the wrong shape or kind.
     #[error("{what} has shape {given:?}, expected {expected}")]
     Shape {

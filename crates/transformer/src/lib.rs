@@ -32,6 +32,7 @@ mod cache;
 mod call;
 pub mod config;
 mod error;
+mod fit;
 mod loss;
 mod model;
 pub mod names;

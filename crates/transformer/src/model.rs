@@ -12,6 +12,7 @@ use crate::cache::ActivationCache;
 use crate::call::{Call, Input};
 use crate::config::Config;
 use crate::error::ModelError;
+use crate::fit;
 
 /// A transformer whose every activation has a name, by TransformerLens's names and numbers.
 ///
@@ -27,10 +28,11 @@ impl HookedTransformer {
     /// A model with starting weights drawn from `seed`.
     ///
     /// # Errors
-    /// If the configuration cannot be.
+    /// If the configuration cannot be, or a weight is more than the device takes in one piece.
     pub fn new(cfg: Config, device: &Device, seed: u64) -> Result<HookedTransformer, ModelError> {
         let cfg = cfg.resolved()?;
         let (net, registry) = build(&cfg);
+        fit::weights(&registry, device)?;
         let params = Params::initialised(registry, seed, device);
         Ok(HookedTransformer { cfg: Arc::new(cfg), net: Arc::new(net), params })
     }
@@ -98,6 +100,14 @@ impl HookedTransformer {
     pub fn run_with_cache(&self, tokens: &IndexTensor) -> Result<(Tensor, ActivationCache), ModelError> {
         let (output, cache) = self.call(tokens).cached()?;
         Ok((output.logits().value().clone(), cache))
+    }
+
+    /// Whether batches of `[batch, pos]` tokens can be run here.
+    ///
+    /// # Errors
+    /// If an activation is more than the device takes in one piece; says how many sequences would fit.
+    pub fn check_fits(&self, batch: usize, pos: usize) -> Result<(), ModelError> {
+        fit::activations(&self.cfg, self.device(), [batch, pos], true, true)
     }
 
     // ---- parts --------------------------------------------------------------------------
