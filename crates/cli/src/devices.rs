@@ -8,12 +8,20 @@ use ironlens_tensor::Device;
 /// # Errors
 /// Never; a machine without a GPU is told so.
 pub fn run() -> Result<()> {
+    // Before rayon's threads are there: what looks for GPUs is quieter in a process of one thread.
+    let (best, refused) = Device::best_with_reason();
     println!("cpu   {} threads", rayon::current_num_threads());
     #[cfg(feature = "gpu")]
     gpus();
-    #[cfg(not(feature = "gpu"))]
-    println!("this build is without the feature `gpu`");
-    println!("\n--device auto takes {}: {}", Device::best(), why());
+    match refused {
+        None => println!("\n--device gpu takes {best}; it passed its self-check"),
+        Some(reason) => println!("\n--device gpu fails: {reason}"),
+    }
+    #[cfg(feature = "gpu")]
+    if let Device::Gpu(gpu) = &best {
+        println!("      matrix instructions: {}", gpu.uses_matrices());
+    }
+    println!("\n--device auto takes {best}: {}", why(&best));
     Ok(())
 }
 
@@ -50,25 +58,14 @@ fn gpus() {
          {TUNE_VARIABLE}=1 measures once which tiles suit products; {MATRICES_VARIABLE}=0 does without matrix \
          instructions"
     );
-    match Device::gpu() {
-        Ok(device) => {
-            println!("\n--device gpu takes {device}; it passed its self-check");
-            if let Device::Gpu(gpu) = &device {
-                println!("      matrix instructions: {}", gpu.uses_matrices());
-            }
-        }
-        Err(e) => println!("\n--device gpu fails: {e}"),
-    }
 }
 
 /// Why [`Device::best`] is what it is.
-fn why() -> &'static str {
-    #[cfg(feature = "gpu")]
-    return match (Device::gpu(), std::env::var_os(ironlens_tensor::gpu::ADAPTER_VARIABLE)) {
-        (Ok(_), Some(_)) => "the adapter that was asked for",
-        (Ok(_), None) => "a discrete GPU before an integrated one, and any before the processor",
-        (Err(_), _) => "no GPU can be used",
-    };
-    #[cfg(not(feature = "gpu"))]
-    "this build knows no other"
+fn why(best: &Device) -> &'static str {
+    match best {
+        Device::Cpu => "no GPU can be used",
+        #[cfg(feature = "gpu")]
+        _ if std::env::var_os(ironlens_tensor::gpu::ADAPTER_VARIABLE).is_some() => "the adapter that was asked for",
+        _ => "a discrete GPU before an integrated one, and any before the processor",
+    }
 }

@@ -10,6 +10,7 @@
 mod analyze;
 pub mod bench;
 mod devices;
+mod hint;
 mod input;
 mod pipeline;
 mod report;

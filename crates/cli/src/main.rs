@@ -1,10 +1,11 @@
 //! The `ironlens` command.
 
-use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::ExitCode;
 
 use clap::Parser;
 use ironlens_cli::{Cli, Interrupted, tell};
+use ironlens_tensor::GpuFailure;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -12,20 +13,17 @@ fn main() -> ExitCode {
         // When the reader of a pipe goes away, end quietly, as other commands do.
         sigpipe::reset();
     }
-    // A GPU that fails in the middle of its work can only be told by a panic; it is no bug of ours.
+    // A GPU that fails in the middle of its work can only tell so by a panic; it is no bug of ours.
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
-        if gpu_failure(info.payload()).is_none() {
+        if !GpuFailure::is_raised() {
             usual(info);
         }
     }));
-    let outcome =
-        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| cli.run())).unwrap_or_else(
-            |payload| match gpu_failure(&*payload) {
-                Some(text) => Err(anyhow::anyhow!("{text}")),
-                None => std::panic::resume_unwind(payload),
-            },
-        );
+    let outcome = catch_unwind(AssertUnwindSafe(|| cli.run())).unwrap_or_else(|payload| {
+        let failure = payload.downcast::<GpuFailure>().unwrap_or_else(|other| resume_unwind(other));
+        Err((*failure).into())
+    });
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -37,9 +35,4 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// What a failed GPU said, if that is what a panic is about.
-fn gpu_failure(payload: &(dyn Any + Send)) -> Option<&str> {
-    payload.downcast_ref::<String>().map(String::as_str).filter(|text| text.starts_with("the GPU "))
 }

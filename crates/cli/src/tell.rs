@@ -3,10 +3,13 @@
 use std::fmt::Write;
 use std::io::{self, ErrorKind};
 
+use crate::hint::hint;
+
 /// The most characters of a line: a file's own text may be quoted in an error, and be of any length.
 const LONGEST_LINE: usize = 500;
 
-/// The error, the causes that its text does not name, and what helps against a failure of the system.
+/// The error, the causes that its text does not name, and what helps: a flag, or something against a
+/// failure of the system.
 pub fn tell(error: &anyhow::Error) -> String {
     let mut said = error.to_string();
     let mut told = format!("error: {said}");
@@ -18,7 +21,8 @@ pub fn tell(error: &anyhow::Error) -> String {
         }
         said = cause;
     }
-    let advice = error.chain().find_map(|e| e.downcast_ref::<io::Error>()).and_then(advice);
+    let system = || error.chain().find_map(|e| e.downcast_ref::<io::Error>()).and_then(advice);
+    let advice = hint(error).or_else(|| system().map(str::to_string));
     if let Some(advice) = advice {
         let _ = write!(told, "\n  try: {advice}");
     }

@@ -49,7 +49,10 @@ pub struct Args {
 /// # Errors
 /// [`Interrupted`](crate::Interrupted) if a signal ended it early; for settings, devices and folders that cannot be, and what goes wrong in training.
 pub fn run(args: &Args) -> Result<PathBuf> {
-    let device = Device::from_name(&args.device)?;
+    let (device, no_gpu) = match args.device.as_str() {
+        "auto" => Device::best_with_reason(),
+        name => (Device::from_name(name)?, None),
+    };
     threads::start()?;
     let (trainer, path, recipe) = match &args.resume {
         Some(path) => {
@@ -71,6 +74,9 @@ pub fn run(args: &Args) -> Result<PathBuf> {
             (trainer, path, recipe)
         }
     };
+    if let Some(reason) = no_gpu {
+        say!("{reason}");
+    }
     let mut model = HookedTransformer::new(recipe.model, &device, recipe.seed)?;
     let mut data = RandomTokens::new(model.config(), recipe.data_seed)?;
     let mut learner = LanguageModel::of_task(&mut model, recipe.task);

@@ -22,7 +22,8 @@ fn errors_go_to_stderr_with_an_exit_code() {
         .output()
         .unwrap();
     assert_eq!(gpu.status.code(), Some(1));
-    assert!(text(&gpu.stderr).contains("error: no GPU can be used"), "{}", text(&gpu.stderr));
+    let told = text(&gpu.stderr);
+    assert!(told.contains("error: no GPU can be used") && told.contains("try: --device cpu"), "{told}");
     let usage = ironlens(folder.path(), &["train", "--stepz", "3"]);
     assert_eq!(usage.status.code(), Some(2));
     assert!(text(&usage.stderr).contains("--steps"), "{}", text(&usage.stderr));
@@ -30,10 +31,34 @@ fn errors_go_to_stderr_with_an_exit_code() {
     assert_eq!(none.status.code(), Some(1));
     assert!(text(&none.stderr).contains("train one first"), "{}", text(&none.stderr));
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left behind");
-    for command in ["train", "report", "pipeline", "analyze", "verify", "bench"] {
+    for command in ["train", "report", "pipeline", "analyze", "verify", "devices", "bench"] {
         let help = ironlens(folder.path(), &[command, "--help"]);
         assert!(help.status.success() && text(&help.stdout).contains("Usage:"), "{command}");
     }
+}
+
+#[test]
+fn why_no_gpu_is_taken_is_said_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |args: &[&str]| {
+        Command::new(env!("CARGO_BIN_EXE_ironlens"))
+            .args(args)
+            .env("IRONLENS_ADAPTER", "no such adapter")
+            .env_remove("XDG_RUNTIME_DIR")
+            .env_remove("HOME")
+            .current_dir(folder.path())
+            .output()
+            .unwrap()
+    };
+    let auto = run(&["train", "--preset", "tiny", "--steps", "1", "--device", "auto"]);
+    assert!(auto.status.success(), "{}", text(&auto.stderr));
+    let told = text(&auto.stdout);
+    assert!(told.contains("no GPU can be used: IRONLENS_ADAPTER asks for `no such adapter`"), "{told}");
+    assert!(told.contains("weights on cpu"), "{told}");
+    let devices = run(&["devices"]);
+    assert!(devices.status.success() && text(&devices.stdout).contains("--device auto takes cpu"));
+    // Drivers that miss a desktop do not tell it here.
+    assert_eq!((text(&auto.stderr), text(&devices.stderr)), (String::new(), String::new()));
 }
 
 #[test]
@@ -56,9 +81,12 @@ fn a_disagreeing_case_fails_and_json_says_where() {
 #[test]
 fn an_analysis_stays_with_its_run() {
     let folder = tempfile::tempdir().unwrap();
-    let train = ["train", "--preset", "tiny", "--steps", "20", "--batch-size", "4", "--out", "run"];
+    let train = ["train", "--preset", "tiny", "--steps", "20", "--batch-size", "4", "--device", "cpu", "--out", "run"];
     assert!(ironlens(folder.path(), &train).status.success());
-    let out = ironlens(folder.path(), &["analyze", "run", "--json", "a.json"]);
+    let again = ironlens(folder.path(), &train);
+    let told = text(&again.stderr);
+    assert!(told.contains("run is not empty") && told.contains("--out") && told.contains("--resume run"), "{told}");
+    let out = ironlens(folder.path(), &["analyze", "run", "--device", "cpu", "--json", "a.json"]);
     assert!(out.status.success(), "{}", text(&out.stderr));
     let read = |file: &str| std::fs::read_to_string(folder.path().join(file)).unwrap();
     let json = read("a.json");
@@ -74,25 +102,26 @@ fn an_analysis_stays_with_its_run() {
 
     let weights = folder.path().join("run/checkpoints/step-000020/weights.safetensors");
     std::fs::copy(weights, folder.path().join("w.safetensors")).unwrap();
-    let none = ironlens(folder.path(), &["analyze", "w.safetensors"]);
+    let none = ironlens(folder.path(), &["analyze", "w.safetensors", "--device", "cpu"]);
     assert!(!none.status.success() && text(&none.stderr).contains("--config"), "{}", text(&none.stderr));
-    let missing = ironlens(folder.path(), &["analyze", "nothing"]);
+    let missing = ironlens(folder.path(), &["analyze", "nothing", "--device", "cpu"]);
     assert!(text(&missing.stderr).contains("nothing does not exist"), "{}", text(&missing.stderr));
 }
 
 #[test]
 fn benchmarks_have_the_keys_that_others_compare_with() {
     let folder = tempfile::tempdir().unwrap();
-    let bench = ironlens(folder.path(), &["bench", "forward", "--repeats", "1", "--json"]);
+    let bench = ironlens(folder.path(), &["bench", "forward", "--repeats", "1", "--device", "cpu", "--json"]);
     let json: serde_json::Value = serde_json::from_slice(&bench.stdout).expect("JSON");
     for key in ["forward_b1", "forward_b8"] {
         assert!(json[key]["median"].as_f64().unwrap() > 0.0 && json[key]["min"].as_f64().is_some(), "{key}");
     }
     std::fs::write(folder.path().join("other.json"), r#"{"forward_b1": {"median": 1000.0, "min": 1.0}}"#).unwrap();
-    let against = ironlens(folder.path(), &["bench", "forward", "--repeats", "1", "--against", "other.json"]);
+    let against =
+        ironlens(folder.path(), &["bench", "forward", "--repeats", "1", "--device", "cpu", "--against", "other.json"]);
     assert!(text(&against.stdout).contains("theirs / ours"), "{}", text(&against.stdout));
     std::fs::write(folder.path().join("bad.json"), "{}").unwrap();
-    let bad = ironlens(folder.path(), &["bench", "forward", "--against", "bad.json"]);
+    let bad = ironlens(folder.path(), &["bench", "forward", "--device", "cpu", "--against", "bad.json"]);
     assert!(!bad.status.success() && text(&bad.stderr).contains("bad.json"), "{}", text(&bad.stderr));
 }
 
@@ -118,8 +147,9 @@ fn ctrl_c_leaves_a_run_that_goes_on_to_the_same_bits() {
     let config = "[model]\nd_model = 16\nd_head = 8\nn_heads = 2\nd_mlp = 32\nn_ctx = 8\n";
     std::fs::write(folder.path().join("c.toml"), config).unwrap();
     let train = ["train", "--preset", "tiny", "--config", "c.toml", "--steps", "2000", "--log-every", "50"];
+    let train = [&train[..], &["--device", "cpu"]].concat();
     let mut child = Command::new(env!("CARGO_BIN_EXE_ironlens"))
-        .args(train)
+        .args(&train)
         .args(["--out", "stopped"])
         .current_dir(folder.path())
         .stdout(std::process::Stdio::piped())
@@ -139,7 +169,7 @@ fn ctrl_c_leaves_a_run_that_goes_on_to_the_same_bits() {
     assert_eq!(output.status.code(), Some(130), "{said}");
     assert!(said.contains("stopped after") && said.contains("train --resume stopped"), "{said}");
     assert!(ironlens(folder.path(), &["report", "stopped"]).status.success());
-    let resumed = ironlens(folder.path(), &["train", "--resume", "stopped"]);
+    let resumed = ironlens(folder.path(), &["train", "--resume", "stopped", "--device", "cpu"]);
     assert!(resumed.status.success(), "{}", text(&resumed.stderr));
 
     let whole = ironlens(folder.path(), &[&train[..], &["--out", "whole"]].concat());

@@ -136,7 +136,8 @@ fn what_is_too_large_for_the_gpu_is_refused_before_anything_is_done() {
     for (batch_size, eval_batch_size) in [(fits + 1, 1), (1, fits + 1)] {
         let train = TrainConfig { steps: 1, batch_size, eval_batch_size, ..TrainConfig::notebook() };
         let mut data = RandomTokens::new(model.config(), 1).unwrap();
-        let error = Trainer::new(train).keep(&run).fit_model(&mut model.clone(), &mut data, previous_token_loss).unwrap_err();
+        let error =
+            Trainer::new(train).keep(&run).fit_model(&mut model.clone(), &mut data, previous_token_loss).unwrap_err();
         assert!(error.to_string().contains(&expected) && !run.exists(), "{error}");
     }
     assert_eq!(created(), before, "no activation was made");

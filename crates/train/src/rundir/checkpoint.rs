@@ -152,7 +152,7 @@ impl RunDir {
     pub fn last_checkpoint(&self) -> Result<Checkpoint, TrainError> {
         self.newest_checkpoint(|state, checkpoint| self.check_weights(state, checkpoint))?.map(|(c, _)| c).ok_or_else(
             || {
-                let reason = "it has no whole checkpoint yet; `train --resume` goes on with it";
+                let reason = "it has no whole checkpoint yet; a training that resumes it goes on with it";
                 TrainError::NotARun { path: self.path.clone(), reason: reason.into() }
             },
         )
