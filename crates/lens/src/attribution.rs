@@ -210,7 +210,7 @@ fn mean_gradients(
             Ok(())
         });
         let call = model.call(corrupted).hooks(&mut hooks).names(names.to_vec());
-        let (_, cache, _) = call.cached_gradients(|out| metric.apply(out.logits()))?;
+        let (_, cache) = call.cached_gradients(|out| metric.apply(out.logits()))?;
         let found = names.iter().map(|n| cache.grad(n.as_str()).cloned()).collect::<Result<Vec<_>, _>>()?;
         sums = match sums.is_empty() {
             true => found,

@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use ironlens_lens::ablation::{Ablation, Parts, ablate};
 use ironlens_lens::heads::{HeadKind, head_scores};
 use ironlens_lens::logits::{Units, direct_logit_attribution};
-use ironlens_lens::patching::{self, PatchOptions, PatchResult};
+use ironlens_lens::patching::{PatchOptions, PatchResult, Patching};
 use ironlens_lens::patterns::{attention_distance, attention_entropy};
 use ironlens_lens::{Composition, FactoredMatrix, Metric, Weights};
 use ironlens_tensor::{IndexTensor, Tensor};
@@ -170,17 +170,15 @@ fn patches(subject: &Subject) -> Result<Found> {
         pictures.push(Picture::heatmap(title, ["", "position"], &values).labels(subject.layer_labels(), columns));
     };
     let options = PatchOptions::default;
-    by_position(
-        "Residual stream before each layer",
-        patching::get_act_patch_resid_pre(model, &corrupted, &cache, &metric, options())?,
-    );
-    by_position("Attention output", patching::get_act_patch_attn_out(model, &corrupted, &cache, &metric, options())?);
+    let patching = Patching::new(model, &corrupted, &cache, &metric)?;
+    by_position("Residual stream before each layer", patching.resid_pre(options())?);
+    by_position("Attention output", patching.attn_out(options())?);
     if !cfg.attn_only {
-        by_position("MLP output", patching::get_act_patch_mlp_out(model, &corrupted, &cache, &metric, options())?);
+        by_position("MLP output", patching.mlp_out(options())?);
     }
-    let by_head = patching::get_act_patch_attn_head_out_all_pos(model, &corrupted, &cache, &metric, options())?;
+    let by_head = patching.attn_head_out_all_pos(options())?;
     pictures.push(subject.by_head("Head output", &shown(by_head).0));
-    let pattern = patching::get_act_patch_attn_head_pattern_all_pos(model, &corrupted, &cache, &metric, options())?;
+    let pattern = patching.attn_head_pattern_all_pos(options())?;
     pictures.push(subject.by_head("Attention pattern of a head", &shown(pattern).0));
     let prose = format!(
         "One sequence, and the same with token {replaced} replaced. Each cell runs the replaced sequence with one \

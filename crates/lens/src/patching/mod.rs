@@ -3,7 +3,7 @@
 //!
 //! ```
 //! use ironlens_lens::Metric;
-//! use ironlens_lens::patching::{self, PatchOptions};
+//! use ironlens_lens::patching::{self, PatchOptions, Patching};
 //! # use ironlens_tensor::{Device, IndexTensor};
 //! # use ironlens_transformer::{ActFn, Config, HookedTransformer};
 //! # let cfg = Config { d_model: 16, d_head: 4, n_layers: 2, n_ctx: 8, d_vocab: 10, act_fn: ActFn::Gelu, ..Config::default() };
@@ -13,6 +13,12 @@
 //! let metric = Metric::logit_diff(&[3], &[2])?;
 //! let result = patching::get_act_patch_resid_pre(&model, &corrupted, &cache, &metric, PatchOptions::default())?;
 //! assert_eq!(result.values.shape(), [2, 4]);        // [layer, pos]
+//!
+//! // Several sweeps share the corrupted run.
+//! let patching = Patching::new(&model, &corrupted, &cache, &metric)?;
+//! let heads = patching.attn_head_out_all_pos(PatchOptions::default())?;
+//! let patterns = patching.attn_head_pattern_all_pos(PatchOptions::default())?;
+//! assert_eq!((heads.corrupted, patterns.corrupted), (result.corrupted, result.corrupted));
 //! # Ok::<(), ironlens_lens::LensError>(())
 //! ```
 //!
@@ -152,12 +158,89 @@ pub enum Cells {
     List(Vec<Vec<usize>>),
 }
 
-/// A sweep with a setter of one's own: for each cell, `setter` edits the activation `name` (a short
-/// name, such as `"z"`) of the cell's layer. Whatever it changes is followed; activations that no
-/// [`Site`] names are patched by whole forward passes, which the result says.
+/// Sweeps over one corrupted run: it is run once, remembered, and every sweep starts from it. The
+/// methods are TransformerLens's functions, which exist under their own names, too.
+pub struct Patching<'p> {
+    rerun: Rerun<'p>,
+    model: &'p HookedTransformer,
+    tokens: &'p IndexTensor,
+    clean: &'p ActivationCache,
+    metric: &'p Metric<'p>,
+    corrupted: f64,
+}
+
+impl<'p> Patching<'p> {
+    /// Runs `model` on the corrupted tokens `[batch, pos]`. Sweeps take activations from `clean` and are
+    /// judged by `metric`.
+    ///
+    /// # Errors
+    /// If the tokens do not fit the model.
+    pub fn new(
+        model: &'p HookedTransformer,
+        corrupted: &'p IndexTensor,
+        clean: &'p ActivationCache,
+        metric: &'p Metric<'p>,
+    ) -> Result<Patching<'p>, LensError> {
+        let rerun = Rerun::new(model, corrupted)?;
+        let of_corrupted = metric.of(rerun.logits());
+        Ok(Patching { rerun, model, tokens: corrupted, clean, metric, corrupted: of_corrupted })
+    }
+
+    /// The metric of the corrupted run.
+    pub fn corrupted(&self) -> f64 {
+        self.corrupted
+    }
+
+    /// A sweep with a setter of one's own: for each cell, `setter` edits the activation `name` (a short
+    /// name, such as `"z"`) of the cell's layer. Whatever it changes is followed; activations that no
+    /// [`Site`] names are patched by whole forward passes, which the result says.
+    ///
+    /// # Errors
+    /// If the model has no such activation, or it is not in the clean cache.
+    pub fn generic(
+        &self,
+        name: &str,
+        cells: &Cells,
+        setter: &Setter<'_>,
+        mut options: PatchOptions<'_>,
+    ) -> Result<PatchResult, LensError> {
+        let (list, shape) = enumerate(self.model, self.rerun.sizes().1, name, cells)?;
+        let site = Site::ALL.into_iter().find(|s| s.name() == name);
+        let (values, method) = match site {
+            Some(site) if !options.plain => (sweep::run(self, site, &list, setter, &mut options)?, Method::Rerun),
+            _ => {
+                let why = match site {
+                    Some(_) => "asked for".to_string(),
+                    None => format!("`{name}` is not among the activations whose reach is known"),
+                };
+                (plain::run(self, name, &list, setter, &mut options)?, Method::Plain(why))
+            }
+        };
+        let axes = match cells {
+            Cells::Axes(axes) => axes.clone(),
+            Cells::List(_) => vec![],
+        };
+        let values = Tensor::from_vec_f64(values, &shape).to_dtype(self.model.params().dtype());
+        Ok(PatchResult { values, axes, method, corrupted: self.corrupted })
+    }
+
+    /// A sweep along axes with a setter of this module.
+    fn along(
+        &self,
+        name: &str,
+        axes: &[Axis],
+        setter: &Setter<'_>,
+        options: PatchOptions<'_>,
+    ) -> Result<PatchResult, LensError> {
+        check_clean(self.clean, self.tokens, name)?;
+        self.generic(name, &Cells::Axes(axes.to_vec()), setter, options)
+    }
+}
+
+/// One sweep by [`Patching::generic`].
 ///
 /// # Errors
-/// If the model has no such activation, it is not in the clean cache, or the tokens do not fit.
+/// As [`Patching::new`] and [`Patching::generic`].
 #[expect(clippy::too_many_arguments, reason = "those of TransformerLens, and options")]
 pub fn generic_activation_patch(
     model: &HookedTransformer,
@@ -167,35 +250,9 @@ pub fn generic_activation_patch(
     name: &str,
     cells: &Cells,
     setter: &Setter<'_>,
-    mut options: PatchOptions<'_>,
+    options: PatchOptions<'_>,
 ) -> Result<PatchResult, LensError> {
-    let rerun = Rerun::new(model, corrupted)?;
-    let (list, shape) = enumerate(model, rerun.sizes().1, name, cells)?;
-    let site = Site::ALL.into_iter().find(|s| s.name() == name);
-    let (values, method) = match site {
-        Some(site) if !options.plain => {
-            (sweep::run(&rerun, site, clean, metric, &list, setter, &mut options)?, Method::Rerun)
-        }
-        _ => {
-            let why = match site {
-                Some(_) => "asked for".to_string(),
-                None => format!("`{name}` is not among the activations whose reach is known"),
-            };
-            let values = plain::run(model, corrupted, clean, metric, name, &list, setter, &mut options)?;
-            (values, Method::Plain(why))
-        }
-    };
-    let axes = match cells {
-        Cells::Axes(axes) => axes.clone(),
-        Cells::List(_) => vec![],
-    };
-    let corrupted = metric.of(rerun.logits());
-    Ok(PatchResult {
-        values: Tensor::from_vec_f64(values, &shape).to_dtype(model.params().dtype()),
-        axes,
-        method,
-        corrupted,
-    })
+    Patching::new(model, corrupted, clean, metric)?.generic(name, cells, setter, options)
 }
 
 /// The cells one by one, and the shape of the result.
@@ -282,59 +339,69 @@ fn pattern_of_head_query_and_key(index: &[usize], x: &mut Tensor, clean: &Tensor
     copy(x, clean, |t| t.select(1, index[1]).select(1, index[2]).select(1, index[3]));
 }
 
+/// Each sweep as a method of [`Patching`] and as TransformerLens's function.
 macro_rules! act_patches {
-    ($($(#[$doc:meta])* $function:ident($name:literal, $setter:ident, [$($axis:ident),+]);)*) => {$(
-        $(#[$doc])*
-        ///
-        /// # Errors
-        /// As [`generic_activation_patch`].
-        pub fn $function(
-            model: &HookedTransformer,
-            corrupted: &IndexTensor,
-            clean: &ActivationCache,
-            metric: &Metric<'_>,
-            options: PatchOptions<'_>,
-        ) -> Result<PatchResult, LensError> {
-            let cells = Cells::Axes(vec![$(Axis::$axis),+]);
-            check_clean(clean, corrupted, $name)?;
-            generic_activation_patch(model, corrupted, clean, metric, $name, &cells, &$setter, options)
-        }
-    )*};
+    ($($(#[$doc:meta])* $function:ident, $method:ident($name:literal, $setter:ident, [$($axis:ident),+]);)*) => {
+        impl Patching<'_> {$(
+            $(#[$doc])*
+            ///
+            /// # Errors
+            /// As [`Patching::generic`]; and if the clean run is of other sizes.
+            pub fn $method(&self, options: PatchOptions<'_>) -> Result<PatchResult, LensError> {
+                self.along($name, &[$(Axis::$axis),+], &$setter, options)
+            }
+        )*}
+        $(
+            $(#[$doc])*
+            ///
+            /// # Errors
+            #[doc = concat!("As [`Patching::new`] and [`Patching::", stringify!($method), "`].")]
+            pub fn $function(
+                model: &HookedTransformer,
+                corrupted: &IndexTensor,
+                clean: &ActivationCache,
+                metric: &Metric<'_>,
+                options: PatchOptions<'_>,
+            ) -> Result<PatchResult, LensError> {
+                Patching::new(model, corrupted, clean, metric)?.$method(options)
+            }
+        )*
+    };
 }
 
 act_patches! {
     /// The residual stream before each block, position by position: `[layer, pos]`.
-    get_act_patch_resid_pre("resid_pre", at_position, [Layer, Pos]);
+    get_act_patch_resid_pre, resid_pre("resid_pre", at_position, [Layer, Pos]);
     /// The residual stream between attention and MLP: `[layer, pos]`.
-    get_act_patch_resid_mid("resid_mid", at_position, [Layer, Pos]);
+    get_act_patch_resid_mid, resid_mid("resid_mid", at_position, [Layer, Pos]);
     /// What each attention writes: `[layer, pos]`.
-    get_act_patch_attn_out("attn_out", at_position, [Layer, Pos]);
+    get_act_patch_attn_out, attn_out("attn_out", at_position, [Layer, Pos]);
     /// What each MLP writes: `[layer, pos]`.
-    get_act_patch_mlp_out("mlp_out", at_position, [Layer, Pos]);
+    get_act_patch_mlp_out, mlp_out("mlp_out", at_position, [Layer, Pos]);
     /// What each head mixes (z), by position: `[layer, pos, head]`.
-    get_act_patch_attn_head_out_by_pos("z", at_position_and_head, [Layer, Pos, Head]);
+    get_act_patch_attn_head_out_by_pos, attn_head_out_by_pos("z", at_position_and_head, [Layer, Pos, Head]);
     /// Each head's queries, by position: `[layer, pos, head]`.
-    get_act_patch_attn_head_q_by_pos("q", at_position_and_head, [Layer, Pos, Head]);
+    get_act_patch_attn_head_q_by_pos, attn_head_q_by_pos("q", at_position_and_head, [Layer, Pos, Head]);
     /// Each head's keys, by position: `[layer, pos, head]`.
-    get_act_patch_attn_head_k_by_pos("k", at_position_and_head, [Layer, Pos, Head]);
+    get_act_patch_attn_head_k_by_pos, attn_head_k_by_pos("k", at_position_and_head, [Layer, Pos, Head]);
     /// Each head's values, by position: `[layer, pos, head]`.
-    get_act_patch_attn_head_v_by_pos("v", at_position_and_head, [Layer, Pos, Head]);
+    get_act_patch_attn_head_v_by_pos, attn_head_v_by_pos("v", at_position_and_head, [Layer, Pos, Head]);
     /// Each head's pattern, by position of the query: `[layer, head, dest_pos]`.
-    get_act_patch_attn_head_pattern_by_pos("pattern", pattern_of_head_and_query, [Layer, Head, DestPos]);
+    get_act_patch_attn_head_pattern_by_pos, attn_head_pattern_by_pos("pattern", pattern_of_head_and_query, [Layer, Head, DestPos]);
     /// Each head's pattern, element by element: `[layer, head, dest_pos, src_pos]`.
-    get_act_patch_attn_head_pattern_dest_src_pos(
+    get_act_patch_attn_head_pattern_dest_src_pos, attn_head_pattern_dest_src_pos(
         "pattern",
         pattern_of_head_query_and_key,
         [Layer, Head, DestPos, SrcPos]
     );
     /// What each head mixes (z), all positions at once: `[layer, head]`.
-    get_act_patch_attn_head_out_all_pos("z", at_head, [Layer, Head]);
+    get_act_patch_attn_head_out_all_pos, attn_head_out_all_pos("z", at_head, [Layer, Head]);
     /// Each head's queries, all positions at once: `[layer, head]`.
-    get_act_patch_attn_head_q_all_pos("q", at_head, [Layer, Head]);
+    get_act_patch_attn_head_q_all_pos, attn_head_q_all_pos("q", at_head, [Layer, Head]);
     /// Each head's keys, all positions at once: `[layer, head]`.
-    get_act_patch_attn_head_k_all_pos("k", at_head, [Layer, Head]);
+    get_act_patch_attn_head_k_all_pos, attn_head_k_all_pos("k", at_head, [Layer, Head]);
     /// Each head's values, all positions at once: `[layer, head]`.
-    get_act_patch_attn_head_v_all_pos("v", at_head, [Layer, Head]);
+    get_act_patch_attn_head_v_all_pos, attn_head_v_all_pos("v", at_head, [Layer, Head]);
     /// Each head's pattern, all positions at once: `[layer, head]`.
-    get_act_patch_attn_head_pattern_all_pos("pattern", pattern_of_head, [Layer, Head]);
+    get_act_patch_attn_head_pattern_all_pos, attn_head_pattern_all_pos("pattern", pattern_of_head, [Layer, Head]);
 }

@@ -1,20 +1,14 @@
 //! Patching by a whole forward pass for each cell.
 
 use ironlens_autograd::Var;
-use ironlens_tensor::IndexTensor;
+use ironlens_transformer::Hooks;
 use ironlens_transformer::names::get_act_name;
-use ironlens_transformer::{ActivationCache, HookedTransformer, Hooks};
 
-use super::{PatchOptions, Setter};
+use super::{PatchOptions, Patching, Setter};
 use crate::error::LensError;
-use crate::metric::Metric;
 
-#[expect(clippy::too_many_arguments, reason = "those of the sweep")]
 pub(super) fn run(
-    model: &HookedTransformer,
-    corrupted: &IndexTensor,
-    clean: &ActivationCache,
-    metric: &Metric<'_>,
+    session: &Patching<'_>,
     name: &str,
     cells: &[Vec<usize>],
     setter: &Setter<'_>,
@@ -22,7 +16,7 @@ pub(super) fn run(
 ) -> Result<Vec<f64>, LensError> {
     let mut values = Vec::with_capacity(cells.len());
     for (done, cell) in cells.iter().enumerate() {
-        let clean = clean.get((name, cell[0] as isize))?;
+        let clean = session.clean.get((name, cell[0] as isize))?;
         let hook = get_act_name(name, Some(cell[0] as isize), None);
         let mut hooks = Hooks::new().fwd(hook, |x, _| {
             let mut value = x.value().clone();
@@ -30,7 +24,7 @@ pub(super) fn run(
             *x = Var::from(value);
             Ok(())
         });
-        values.push(metric.of(&model.run_with_hooks(corrupted, &mut hooks)?));
+        values.push(session.metric.of(&session.model.run_with_hooks(session.tokens, &mut hooks)?));
         options.tell(done + 1, cells.len());
     }
     Ok(values)

@@ -1,21 +1,20 @@
 //! Patching by running again only what each patch reaches.
 
 use ironlens_tensor::{DType, Device, Tensor};
-use ironlens_transformer::{ActivationCache, Change, Positions, Reached, Rerun, Site};
+use ironlens_transformer::{Change, Positions, Reached, Rerun, Site};
 
-use super::{PatchOptions, Setter};
+use super::{PatchOptions, Patching, Setter};
 use crate::error::LensError;
 use crate::metric::Metric;
 
 pub(super) fn run(
-    rerun: &Rerun<'_>,
+    session: &Patching<'_>,
     site: Site,
-    clean: &ActivationCache,
-    metric: &Metric<'_>,
     cells: &[Vec<usize>],
     setter: &Setter<'_>,
     options: &mut PatchOptions<'_>,
 ) -> Result<Vec<f64>, LensError> {
+    let Patching { rerun, clean, metric, .. } = session;
     let mut values = vec![0.0; cells.len()];
     let mut pending = Pending::default();
     let mut done = 0;
