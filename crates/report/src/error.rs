@@ -1,5 +1,7 @@
 use std::path::PathBuf;
 
+use ironlens_files::FileError;
+
 /// What can go wrong when drawing a figure or writing a report.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -31,15 +33,8 @@ pub enum ReportError {
         path: PathBuf,
     },
     /// A file or folder that could not be written.
-    #[error("cannot {action} `{path}`: {source}; check that the folder can be written to and has space")]
-    Io {
-        /// What was tried: "write", "create the folder", …
-        action: &'static str,
-        /// On which path.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    #[error("{0}; check that the folder can be written to and has space")]
+    File(FileError),
     /// The picture could not be drawn.
     #[error("cannot draw the figure `{figure}`: {reason}")]
     Draw {
@@ -50,8 +45,8 @@ pub enum ReportError {
     },
 }
 
-impl ReportError {
-    pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>, source: std::io::Error) -> Self {
-        Self::Io { action, path: path.into(), source }
+impl From<FileError> for ReportError {
+    fn from(error: FileError) -> Self {
+        ReportError::File(error)
     }
 }

@@ -313,7 +313,7 @@ impl Figure {
     /// # Errors
     /// [`ReportError::Format`] for another extension, [`ReportError::Shape`] for
     /// data and [`ReportError::Option`] for an option that this kind of figure cannot
-    /// show, [`ReportError::Io`] if the file cannot be written.
+    /// show, [`ReportError::File`] if the file cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), ReportError> {
         let path = path.as_ref();
         let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("");

@@ -182,7 +182,7 @@ impl Report {
     /// Writes the page; it appears whole or not at all.
     ///
     /// # Errors
-    /// Those of [`Report::to_html`], and [`ReportError::Io`] if the file cannot be
+    /// Those of [`Report::to_html`], and [`ReportError::File`] if the file cannot be
     /// written.
     pub fn write_html(&self, path: impl AsRef<Path>) -> Result<(), ReportError> {
         files::write_atomic(path.as_ref(), self.to_html()?.as_bytes())
@@ -192,7 +192,7 @@ impl Report {
     /// missing, and returns the paths.
     ///
     /// # Errors
-    /// Those of [`Report::figures`], [`ReportError::Draw`] and [`ReportError::Io`].
+    /// Those of [`Report::figures`], [`ReportError::Draw`] and [`ReportError::File`].
     pub fn write_figures(&self, dir: impl AsRef<Path>) -> Result<Vec<PathBuf>, ReportError> {
         let mut paths = Vec::new();
         for (name, figure) in self.figures()? {

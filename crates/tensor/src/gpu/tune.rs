@@ -190,7 +190,7 @@ fn read(file: &Path) -> Option<HashMap<Class, Tile>> {
     classes().all(|class| table.contains_key(&class)).then_some(table)
 }
 
-/// Written beside and renamed, so that nobody reads half of it.
+/// Whole or not at all, so that nobody reads half of it.
 fn write(file: &Path, table: &HashMap<Class, Tile>) -> std::io::Result<()> {
     let mut text = heading() + "\n";
     for class in classes() {
@@ -199,9 +199,7 @@ fn write(file: &Path, table: &HashMap<Class, Tile>) -> std::io::Result<()> {
         }
     }
     std::fs::create_dir_all(file.parent().unwrap_or(Path::new(".")))?;
-    let beside = file.with_extension(format!("{}.tmp", std::process::id()));
-    std::fs::write(&beside, text)?;
-    std::fs::rename(&beside, file)
+    ironlens_files::write_atomically(file, text.as_bytes()).map_err(std::io::Error::other)
 }
 
 #[cfg(test)]
