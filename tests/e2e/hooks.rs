@@ -286,7 +286,7 @@ fn calls_start_stop_filter_and_return_as_asked() {
     assert_eq!(some.names().collect::<Vec<_>>(), ["hook_embed", "ln_final.hook_scale"]);
     assert_eq!(some.get("scale").unwrap().shape(), [2, 8, 1]);
 
-    let (_, cache, _) = model.call(&x).names("blocks.0.attn.hook_z").cached_gradients(|out| loss(out, &x)).unwrap();
+    let (_, cache) = model.call(&x).names("blocks.0.attn.hook_z").cached_gradients(|out| loss(out, &x)).unwrap();
     assert_eq!(cache.names().collect::<Vec<_>>(), ["blocks.0.attn.hook_z", "blocks.0.attn.hook_z_grad"]);
     assert!(cache.grad(("z", 0)).unwrap().norm() > 0.0);
 }

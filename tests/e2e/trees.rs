@@ -1,5 +1,6 @@
 //! Names, order and shapes are TransformerLens's: the printed tree, hooks, cache, state dict.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use ironlens::prelude::*;
@@ -62,15 +63,16 @@ fn the_cache_has_python_s_order_and_shapes() {
 }
 
 #[test]
-fn saved_weights_are_python_s_state_dict() {
+fn a_saved_state_dict_is_python_s_and_saved_weights_are_its_parameters() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("weights.safetensors");
     for (dir, model) in models() {
         model.save_weights(&file).unwrap();
-        let bytes = std::fs::read(&file).unwrap();
-        let header_len = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-        let header: Value = serde_json::from_slice(&bytes[8..8 + header_len]).unwrap();
-        let header = header.as_object().unwrap();
+        let names: BTreeSet<String> = header(&file).keys().cloned().collect();
+        let parameters = model.params().iter().map(|(name, _)| name.to_string()).collect();
+        assert_eq!(names, parameters, "{}", dir.display());
+        model.save_state_dict(&file).unwrap();
+        let header = header(&file);
         let want = json(&dir, "state_dict.json");
         let want = want.as_array().unwrap();
         assert_eq!(header.keys().filter(|k| *k != "__metadata__").count(), want.len(), "{}", dir.display());
@@ -81,4 +83,11 @@ fn saved_weights_are_python_s_state_dict() {
             assert_eq!(header[name]["dtype"], dtype, "{name} of {}", dir.display());
         }
     }
+}
+
+/// The header of a safetensors file.
+fn header(file: &Path) -> serde_json::Map<String, Value> {
+    let bytes = std::fs::read(file).unwrap();
+    let len = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    serde_json::from_slice(&bytes[8..8 + len]).unwrap()
 }

@@ -1,5 +1,6 @@
 //! Weights files.
 
+use ironlens::files::{Dtype, TensorInfo, write_safetensors};
 use ironlens::prelude::*;
 use ironlens::transformer::{read_tensors, write_tensors};
 use ironlens_tests::{small_model, tokens};
@@ -19,7 +20,70 @@ fn weights_survive_a_round_trip_bit_for_bit() {
     assert_ne!(other.forward(&x).unwrap().to_vec(), model.forward(&x).unwrap().to_vec());
     other.load_weights(&file).unwrap();
     assert_eq!(other.forward(&x).unwrap().to_vec(), model.forward(&x).unwrap().to_vec());
-    assert!(!folder.path().join("w.safetensors.tmp").exists());
+    let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(left, ["w.safetensors"]);
+}
+
+#[test]
+fn a_file_is_of_the_model_s_own_type_and_any_type_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("w.safetensors");
+    // Numbers that f32 does not have.
+    let mut wide = small_model().to_dtype(DType::F64);
+    let names: Vec<String> = wide.params().iter().map(|(n, _)| n.to_string()).collect();
+    for name in &names {
+        let third = wide.param(name).unwrap().affine(1.0 / 3.0, 0.0);
+        wide.params_mut().set(name, &third).unwrap();
+    }
+    wide.save_weights(&file).unwrap();
+    let mut again = fresh().to_dtype(DType::F64);
+    again.load_weights(&file).unwrap();
+    let mut narrow = fresh();
+    narrow.load_weights(&file).unwrap();
+    for (name, value) in wide.params().iter() {
+        assert_eq!(again.param(name).unwrap().to_vec_f64(), value.to_vec_f64(), "{name}");
+        assert_eq!(narrow.param(name).unwrap().to_vec(), value.to_vec(), "{name}");
+    }
+    // An f32 file into an f64 model: every number as it is.
+    narrow.save_weights(&file).unwrap();
+    again.load_weights(&file).unwrap();
+    for (name, value) in narrow.params().iter() {
+        assert_eq!(again.param(name).unwrap().to_vec_f64(), value.to_vec_f64(), "{name}");
+    }
+    // The state dict of an f64 model is read back, tables and masks skipped.
+    wide.save_state_dict(&file).unwrap();
+    again.load_weights(&file).unwrap();
+    assert_eq!(again.param("unembed.W_U").unwrap().to_vec_f64(), wide.param("unembed.W_U").unwrap().to_vec_f64());
+}
+
+#[test]
+fn half_precision_files_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("w.safetensors");
+    for dtype in [Dtype::F16, Dtype::BF16] {
+        let infos: Vec<TensorInfo> = small_model()
+            .registry()
+            .params()
+            .map(|(name, shape)| TensorInfo { name: name.into(), dtype, shape: shape.to_vec() })
+            .collect();
+        // 1.5 in both.
+        let bits = if dtype == Dtype::F16 { 0x3e00u16 } else { 0x3fc0 };
+        write_safetensors(&file, &infos, |i, out| {
+            out.write_all(&bits.to_le_bytes().repeat(infos[i].bytes().unwrap() / 2))
+        })
+        .unwrap();
+        let mut model = fresh();
+        model.load_weights(&file).unwrap();
+        assert!(model.params().iter().all(|(_, value)| value.to_vec().iter().all(|v| *v == 1.5)), "{dtype}");
+    }
+    let infos: Vec<TensorInfo> = small_model()
+        .registry()
+        .params()
+        .map(|(name, shape)| TensorInfo { name: name.into(), dtype: Dtype::I32, shape: shape.to_vec() })
+        .collect();
+    write_safetensors(&file, &infos, |i, out| out.write_all(&vec![0; infos[i].bytes().unwrap()])).unwrap();
+    let error = fresh().load_weights(&file).unwrap_err().to_string();
+    assert!(error.contains("`embed.W_E` is of type I32"), "{error}");
 }
 
 #[test]

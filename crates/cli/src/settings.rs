@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, ValueEnum};
+use ironlens_tensor::Device;
 use ironlens_train::{Preset, Schedule, Task, TrainConfig};
 use ironlens_transformer::Config;
 use serde::Deserialize;
@@ -137,6 +138,9 @@ impl Settings {
             };
         }
         train.check()?;
+        recipe.model.check_memory(&Device::Cpu)?;
+        // What is kept says what was drawn.
+        recipe.model.seed = recipe.model.seed.and(Some(recipe.seed));
         recipe.model = recipe.model.resolved()?;
         let model = &recipe.model;
         train.check_memory(model, model.n_ctx)?;
@@ -173,6 +177,12 @@ fn overlay(path: &Path, recipe: &mut Recipe) -> Result<()> {
     let text = read_text(path, "the configuration")?;
     let bad = || format!("{} is not a configuration; expected TOML tables [model] and [train]", path.display());
     let file: File = toml::from_str(&text).with_context(bad)?;
+    for (name, table) in [("model", &file.model), ("train", &file.train)] {
+        let not_finite = table.iter().flatten().find_map(|(field, value)| not_finite(field, value));
+        if let Some((field, number)) = not_finite {
+            bail!("{}: [{name}] {field} = {number} cannot be: expected a finite value", path.display());
+        }
+    }
     if let Some(table) = file.model {
         // A given size replaces what was derived from the preset's.
         let mut fields = serde_json::to_value(&recipe.model)?;
@@ -184,6 +194,8 @@ fn overlay(path: &Path, recipe: &mut Recipe) -> Result<()> {
         recipe.model =
             serde_json::from_value(fields.clone().into()).with_context(|| format!("{}: [model]", path.display()))?;
     }
+    // That of the model, unless [train] has one.
+    recipe.seed = recipe.model.seed.unwrap_or(recipe.seed);
     if let Some(table) = file.train {
         let mut fields = toml::Table::try_from(&recipe.train)?;
         for (key, value) in table {
@@ -203,4 +215,17 @@ fn overlay(path: &Path, recipe: &mut Recipe) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A number in a setting that is none, such as `nan`, with where it is. JSON, through which settings pass,
+/// would make it null, which means a default.
+fn not_finite(field: &str, value: &toml::Value) -> Option<(String, f64)> {
+    match value {
+        toml::Value::Float(number) if !number.is_finite() => Some((field.into(), *number)),
+        toml::Value::Array(all) => all.iter().find_map(|value| not_finite(field, value)),
+        toml::Value::Table(table) => {
+            table.iter().find_map(|(inner, value)| not_finite(&format!("{field}.{inner}"), value))
+        }
+        _ => None,
+    }
 }

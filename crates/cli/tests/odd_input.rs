@@ -95,6 +95,42 @@ fn numbers_that_cannot_be_say_what_could() {
 }
 
 #[test]
+fn settings_of_a_model_that_cannot_be_are_named_before_anything_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    for (setting, expected) in [
+        ("normalization_type = nan", "[model] normalization_type = NaN cannot be: expected a finite value"),
+        ("n_heads = inf", "[model] n_heads = inf cannot be"),
+        ("attn_types = ['local', nan]", "[model] attn_types = NaN cannot be"),
+        ("seed = -inf", "[model] seed = -inf cannot be"),
+        ("n_layers = 1000000000", "`n_layers` is 1000000000: the model's weights would take"),
+        ("n_ctx = 1000000000", "`n_ctx` is 1000000000: the model's weights would take"),
+        ("d_vocab_out = 1000000000000000", "`d_vocab_out` is 1000000000000000: the model's weights would take"),
+    ] {
+        std::fs::write(folder.path().join("c.toml"), format!("[model]\n{setting}\n")).unwrap();
+        let told = refused(folder.path(), &["train", "--config", "c.toml", "--device", "cpu", "--out", "run"]);
+        assert!(told.contains(expected), "{setting}: {told}");
+        assert!(!folder.path().join("run").exists(), "{setting}");
+    }
+}
+
+#[test]
+fn the_seed_of_a_model_is_used_and_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |seeds: &str, flags: &[&str], out: &str| {
+        std::fs::write(folder.path().join("c.toml"), SMALL.replace("[model]", &format!("[model]\n{seeds}"))).unwrap();
+        let train = ["train", "--preset", "tiny", "--config", "c.toml", "--steps", "1", "--batch-size", "2"];
+        done(&ironlens(folder.path(), &[&train[..], &["--device", "cpu", "--out", out], flags].concat()));
+        let weights = folder.path().join(out).join("checkpoints/step-000001/weights.safetensors");
+        (std::fs::read(weights).unwrap(), std::fs::read_to_string(folder.path().join(out).join("config.json")).unwrap())
+    };
+    let (own, config) = run("seed = 7", &[], "own");
+    assert!(config.contains("\"seed\": 7"), "{config}");
+    assert!(run("", &["--seed", "7"], "flag").0 == own);
+    assert!(run("seed = 9", &["--seed", "7"], "both").0 == own);
+    assert!(run("", &[], "none").0 != own);
+}
+
+#[test]
 fn flags_without_effect_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     for args in [

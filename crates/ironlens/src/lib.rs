@@ -35,11 +35,12 @@
 //! ```
 //!
 //! The parts are crates of their own, each useful alone: [`tensor`], [`autograd`], [`nn`],
-//! [`transformer`], [`lens`], [`train`], [`report`].
+//! [`transformer`], [`lens`], [`train`], [`report`], [`files`].
 
 pub mod plot;
 
 pub use ironlens_autograd as autograd;
+pub use ironlens_files as files;
 pub use ironlens_lens as lens;
 pub use ironlens_nn as nn;
 pub use ironlens_report as report;
@@ -52,7 +53,7 @@ pub mod prelude {
     pub use crate::plot::{imshow, line};
     pub use ironlens_autograd::{Tape, Var};
     pub use ironlens_lens::heads::{DetectOptions, HeadKind, detect_head, head_scores};
-    pub use ironlens_lens::patching::{self, PatchOptions};
+    pub use ironlens_lens::patching::{self, PatchOptions, Patching};
     pub use ironlens_lens::{
         Composition, Decompose, FactoredMatrix, Metric, Processing, StackOptions, Sublayers, Weights, process_weights,
     };
@@ -63,7 +64,7 @@ pub mod prelude {
         previous_token_loss,
     };
     pub use ironlens_transformer::{
-        ActFn, ActivationCache, AttentionDir, AttnType, Config, HookedTransformer, Hooks, InitMode, NormalizationType,
-        PosSlice, PositionalEmbeddingType, ReturnType,
+        ActFn, ActivationCache, AttentionDir, AttnType, Config, HookedTransformer, Hooks, InitMode, Leaves,
+        NormalizationType, PosSlice, PositionalEmbeddingType, ReturnType,
     };
 }

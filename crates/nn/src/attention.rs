@@ -1,5 +1,7 @@
 //! Multi-head attention with a hook point at every step.
 
+use std::sync::Arc;
+
 use ironlens_autograd::Var;
 use ironlens_tensor::{AttentionSpec, IndexTensor, Layout, RotarySpec, Tensor};
 
@@ -8,15 +10,15 @@ use crate::error::HookError;
 use crate::hooks::HookPoint;
 use crate::norm::{Norm, NormAxes, NormKind};
 use crate::registry::{Init, Param, Scope};
-use crate::rotary::{RotaryConfig, RotaryTable};
+use crate::rotary::RotaryTable;
 
 /// How attention knows positions.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub enum Positions {
     /// From its input alone.
     None,
-    /// Queries and keys are rotated.
-    Rotary(RotaryConfig),
+    /// Queries and keys are rotated, by a table that layers share.
+    Rotary(Arc<RotaryTable>),
     /// Scores get `slope * (key - query)`, one slope per head.
     Alibi,
 }
@@ -61,6 +63,39 @@ pub enum AttentionInput {
     Split([Var; 3]),
 }
 
+/// Which tokens of a batch are padding, and what that means for attention.
+#[derive(Clone, Debug)]
+pub struct Padding {
+    mask: IndexTensor,
+    positions: IndexTensor,
+    seen_if_bidirectional: bool,
+}
+
+impl Padding {
+    /// Of `mask` `[batch, pos]`, 0 at padding. No query attends to padding, and positions count from
+    /// the first token that is none.
+    pub fn new(mask: &IndexTensor) -> Padding {
+        Padding { mask: mask.clone(), positions: positions_of(mask), seen_if_bidirectional: false }
+    }
+
+    /// As TransformerLens 2.18, where the code of the causal mask hides padding: bidirectional
+    /// attention sees it. Positions count as ever.
+    pub fn as_transformer_lens(self) -> Padding {
+        Padding { seen_if_bidirectional: true, ..self }
+    }
+
+    /// `[batch, pos]`, 0 at padding.
+    pub fn mask(&self) -> &IndexTensor {
+        &self.mask
+    }
+
+    /// The position of every token, counted over those that are not padding:
+    /// `max(cumsum(mask) - 1, 0)`, `[batch, pos]`.
+    pub fn positions(&self) -> &IndexTensor {
+        &self.positions
+    }
+}
+
 /// Multi-head attention: `W_Q`, `W_K`, `W_V` `[head, d_model, d_head]`, `W_O`
 /// `[head, d_head, d_model]`; with grouped queries `_W_K` and `_W_V` have one entry per group.
 ///
@@ -72,7 +107,6 @@ pub struct Attention {
     w_o: Param,
     b_o: Param,
     norms: Option<[Norm; 2]>,
-    rotary: Option<RotaryTable>,
     hook_k: HookPoint,
     hook_q: HookPoint,
     hook_v: HookPoint,
@@ -139,12 +173,8 @@ impl Attention {
                 "TransformerLens has this hook point but never runs it",
             );
         }
-        let rotary = match &cfg.positions {
-            Positions::Rotary(r) => Some(RotaryTable::new(r, cfg.n_ctx)),
-            Positions::None | Positions::Alibi => None,
-        };
-        let hook_rot =
-            rotary.is_some().then(|| ["hook_rot_k", "hook_rot_q"].map(|name| s.hook(name, "batch pos head d_head")));
+        let hook_rot = matches!(cfg.positions, Positions::Rotary(_))
+            .then(|| ["hook_rot_k", "hook_rot_q"].map(|name| s.hook(name, "batch pos head d_head")));
         Attention {
             cfg,
             w_qkv,
@@ -152,7 +182,6 @@ impl Attention {
             w_o,
             b_o,
             norms,
-            rotary,
             hook_k,
             hook_q,
             hook_v,
@@ -164,8 +193,7 @@ impl Attention {
         }
     }
 
-    /// `[batch, pos, d_model]`, added to `residual` if given. `mask` `[batch, pos]` is 0 at padding;
-    /// positions then count from the first token that is not.
+    /// `[batch, pos, d_model]`, added to `residual` if given.
     ///
     /// # Errors
     /// If a hook fails.
@@ -174,9 +202,9 @@ impl Attention {
         ctx: &mut Ctx<'_, '_>,
         input: &AttentionInput,
         residual: Option<&Var>,
-        mask: Option<&IndexTensor>,
+        padding: Option<&Padding>,
     ) -> Result<Var, HookError> {
-        let z = self.mix(ctx, input, mask)?;
+        let z = self.mix(ctx, input, padding)?;
         self.output(ctx, &z, residual)
     }
 
@@ -188,7 +216,7 @@ impl Attention {
         &self,
         ctx: &mut Ctx<'_, '_>,
         input: &AttentionInput,
-        mask: Option<&IndexTensor>,
+        padding: Option<&Padding>,
     ) -> Result<Var, HookError> {
         let [q, k, v] = self.project(ctx, input);
         let mut q = self.hook_q.apply(ctx, q)?;
@@ -198,13 +226,12 @@ impl Attention {
             q = normalize_vectors(ctx, q_norm, &q)?;
             k = normalize_vectors(ctx, k_norm, &k)?;
         }
-        if let (Some(table), Some([hook_rot_k, hook_rot_q])) = (&self.rotary, &self.hook_rot) {
-            let positions = mask.map(positions_of);
-            let spec = rotary_spec(ctx, table, q.dim(1), positions.as_ref());
+        if let (Positions::Rotary(table), Some([hook_rot_k, hook_rot_q])) = (&self.cfg.positions, &self.hook_rot) {
+            let spec = rotary_spec(ctx, table, q.dim(1), padding.map(Padding::positions));
             q = hook_rot_q.apply(ctx, q.rotary(&spec))?;
             k = hook_rot_k.apply(ctx, k.rotary(&spec))?;
         }
-        let spec = self.spec(mask);
+        let spec = self.spec(padding);
         let z = if self.hook_attn_scores.is_live(ctx) || self.hook_pattern.is_live(ctx) {
             let scores = self.hook_attn_scores.apply(ctx, q.attention_scores(&k, &spec))?;
             let pattern = self.hook_pattern.apply(ctx, scores.softmax())?;
@@ -240,14 +267,14 @@ impl Attention {
         positions: &IndexTensor,
     ) -> Result<Var, HookError> {
         let x = norm.map_or(Ok(x.clone()), |norm| normalize_vectors(ctx, norm, x))?;
-        Ok(match &self.rotary {
-            Some(table) => x.rotary(&rotary_spec(ctx, table, x.dim(1), Some(positions))),
-            None => x,
+        Ok(match &self.cfg.positions {
+            Positions::Rotary(table) => x.rotary(&rotary_spec(ctx, table, x.dim(1), Some(positions))),
+            Positions::None | Positions::Alibi => x,
         })
     }
 
-    /// How scores are made; `mask` `[batch, pos]` is 0 at padding.
-    pub fn spec(&self, mask: Option<&IndexTensor>) -> AttentionSpec {
+    /// How scores are made.
+    pub fn spec(&self, padding: Option<&Padding>) -> AttentionSpec {
         let cfg = &self.cfg;
         let heads = cfg.n_heads as f64;
         let start = 2f64.powf(-8.0 / heads);
@@ -256,11 +283,10 @@ impl Attention {
             soft_cap: cfg.soft_cap,
             causal: cfg.causal,
             window: cfg.window,
-            alibi: (cfg.positions == Positions::Alibi)
+            alibi: matches!(cfg.positions, Positions::Alibi)
                 .then(|| (0..cfg.n_heads).map(|i| start * start.powi(i as i32)).collect()),
             query_start: 0,
-            // As in TransformerLens, padding is hidden by the causal mask's code only.
-            key_mask: mask.filter(|_| cfg.causal).cloned(),
+            key_mask: padding.filter(|p| cfg.causal || !p.seen_if_bidirectional).map(|p| p.mask.clone()),
         }
     }
 
@@ -333,7 +359,7 @@ impl Attention {
     /// Whether scores are products of queries with a linear map of the input, and nothing after,
     /// as [`Attention::queries_of_inputs`] needs.
     pub fn is_linear_in_keys(&self) -> bool {
-        self.norms.is_none() && self.rotary.is_none() && self.cfg.soft_cap.is_none()
+        self.norms.is_none() && self.hook_rot.is_none() && self.cfg.soft_cap.is_none()
     }
 
     /// Queries `[batch, pos, head, d_model]` that read the inputs of keys where others read keys,
@@ -397,16 +423,20 @@ fn normalize_vectors(ctx: &mut Ctx<'_, '_>, norm: &Norm, x: &Var) -> Result<Var,
 
 /// Rotation to `positions` `[batch, pos]`, or to `0..pos`.
 fn rotary_spec(ctx: &Ctx<'_, '_>, table: &RotaryTable, pos: usize, positions: Option<&IndexTensor>) -> RotarySpec {
-    let (cos, sin) = table.tables(ctx.dtype(), ctx.device());
+    let len = match positions {
+        None => pos,
+        Some(positions) => positions.as_slice().iter().max().map_or(0, |&last| last as usize + 1),
+    };
+    let (cos, sin) = table.tables(len, ctx.dtype(), ctx.device());
     let at = |t: &Tensor| match positions {
-        None => t.narrow(0, 0, pos).unsqueeze(0),
+        None => t.unsqueeze(0),
         Some(positions) => t.embed(positions),
     };
-    RotarySpec { cos: at(&cos), sin: at(&sin), adjacent: table.adjacent }
+    RotarySpec { cos: at(&cos), sin: at(&sin), adjacent: table.config().adjacent }
 }
 
 /// Positions counted over the tokens that are not padding: `max(cumsum(mask) - 1, 0)`.
-pub fn positions_of(mask: &IndexTensor) -> IndexTensor {
+fn positions_of(mask: &IndexTensor) -> IndexTensor {
     let width = mask.shape().last().copied().unwrap_or(1).max(1);
     let mut positions = Vec::with_capacity(mask.numel());
     for row in mask.as_slice().chunks(width) {

@@ -8,11 +8,41 @@ use crate::hooks::{Active, Hooks};
 use crate::params::Params;
 use crate::registry::{Param, Registry};
 
+/// By which weights a recorded pass is differentiated. The others are constants: their gradients cost
+/// nothing, neither time nor memory.
+#[derive(Default)]
+pub enum Leaves<'l> {
+    /// By all.
+    #[default]
+    All,
+    /// By none: the tape begins at the first hook point where a backward hook listens.
+    None,
+    /// By those of whose full name this is true. Parameters that are stored side by side (`W_Q`, `W_K`
+    /// and `W_V` of a layer, and their biases) are differentiated by together.
+    Where(Box<dyn Fn(&str) -> bool + 'l>),
+}
+
+impl Leaves<'_> {
+    fn include(&self, registry: &Registry, slot: usize) -> bool {
+        match self {
+            Leaves::All => true,
+            Leaves::None => false,
+            Leaves::Where(wanted) => registry.slots[slot].params.iter().any(|&p| wanted(&registry.params[p].name)),
+        }
+    }
+}
+
+impl<'l, F: Fn(&str) -> bool + 'l> From<F> for Leaves<'l> {
+    fn from(wanted: F) -> Self {
+        Leaves::Where(Box::new(wanted))
+    }
+}
+
 /// The weights of a forward pass, as constants or as leaves of a tape, and the hooks that listen.
 pub struct Ctx<'a, 'h> {
     pub(crate) registry: &'a Registry,
     pub(crate) active: Active<'a, 'h>,
-    leaves: Vec<Var>,
+    weights: Vec<Var>,
     dtype: DType,
     device: Device,
 }
@@ -23,7 +53,7 @@ impl<'a, 'h> Ctx<'a, 'h> {
     /// # Errors
     /// If a hook names no hook point that fires.
     pub fn evaluate(params: &'a Params, hooks: &'a mut Hooks<'h>) -> Result<Self, HookError> {
-        Ctx::new(params, hooks, Var::from)
+        Ctx::new(params, None, hooks, |_, value| Var::from(value))
     }
 
     /// A pass that records on `tape`, with all weights as leaves.
@@ -31,14 +61,35 @@ impl<'a, 'h> Ctx<'a, 'h> {
     /// # Errors
     /// If a hook names no hook point that fires.
     pub fn record(params: &'a Params, tape: &Tape, hooks: &'a mut Hooks<'h>) -> Result<Self, HookError> {
-        Ctx::new(params, hooks, |value| tape.leaf(value))
+        Ctx::record_by(params, tape, &Leaves::All, hooks)
     }
 
-    fn new(params: &'a Params, hooks: &'a mut Hooks<'h>, leaf: impl Fn(Tensor) -> Var) -> Result<Self, HookError> {
+    /// As [`Ctx::record`], with some of the weights as leaves and the others as constants.
+    ///
+    /// # Errors
+    /// If a hook names no hook point that fires.
+    pub fn record_by(
+        params: &'a Params,
+        tape: &Tape,
+        leaves: &Leaves<'_>,
+        hooks: &'a mut Hooks<'h>,
+    ) -> Result<Self, HookError> {
+        Ctx::new(params, Some(tape), hooks, |slot, value| match leaves.include(params.registry(), slot) {
+            true => tape.leaf(value),
+            false => Var::from(value),
+        })
+    }
+
+    fn new(
+        params: &'a Params,
+        tape: Option<&Tape>,
+        hooks: &'a mut Hooks<'h>,
+        weight: impl Fn(usize, Tensor) -> Var,
+    ) -> Result<Self, HookError> {
         Ok(Ctx {
             registry: params.registry(),
-            active: Active::new(params.registry(), hooks)?,
-            leaves: params.slots().iter().map(|s| leaf(s.clone())).collect(),
+            active: Active::new(params.registry(), tape, hooks)?,
+            weights: params.slots().iter().enumerate().map(|(slot, w)| weight(slot, w.clone())).collect(),
             dtype: params.dtype(),
             device: params.device().clone(),
         })
@@ -46,12 +97,12 @@ impl<'a, 'h> Ctx<'a, 'h> {
 
     /// A stored parameter.
     pub fn param(&self, param: Param) -> &Var {
-        &self.leaves[param.0]
+        &self.weights[param.0]
     }
 
-    /// All stored parameters, in order.
-    pub fn leaves(&self) -> &[Var] {
-        &self.leaves
+    /// All stored parameters, in order: leaves of the tape, or constants.
+    pub fn weights(&self) -> &[Var] {
+        &self.weights
     }
 
     /// Element type of the weights, and so of all activations.

@@ -1,6 +1,6 @@
 //! Hook points, and the hooks of a call.
 
-use ironlens_autograd::Var;
+use ironlens_autograd::{Tape, Var};
 use ironlens_tensor::{DType, Device, Tensor};
 
 use crate::ctx::Ctx;
@@ -248,12 +248,15 @@ pub(crate) struct Active<'a, 'h> {
     /// Per hook point, whether any hook listens; empty if there are no hooks at all.
     pub live: Vec<bool>,
     at: Vec<Vec<usize>>,
+    /// Where the pass records, if it does.
+    tape: Option<Tape>,
 }
 
 impl<'a, 'h> Active<'a, 'h> {
-    pub fn new(registry: &Registry, hooks: &'a mut Hooks<'h>) -> Result<Self, HookError> {
+    pub fn new(registry: &Registry, tape: Option<&Tape>, hooks: &'a mut Hooks<'h>) -> Result<Self, HookError> {
+        let tape = tape.cloned();
         if hooks.is_empty() {
-            return Ok(Active { hooks, live: Vec::new(), at: Vec::new() });
+            return Ok(Active { hooks, live: Vec::new(), at: Vec::new(), tape });
         }
         let mut at = vec![Vec::new(); registry.hooks.len()];
         for (entry, (target, _)) in hooks.entries.iter().enumerate() {
@@ -261,7 +264,7 @@ impl<'a, 'h> Active<'a, 'h> {
                 at[id].push(entry);
             }
         }
-        Ok(Active { hooks, live: at.iter().map(|a| !a.is_empty()).collect(), at })
+        Ok(Active { hooks, live: at.iter().map(|a| !a.is_empty()).collect(), at, tape })
     }
 
     fn forward(&mut self, registry: &Registry, id: usize, mut value: Var) -> Result<Var, HookError> {
@@ -277,7 +280,15 @@ impl<'a, 'h> Active<'a, 'h> {
                 }
             }
         }
-        Ok(if tap { value.tap(id) } else { value })
+        if !tap {
+            return Ok(value);
+        }
+        // Where nothing before is differentiated by, the tape begins here.
+        let begins = self.tape.as_ref().filter(|_| !value.requires_grad());
+        Ok(match begins {
+            Some(tape) => tape.leaf(value.into_value()).tap(id),
+            None => value.tap(id),
+        })
     }
 
     fn backward(&mut self, registry: &Registry, id: usize, grad: &mut Tensor) -> Result<(), HookError> {
@@ -328,14 +339,14 @@ fn info(registry: &Registry, id: usize) -> HookInfo<'_> {
 }
 
 impl Ctx<'_, '_> {
-    /// Gradients of `loss` by every stored parameter (`None` where it does not depend on one);
-    /// backward hooks run on the way.
+    /// Gradients of `loss` by every stored parameter (`None` where it does not depend on one, or one is
+    /// no leaf); backward hooks run on the way.
     ///
     /// # Errors
     /// If a hook fails, or changes a gradient's shape, type or device.
     pub fn backward(&mut self, loss: &Var) -> Result<Vec<Option<Tensor>>, HookError> {
         let (registry, active) = (self.registry, &mut self.active);
         let mut grads = loss.backward_with(|id, grad| active.backward(registry, id, grad))?;
-        Ok(self.leaves().iter().map(|leaf| grads.take(leaf)).collect())
+        Ok(self.weights().iter().map(|leaf| grads.take(leaf)).collect())
     }
 }

@@ -51,8 +51,8 @@ mod params;
 mod registry;
 mod rotary;
 
-pub use attention::{Attention, AttentionConfig, AttentionInput, Positions, positions_of};
-pub use ctx::Ctx;
+pub use attention::{Attention, AttentionConfig, AttentionInput, Padding, Positions};
+pub use ctx::{Ctx, Leaves};
 pub use embed::{Embed, PosEmbed, Unembed};
 pub use error::{HookError, ParamError, edits, nearest};
 pub use hooks::{HookFailure, HookInfo, HookPoint, Hooks, Target};

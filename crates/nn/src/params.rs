@@ -47,7 +47,7 @@ impl Params {
     }
 
     /// The tree that names the weights.
-    pub fn registry(&self) -> &Registry {
+    pub fn registry(&self) -> &Arc<Registry> {
         &self.registry
     }
 
@@ -118,12 +118,7 @@ impl Params {
     /// A tensor laid out as stored tensor `slot` (a gradient, a moment), by the parameters that
     /// are part of it.
     pub fn split_slot(&self, slot: usize, stored: &Tensor) -> Vec<(&str, Tensor)> {
-        let stored = stored.contiguous();
-        let view = |id: &usize| {
-            let p = &self.registry.params[*id];
-            (p.name.as_str(), shifted(&stored, &p.layout))
-        };
-        self.registry.slots[slot].params.iter().map(view).collect()
+        self.registry.split_slot(slot, stored)
     }
 
     /// The inverse of [`Params::split_slot`]: writes the part of `stored` that is parameter `name`.
@@ -163,10 +158,4 @@ impl Params {
         debug_assert!(self.registry.params().eq(registry.params()));
         Params { registry: Arc::new(registry), ..self.clone() }
     }
-}
-
-/// `layout`, which counts from the start of a stored tensor, as a view of `stored`.
-fn shifted(stored: &Tensor, layout: &ironlens_tensor::Layout) -> Tensor {
-    let offset = stored.layout().offset() + layout.offset();
-    stored.with_layout(ironlens_tensor::Layout::strided(layout.shape().to_vec(), layout.strides().to_vec(), offset))
 }

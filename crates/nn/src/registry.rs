@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use ironlens_tensor::Layout;
+use ironlens_tensor::{Layout, Tensor};
 
 use crate::hooks::HookPoint;
 
@@ -122,6 +122,19 @@ impl Registry {
     /// Index of the stored tensor that parameter `name` is part of, and the parameter's region.
     pub fn param_place(&self, name: &str) -> Option<(usize, &Layout)> {
         self.param_id(name).map(|id| (self.params[id].slot, &self.params[id].layout))
+    }
+
+    /// A tensor laid out as stored tensor `slot` (a weight, a gradient, a moment), by the parameters
+    /// that are part of it; views.
+    pub fn split_slot(&self, slot: usize, stored: &Tensor) -> Vec<(&str, Tensor)> {
+        let stored = stored.contiguous();
+        let view = |id: &usize| {
+            let NamedParam { name, layout, .. } = &self.params[*id];
+            let offset = stored.layout().offset() + layout.offset();
+            let place = Layout::strided(layout.shape().to_vec(), layout.strides().to_vec(), offset);
+            (name.as_str(), stored.with_layout(place))
+        };
+        self.slots[slot].params.iter().map(view).collect()
     }
 
     fn write_module(&self, f: &mut fmt::Formatter<'_>, id: usize, depth: usize) -> fmt::Result {

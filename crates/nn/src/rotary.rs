@@ -1,5 +1,8 @@
 //! Tables of the rotary position embedding (Su et al. 2021).
 
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+
 use ironlens_tensor::{DType, Device, Tensor};
 
 /// What a rotary table is made of.
@@ -29,53 +32,83 @@ pub struct Stretch {
     pub context: usize,
 }
 
-/// cos and sin of every position's angles, `[n_ctx, dim / 2]`, in both element types: the `f32`
-/// one rounds where TransformerLens's does, the `f64` one nowhere.
-#[derive(Clone)]
+/// Rows of cos and sin by position, for one element type on one device.
+struct Rows {
+    dtype: DType,
+    device: Device,
+    /// `[pos, dim / 2]`
+    cos: Tensor,
+    sin: Tensor,
+}
+
+/// cos and sin of the angles of one kind of rotation, for all layers of a model that have it. Rows are
+/// made when a position is first asked for, in the element type asked for (the `f32` ones round where
+/// TransformerLens's do, the `f64` ones nowhere), and stay on the device where they are used.
 pub struct RotaryTable {
-    cos: [Tensor; 2],
-    sin: [Tensor; 2],
-    /// See [`RotaryConfig::adjacent`].
-    pub adjacent: bool,
+    config: RotaryConfig,
+    rows: Mutex<Vec<Rows>>,
 }
 
 impl RotaryTable {
-    /// For positions `0..n_ctx`.
-    pub fn new(cfg: &RotaryConfig, n_ctx: usize) -> RotaryTable {
-        let half = cfg.dim / 2;
-        let wide = angles(cfg, n_ctx, |x| x);
-        let narrow = angles(cfg, n_ctx, |x| f64::from(x as f32));
-        let table = |angles: &[f64], f: fn(f64) -> f64, dtype| {
-            let values = angles.iter().map(|&a| f(a)).collect();
-            Tensor::from_vec_f64(values, &[n_ctx, half]).to_dtype(dtype)
-        };
-        RotaryTable {
-            cos: [table(&narrow, f64::cos, DType::F32), table(&wide, f64::cos, DType::F64)],
-            sin: [table(&narrow, f64::sin, DType::F32), table(&wide, f64::sin, DType::F64)],
-            adjacent: cfg.adjacent,
-        }
+    /// Without rows yet.
+    pub fn new(config: RotaryConfig) -> RotaryTable {
+        RotaryTable { config, rows: Mutex::default() }
     }
 
-    /// `(cos, sin)`, `[n_ctx, dim / 2]`.
-    pub fn tables(&self, dtype: DType, device: &Device) -> (Tensor, Tensor) {
-        let i = usize::from(dtype == DType::F64);
-        (self.cos[i].to_device(device), self.sin[i].to_device(device))
+    /// What it is made of.
+    pub fn config(&self) -> &RotaryConfig {
+        &self.config
     }
-}
 
-impl RotaryTable {
+    /// `(cos, sin)` of positions `0..len`, `[len, dim / 2]`.
+    pub fn tables(&self, len: usize, dtype: DType, device: &Device) -> (Tensor, Tensor) {
+        let mut all = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = all.iter().position(|r| r.dtype == dtype && r.device == *device && r.cos.dim(0) >= len);
+        let at = at.unwrap_or_else(|| {
+            // Doubled, so that a sequence that grows by one makes few tables.
+            let [cos, sin] = self.make(len.next_power_of_two(), dtype).map(|t| t.to_device(device));
+            all.retain(|r| r.dtype != dtype || r.device != *device);
+            all.push(Rows { dtype, device: device.clone(), cos, sin });
+            all.len() - 1
+        });
+        (all[at].cos.narrow(0, 0, len), all[at].sin.narrow(0, 0, len))
+    }
+
+    /// Number of positions whose rows are held, over all element types and devices.
+    pub fn rows(&self) -> usize {
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|r| r.cos.dim(0)).sum()
+    }
+
     /// `(cos, sin)` as state dicts hold them, `[n_ctx, dim]`: each angle at both of its pair.
-    pub fn state_dict_tables(&self) -> (Tensor, Tensor) {
-        let both = |t: &Tensor| match self.adjacent {
+    pub fn state_dict_tables(&self, n_ctx: usize, dtype: DType) -> (Tensor, Tensor) {
+        let [cos, sin] = self.make(n_ctx, dtype).map(|t| match self.config.adjacent {
             true => Tensor::stack(&[t.clone(), t.clone()], 2).reshape(&[t.dim(0), 2 * t.dim(1)]),
-            false => Tensor::cat(&[t.clone(), t.clone()], 1),
+            false => Tensor::cat(&[t.clone(), t], 1),
+        });
+        (cos, sin)
+    }
+
+    /// cos and sin of positions `0..len`, on the CPU.
+    fn make(&self, len: usize, dtype: DType) -> [Tensor; 2] {
+        let angles = match dtype {
+            DType::F32 => angles(&self.config, len, |x| f64::from(x as f32)),
+            DType::F64 => angles(&self.config, len, |x| x),
         };
-        (both(&self.cos[0]), both(&self.sin[0]))
+        [f64::cos, f64::sin].map(|f: fn(f64) -> f64| {
+            let values = angles.iter().map(|&a| f(a)).collect();
+            Tensor::from_vec_f64(values, &[len, self.config.dim / 2]).to_dtype(dtype)
+        })
+    }
+}
+
+impl fmt::Debug for RotaryTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RotaryTable with {} rows of {:?}", self.rows(), self.config)
     }
 }
 
 /// position / wavelength for every position and pair; `round` is applied after every step.
-fn angles(cfg: &RotaryConfig, n_ctx: usize, round: impl Fn(f64) -> f64) -> Vec<f64> {
+fn angles(cfg: &RotaryConfig, len: usize, round: impl Fn(f64) -> f64) -> Vec<f64> {
     let half = cfg.dim / 2;
     let wavelengths: Vec<f64> = (0..half)
         .map(|i| {
@@ -97,5 +130,5 @@ fn angles(cfg: &RotaryConfig, n_ctx: usize, round: impl Fn(f64) -> f64) -> Vec<f
             round(1.0 / stretched)
         })
         .collect();
-    (0..n_ctx).flat_map(|p| wavelengths.iter().map(|w| round(p as f64 / w)).collect::<Vec<_>>()).collect()
+    (0..len).flat_map(|p| wavelengths.iter().map(|w| round(p as f64 / w)).collect::<Vec<_>>()).collect()
 }

@@ -1,6 +1,7 @@
 //! Whether a batch can fit into memory, before it is tried.
 
 use ironlens_transformer::Config;
+use ironlens_transformer::config::machine_memory;
 
 use crate::error::TrainError;
 
@@ -30,7 +31,7 @@ pub(crate) fn of_a_pass(cfg: &Config, batch: usize, pos: usize) -> Option<u64> {
 
 /// Refuses a setting that asks for more bytes than this machine has.
 pub(crate) fn check(name: &'static str, given: usize, bytes: Option<u64>) -> Result<(), TrainError> {
-    let there_is = of_this_machine();
+    let there_is = machine_memory().unwrap_or(1 << 40);
     if bytes.is_some_and(|b| b <= there_is) {
         return Ok(());
     }
@@ -44,11 +45,4 @@ pub(crate) fn check(name: &'static str, given: usize, bytes: Option<u64>) -> Res
 
 fn gib(bytes: u64) -> String {
     format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30))
-}
-
-/// Bytes of memory of this machine, as far as it tells; else 1 TiB.
-fn of_this_machine() -> u64 {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let total = text.lines().find_map(|l| l.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-    total.map_or(1 << 40, |kib| kib << 10)
 }

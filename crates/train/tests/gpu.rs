@@ -12,7 +12,7 @@ use ironlens_tensor::{Device, GpuFailure, IndexTensor};
 use ironlens_train::{
     AdamW, Data, LanguageModel, RandomTokens, RunDir, TrainConfig, Trainer, previous_token_loss, train_step,
 };
-use ironlens_transformer::{ActFn, Config, HookedTransformer};
+use ironlens_transformer::{ActFn, Config, HookedTransformer, PositionalEmbeddingType};
 
 fn gpu() -> Device {
     Device::gpu().expect("an adapter; IRONLENS_ADAPTER may name a software one")
@@ -48,6 +48,24 @@ fn a_step_is_one_submission_and_its_memory_is_used_again() {
     assert_eq!(now.reads, counts.reads, "nothing is read back in a step");
     // Steps in flight need a few buffers more than one after the other.
     assert!(after.created <= memory.created + 32, "{memory:?} {after:?}");
+}
+
+#[test]
+#[ignore = "needs an adapter"]
+fn a_forward_pass_uploads_tokens_only_also_in_rotary_models() {
+    let _alone = ALONE.lock();
+    let device = gpu();
+    let Device::Gpu(handle) = &device else { panic!("a GPU") };
+    let positional_embedding_type = PositionalEmbeddingType::Rotary;
+    let cfg = Config { n_ctx: 4096, n_layers: 3, positional_embedding_type, ..config() };
+    let model = HookedTransformer::new(cfg, &device, 0).unwrap();
+    let tokens = IndexTensor::from([[1, 2, 3, 4, 5, 6]]);
+    model.forward(&tokens).unwrap().to_vec();
+    let before = handle.counts().uploaded;
+    model.forward(&tokens).unwrap().to_vec();
+    // The tables of 4096 positions are 131 kB; what is left is ids and the kernels' arguments.
+    let uploaded = handle.counts().uploaded - before;
+    assert!(uploaded < 32_000, "{uploaded} bytes");
 }
 
 #[test]

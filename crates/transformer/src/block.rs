@@ -1,8 +1,10 @@
 //! One block: attention and MLP around the residual stream.
 
 use ironlens_autograd::Var;
-use ironlens_nn::{Attention, AttentionInput, Ctx, HookError, HookPoint, Init, Mlp, Norm, NormAxes, NormKind, Scope};
-use ironlens_tensor::IndexTensor;
+use ironlens_nn::{
+    Attention, AttentionInput, Ctx, HookError, HookPoint, Init, Mlp, Norm, NormAxes, NormKind, Padding, Positions,
+    Scope,
+};
 
 use crate::build;
 use crate::config::Config;
@@ -37,7 +39,13 @@ struct BlockMlp {
 }
 
 impl TransformerBlock {
-    pub fn new(s: &mut Scope<'_>, cfg: &Config, layer: usize, init: &dyn Fn(&[usize]) -> Init) -> Self {
+    pub fn new(
+        s: &mut Scope<'_>,
+        cfg: &Config,
+        layer: usize,
+        positions: Positions,
+        init: &dyn Fn(&[usize]) -> Init,
+    ) -> Self {
         let kind = build::inner_norm(cfg);
         let per_head = cfg.use_attn_in || cfg.use_split_qkv_input;
         let ln1_axes = if per_head { NormAxes::PER_HEAD } else { NormAxes::RESIDUAL };
@@ -62,7 +70,7 @@ impl TransformerBlock {
         let ln1 = norm(s, "ln1", ln1_axes);
         let ln1_post = post(s, "ln1_post");
         let norms2 = (!cfg.attn_only).then(|| (norm(s, "ln2", NormAxes::RESIDUAL), post(s, "ln2_post")));
-        let attn = build::attention(s, cfg, layer, init);
+        let attn = build::attention(s, cfg, layer, positions, init);
         let mlp = norms2.map(|norms| (norms, build::mlp(s, cfg, init)));
 
         let per_head_axes = "batch pos head d_model";
@@ -102,18 +110,17 @@ impl TransformerBlock {
         }
     }
 
-    /// `[batch, pos, d_model]`; `pos_embed` is added to the inputs of queries and keys
-    /// (shortformer), `mask` `[batch, pos]` is 0 at padding.
+    /// `[batch, pos, d_model]`; `pos_embed` is added to the inputs of queries and keys (shortformer).
     pub fn forward(
         &self,
         ctx: &mut Ctx<'_, '_>,
         resid_pre: Var,
         pos_embed: Option<&Var>,
-        mask: Option<&IndexTensor>,
+        padding: Option<&Padding>,
     ) -> Result<Var, HookError> {
         let resid_pre = self.hook_resid_pre.apply(ctx, resid_pre)?;
         let input = self.attention_input(ctx, &resid_pre, pos_embed)?;
-        let z = self.attn.mix(ctx, &input, mask)?;
+        let z = self.attn.mix(ctx, &input, padding)?;
         drop(input);
         let mid = self.write_attention(ctx, &z, &resid_pre)?;
         drop(z);

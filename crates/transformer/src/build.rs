@@ -1,5 +1,7 @@
 //! From a configuration to modules.
 
+use std::sync::Arc;
+
 use ironlens_nn::{
     Activation, Attention, AttentionConfig, Embed, HookPoint, Init, Mlp, MlpConfig, Norm, NormAxes, NormKind, PosEmbed,
     Positions, RotaryConfig, RotaryTable, Scope, Stretch, Unembed,
@@ -16,6 +18,8 @@ pub(crate) struct Net {
     pub embed_ln: Option<Norm>,
     pub hook_embed: HookPoint,
     pub pos_embed: Option<(PosEmbed, HookPoint)>,
+    /// One for each kind of rotation; layers share them.
+    pub rotary_tables: Vec<Arc<RotaryTable>>,
     pub blocks: Vec<TransformerBlock>,
     pub ln_final: Option<Norm>,
     pub unembed: Unembed,
@@ -43,10 +47,14 @@ impl Net {
             (w, s.hook_if("hook_pos_embed", "batch pos d_model", fires, "ALiBi models do not read `W_pos`"))
         });
         let hook_tokens = cfg.use_hook_tokens.then(|| s.hook("hook_tokens", "batch pos"));
+        let mut rotary_tables = Vec::new();
         let blocks = {
             let mut s = s.child("blocks", "ModuleList");
             (0..cfg.n_layers)
-                .map(|i| TransformerBlock::new(&mut s.child(&i.to_string(), "TransformerBlock"), cfg, i, &init))
+                .map(|i| {
+                    let positions = positions(cfg, i, &mut rotary_tables);
+                    TransformerBlock::new(&mut s.child(&i.to_string(), "TransformerBlock"), cfg, i, positions, &init)
+                })
                 .collect()
         };
         let ln_final =
@@ -55,7 +63,7 @@ impl Net {
             let mut s = s.child("unembed", "Unembed");
             Unembed::new(&mut s, cfg.d_model, cfg.d_vocab_out, init_embed(&[cfg.d_model, cfg.d_vocab_out]))
         };
-        Net { hook_tokens, embed, embed_ln, hook_embed, pos_embed, blocks, ln_final, unembed }
+        Net { hook_tokens, embed, embed_ln, hook_embed, pos_embed, rotary_tables, blocks, ln_final, unembed }
     }
 }
 
@@ -100,7 +108,8 @@ fn final_norm(cfg: &Config) -> Option<NormKind> {
     }
 }
 
-fn rotary(cfg: &Config, layer: usize) -> RotaryConfig {
+/// How a layer rotates.
+pub(crate) fn rotary(cfg: &Config, layer: usize) -> RotaryConfig {
     RotaryConfig {
         dim: cfg.rotary_dim,
         base: cfg.rotary_base(layer),
@@ -114,17 +123,29 @@ fn rotary(cfg: &Config, layer: usize) -> RotaryConfig {
     }
 }
 
-/// The table of a rotary layer.
-pub(crate) fn rotary_table(cfg: &Config, layer: usize) -> RotaryTable {
-    RotaryTable::new(&rotary(cfg, layer), cfg.n_ctx)
-}
-
-pub(crate) fn attention(s: &mut Scope<'_>, cfg: &Config, layer: usize, init: &dyn Fn(&[usize]) -> Init) -> Attention {
-    let positions = match cfg.positional_embedding_type {
-        PositionalEmbeddingType::Rotary => Positions::Rotary(rotary(cfg, layer)),
+/// How a layer knows positions; a table that is not among `tables` yet joins them.
+fn positions(cfg: &Config, layer: usize, tables: &mut Vec<Arc<RotaryTable>>) -> Positions {
+    match cfg.positional_embedding_type {
+        PositionalEmbeddingType::Rotary => {
+            let rotary = rotary(cfg, layer);
+            let known = tables.iter().find(|t| *t.config() == rotary).cloned();
+            Positions::Rotary(known.unwrap_or_else(|| {
+                tables.push(Arc::new(RotaryTable::new(rotary)));
+                tables[tables.len() - 1].clone()
+            }))
+        }
         PositionalEmbeddingType::Alibi => Positions::Alibi,
         PositionalEmbeddingType::Standard | PositionalEmbeddingType::Shortformer => Positions::None,
-    };
+    }
+}
+
+pub(crate) fn attention(
+    s: &mut Scope<'_>,
+    cfg: &Config,
+    layer: usize,
+    positions: Positions,
+    init: &dyn Fn(&[usize]) -> Init,
+) -> Attention {
     let causal = cfg.attention_dir == AttentionDir::Causal;
     let config = AttentionConfig {
         d_model: cfg.d_model,

@@ -1,8 +1,10 @@
 //! Running a model: what goes in, which part runs, what listens, what comes out.
 
+use std::sync::Arc;
+
 use ironlens_autograd::{Tape, Var};
-use ironlens_nn::{Ctx, Hooks, Params, Target, positions_of};
-use ironlens_tensor::{DType, IndexTensor, Tensor};
+use ironlens_nn::{Ctx, Hooks, Leaves, Padding, Params, Registry, Target};
+use ironlens_tensor::{DType, Device, IndexTensor, Tensor};
 
 use crate::cache::{ActivationCache, PosSlice, Recorder};
 use crate::config::PositionalEmbeddingType;
@@ -91,18 +93,27 @@ impl Output {
     }
 }
 
-/// Gradients by every parameter.
+/// Gradients by the parameters of a model. They hold none of its weights: an optimiser that is handed
+/// [`Gradients::slots`] updates in place.
 pub struct Gradients {
-    params: Params,
+    registry: Arc<Registry>,
+    dtype: DType,
+    device: Device,
     slots: Vec<Option<Tensor>>,
 }
 
 impl Gradients {
-    /// The gradient by parameter `name`, in its shape; `None` if the loss does not depend on it.
+    fn new(params: &Params, slots: Vec<Option<Tensor>>) -> Gradients {
+        let (dtype, device) = (params.dtype(), params.device().clone());
+        Gradients { registry: params.registry().clone(), dtype, device, slots }
+    }
+
+    /// The gradient by parameter `name`, in its shape; `None` if the loss does not depend on it, or
+    /// [`Call::leaves`] leaves it out.
     pub fn get(&self, name: &str) -> Option<Tensor> {
-        let (slot, _) = self.params.registry().param_place(name)?;
+        let (slot, _) = self.registry.param_place(name)?;
         let grad = self.slots[slot].as_ref()?;
-        self.params.split_slot(slot, grad).into_iter().find(|(n, _)| *n == name).map(|(_, g)| g)
+        self.registry.split_slot(slot, grad).into_iter().find(|(n, _)| *n == name).map(|(_, g)| g)
     }
 
     /// Gradients by stored tensor, for an optimiser.
@@ -124,7 +135,7 @@ impl Gradients {
     pub fn norm_on_device(&self) -> Tensor {
         let squares: Vec<Tensor> = self.slots.iter().flatten().map(Tensor::sum_squares_on_device).collect();
         match squares.is_empty() {
-            true => Tensor::scalar(0.0, self.params.dtype(), self.params.device()),
+            true => Tensor::scalar(0.0, self.dtype, &self.device),
             false => Tensor::stack(&squares, 0).sum_all().sqrt(),
         }
     }
@@ -160,7 +171,9 @@ pub struct Call<'a, 'h> {
     stop_at_layer: Option<isize>,
     tokens: Option<IndexTensor>,
     attention_mask: Option<IndexTensor>,
+    padding_as_transformer_lens: bool,
     hooks: Hooks<'h>,
+    leaves: Leaves<'h>,
     names: Target<'h>,
     pos_slice: PosSlice,
     remove_batch_dim: bool,
@@ -177,7 +190,9 @@ impl<'a, 'h> Call<'a, 'h> {
             stop_at_layer: None,
             tokens: None,
             attention_mask: None,
+            padding_as_transformer_lens: false,
             hooks: Hooks::new(),
+            leaves: Leaves::All,
             names: Target::all(),
             pos_slice: PosSlice::All,
             remove_batch_dim: false,
@@ -217,15 +232,31 @@ impl<'a, 'h> Call<'a, 'h> {
     }
 
     /// `[batch, pos]`, 0 at padding: hidden from attention, not counted as positions, and left out
-    /// of the loss.
+    /// of the loss. A padded sequence gives at its tokens what it gives alone, also in bidirectional
+    /// models, where TransformerLens differs: see [`Call::padding_as_transformer_lens`].
     pub fn attention_mask(mut self, mask: &IndexTensor) -> Self {
         self.attention_mask = Some(mask.clone());
+        self
+    }
+
+    /// Takes the attention mask as TransformerLens 2.18 does. Causal models are the same; in
+    /// bidirectional ones padding is *not* hidden from attention there: it loses its position
+    /// embedding, and every token attends to it.
+    pub fn padding_as_transformer_lens(mut self) -> Self {
+        self.padding_as_transformer_lens = true;
         self
     }
 
     /// Hooks that run with the call.
     pub fn hooks(mut self, hooks: &'h mut Hooks<'_>) -> Self {
         self.hooks = hooks.nested();
+        self
+    }
+
+    /// By which weights [`Call::gradients`] differentiates: [`Leaves`], or a predicate on names. All unless
+    /// told otherwise; what is left out costs nothing.
+    pub fn leaves(mut self, leaves: impl Into<Leaves<'h>>) -> Self {
+        self.leaves = leaves.into();
         self
     }
 
@@ -278,8 +309,8 @@ impl<'a, 'h> Call<'a, 'h> {
         Ok((output, recorder.finish()))
     }
 
-    /// Runs, and differentiates what `loss` makes of the output by every parameter. Backward hooks
-    /// run on the way.
+    /// Runs, and differentiates what `loss` makes of the output by every parameter, or by those that
+    /// [`Call::leaves`] names. Backward hooks run on the way.
     ///
     /// # Errors
     /// As [`Call::output`].
@@ -298,28 +329,26 @@ impl<'a, 'h> Call<'a, 'h> {
         let plan = Plan::new(&self)?;
         let mut hooks = self.hooks;
         let tape = Tape::new();
-        let mut ctx = Ctx::record(params, &tape, &mut hooks)?;
+        let mut ctx = Ctx::record_by(params, &tape, &self.leaves, &mut hooks)?;
         let loss = {
             let output = plan.run(self.model, &mut ctx)?;
             scalar(loss(&output))?
         };
         let slots = ctx.backward(&loss)?;
-        Ok((loss.into_value(), Gradients { params: params.clone(), slots }))
+        Ok((loss.into_value(), Gradients::new(params, slots)))
     }
 
-    /// [`Call::cached`] and [`Call::gradients`] in one: activations under their names, and their
-    /// gradients under `name_grad` (TransformerLens's `incl_bwd`).
+    /// As [`Call::cached`], with the gradients of what `loss` makes of the output: activations under
+    /// their names, and their gradients under `name_grad` (TransformerLens's `incl_bwd`). No gradient by
+    /// a weight is computed; [`Call::gradients`] gives those.
     ///
     /// # Errors
     /// As [`Call::output`].
-    pub fn cached_gradients(
-        self,
-        loss: impl FnOnce(&Output) -> Var,
-    ) -> Result<(f64, ActivationCache, Gradients), ModelError> {
+    pub fn cached_gradients(self, loss: impl FnOnce(&Output) -> Var) -> Result<(f64, ActivationCache), ModelError> {
         let params = &self.model.params;
         let plan = Plan::new(&self)?;
         let recorder = Recorder::new(self.model, &self.pos_slice, self.remove_batch_dim, (plan.batch, plan.pos))?;
-        let (value, slots) = {
+        let value = {
             let selected = self.names.names(params.registry())?;
             let mut hooks = self
                 .hooks
@@ -332,15 +361,15 @@ impl<'a, 'h> Call<'a, 'h> {
                     Ok(())
                 });
             let tape = Tape::new();
-            let mut ctx = Ctx::record(params, &tape, &mut hooks)?;
+            let mut ctx = Ctx::record_by(params, &tape, &Leaves::None, &mut hooks)?;
             let loss = {
                 let output = plan.run(self.model, &mut ctx)?;
                 scalar(loss(&output))?
             };
-            let slots = ctx.backward(&loss)?;
-            (loss.value().item(), slots)
+            ctx.backward(&loss)?;
+            loss.value().item()
         };
-        Ok((value, recorder.finish(), Gradients { params: params.clone(), slots }))
+        Ok((value, recorder.finish()))
     }
 }
 
@@ -358,7 +387,7 @@ fn scalar(loss: Var) -> Result<Var, ModelError> {
 struct Plan {
     input: Input,
     tokens: Option<IndexTensor>,
-    mask: Option<IndexTensor>,
+    padding: Option<Padding>,
     batch: usize,
     pos: usize,
     start: usize,
@@ -448,7 +477,10 @@ impl Plan {
         Ok(Plan {
             input: call.input.clone(),
             tokens,
-            mask: call.attention_mask.clone(),
+            padding: call.attention_mask.as_ref().map(|mask| match call.padding_as_transformer_lens {
+                false => Padding::new(mask),
+                true => Padding::new(mask).as_transformer_lens(),
+            }),
             batch,
             pos,
             start,
@@ -460,7 +492,7 @@ impl Plan {
 
     fn run(&self, model: &HookedTransformer, ctx: &mut Ctx<'_, '_>) -> Result<Output, ModelError> {
         let cfg = model.config();
-        let mask = self.mask.as_ref();
+        let padding = self.padding.as_ref();
         let (mut residual, pos_embed) = match &self.input {
             Input::Tokens(tokens) => self.embed(model, ctx, tokens)?,
             Input::Residual(r) => {
@@ -471,7 +503,7 @@ impl Plan {
         };
         let end = self.stop.unwrap_or(cfg.n_layers);
         for block in model.net.blocks.iter().take(end).skip(self.start) {
-            residual = block.forward(ctx, residual, pos_embed.as_ref(), mask)?;
+            residual = block.forward(ctx, residual, pos_embed.as_ref(), padding)?;
         }
         if self.stop.is_some() {
             return Ok(Output { residual: Some(residual), ..Output::default() });
@@ -483,6 +515,7 @@ impl Plan {
             return Ok(Output::default());
         }
         let logits = model.logits(ctx, &residual);
+        let mask = padding.map(Padding::mask);
         let loss = match (self.return_type, &self.tokens) {
             (ReturnType::Loss | ReturnType::Both, Some(tokens)) => Some(match self.loss_per_token {
                 true => next_token_losses(&logits, tokens, mask),
@@ -524,12 +557,13 @@ impl Plan {
         if model.config().positional_embedding_type == PositionalEmbeddingType::Alibi {
             return Ok(None);
         }
-        let value = match &self.mask {
+        let value = match &self.padding {
             None => w.forward(ctx, self.batch, self.pos),
-            Some(mask) => {
+            Some(padding) => {
+                let mask = padding.mask();
                 let ones = mask.as_slice().iter().map(|&m| f32::from(m != 0)).collect();
                 let ones = Tensor::from_vec(ones, mask.shape(), ctx.device()).to_dtype(ctx.dtype());
-                w.forward_at(ctx, &positions_of(mask), &Var::from(ones))
+                w.forward_at(ctx, padding.positions(), &Var::from(ones))
             }
         };
         Ok(Some(hook.apply(ctx, value)?))

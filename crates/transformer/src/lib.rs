@@ -46,7 +46,7 @@ pub use config::{
     ActFn, AttentionDir, AttnType, Config, ConfigError, InitMode, NormalizationType, PositionalEmbeddingType,
 };
 pub use error::ModelError;
-pub use ironlens_nn::{HookError, HookFailure, HookInfo, Hooks, ParamError, Target};
+pub use ironlens_nn::{HookError, HookFailure, HookInfo, Hooks, Leaves, ParamError, Target};
 pub use loss::{next_token_loss, next_token_losses};
 pub use model::HookedTransformer;
 pub use rerun::{Change, Positions, Reached, Rerun, Site};

@@ -25,11 +25,15 @@ pub struct HookedTransformer {
 }
 
 impl HookedTransformer {
-    /// A model with starting weights drawn from `seed`.
+    /// A model with starting weights drawn from `seed`: a number, or `None` for the configuration's own
+    /// (0 if it has none).
     ///
     /// # Errors
-    /// If the configuration cannot be, or a weight is more than the device takes in one piece.
-    pub fn new(cfg: Config, device: &Device, seed: u64) -> Result<HookedTransformer, ModelError> {
+    /// If the configuration cannot be, its weights would not fit into memory, or one of them is more than the
+    /// device takes in one piece.
+    pub fn new(cfg: Config, device: &Device, seed: impl Into<Option<u64>>) -> Result<HookedTransformer, ModelError> {
+        let seed = seed.into().or(cfg.seed).unwrap_or(0);
+        cfg.check_memory(device)?;
         let cfg = cfg.resolved()?;
         let (net, registry) = build(&cfg);
         fit::weights(&registry, device)?;
@@ -258,5 +262,62 @@ impl fmt::Display for HookedTransformer {
 impl fmt::Debug for HookedTransformer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "HookedTransformer with {} weights on {}: {:?}", self.params.count(), self.device(), self.cfg)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{ActFn, AttnType, PositionalEmbeddingType};
+
+    fn rotary() -> Config {
+        Config {
+            d_model: 8,
+            d_head: 4,
+            n_layers: 4,
+            n_ctx: 131_072,
+            d_vocab: 11,
+            act_fn: ActFn::Silu,
+            positional_embedding_type: PositionalEmbeddingType::Rotary,
+            ..Config::default()
+        }
+    }
+
+    fn rows(model: &HookedTransformer) -> Vec<usize> {
+        model.net.rotary_tables.iter().map(|t| t.rows()).collect()
+    }
+
+    #[test]
+    fn rotary_tables_are_shared_by_layers_and_as_long_as_what_was_seen() {
+        let model = HookedTransformer::new(rotary(), &Device::Cpu, 0).unwrap();
+        let tokens = |pos: usize| IndexTensor::new(vec![3; pos], &[1, pos]);
+        assert_eq!(rows(&model), [0]);
+        let short = model.forward(&tokens(5)).unwrap();
+        assert_eq!(rows(&model), [8]);
+        let long = model.forward(&tokens(9)).unwrap();
+        assert_eq!(rows(&model), [16]);
+        assert_eq!(long.narrow(1, 0, 5).contiguous().to_vec(), short.to_vec());
+        // Padding counts positions from the first token.
+        let mask = IndexTensor::new((0..40).map(|i| u32::from(i >= 37)).collect::<Vec<_>>(), &[1, 40]);
+        model.call(&tokens(40)).attention_mask(&mask).output().unwrap();
+        assert_eq!(rows(&model), [16]);
+        // Another element type has rows of its own.
+        model.to_dtype(DType::F64).forward(&tokens(3)).unwrap();
+        assert_eq!(rows(&model), [16 + 4]);
+    }
+
+    #[test]
+    fn each_kind_of_rotation_has_a_table() {
+        let local = [AttnType::Local, AttnType::Local, AttnType::Global, AttnType::Local];
+        let cfg = Config {
+            use_local_attn: true,
+            window_size: 3,
+            attn_types: local.to_vec(),
+            rotary_base_local: Some(500.0),
+            ..rotary()
+        };
+        let model = HookedTransformer::new(cfg, &Device::Cpu, 0).unwrap();
+        model.forward(&IndexTensor::from([[1, 2, 3]])).unwrap();
+        assert_eq!(rows(&model), [4, 4]);
     }
 }

@@ -1,37 +1,26 @@
 //! Weights files: safetensors under TransformerLens's state-dict names and shapes.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use ironlens_tensor::{Device, Tensor};
-use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView, View};
+pub use ironlens_files::write_atomically;
+use ironlens_files::{Dtype, FileError, SafeTensorsFile, TensorInfo, write_safetensors};
+use ironlens_nn::RotaryTable;
+use ironlens_tensor::{DType, Device, Tensor};
 
-use crate::config::{AttnType, Config, PositionalEmbeddingType};
+use crate::build::rotary;
+use crate::config::AttnType;
 use crate::error::ModelError;
 use crate::model::HookedTransformer;
 
 /// A weights file that cannot be read, written, or does not fit.
 #[derive(Debug, thiserror::Error)]
 pub enum WeightsError {
-    /// The file system said no.
-    #[error("{path}: {action} failed: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What was tried.
-        action: &'static str,
-        /// Why it failed.
-        source: std::io::Error,
-    },
-    /// Not a safetensors file, or cut short.
-    #[error("{path} is not a whole safetensors file: {reason}")]
-    Format {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
+    /// The file cannot be read or written, or is no safetensors file.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// Names or shapes that are not the model's.
     #[error("{path} does not hold this model's weights:\n  {}\ncheck that the configuration is the one that the weights were made with", problems.join("\n  "))]
     Mismatch {
@@ -42,26 +31,18 @@ pub enum WeightsError {
     },
 }
 
-/// The tensors of a safetensors file as `f32`, by name.
+/// The tensors of a safetensors file by name: `f64` where the file has `f64`, else `f32`. Masks (tensors
+/// of truth values that a state dict has beside the weights) are skipped.
 ///
 /// # Errors
 /// If the file cannot be read, is cut short, or holds a type that is no floating-point number.
 pub fn read_tensors(path: &Path) -> Result<BTreeMap<String, Tensor>, WeightsError> {
-    let bytes = std::fs::read(path).map_err(|source| io(path, "reading", source))?;
-    let format = |reason: String| WeightsError::Format { path: path.into(), reason };
-    let file = SafeTensors::deserialize(&bytes).map_err(|e| format(e.to_string()))?;
-    file.iter()
-        .filter(|(name, view)| !(is_buffer(name) && view.dtype() == Dtype::BOOL))
-        .map(|(name, view)| {
-            let values = to_f32(&view).ok_or_else(|| {
-                format(format!("tensor `{name}` is of type {:?}, expected a floating-point type", view.dtype()))
-            })?;
-            Ok((name.to_string(), Tensor::from_vec(values, view.shape(), &Device::Cpu)))
-        })
-        .collect()
+    let file = SafeTensorsFile::open(path)?;
+    let wanted = file.tensors().iter().filter(|t| !(is_buffer(&t.name) && t.dtype == Dtype::BOOL));
+    wanted.map(|t| Ok((t.name.clone(), read(&file, t)?))).collect()
 }
 
-/// Writes tensors to a safetensors file, whole or not at all.
+/// Writes tensors to a safetensors file in their own types, whole or not at all, one at a time.
 ///
 /// # Errors
 /// If the file cannot be written.
@@ -69,46 +50,36 @@ pub fn write_tensors<'a>(
     path: &Path,
     tensors: impl IntoIterator<Item = (&'a str, Tensor)>,
 ) -> Result<(), WeightsError> {
-    let entries = tensors.into_iter().map(|(name, t)| (name.to_string(), Entry::Floats(t))).collect();
-    write_entries(path, entries)
+    write_entries(path, tensors.into_iter().map(|(name, t)| (name.to_string(), Entry::Floats(t))).collect())
 }
 
-/// Writes a file whole or not at all.
-///
-/// # Errors
-/// If the folder or the file cannot be written.
-pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), WeightsError> {
-    written_beside(path, |beside| std::fs::write(beside, bytes).map_err(|source| io(path, "writing", source)))
-}
-
-/// Lets `write` make a file beside its place, then moves it there.
-fn written_beside(path: &Path, write: impl FnOnce(&Path) -> Result<(), WeightsError>) -> Result<(), WeightsError> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".tmp");
-    let beside = PathBuf::from(beside);
-    let moved = write(&beside).and_then(|()| {
-        let on_disk = std::fs::File::open(&beside).and_then(|f| f.sync_all());
-        on_disk.and_then(|()| std::fs::rename(&beside, path)).map_err(|source| io(path, "writing", source))
-    });
-    moved.inspect_err(|_| {
-        // The error of the write is the one to tell; a leftover is best-effort work.
-        let _ = std::fs::remove_file(&beside);
+/// A tensor of `file`, on the CPU.
+fn read(file: &SafeTensorsFile, info: &TensorInfo) -> Result<Tensor, WeightsError> {
+    let TensorInfo { name, dtype, shape } = info;
+    if !is_float(*dtype) {
+        let reason = format!("tensor `{name}` is of type {dtype}, expected a floating-point type");
+        return Err(FileError::Format { path: file.path().into(), reason }.into());
+    }
+    let bytes = file.read(name)?;
+    Ok(match dtype {
+        Dtype::F64 => {
+            let values = bytes.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect();
+            Tensor::from_vec_f64(values, shape)
+        }
+        dtype => {
+            let values = match dtype {
+                Dtype::F16 => bytes.as_chunks().0.iter().map(|b| half::f16::from_le_bytes(*b).to_f32()).collect(),
+                Dtype::BF16 => bytes.as_chunks().0.iter().map(|b| half::bf16::from_le_bytes(*b).to_f32()).collect(),
+                _ => bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
+            };
+            Tensor::from_vec(values, shape, &Device::Cpu)
+        }
     })
 }
 
-fn io(path: &Path, action: &'static str, source: std::io::Error) -> WeightsError {
-    WeightsError::Io { path: path.into(), action, source }
-}
-
-fn to_f32(view: &TensorView<'_>) -> Option<Vec<f32>> {
-    let bytes = view.data();
-    Some(match view.dtype() {
-        Dtype::F32 => bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
-        Dtype::F64 => bytes.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b) as f32).collect(),
-        Dtype::F16 => bytes.as_chunks().0.iter().map(|b| half::f16::from_le_bytes(*b).to_f32()).collect(),
-        Dtype::BF16 => bytes.as_chunks().0.iter().map(|b| half::bf16::from_le_bytes(*b).to_f32()).collect(),
-        _ => return None,
-    })
+/// Whether [`read`] knows the type.
+fn is_float(dtype: Dtype) -> bool {
+    matches!(dtype, Dtype::F16 | Dtype::BF16 | Dtype::F32 | Dtype::F64)
 }
 
 /// What a state dict holds besides parameters: masks and tables, which this library computes.
@@ -116,90 +87,126 @@ fn is_buffer(name: &str) -> bool {
     ["attn.mask", "attn.IGNORE", "attn.rotary_sin", "attn.rotary_cos"].iter().any(|b| name.ends_with(b))
 }
 
-/// A tensor to write. Bytes are made when they are written, one tensor at a time.
+/// A tensor to write. Its bytes are made when they are written.
 enum Entry {
     Floats(Tensor),
-    /// `true` and `false` as 1 and 0.
-    Bools {
-        shape: Vec<usize>,
-        bytes: Vec<u8>,
+    /// `[n, n]`, whether each query may look at each key: not after it, and less than `window` before.
+    CausalMask {
+        n: usize,
+        window: usize,
+    },
+    /// The cosines or sines of a layer's rotation, `[n_ctx, rotary_dim]`.
+    Rotation {
+        table: Arc<RotaryTable>,
+        n_ctx: usize,
+        dtype: DType,
+        sin: bool,
     },
 }
 
-impl View for Entry {
-    fn dtype(&self) -> Dtype {
-        match self {
-            Entry::Floats(_) => Dtype::F32,
-            Entry::Bools { .. } => Dtype::BOOL,
-        }
+impl Entry {
+    fn info(&self, name: &str) -> TensorInfo {
+        let floats = |dtype| match dtype {
+            DType::F32 => Dtype::F32,
+            DType::F64 => Dtype::F64,
+        };
+        let (dtype, shape) = match self {
+            Entry::Floats(t) => (floats(t.dtype()), t.shape().to_vec()),
+            Entry::CausalMask { n, .. } => (Dtype::BOOL, vec![*n, *n]),
+            Entry::Rotation { table, n_ctx, dtype, .. } => (floats(*dtype), vec![*n_ctx, table.config().dim]),
+        };
+        TensorInfo { name: name.into(), dtype, shape }
     }
 
-    fn shape(&self) -> &[usize] {
+    fn write(&self, file: &mut dyn Write) -> io::Result<()> {
         match self {
-            Entry::Floats(t) => t.shape(),
-            Entry::Bools { shape, .. } => shape,
+            Entry::Floats(t) => write_floats(t, file),
+            Entry::CausalMask { n, window } => {
+                let mut row = vec![0u8; *n];
+                (0..*n).try_for_each(|query| {
+                    row.iter_mut().enumerate().for_each(|(key, visible)| {
+                        *visible = u8::from(key <= query && query - key < *window);
+                    });
+                    file.write_all(&row)
+                })
+            }
+            Entry::Rotation { table, n_ctx, dtype, sin } => {
+                let (cosines, sines) = table.state_dict_tables(*n_ctx, *dtype);
+                write_floats(if *sin { &sines } else { &cosines }, file)
+            }
         }
     }
+}
 
-    fn data(&self) -> Cow<'_, [u8]> {
-        match self {
-            Entry::Floats(t) => t.to_vec().iter().flat_map(|v| v.to_le_bytes()).collect(),
-            Entry::Bools { bytes, .. } => bytes.into(),
-        }
+/// The elements in row-major order, little-endian.
+fn write_floats(t: &Tensor, file: &mut dyn Write) -> io::Result<()> {
+    fn write<T: Copy, const N: usize>(values: &[T], bytes: fn(T) -> [u8; N], file: &mut dyn Write) -> io::Result<()> {
+        let mut buffer = Vec::with_capacity(N * 4096);
+        values.chunks(4096).try_for_each(|chunk| {
+            buffer.clear();
+            buffer.extend(chunk.iter().flat_map(|v| bytes(*v)));
+            file.write_all(&buffer)
+        })
     }
-
-    fn data_len(&self) -> usize {
-        match self {
-            Entry::Floats(t) => t.numel() * size_of::<f32>(),
-            Entry::Bools { bytes, .. } => bytes.len(),
-        }
+    match t.dtype() {
+        DType::F32 => write(&t.to_vec(), f32::to_le_bytes, file),
+        DType::F64 => write(&t.to_vec_f64(), f64::to_le_bytes, file),
     }
 }
 
 fn write_entries(path: &Path, entries: Vec<(String, Entry)>) -> Result<(), WeightsError> {
-    written_beside(path, |beside| {
-        safetensors::serialize_to_file(entries, None, beside).map_err(|e| match e {
-            SafeTensorError::IoError(source) => io(path, "writing", source),
-            e => WeightsError::Format { path: path.into(), reason: e.to_string() },
-        })
-    })
+    let infos: Vec<TensorInfo> = entries.iter().map(|(name, entry)| entry.info(name)).collect();
+    Ok(write_safetensors(path, &infos, |i, file| entries[i].1.write(file))?)
 }
 
 /// The masks and tables of TransformerLens's attention modules, without which its
 /// `load_state_dict` refuses a file.
-fn buffers(cfg: &Config, layer: usize) -> Vec<(String, Entry)> {
-    let n = cfg.n_ctx;
+fn buffers(model: &HookedTransformer, layer: usize) -> Vec<(String, Entry)> {
+    let (cfg, dtype) = (model.config(), model.params().dtype());
     let window = match cfg.attn_type(layer) {
         AttnType::Local => cfg.window_size,
         AttnType::Global => usize::MAX,
     };
-    let visible = (0..n * n).map(|i| u8::from(i % n <= i / n && i / n - i % n < window)).collect();
     let named = |name: &str| format!("blocks.{layer}.attn.{name}");
-    let ignore = Tensor::scalar(f64::NEG_INFINITY, ironlens_tensor::DType::F32, &Device::Cpu);
-    let mut all = vec![
-        (named("mask"), Entry::Bools { shape: vec![n, n], bytes: visible }),
-        (named("IGNORE"), Entry::Floats(ignore)),
-    ];
-    if cfg.positional_embedding_type == PositionalEmbeddingType::Rotary {
-        let (cos, sin) = crate::build::rotary_table(cfg, layer).state_dict_tables();
-        all.push((named("rotary_sin"), Entry::Floats(sin)));
-        all.push((named("rotary_cos"), Entry::Floats(cos)));
+    let ignore = Tensor::scalar(f64::NEG_INFINITY, dtype, &Device::Cpu);
+    let mut all =
+        vec![(named("mask"), Entry::CausalMask { n: cfg.n_ctx, window }), (named("IGNORE"), Entry::Floats(ignore))];
+    // Models without rotation have no table.
+    let rotary = rotary(cfg, layer);
+    if let Some(table) = model.net.rotary_tables.iter().find(|t| *t.config() == rotary) {
+        for (name, sin) in [("rotary_sin", true), ("rotary_cos", false)] {
+            all.push((named(name), Entry::Rotation { table: table.clone(), n_ctx: cfg.n_ctx, dtype, sin }));
+        }
     }
     all
 }
 
 impl HookedTransformer {
-    /// Writes the weights as TransformerLens's state dict, which
-    /// `model.load_state_dict(safetensors.torch.load_file(path))` reads. The file appears whole or
-    /// not at all.
+    /// Writes the parameters, under TransformerLens's names, in its shapes and in the model's own element
+    /// type, one at a time. The file appears whole or not at all. [`HookedTransformer::load_weights`] reads
+    /// the same bits; in Python, `model.load_state_dict(safetensors.torch.load_file(path), strict=False)`
+    /// does (for `strict`, see [`HookedTransformer::save_state_dict`]).
     ///
     /// # Errors
     /// If the file cannot be written.
     pub fn save_weights(&self, path: impl AsRef<Path>) -> Result<(), ModelError> {
-        let mut entries: Vec<(String, Entry)> =
-            self.params().iter().map(|(name, value)| (name.to_string(), Entry::Floats(value))).collect();
-        entries.extend((0..self.config().n_layers).flat_map(|layer| buffers(self.config(), layer)));
-        Ok(write_entries(path.as_ref(), entries)?)
+        Ok(write_entries(path.as_ref(), self.parameters().collect())?)
+    }
+
+    /// As [`HookedTransformer::save_weights`], with the buffers of TransformerLens's state dict: for each
+    /// layer a mask of `n_ctx * n_ctx` bytes and the tables of rotations. It is what
+    /// `model.load_state_dict(safetensors.torch.load_file(path))` takes.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn save_state_dict(&self, path: impl AsRef<Path>) -> Result<(), ModelError> {
+        let buffers = (0..self.config().n_layers).flat_map(|layer| buffers(self, layer));
+        Ok(write_entries(path.as_ref(), self.parameters().chain(buffers).collect())?)
+    }
+
+    /// The parameters, as views.
+    fn parameters(&self) -> impl Iterator<Item = (String, Entry)> {
+        self.params().iter().map(|(name, value)| (name.to_string(), Entry::Floats(value)))
     }
 
     /// Reads weights in TransformerLens's state-dict names and shapes (`f32`, `f64`, `f16` or
@@ -210,26 +217,32 @@ impl HookedTransformer {
     /// one of another shape; all such are listed.
     pub fn load_weights(&mut self, path: impl AsRef<Path>) -> Result<(), ModelError> {
         let path = path.as_ref();
-        let mut file = read_tensors(path)?;
+        let file = SafeTensorsFile::open(path).map_err(WeightsError::from)?;
         let mut problems = Vec::new();
-        let mut found = Vec::new();
         for (name, shape) in self.registry().params() {
-            match file.remove(name) {
-                Some(value) if value.shape() == shape => found.push((name.to_string(), value)),
-                Some(value) => {
-                    problems.push(format!("`{name}` has shape {:?}, the model's has {shape:?}", value.shape()));
+            match file.get(name) {
+                Some(t) if t.shape != shape => {
+                    problems.push(format!("`{name}` has shape {:?}, the model's has {shape:?}", t.shape));
                 }
+                Some(t) if !is_float(t.dtype) => {
+                    problems.push(format!("`{name}` is of type {}, expected a floating-point type", t.dtype));
+                }
+                Some(_) => {}
                 None => problems.push(format!("`{name}` {shape:?} is missing")),
             }
         }
-        let unknown = file.into_keys().filter(|name| !is_buffer(name));
+        let known = |name: &str| is_buffer(name) || self.registry().param_place(name).is_some();
+        let unknown = file.tensors().iter().map(|t| t.name.as_str()).filter(|name| !known(name));
         problems.extend(unknown.map(|name| format!("`{name}` is not a parameter of the model")));
         if !problems.is_empty() {
             return Err(WeightsError::Mismatch { path: path.into(), problems }.into());
         }
-        for (name, value) in found {
-            self.params_mut().set(&name, &value)?;
+        // Into new memory, which takes the place of the old when all of it was read.
+        let mut slots: Vec<Tensor> = self.params().slots().iter().map(Tensor::zeros_like).collect();
+        for t in file.tensors().iter().filter(|t| !is_buffer(&t.name)) {
+            self.params().set_in_slots(&mut slots, &t.name, &read(&file, t)?)?;
         }
+        self.params_mut().slots_mut().clone_from_slice(&slots);
         Ok(())
     }
 }

@@ -215,7 +215,7 @@ fn gradients(case: &Case, _: &[&str]) -> Result<Tensors> {
 
 fn cache_gradients(case: &Case, names: &[&str]) -> Result<Tensors> {
     let hooks: Vec<String> = names.iter().map(|n| n.trim_start_matches("cache_grad/").to_string()).collect();
-    let (_, cache, _) = case.model.call(&case.tokens).names(hooks.clone()).cached_gradients(case_loss(case))?;
+    let (_, cache) = case.model.call(&case.tokens).names(hooks.clone()).cached_gradients(case_loss(case))?;
     hooks.iter().map(|h| Ok((format!("cache_grad/{h}"), cache.grad(h.as_str())?.clone()))).collect()
 }
 

@@ -30,6 +30,21 @@ pub enum ConfigError {
         hint: String,
     },
 
+    /// A model that this machine has no room for.
+    #[error(
+        "`{field}` is {value}: the model's weights would take {needed} of memory, there are {available}; check the number of zeros"
+    )]
+    Memory {
+        /// The field that is farthest beyond what models have.
+        field: String,
+        /// The value it was given.
+        value: usize,
+        /// What the weights take.
+        needed: String,
+        /// What there is.
+        available: String,
+    },
+
     /// A field of TransformerLens's whose effect is not implemented here.
     #[error("`{field}` is {value}, which is not supported: {hint}")]
     Unsupported {
@@ -60,6 +75,7 @@ impl ConfigError {
             ConfigError::Json(_) => None,
             ConfigError::UnknownField { field, .. }
             | ConfigError::Invalid { field, .. }
+            | ConfigError::Memory { field, .. }
             | ConfigError::Unsupported { field, .. } => Some(field),
         }
     }

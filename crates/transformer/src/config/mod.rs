@@ -20,10 +20,12 @@
 mod choices;
 mod error;
 mod json;
+mod memory;
 mod validate;
 
 pub use choices::{ActFn, AttentionDir, AttnType, InitMode, NormalizationType, PositionalEmbeddingType};
 pub use error::ConfigError;
+pub use memory::machine_memory;
 
 /// The shape and kind of a transformer, by TransformerLens's names.
 ///
@@ -102,7 +104,8 @@ pub struct Config {
     pub attention_dir: AttentionDir,
     /// Leave the MLPs out.
     pub attn_only: bool,
-    /// The seed the weights are drawn with, where the caller gives none.
+    /// The seed the weights are drawn with where [`HookedTransformer::new`](crate::HookedTransformer::new) is
+    /// given none; 0 if there is none here either.
     pub seed: Option<u64>,
     /// Standard deviation of the initial weights, or their gain where `init_mode` is not `gpt2`.
     /// Default (any negative number): 0.8 / √`d_model` for `gpt2`, 1.0 for the others.

@@ -185,6 +185,21 @@ impl Config {
     }
 
     fn resolve_numbers(&mut self) -> Result<(), ConfigError> {
+        // Also those that nothing reads: a file would give them back as null.
+        for (field, number) in [
+            ("eps", self.eps),
+            ("attn_scale", self.attn_scale),
+            ("initializer_range", self.initializer_range),
+            ("rotary_base", self.rotary_base),
+            ("rotary_base_local", self.rotary_base_local.unwrap_or(0.0)),
+            ("NTK_by_parts_low_freq_factor", self.NTK_by_parts_low_freq_factor),
+            ("NTK_by_parts_high_freq_factor", self.NTK_by_parts_high_freq_factor),
+            ("NTK_by_parts_factor", self.NTK_by_parts_factor),
+        ] {
+            if !number.is_finite() {
+                return Err(invalid(field, number, "a finite number", "leave it out for its default"));
+            }
+        }
         if self.use_attn_scale {
             if self.attn_scale == -1.0 {
                 self.attn_scale = (self.d_head as f64).sqrt();
@@ -338,5 +353,8 @@ mod tests {
         refused(Config { initializer_range: 1e308, ..small() }, "initializer_range", &["1e30", "infinite"]);
         assert!(Config { initializer_range: 1e30, ..small() }.resolved().is_ok());
         refused(Config { output_logits_soft_cap: f64::NAN, ..small() }, "output_logits_soft_cap", &["-1.0"]);
+        // Also where nothing reads them.
+        refused(Config { rotary_base: f64::NAN, ..small() }, "rotary_base", &["NaN"]);
+        refused(Config { NTK_by_parts_factor: f64::INFINITY, ..small() }, "NTK_by_parts_factor", &["inf"]);
     }
 }

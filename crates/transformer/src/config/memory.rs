@@ -1,0 +1,193 @@
+//! How much memory a configuration asks for, known before anything is built.
+
+use ironlens_tensor::Device;
+
+use super::Config;
+use super::error::ConfigError;
+
+/// Taken for a memory whose size is not known: more than a person's machine or one GPU has.
+const UNKNOWN: u64 = 1 << 40;
+
+/// What a block costs besides its weights: names, hook points, bookkeeping.
+const BLOCK: u64 = 16 << 10;
+
+/// Bytes of an `f32`.
+const FLOAT: u64 = 4;
+
+/// The product, or the largest number if that cannot be counted.
+fn product(sizes: &[usize]) -> u64 {
+    sizes.iter().fold(1, |product: u64, &size| product.saturating_mul(size as u64))
+}
+
+fn sum(terms: impl IntoIterator<Item = u64>) -> u64 {
+    terms.into_iter().fold(0, u64::saturating_add)
+}
+
+impl Config {
+    /// Bytes of the weights in `f32`, and of what names them. Settings that are not given count as their
+    /// defaults; what cannot be counted is the largest number. Training takes four times as much (weights,
+    /// gradients, two moments), and activations.
+    pub fn weight_bytes(&self) -> u64 {
+        let (d, e, h, kv) = (self.d_model, self.d_head, self.n_heads(), self.n_key_value_heads());
+        let d_vocab_out = if self.d_vocab_out == 0 { self.d_vocab } else { self.d_vocab_out };
+        let positions = if self.has_pos_embed() { product(&[self.n_ctx, d]) } else { 0 };
+        let attention = sum([product(&[d, e, h, 2]), product(&[d, e, kv, 2]), product(&[e, h]), product(&[e, kv, 2])]);
+        let mlp = sum([product(&[d, self.d_mlp(), 2 + usize::from(self.gated_mlp)]), self.d_mlp() as u64]);
+        let block = sum([attention, mlp, product(&[d, 10])]).saturating_mul(FLOAT).saturating_add(BLOCK);
+        let embeddings = sum([product(&[self.d_vocab, d]), positions, product(&[d, d_vocab_out])]);
+        embeddings.saturating_mul(FLOAT).saturating_add(block.saturating_mul(self.n_layers as u64))
+    }
+
+    /// Checks that the weights fit into the memory behind `device`, as far as it is known.
+    ///
+    /// # Errors
+    /// If they do not; the error names the setting that is farthest beyond what models have.
+    pub fn check_memory(&self, device: &Device) -> Result<(), ConfigError> {
+        let known = if *device == Device::Cpu { machine_memory() } else { None };
+        self.check_bytes(self.weight_bytes(), known.unwrap_or(UNKNOWN))
+    }
+
+    /// As [`Config::check_memory`], for a memory of `available` bytes, of which `needed` are asked for.
+    fn check_bytes(&self, needed: u64, available: u64) -> Result<(), ConfigError> {
+        if needed <= available {
+            return Ok(());
+        }
+        // Beside each setting, what the largest models have. What follows from another is not to blame.
+        let positions = if self.has_pos_embed() { self.n_ctx } else { 0 };
+        let own = |size: usize, derived: usize| if size == derived { 0 } else { size };
+        let settings = [
+            ("n_layers", self.n_layers, 1 << 7),
+            ("d_model", self.d_model, 1 << 14),
+            ("d_vocab", self.d_vocab, 1 << 18),
+            ("n_ctx", positions, 1 << 17),
+            ("d_head", self.d_head, 1 << 8),
+            ("n_heads", own(self.n_heads, self.d_model / self.d_head.max(1)), 1 << 7),
+            ("n_key_value_heads", self.n_key_value_heads, 1 << 7),
+            ("d_mlp", own(self.d_mlp, self.d_model.saturating_mul(4)), 1 << 16),
+            ("d_vocab_out", own(self.d_vocab_out, self.d_vocab), 1 << 18),
+        ];
+        let share = |&(_, size, usual): &(&str, usize, usize)| size as f64 / usual as f64;
+        let mut farthest = settings[0];
+        for setting in settings {
+            if share(&setting) > share(&farthest) {
+                farthest = setting;
+            }
+        }
+        Err(ConfigError::Memory {
+            field: farthest.0.into(),
+            value: farthest.1,
+            needed: amount(needed),
+            available: amount(available),
+        })
+    }
+}
+
+/// Bytes as people write them.
+fn amount(bytes: u64) -> String {
+    if bytes == u64::MAX {
+        return "more bytes than can be counted".into();
+    }
+    let units = ["bytes", "kB", "MB", "GB", "TB", "PB", "EB"];
+    let (mut value, mut unit) = (bytes as f64, 0);
+    while value >= 1000.0 && unit + 1 < units.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    format!("{} {}", if value < 10.0 && unit > 0 { format!("{value:.1}") } else { format!("{value:.0}") }, units[unit])
+}
+
+/// Bytes of this machine's memory, or of what a container may take of it; `None` if that is not known.
+pub fn machine_memory() -> Option<u64> {
+    let installed = mem_total(&std::fs::read_to_string("/proc/meminfo").ok()?)?;
+    // "max", or a number beyond all memory, where there is no limit.
+    let limits = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
+    let limit = limits.iter().filter_map(|file| std::fs::read_to_string(file).ok()?.trim().parse().ok()).min();
+    Some(limit.map_or(installed, |limit: u64| limit.min(installed)))
+}
+
+/// The line `MemTotal:  65742468 kB`, in bytes.
+fn mem_total(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|l| l.strip_prefix("MemTotal:"))?;
+    let kilobytes: u64 = line.split_whitespace().next()?.parse().ok()?;
+    kilobytes.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use ironlens_nn::Registry;
+
+    use super::super::{ActFn, AttentionDir, PositionalEmbeddingType};
+    use super::*;
+
+    fn notebook() -> Config {
+        Config {
+            d_model: 768,
+            d_head: 64,
+            n_layers: 2,
+            n_ctx: 128,
+            d_vocab: 300,
+            act_fn: ActFn::Gelu,
+            ..Config::default()
+        }
+    }
+
+    /// Bytes of all parameters of a model that is described, not made.
+    fn counted(cfg: &Config) -> u64 {
+        let mut registry = Registry::new("HookedTransformer");
+        let _ = crate::build::Net::new(&mut registry.root(), &cfg.resolved().unwrap());
+        registry.params().map(|(_, shape)| product(shape) * FLOAT).sum()
+    }
+
+    #[test]
+    fn estimates_are_those_of_the_parameters() {
+        let rotary = PositionalEmbeddingType::Rotary;
+        for cfg in [
+            notebook(),
+            Config { attn_only: true, n_layers: 12, d_vocab_out: 7, ..notebook() },
+            Config { gated_mlp: true, n_key_value_heads: 3, positional_embedding_type: rotary, ..notebook() },
+            Config { attention_dir: AttentionDir::Bidirectional, n_heads: 5, d_mlp: 1000, ..notebook() },
+        ] {
+            let (estimate, right) = (cfg.weight_bytes() as f64, counted(&cfg) as f64);
+            assert!(estimate >= right && estimate < 1.03 * right, "{estimate} for {right}: {cfg:?}");
+            assert_eq!(cfg.resolved().unwrap().weight_bytes(), cfg.weight_bytes());
+        }
+    }
+
+    #[test]
+    fn sizes_beyond_memory_are_refused_with_their_name() {
+        let machine = 64 << 30;
+        let refused = |cfg: Config, field: &str| {
+            if let Ok(resolved) = cfg.resolved() {
+                let error = resolved.check_bytes(resolved.weight_bytes(), machine).unwrap_err();
+                assert_eq!(error.field(), Some(field), "{error}");
+            }
+            let error = cfg.check_bytes(cfg.weight_bytes(), machine).unwrap_err();
+            assert_eq!(error.field(), Some(field), "{error}");
+            assert!(error.to_string().contains("69 GB"), "{error}");
+        };
+        refused(Config { n_layers: 1_000_000_000, ..notebook() }, "n_layers");
+        refused(Config { n_layers: usize::MAX, ..notebook() }, "n_layers");
+        refused(Config { d_model: 1_000_000_000, ..notebook() }, "d_model");
+        refused(Config { d_model: usize::MAX, n_heads: usize::MAX, ..notebook() }, "n_heads");
+        refused(Config { n_ctx: 1_000_000_000, ..notebook() }, "n_ctx");
+        refused(Config { d_vocab: 1_000_000_000, ..notebook() }, "d_vocab");
+        refused(Config { d_head: 1_000_000_000, n_heads: 12, ..notebook() }, "d_head");
+        refused(Config { n_heads: 1_000_000_000, ..notebook() }, "n_heads");
+        refused(Config { d_mlp: 1_000_000_000, ..notebook() }, "d_mlp");
+        refused(Config { d_vocab_out: 1_000_000_000, ..notebook() }, "d_vocab_out");
+        notebook().check_bytes(notebook().weight_bytes(), machine).unwrap();
+        // A long context costs a rotary model no weights.
+        let rotary = PositionalEmbeddingType::Rotary;
+        let long = Config { n_ctx: 1 << 30, positional_embedding_type: rotary, ..notebook() };
+        long.check_bytes(long.weight_bytes(), machine).unwrap();
+    }
+
+    #[test]
+    fn this_machine_s_memory_is_read_where_the_system_tells() {
+        assert_eq!(mem_total("MemFree: 1 kB\nMemTotal:       65742468 kB\n"), Some(65_742_468 * 1024));
+        assert_eq!(mem_total("MemTotal: much"), None);
+        if cfg!(target_os = "linux") {
+            assert!(machine_memory().unwrap() > 1 << 26);
+        }
+    }
+}
