@@ -64,7 +64,7 @@ fn runs_are_not_overwritten_and_broken_ones_are_told() {
     let mut data = RandomTokens::new(model.config(), 2).unwrap();
     let trainer = Trainer::new(config(2)).keep(folder.path());
     let exists = trainer.fit_model(&mut model.clone(), &mut data, previous_token_loss).unwrap_err().to_string();
-    assert!(exists.contains("is not empty") && exists.contains("--resume"), "{exists}");
+    assert!(exists.contains("is not empty") && exists.contains("resume the run in it"), "{exists}");
     let none = RunDir::open(folder.path()).unwrap_err().to_string();
     assert!(none.contains("config.json"), "{none}");
 
