@@ -335,8 +335,18 @@ fn all_ops_are_in_their_lists() {
 
 #[test]
 fn ops_of_nothing_have_the_values_of_ndarray() {
-    let empty = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu);
-    let full = |value: f64, shape: &[usize]| Tensor::full(shape, value, DType::F32, &Device::Cpu);
+    nothing_is_as_in_ndarray(&Device::Cpu);
+}
+
+#[test]
+#[ignore = "needs an adapter"]
+fn ops_of_nothing_have_the_values_of_ndarray_on_a_gpu() {
+    nothing_is_as_in_ndarray(&Device::gpu().expect("an adapter; IRONLENS_ADAPTER may name a software one"));
+}
+
+fn nothing_is_as_in_ndarray(device: &Device) {
+    let empty = |shape: &[usize]| Tensor::zeros(shape, DType::F32, device);
+    let full = |value: f64, shape: &[usize]| Tensor::full(shape, value, DType::F32, device);
     let same = |what: &str, ours: &Tensor, theirs: ndarray::ArrayD<f32>| {
         assert_eq!(ours.shape(), theirs.shape(), "{what}");
         let bits = |x: Vec<f32>| x.into_iter().map(f32::to_bits).collect::<Vec<_>>();
