@@ -111,7 +111,7 @@ impl<'a, E: Elem> OutMat<'a, E> {
     pub fn block(&mut self, start: usize, len: usize, cols: usize) -> OutMat<'_, E> {
         assert!(start <= self.rows && len <= self.rows - start && cols <= self.cols);
         // SAFETY: a part of this matrix, borrowed from it.
-        unsafe { OutMat::from_raw(self.ptr.add(start * self.row_stride), len, cols, self.row_stride) }
+        unsafe { OutMat::from_raw(self.ptr.wrapping_add(start * self.row_stride), len, cols, self.row_stride) }
     }
 
     /// Its first element and the distance of rows.
@@ -263,4 +263,50 @@ pub(super) fn linear<E: Elem>(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, res
     }
     debug_assert_eq!(width_of(&w), n.max(1));
     Tensor::from_buffer(out, &[m, n])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(make: impl FnOnce()) -> String {
+        let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(make)).expect_err("it should panic");
+        *panic.downcast::<String>().expect("the message is a formatted one")
+    }
+
+    /// What faer's `unsafe` rests on, also where products wrap.
+    #[test]
+    fn matrices_stay_within_their_memory() {
+        let mut data = [0f32; 12];
+        for (rows, cols, row_stride, col_stride) in [
+            (3, 4, 5, 1),
+            (4, 4, 4, 1),
+            (17, 2, 1 << 60, 1),
+            (2, 2, usize::MAX, 1),
+            (2, 2, 1, usize::MAX),
+            (2, 2, 1 << 63, 1 << 63),
+        ] {
+            let message = refused(|| {
+                Mat::new(&data, rows, cols, row_stride, col_stride);
+            });
+            assert!(message.contains(&format!("a {rows} x {cols} matrix")), "{message}");
+        }
+        for (rows, cols, row_stride) in [(4, 4, 4), (3, 4, 5), (17, 2, 1 << 60), (2, 2, usize::MAX)] {
+            let message = refused(|| {
+                OutMat::new(&mut data, rows, cols, row_stride);
+            });
+            assert!(message.contains(&format!("a {rows} x {cols} matrix")), "{message}");
+        }
+        let m = Mat::new(&data, 3, 4, 4, 1);
+        for (start, len) in [(0, 4), (4, 0), (1, usize::MAX), (3, 1)] {
+            let cut = std::panic::catch_unwind(|| m.sub_rows(start, len));
+            assert!(cut.is_err(), "rows {start} and {len} more of 3");
+            let cut = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                OutMat::new(&mut data.clone(), 3, 4, 4).block(start, len, 4);
+            }));
+            assert!(cut.is_err(), "rows {start} and {len} more of 3");
+        }
+        assert_eq!((m.sub_rows(3, 0).rows, m.sub_rows(1, 2).rows), (0, 2));
+        Mat::new(&data[..0], 0, 4, usize::MAX, usize::MAX);
+    }
 }
