@@ -24,6 +24,7 @@ pub mod verify;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+pub use settings::Recipe;
 pub use signals::Interrupted;
 pub use tell::tell;
 

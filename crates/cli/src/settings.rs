@@ -1,6 +1,6 @@
 //! What to train: a preset, a TOML file over it, flags over both.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, ValueEnum};
@@ -111,15 +111,9 @@ impl Settings {
             PresetName::Notebook => Preset::Notebook,
             PresetName::Tiny => Preset::Tiny,
         };
-        let mut recipe = Recipe {
-            model: preset.model(),
-            train: preset.train(),
-            task: Task::default(),
-            seed: SEED,
-            data_seed: DATA_SEED,
-        };
+        let mut recipe = Recipe::new(preset);
         if let Some(path) = &self.config {
-            overlay(path, &mut recipe)?;
+            recipe.overlay(&path.display().to_string(), &read_text(path, "the configuration")?)?;
         }
         recipe.seed = self.seed.unwrap_or(recipe.seed);
         let train = &mut recipe.train;
@@ -137,13 +131,76 @@ impl Settings {
                 ScheduleName::Constant => Schedule::Constant,
             };
         }
-        train.check()?;
-        recipe.model.check_memory(&Device::Cpu)?;
+        if self.warmup_steps.is_some() && !matches!(recipe.train.schedule, Schedule::Warmup | Schedule::Cosine) {
+            bail!("--warmup-steps goes with --schedule warmup or cosine; the others do not warm up");
+        }
+        recipe.check()
+    }
+}
+
+impl Recipe {
+    /// That of a preset.
+    pub fn new(preset: Preset) -> Recipe {
+        Recipe { model: preset.model(), train: preset.train(), task: Task::default(), seed: SEED, data_seed: DATA_SEED }
+    }
+
+    /// Puts the fields of TOML text in their place, as `--config` does. `name` is what errors call the text.
+    ///
+    /// # Errors
+    /// If it is no such text, or has a field that is unknown or of another type.
+    pub fn overlay(&mut self, name: &str, text: &str) -> Result<()> {
+        let bad = || format!("{name} is not a configuration; expected TOML tables [model] and [train]");
+        let file: File = toml::from_str(text).with_context(bad)?;
+        for (table_name, table) in [("model", &file.model), ("train", &file.train)] {
+            let not_finite = table.iter().flatten().find_map(|(field, value)| not_finite(field, value));
+            if let Some((field, number)) = not_finite {
+                bail!("{name}: [{table_name}] {field} = {number} cannot be: expected a finite value");
+            }
+        }
+        if let Some(table) = file.model {
+            // A given size replaces what was derived from the preset's.
+            let mut fields = serde_json::to_value(&self.model)?;
+            let given = serde_json::to_value(&table)?;
+            let (Some(fields), Some(given)) = (fields.as_object_mut(), given.as_object()) else { bail!(bad()) };
+            for (key, value) in given {
+                fields.insert(key.clone(), value.clone());
+            }
+            self.model = serde_json::from_value(fields.clone().into()).with_context(|| format!("{name}: [model]"))?;
+        }
+        // That of the model, unless [train] has one.
+        self.seed = self.model.seed.unwrap_or(self.seed);
+        if let Some(table) = file.train {
+            let mut fields = toml::Table::try_from(&self.train)?;
+            for (key, value) in table {
+                // One by one, so that the error names the one that cannot be.
+                let cannot = |e: toml::de::Error| {
+                    anyhow!("{name}: [train] {key} = {value} cannot be: {}", in_words(e.message()))
+                };
+                match key.as_str() {
+                    "task" => self.task = value.clone().try_into().map_err(cannot)?,
+                    "seed" => self.seed = value.clone().try_into().map_err(cannot)?,
+                    "data_seed" => self.data_seed = value.clone().try_into().map_err(cannot)?,
+                    _ => {
+                        fields.insert(key.clone(), value.clone());
+                        self.train = fields.clone().try_into().map_err(cannot)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// With what follows from its sizes; refuses what cannot be.
+    ///
+    /// # Errors
+    /// Names the setting, its value and what is expected.
+    pub fn check(mut self) -> Result<Recipe> {
+        self.train.check()?;
+        self.model.check_memory(&Device::Cpu)?;
         // What is kept says what was drawn.
-        recipe.model.seed = recipe.model.seed.and(Some(recipe.seed));
-        recipe.model = recipe.model.resolved()?;
-        let model = &recipe.model;
-        train.check_memory(model, model.n_ctx)?;
+        self.model.seed = self.model.seed.and(Some(self.seed));
+        let model = self.model.resolved()?;
+        self.train.check_memory(&model, model.n_ctx)?;
         if model.n_ctx < 2 {
             bail!("n_ctx = {} cannot be: the task needs at least two positions", model.n_ctx);
         }
@@ -154,7 +211,7 @@ impl Settings {
                 model.d_vocab
             );
         }
-        Ok(recipe)
+        Ok(Recipe { model, ..self })
     }
 }
 
@@ -170,51 +227,6 @@ fn in_words(expected: &str) -> String {
         ("a tuple of size 2", "a list of two numbers"),
     ];
     words.iter().fold(expected.trim_end().to_string(), |text, (from, to)| text.replace(from, to))
-}
-
-/// Puts the file's fields in place of the preset's.
-fn overlay(path: &Path, recipe: &mut Recipe) -> Result<()> {
-    let text = read_text(path, "the configuration")?;
-    let bad = || format!("{} is not a configuration; expected TOML tables [model] and [train]", path.display());
-    let file: File = toml::from_str(&text).with_context(bad)?;
-    for (name, table) in [("model", &file.model), ("train", &file.train)] {
-        let not_finite = table.iter().flatten().find_map(|(field, value)| not_finite(field, value));
-        if let Some((field, number)) = not_finite {
-            bail!("{}: [{name}] {field} = {number} cannot be: expected a finite value", path.display());
-        }
-    }
-    if let Some(table) = file.model {
-        // A given size replaces what was derived from the preset's.
-        let mut fields = serde_json::to_value(&recipe.model)?;
-        let given = serde_json::to_value(&table)?;
-        let (Some(fields), Some(given)) = (fields.as_object_mut(), given.as_object()) else { bail!(bad()) };
-        for (key, value) in given {
-            fields.insert(key.clone(), value.clone());
-        }
-        recipe.model =
-            serde_json::from_value(fields.clone().into()).with_context(|| format!("{}: [model]", path.display()))?;
-    }
-    // That of the model, unless [train] has one.
-    recipe.seed = recipe.model.seed.unwrap_or(recipe.seed);
-    if let Some(table) = file.train {
-        let mut fields = toml::Table::try_from(&recipe.train)?;
-        for (key, value) in table {
-            // One by one, so that the error names the one that cannot be.
-            let cannot = |e: toml::de::Error| {
-                anyhow!("{}: [train] {key} = {value} cannot be: {}", path.display(), in_words(e.message()))
-            };
-            match key.as_str() {
-                "task" => recipe.task = value.clone().try_into().map_err(cannot)?,
-                "seed" => recipe.seed = value.clone().try_into().map_err(cannot)?,
-                "data_seed" => recipe.data_seed = value.clone().try_into().map_err(cannot)?,
-                _ => {
-                    fields.insert(key.clone(), value.clone());
-                    recipe.train = fields.clone().try_into().map_err(cannot)?;
-                }
-            }
-        }
-    }
-    Ok(())
 }
 
 /// A number in a setting that is none, such as `nan`, with where it is. JSON, through which settings pass,
