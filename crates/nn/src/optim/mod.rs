@@ -1,4 +1,4 @@
-//! Optimisers over [`Params`](crate::Params), and the clipping of gradients.
+//! Optimisers over [`Params`], and the clipping of gradients.
 
 mod adamw;
 
