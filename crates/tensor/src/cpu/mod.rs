@@ -10,7 +10,6 @@ mod elementwise;
 mod index;
 mod matmul;
 mod optim;
-pub(crate) mod order;
 mod reduce;
 mod rows;
 mod simd;
