@@ -6,9 +6,11 @@ use common::{base, model, tokens};
 use ironlens_autograd::Var;
 use ironlens_lens::attribution::{attribution_patch, edge_attribution};
 use ironlens_lens::patching::path::{Receiver, Sender, direct_path_patch};
-use ironlens_lens::patching::{self, Axis, Cells, Method, PatchOptions, PatchResult, generic_activation_patch};
+use ironlens_lens::patching::{
+    self, Axis, Cells, Method, PatchOptions, PatchResult, Patching, generic_activation_patch,
+};
 use ironlens_lens::{LensError, Metric};
-use ironlens_tensor::{DType, IndexTensor, Tensor};
+use ironlens_tensor::{DType, IndexTensor, Tensor, profile};
 use ironlens_transformer::{
     ActivationCache, AttentionDir, AttnType, Config, HookedTransformer, Hooks, NormalizationType,
     PositionalEmbeddingType,
@@ -307,4 +309,39 @@ fn every_sweep_at_once() {
     assert_eq!(by_pos.values.select(0, 4).to_vec(), pattern.values.transpose(1, 2).to_vec());
     let blocks = patching::get_act_patch_block_every(&model, &corrupted, &cache, &metric, options()).unwrap();
     assert_eq!((blocks.values.shape(), blocks.activations[2]), (&[3, 3, 5][..], "mlp_out"));
+}
+
+#[test]
+fn a_session_runs_the_corrupted_pass_once() {
+    let (model, [clean, corrupted]) = (model(base()), tokens(6));
+    let (_, cache) = model.run_with_cache(&clean).unwrap();
+    let metric = Metric::logit_diff(&[3, 5], &[4, 6]).unwrap();
+    let options = PatchOptions::default;
+    // Only a whole pass embeds tokens.
+    fn passes(sweeps: impl FnOnce() -> [PatchResult; 3]) -> ([Vec<f32>; 3], u64) {
+        let (results, kernels) = profile::record(sweeps);
+        let embeddings = kernels.iter().filter(|k| k.name == "embed").map(|k| k.calls).sum();
+        (results.map(|r| r.values.to_vec()), embeddings)
+    }
+    let (alone, many) = passes(|| {
+        [
+            patching::get_act_patch_resid_pre(&model, &corrupted, &cache, &metric, options()).unwrap(),
+            patching::get_act_patch_attn_head_out_all_pos(&model, &corrupted, &cache, &metric, options()).unwrap(),
+            patching::get_act_patch_attn_head_pattern_by_pos(&model, &corrupted, &cache, &metric, options()).unwrap(),
+        ]
+    });
+    let (together, one) = passes(|| {
+        let patching = Patching::new(&model, &corrupted, &cache, &metric).unwrap();
+        [
+            patching.resid_pre(options()).unwrap(),
+            patching.attn_head_out_all_pos(options()).unwrap(),
+            patching.attn_head_pattern_by_pos(options()).unwrap(),
+        ]
+    });
+    assert_eq!(alone, together);
+    assert_eq!((many, one), (3, 1));
+    let ((), kernels) = profile::record(|| {
+        patching::get_act_patch_attn_head_by_pos_every(&model, &corrupted, &cache, &metric, options()).unwrap();
+    });
+    assert_eq!(kernels.iter().filter(|k| k.name == "embed").map(|k| k.calls).sum::<u64>(), 1);
 }
