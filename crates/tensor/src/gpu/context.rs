@@ -395,7 +395,8 @@ impl Context {
         let shader = wgpu::ShaderModuleDescriptor { label: Some(&key), source: wgpu::ShaderSource::Wgsl(text.into()) };
         // SAFETY: kernels keep their indices within the shapes that they are given, and that buffers
         // have these shapes is proved in `ops.rs`: each method checks every operand before it asks a
-        // device, and `tests/refusals.rs` tries each with each operand wrong.
+        // device, and `tests/refusals.rs` tries each with each operand wrong. Indices fit their 32 bits, since no
+        // buffer has more elements (`memory::largest_tensor`).
         let module = unsafe { self.device.create_shader_module_trusted(shader, checks) };
         let raw = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: Some(&key),
