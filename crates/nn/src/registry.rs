@@ -130,9 +130,7 @@ impl Registry {
         let stored = stored.contiguous();
         let view = |id: &usize| {
             let NamedParam { name, layout, .. } = &self.params[*id];
-            let offset = stored.layout().offset() + layout.offset();
-            let place = Layout::strided(layout.shape().to_vec(), layout.strides().to_vec(), offset);
-            (name.as_str(), stored.with_layout(place))
+            (name.as_str(), stored.with_layout(layout.starting_at(stored.layout().offset() + layout.offset())))
         };
         self.slots[slot].params.iter().map(view).collect()
     }

@@ -374,7 +374,7 @@ pub fn train_step<L: Learner>(
     clip: Option<f64>,
 ) -> Result<Step, TrainError> {
     let (loss, grads) = learner.gradients(batch)?;
-    let grad_norm = grad_norm(learner.params(), &grads);
+    let grad_norm = grad_norm(&grads, learner.params().dtype(), learner.params().device());
     let at_hand = *learner.params().device() == Device::Cpu;
     if !at_hand || (loss.item().is_finite() && grad_norm.item().is_finite()) {
         let scale = clip.map(|max| clip_coefficient(&grad_norm, max));

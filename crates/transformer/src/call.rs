@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ironlens_autograd::{Tape, Var};
+use ironlens_nn::optim::grad_norm;
 use ironlens_nn::{Ctx, Hooks, Leaves, Padding, Params, Registry, Target};
 use ironlens_tensor::{DType, Device, IndexTensor, Tensor};
 
@@ -133,11 +134,7 @@ impl Gradients {
 
     /// Euclidean norm over all parameters, one number that stays on the device.
     pub fn norm_on_device(&self) -> Tensor {
-        let squares: Vec<Tensor> = self.slots.iter().flatten().map(Tensor::sum_squares_on_device).collect();
-        match squares.is_empty() {
-            true => Tensor::scalar(0.0, self.dtype, &self.device),
-            false => Tensor::stack(&squares, 0).sum_all().sqrt(),
-        }
+        grad_norm(&self.slots, self.dtype, &self.device)
     }
 }
 

@@ -1,18 +1,16 @@
-//! Optimisers over [`Params`], and the clipping of gradients.
+//! Optimisers over [`Params`](crate::Params), and the clipping of gradients.
 
 mod adamw;
 
 pub use adamw::AdamW;
-use ironlens_tensor::{Tensor, UnaryOp};
+use ironlens_tensor::{DType, Device, Tensor, UnaryOp};
 
-use crate::params::Params;
-
-/// Euclidean norm of gradients by stored tensor of `params`, over all of them: one number that stays on
-/// their device.
-pub fn grad_norm(params: &Params, grads: &[Option<Tensor>]) -> Tensor {
+/// Euclidean norm of gradients by stored tensor, over all of them: one number that stays on their device.
+/// Where there are none it is a 0 of `dtype` on `device`.
+pub fn grad_norm(grads: &[Option<Tensor>], dtype: DType, device: &Device) -> Tensor {
     let squares: Vec<Tensor> = grads.iter().flatten().map(Tensor::sum_squares_on_device).collect();
     match squares.is_empty() {
-        true => Tensor::scalar(0.0, params.dtype(), params.device()),
+        true => Tensor::scalar(0.0, dtype, device),
         false => Tensor::stack(&squares, 0).sum_all().sqrt(),
     }
 }
