@@ -85,9 +85,9 @@ impl Var {
     pub fn stack(parts: &[Var], axis: usize) -> Var {
         let values: Vec<Tensor> = parts.iter().map(|p| p.value().clone()).collect();
         let value = Tensor::stack(&values, axis);
-        let parents: Vec<&Var> = parts.iter().collect();
+        let (parents, count): (Vec<&Var>, _) = (parts.iter().collect(), parts.len());
         Var::record(value, &parents, move |dy, sink| {
-            for i in 0..values.len() {
+            for i in 0..count {
                 sink.add_with(i, || dy.select(axis, i));
             }
         })
