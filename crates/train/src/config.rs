@@ -157,8 +157,8 @@ impl TrainConfig {
     /// # Errors
     /// Names the setting, its value and how much it asks for.
     pub fn check_memory(&self, model: &Config, pos: usize) -> Result<(), TrainError> {
-        memory::check("batch_size", self.batch_size, memory::of_a_step(model, self.batch_size, pos))?;
-        memory::check("eval_batch_size", self.eval_batch_size, memory::of_a_pass(model, self.eval_batch_size, pos))
+        memory::check("batch_size", self.batch_size, model.step_bytes(self.batch_size, pos))?;
+        memory::check("eval_batch_size", self.eval_batch_size, model.pass_bytes(self.eval_batch_size, pos))
     }
 
     /// The norm that gradients are clipped to, if they are.

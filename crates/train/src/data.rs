@@ -132,7 +132,8 @@ impl RandomTokens {
     /// Batch `number` of a seed, `[size, n_ctx]`.
     fn draw(&self, seed: u64, number: u64, size: usize) -> Result<IndexTensor, TrainError> {
         // The ids, and the copy that they are drawn into.
-        memory::check("the size of a batch", size, memory::product(&[size, self.n_ctx, 2 * size_of::<u32>()]))?;
+        let bytes = (size as u64).saturating_mul(self.n_ctx as u64).saturating_mul(2 * size_of::<u32>() as u64);
+        memory::check("the size of a batch", size, bytes)?;
         let drawn = Rng::new(seed, number).integers(&[size, self.n_ctx], 1, self.d_vocab);
         let mut ids = drawn.as_slice().to_vec();
         ids.iter_mut().step_by(self.n_ctx).for_each(|bos| *bos = 0);

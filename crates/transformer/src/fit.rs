@@ -3,12 +3,12 @@
 use ironlens_nn::Registry;
 use ironlens_tensor::Device;
 
-use crate::config::Config;
+use crate::config::{Config, product};
 use crate::error::ModelError;
 
 /// Bytes of an f32 tensor, which are all that devices with limits have.
 fn bytes_of(shape: &[usize]) -> u64 {
-    shape.iter().fold(size_of::<f32>() as u64, |bytes, n| bytes.saturating_mul(*n as u64))
+    product(shape).saturating_mul(size_of::<f32>() as u64)
 }
 
 /// Refuses weights of which one, as it is stored, is more than `device` takes in one piece.

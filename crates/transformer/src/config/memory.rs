@@ -15,7 +15,7 @@ const BLOCK: u64 = 16 << 10;
 const FLOAT: u64 = 4;
 
 /// The product, or the largest number if that cannot be counted.
-fn product(sizes: &[usize]) -> u64 {
+pub(crate) fn product(sizes: &[usize]) -> u64 {
     sizes.iter().fold(1, |product: u64, &size| product.saturating_mul(size as u64))
 }
 
@@ -38,13 +38,31 @@ impl Config {
         embeddings.saturating_mul(FLOAT).saturating_add(block.saturating_mul(self.n_layers as u64))
     }
 
+    /// Bytes that a training step on `[batch, pos]` tokens holds at least, weights aside: activations that
+    /// the way back needs, and the logits with their gradient. What cannot be counted is the largest number.
+    pub fn step_bytes(&self, batch: usize, pos: usize) -> u64 {
+        // A layer keeps the stream before and after attention, queries and their mix of values, and the
+        // MLP's product before and after its function; grouped keys and values may be small.
+        let heads = product(&[2, self.n_heads(), self.d_head]);
+        let layer = sum([product(&[2, self.d_model]), heads, product(&[2, self.d_mlp()])]);
+        let row = sum([layer.saturating_mul(self.n_layers as u64), product(&[2, self.d_vocab_out])]);
+        product(&[batch, pos]).saturating_mul(FLOAT).saturating_mul(row)
+    }
+
+    /// Bytes that a forward pass on `[batch, pos]` tokens holds at least, weights aside: the stream, and the
+    /// widest product. What cannot be counted is the largest number.
+    pub fn pass_bytes(&self, batch: usize, pos: usize) -> u64 {
+        let row = self.d_model.saturating_add(self.d_vocab_out.max(self.d_mlp()));
+        product(&[batch, pos, row]).saturating_mul(FLOAT)
+    }
+
     /// Checks that the weights fit into the memory behind `device`, as far as it is known.
     ///
     /// # Errors
     /// If they do not; the error names the setting that is farthest beyond what models have.
     pub fn check_memory(&self, device: &Device) -> Result<(), ConfigError> {
-        let known = if *device == Device::Cpu { machine_memory() } else { None };
-        self.check_bytes(self.weight_bytes(), known.unwrap_or(UNKNOWN))
+        let available = if *device == Device::Cpu { machine_memory() } else { UNKNOWN };
+        self.check_bytes(self.weight_bytes(), available)
     }
 
     /// As [`Config::check_memory`], for a memory of `available` bytes, of which `needed` are asked for.
@@ -96,8 +114,12 @@ fn amount(bytes: u64) -> String {
     format!("{} {}", if value < 10.0 && unit > 0 { format!("{value:.1}") } else { format!("{value:.0}") }, units[unit])
 }
 
-/// Bytes of this machine's memory, or of what a container may take of it; `None` if that is not known.
-pub fn machine_memory() -> Option<u64> {
+/// Bytes of this machine's memory, or of what a container may take of it; 1 TiB if that is not known.
+pub fn machine_memory() -> u64 {
+    known_memory().unwrap_or(UNKNOWN)
+}
+
+fn known_memory() -> Option<u64> {
     let installed = mem_total(&std::fs::read_to_string("/proc/meminfo").ok()?)?;
     // "max", or a number beyond all memory, where there is no limit.
     let limits = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
@@ -116,19 +138,12 @@ fn mem_total(meminfo: &str) -> Option<u64> {
 mod tests {
     use ironlens_nn::Registry;
 
-    use super::super::{ActFn, AttentionDir, PositionalEmbeddingType};
+    use super::super::{AttentionDir, PositionalEmbeddingType};
     use super::*;
 
+    /// The notebook's model, of which the MLP's width follows from the model's.
     fn notebook() -> Config {
-        Config {
-            d_model: 768,
-            d_head: 64,
-            n_layers: 2,
-            n_ctx: 128,
-            d_vocab: 300,
-            act_fn: ActFn::Gelu,
-            ..Config::default()
-        }
+        Config { d_mlp: Config::default().d_mlp, ..super::super::tests::notebook() }
     }
 
     /// Bytes of all parameters of a model that is described, not made.
@@ -187,7 +202,7 @@ mod tests {
         assert_eq!(mem_total("MemFree: 1 kB\nMemTotal:       65742468 kB\n"), Some(65_742_468 * 1024));
         assert_eq!(mem_total("MemTotal: much"), None);
         if cfg!(target_os = "linux") {
-            assert!(machine_memory().unwrap() > 1 << 26);
+            assert!(known_memory().unwrap() > 1 << 26);
         }
     }
 }

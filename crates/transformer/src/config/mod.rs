@@ -26,6 +26,7 @@ mod validate;
 pub use choices::{ActFn, AttentionDir, AttnType, InitMode, NormalizationType, PositionalEmbeddingType};
 pub use error::ConfigError;
 pub use memory::machine_memory;
+pub(crate) use memory::product;
 
 /// The shape and kind of a transformer, by TransformerLens's names.
 ///
@@ -331,7 +332,7 @@ mod tests {
     use super::*;
 
     /// The notebook's model.
-    fn notebook() -> Config {
+    pub(super) fn notebook() -> Config {
         Config {
             d_model: 768,
             d_head: 64,
