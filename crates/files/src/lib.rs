@@ -18,6 +18,7 @@
 
 mod atomic;
 mod error;
+mod ordinary;
 mod safetensors;
 #[doc(hidden)]
 pub mod watch;
@@ -25,3 +26,4 @@ pub mod watch;
 pub use crate::safetensors::{Dtype, SafeTensorsFile, TensorInfo, write_safetensors};
 pub use atomic::{sync_folder, write_atomically, write_atomically_with};
 pub use error::FileError;
+pub use ordinary::open_ordinary;

@@ -4,7 +4,7 @@
 //! somebody cuts short meanwhile is an error here, and would be a bus error there.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -14,6 +14,7 @@ use safetensors::tensor::{Metadata, TensorInfo as Place};
 
 use crate::atomic::write_atomically_with;
 use crate::error::FileError;
+use crate::ordinary::open_ordinary;
 
 /// Longest header: the format's own limit.
 const MAX_HEADER: u64 = 100_000_000;
@@ -58,11 +59,7 @@ impl SafeTensorsFile {
     pub fn open(path: impl AsRef<Path>) -> Result<SafeTensorsFile, FileError> {
         let path = path.as_ref();
         let read = || -> io::Result<Result<SafeTensorsFile, String>> {
-            // Opening a pipe would wait for somebody to write to it.
-            if !fs::metadata(path)?.is_file() {
-                return Err(io::Error::other("it is not an ordinary file"));
-            }
-            let mut file = File::open(path)?;
+            let mut file = open_ordinary(path)?;
             let length = file.metadata()?.len();
             let mut size = [0; 8];
             if length < 8 {
@@ -202,6 +199,8 @@ impl Write for Counted<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn info(name: &str, dtype: Dtype, shape: &[usize]) -> TensorInfo {
