@@ -1,9 +1,10 @@
 //! What notices damage: SHA-256 of files, and JSON files that hold the SHA-256 of their own fields.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::Path;
 
+use ironlens_files::open_ordinary;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -57,14 +58,6 @@ fn name(path: &Path) -> String {
 
 fn cannot_read(path: &Path, e: &io::Error) -> String {
     format!("{} cannot be read ({e})", name(path))
-}
-
-/// Opens a file, and nothing else: reading a pipe would wait for somebody to write to it.
-pub(crate) fn open_ordinary(path: &Path) -> io::Result<File> {
-    match fs::metadata(path)?.is_file() {
-        true => File::open(path),
-        false => Err(io::Error::other("it is not an ordinary file")),
-    }
 }
 
 /// The bytes of a file, and of nothing else.
