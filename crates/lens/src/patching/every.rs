@@ -3,7 +3,7 @@
 use ironlens_tensor::{IndexTensor, Tensor};
 use ironlens_transformer::{ActivationCache, HookedTransformer};
 
-use super::{PatchOptions, PatchResult, Patching};
+use super::{PatchOptions, PatchResult, Patching, function_of_method};
 use crate::error::LensError;
 use crate::metric::Metric;
 
@@ -30,21 +30,7 @@ macro_rules! every {
                 self.stacked(&[$(($part, |p, options| p.$sweep(options))),+], options)
             }
         )+}
-        $(
-            $(#[$doc])*
-            ///
-            /// # Errors
-            #[doc = concat!("As [`Patching::new`] and [`Patching::", stringify!($method), "`].")]
-            pub fn $function(
-                model: &HookedTransformer,
-                corrupted: &IndexTensor,
-                clean: &ActivationCache,
-                metric: &Metric<'_>,
-                options: PatchOptions<'_>,
-            ) -> Result<Every, LensError> {
-                Patching::new(model, corrupted, clean, metric)?.$method(options)
-            }
-        )+
+        $(function_of_method!($(#[$doc])* $function, $method, Every);)+
     };
 }
 

@@ -339,6 +339,26 @@ fn pattern_of_head_query_and_key(index: &[usize], x: &mut Tensor, clean: &Tensor
     copy(x, clean, |t| t.select(1, index[1]).select(1, index[2]).select(1, index[3]));
 }
 
+/// TransformerLens's function for a method of [`Patching`]: a session of one sweep.
+macro_rules! function_of_method {
+    ($(#[$doc:meta])* $function:ident, $method:ident, $found:ty) => {
+        $(#[$doc])*
+        ///
+        /// # Errors
+        #[doc = concat!("As [`Patching::new`] and [`Patching::", stringify!($method), "`].")]
+        pub fn $function(
+            model: &HookedTransformer,
+            corrupted: &IndexTensor,
+            clean: &ActivationCache,
+            metric: &Metric<'_>,
+            options: PatchOptions<'_>,
+        ) -> Result<$found, LensError> {
+            Patching::new(model, corrupted, clean, metric)?.$method(options)
+        }
+    };
+}
+use function_of_method;
+
 /// Each sweep as a method of [`Patching`] and as TransformerLens's function.
 macro_rules! act_patches {
     ($($(#[$doc:meta])* $function:ident, $method:ident($name:literal, $setter:ident, [$($axis:ident),+]);)*) => {
@@ -351,21 +371,7 @@ macro_rules! act_patches {
                 self.along($name, &[$(Axis::$axis),+], &$setter, options)
             }
         )*}
-        $(
-            $(#[$doc])*
-            ///
-            /// # Errors
-            #[doc = concat!("As [`Patching::new`] and [`Patching::", stringify!($method), "`].")]
-            pub fn $function(
-                model: &HookedTransformer,
-                corrupted: &IndexTensor,
-                clean: &ActivationCache,
-                metric: &Metric<'_>,
-                options: PatchOptions<'_>,
-            ) -> Result<PatchResult, LensError> {
-                Patching::new(model, corrupted, clean, metric)?.$method(options)
-            }
-        )*
+        $(function_of_method!($(#[$doc])* $function, $method, PatchResult);)*
     };
 }
 
