@@ -4,7 +4,7 @@ use std::ops::{Add, Div, Mul, Neg, Sub};
 
 use crate::backend::{AdamWStep, AttentionSpec, BinaryOp, ReduceOp, RotarySpec, UnaryOp};
 use crate::check;
-use crate::{DType, IndexTensor, Tensor};
+use crate::{DType, Device, IndexTensor, Tensor};
 
 impl Tensor {
     // ---- elementwise --------------------------------------------------------------------
@@ -173,6 +173,10 @@ impl Tensor {
 
     /// Sum of the squares of all elements, one number that stays on the device (`f64` on the CPU).
     pub fn sum_squares_on_device(&self) -> Tensor {
+        if self.numel() == 0 {
+            let dtype = if self.device() == Device::Cpu { DType::F64 } else { self.dtype() };
+            return Tensor::scalar(0.0, dtype, &self.device());
+        }
         self.device().backend().sum_squares(self)
     }
 
@@ -183,7 +187,7 @@ impl Tensor {
 
     /// Whether no element is infinite or NaN.
     pub fn all_finite(&self) -> bool {
-        self.device().backend().all_finite(self)
+        self.numel() == 0 || self.device().backend().all_finite(self)
     }
 
     /// Summed down to `shape`, from which this tensor was broadcast.
@@ -633,7 +637,7 @@ impl Tensor {
 
     /// The identity matrix `[n, n]`.
     #[track_caller]
-    pub fn eye(n: usize, dtype: DType, device: &crate::Device) -> Tensor {
+    pub fn eye(n: usize, dtype: DType, device: &Device) -> Tensor {
         let mut values = vec![0.0; check::numel(&[n, n])];
         values.iter_mut().step_by(n + 1).for_each(|v| *v = 1.0);
         Tensor::from_vec(values, &[n, n], device).to_dtype(dtype)
