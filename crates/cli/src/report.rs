@@ -161,7 +161,7 @@ fn add_transformer(report: &mut Report, run: &RunDir, last: &Checkpoint, analysi
     match run.sequences() {
         Ok(sequences) => {
             let (_, cache) = sequences.call(&after).cached()?;
-            if let Some(hook) = first_not_finite(&cache) {
+            if let Some(hook) = cache.first_not_finite() {
                 let warning = format!("The activation {hook} is not finite: what is computed from it means nothing.");
                 report.warnings.push(warning);
             }
@@ -217,13 +217,6 @@ fn hooks(model: &HookedTransformer, cache: &ActivationCache) -> Vec<Hook> {
         }
     };
     cache.iter().map(hook).collect()
-}
-
-/// The first activation with numbers that are NaN or too large; hidden attention scores are negative
-/// infinity by nature.
-fn first_not_finite(cache: &ActivationCache) -> Option<&str> {
-    let bad = |value: &Tensor| value.to_vec().iter().any(|v| v.is_nan() || *v == f32::INFINITY);
-    cache.iter().find(|(_, value)| bad(value)).map(|(name, _)| name)
 }
 
 /// Of the finite elements: hidden attention scores are negative infinity by nature.

@@ -6,7 +6,7 @@ use std::path::Path;
 use ironlens_autograd::Var;
 use ironlens_nn::Params;
 use ironlens_tensor::{IndexTensor, Tensor};
-use ironlens_transformer::{Call, HookedTransformer, WeightsError, read_tensors, write_tensors};
+use ironlens_transformer::{Call, HookedTransformer, load_params, write_tensors};
 use serde::{Deserialize, Serialize};
 
 use crate::config::TrainConfig;
@@ -136,18 +136,7 @@ pub trait Learner {
     /// # Errors
     /// If the file cannot be read, or a weight is missing, unknown or of another shape.
     fn load_weights(&mut self, path: &Path) -> Result<(), TrainError> {
-        let tensors = read_tensors(path)?;
-        let mut params = self.params().clone();
-        let names = self.params().registry().params().map(|(name, _)| name);
-        let missing = names.filter(|name| !tensors.contains_key(*name)).map(|name| format!("`{name}` is missing"));
-        let mut problems: Vec<String> = missing.collect();
-        problems
-            .extend(tensors.iter().filter_map(|(name, value)| params.set(name, value).err()).map(|e| e.to_string()));
-        if !problems.is_empty() {
-            return Err(WeightsError::Mismatch { path: path.into(), problems }.into());
-        }
-        *self.params_mut() = params;
-        Ok(())
+        Ok(load_params(self.params_mut(), path)?)
     }
 }
 
@@ -276,13 +265,5 @@ impl<B: TokenBatch, F: Fn(&Var, &B) -> Var> Learner for LanguageModel<'_, F, B> 
         let (held_out, pos) = (tokens.shape()[0], tokens.shape().get(1).copied().unwrap_or(1));
         config.check_memory(self.model.config(), pos)?;
         Ok(self.model.check_fits(config.batch_size.max(held_out), pos)?)
-    }
-
-    fn save_weights(&self, path: &Path) -> Result<(), TrainError> {
-        Ok(self.model.save_weights(path)?)
-    }
-
-    fn load_weights(&mut self, path: &Path) -> Result<(), TrainError> {
-        Ok(self.model.load_weights(path)?)
     }
 }

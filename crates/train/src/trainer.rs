@@ -448,18 +448,12 @@ fn not_finite(params: &Params, optimizer: &AdamW) -> Option<String> {
 }
 
 /// The first hook point of a transformer whose activation is not finite, or a word that there is none.
-/// Hidden attention scores are -inf by nature.
 fn first_not_finite<L: Learner>(learner: &L, batch: &L::Batch) -> Result<String, TrainError> {
     let (Some(model), Some(sequences)) = (learner.transformer(), learner.sequences(batch)) else {
         return Ok("unknown (only a transformer names its activations)".into());
     };
     let (_, cache) = sequences.call(model).cached()?;
-    let bad = cache.iter().find(|(name, value)| {
-        if name.ends_with("hook_attn_scores") {
-            value.to_vec().iter().any(|v| v.is_nan() || *v == f32::INFINITY)
-        } else {
-            !value.all_finite()
-        }
-    });
-    Ok(bad.map_or("none (it arises in the loss or on the way back)".into(), |(name, _)| format!("at {name}")))
+    Ok(cache
+        .first_not_finite()
+        .map_or("none (it arises in the loss or on the way back)".into(), |name| format!("at {name}")))
 }

@@ -169,6 +169,16 @@ impl ActivationCache {
         self.entries.iter().map(|(_, t)| t.numel() * t.dtype().size()).sum()
     }
 
+    /// The first activation that has elements which are infinite or no number. Hidden attention scores are
+    /// negative infinity by nature.
+    pub fn first_not_finite(&self) -> Option<&str> {
+        let bad = |(name, value): &(&str, &Tensor)| match name.ends_with("hook_attn_scores") {
+            true => value.to_vec().iter().any(|v| v.is_nan() || *v == f32::INFINITY),
+            false => !value.all_finite(),
+        };
+        self.iter().find(bad).map(|(name, _)| name)
+    }
+
     /// The same activations without the batch axis.
     ///
     /// # Errors

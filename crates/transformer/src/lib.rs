@@ -50,4 +50,4 @@ pub use ironlens_nn::{HookError, HookFailure, HookInfo, Hooks, Leaves, ParamErro
 pub use loss::{next_token_loss, next_token_losses};
 pub use model::HookedTransformer;
 pub use rerun::{Change, Positions, Reached, Rerun, Site};
-pub use weights::{WeightsError, read_tensors, write_atomically, write_tensors};
+pub use weights::{WeightsError, load_params, read_tensors, write_atomically, write_tensors};

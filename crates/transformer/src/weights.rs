@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 pub use ironlens_files::write_atomically;
 use ironlens_files::{Dtype, FileError, SafeTensorsFile, TensorInfo, write_safetensors};
-use ironlens_nn::RotaryTable;
+use ironlens_nn::{Params, RotaryTable};
 use ironlens_tensor::{DType, Device, Tensor};
 
 use crate::build::rotary;
@@ -216,33 +216,43 @@ impl HookedTransformer {
     /// If the file cannot be read, is not safetensors, or lacks a parameter, has one too many or
     /// one of another shape; all such are listed.
     pub fn load_weights(&mut self, path: impl AsRef<Path>) -> Result<(), ModelError> {
-        let path = path.as_ref();
-        let file = SafeTensorsFile::open(path).map_err(WeightsError::from)?;
-        let mut problems = Vec::new();
-        for (name, shape) in self.registry().params() {
-            match file.get(name) {
-                Some(t) if t.shape != shape => {
-                    problems.push(format!("`{name}` has shape {:?}, the model's has {shape:?}", t.shape));
-                }
-                Some(t) if !is_float(t.dtype) => {
-                    problems.push(format!("`{name}` is of type {}, expected a floating-point type", t.dtype));
-                }
-                Some(_) => {}
-                None => problems.push(format!("`{name}` {shape:?} is missing")),
-            }
-        }
-        let known = |name: &str| is_buffer(name) || self.registry().param_place(name).is_some();
-        let unknown = file.tensors().iter().map(|t| t.name.as_str()).filter(|name| !known(name));
-        problems.extend(unknown.map(|name| format!("`{name}` is not a parameter of the model")));
-        if !problems.is_empty() {
-            return Err(WeightsError::Mismatch { path: path.into(), problems }.into());
-        }
-        // Into new memory, which takes the place of the old when all of it was read.
-        let mut slots: Vec<Tensor> = self.params().slots().iter().map(Tensor::zeros_like).collect();
-        for t in file.tensors().iter().filter(|t| !is_buffer(&t.name)) {
-            self.params().set_in_slots(&mut slots, &t.name, &read(&file, t)?)?;
-        }
-        self.params_mut().slots_mut().clone_from_slice(&slots);
-        Ok(())
+        Ok(load_params(self.params_mut(), path.as_ref())?)
     }
+}
+
+/// Reads the parameters of any module from a safetensors file, by name, one at a time. What a
+/// transformer's state dict holds besides parameters is skipped. Nothing changes on an error.
+///
+/// # Errors
+/// If the file cannot be read, is not safetensors, or lacks a parameter, has one too many or one of
+/// another shape; all such are listed.
+pub fn load_params(params: &mut Params, path: &Path) -> Result<(), WeightsError> {
+    let file = SafeTensorsFile::open(path)?;
+    let mut problems = Vec::new();
+    for (name, shape) in params.registry().params() {
+        match file.get(name) {
+            Some(t) if t.shape != shape => {
+                problems.push(format!("`{name}` has shape {:?}, the model's has {shape:?}", t.shape));
+            }
+            Some(t) if !is_float(t.dtype) => {
+                problems.push(format!("`{name}` is of type {}, expected a floating-point type", t.dtype));
+            }
+            Some(_) => {}
+            None => problems.push(format!("`{name}` {shape:?} is missing")),
+        }
+    }
+    let known = |name: &str| params.registry().param_place(name).is_some();
+    let unknown = file.tensors().iter().map(|t| t.name.as_str()).filter(|name| !known(name) && !is_buffer(name));
+    problems.extend(unknown.map(|name| format!("`{name}` is not a parameter of the model")));
+    if !problems.is_empty() {
+        return Err(WeightsError::Mismatch { path: path.into(), problems });
+    }
+    // Into new memory, which takes the place of the old when all of it was read.
+    let mut slots: Vec<Tensor> = params.slots().iter().map(Tensor::zeros_like).collect();
+    for t in file.tensors().iter().filter(|t| known(&t.name)) {
+        let value = read(&file, t)?;
+        params.set_in_slots(&mut slots, &t.name, &value).expect("names and shapes were checked with the header");
+    }
+    params.slots_mut().clone_from_slice(&slots);
+    Ok(())
 }
