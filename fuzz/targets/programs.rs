@@ -31,6 +31,20 @@ enum Step {
     Reshape(Vec<usize>),
 }
 
+/// A step of a tensor or of a variable, whose views have the same names.
+macro_rules! stepped {
+    ($step:expr, $x:expr) => {
+        match $step {
+            Step::Narrow(axis, start, len) => $x.narrow(*axis, *start, *len),
+            Step::Select(axis, at) => $x.select(*axis, *at),
+            Step::Permute(axes) => $x.permute(axes),
+            Step::Unsqueeze(axis) => $x.unsqueeze(*axis),
+            Step::Expand(to) => $x.expand(to),
+            Step::Reshape(to) => $x.reshape(to),
+        }
+    };
+}
+
 impl Step {
     /// For reading: any step. For writing, views that name memory of the whole: no reshape.
     fn draw(c: &mut Choices<'_>, shape: &[usize], reading: bool) -> Step {
@@ -64,25 +78,11 @@ impl Step {
     }
 
     fn of_tensor(&self, x: &Tensor) -> Tensor {
-        match self {
-            Step::Narrow(axis, start, len) => x.narrow(*axis, *start, *len),
-            Step::Select(axis, at) => x.select(*axis, *at),
-            Step::Permute(axes) => x.permute(axes),
-            Step::Unsqueeze(axis) => x.unsqueeze(*axis),
-            Step::Expand(to) => x.expand(to),
-            Step::Reshape(to) => x.reshape(to),
-        }
+        stepped!(self, x)
     }
 
     fn of_var(&self, x: &Var) -> Var {
-        match self {
-            Step::Narrow(axis, start, len) => x.narrow(*axis, *start, *len),
-            Step::Select(axis, at) => x.select(*axis, *at),
-            Step::Permute(axes) => x.permute(axes),
-            Step::Unsqueeze(axis) => x.unsqueeze(*axis),
-            Step::Expand(to) => x.expand(to),
-            Step::Reshape(to) => x.reshape(to),
-        }
+        stepped!(self, x)
     }
 }
 
