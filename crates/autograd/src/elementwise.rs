@@ -1,8 +1,9 @@
 //! Elementwise ops.
 
-use std::ops::{Add, Div, Mul, Neg, Sub};
+use std::borrow::Cow;
+use std::ops::{Add, Div, Mul, Sub};
 
-use ironlens_tensor::{BinaryOp, UnaryOp};
+use ironlens_tensor::{BinaryOp, DType, Operand, Right, Tensor, UnaryOp};
 
 use crate::Var;
 
@@ -14,37 +15,21 @@ impl Var {
         Var::record(self.value().unary(op), &[self], move |dy, sink| sink.add(0, x.unary_grad(op, dy)))
     }
 
-    /// e^x
+    /// `op` of every element, in this value's own memory if it is on no tape and nobody else holds it.
     #[track_caller]
-    pub fn exp(&self) -> Var {
-        self.unary(UnaryOp::Exp)
+    pub fn into_unary(self, op: UnaryOp) -> Var {
+        if self.requires_grad() { self.unary(op) } else { Var::from(self.into_value().into_unary(op)) }
     }
 
-    /// Natural logarithm.
+    /// See [`ironlens_tensor::Tensor::to_dtype`]; its gradient is converted back.
     #[track_caller]
-    pub fn log(&self) -> Var {
-        self.unary(UnaryOp::Log)
+    pub fn to_dtype(&self, dtype: DType) -> Var {
+        let from = self.value().dtype();
+        Var::record(self.value().to_dtype(dtype), &[self], move |dy, sink| sink.add(0, dy.to_dtype(from)))
     }
 
-    /// Square root.
-    #[track_caller]
-    pub fn sqrt(&self) -> Var {
-        self.unary(UnaryOp::Sqrt)
-    }
-
-    /// Square.
-    #[track_caller]
-    pub fn square(&self) -> Var {
-        self.unary(UnaryOp::Square)
-    }
-
-    /// `scale * x + shift`
-    #[track_caller]
-    pub fn affine(&self, scale: f64, shift: f64) -> Var {
-        self.unary(UnaryOp::Affine { scale, shift })
-    }
-
-    /// `op` of two values, which broadcast by numpy's rules.
+    /// `op` of two values, which broadcast by numpy's rules. Comparisons have no gradient, nor has
+    /// the mask of [`BinaryOp::Keep`].
     #[track_caller]
     pub fn binary(&self, op: BinaryOp, other: &Var) -> Var {
         let value = self.value().binary(op, other.value());
@@ -73,58 +58,87 @@ impl Var {
                     sink.add_with(1, || (-&(&(&dy * &a) / &b.square())).sum_to(&b_shape));
                 })
             }
+            BinaryOp::Maximum | BinaryOp::Minimum => {
+                let (a, b) = (self.value().clone(), other.value().clone());
+                Var::record(value, &parents, move |dy, sink| {
+                    // How much of the gradient `a` gets: all, none, or half where both are equal.
+                    let wins = if op == BinaryOp::Maximum { a.gt(&b) } else { b.gt(&a) };
+                    let share = wins + a.eq(&b) * 0.5;
+                    sink.add_with(0, || (&dy * &share).sum_to(&a_shape));
+                    sink.add_with(1, || (&dy * (1.0 - &share)).sum_to(&b_shape));
+                })
+            }
+            BinaryOp::Keep => {
+                let mask = other.value().clone();
+                Var::record(value, &[self], move |dy, sink| sink.add(0, dy.binary(op, &mask).sum_to(&a_shape)))
+            }
+            BinaryOp::Gt | BinaryOp::Ge | BinaryOp::Eq => Var::from(value),
         }
     }
 }
 
-macro_rules! operator {
-    ($trait:ident, $method:ident, $op:expr, |$x:ident| ($scale:expr, $shift:expr)) => {
-        impl $trait<&Var> for &Var {
-            type Output = Var;
-            #[track_caller]
-            fn $method(self, other: &Var) -> Var {
-                self.binary($op, other)
-            }
-        }
-        impl $trait<Var> for Var {
-            type Output = Var;
-            #[track_caller]
-            fn $method(self, other: Var) -> Var {
-                self.binary($op, &other)
-            }
-        }
-        impl $trait<&Var> for Var {
-            type Output = Var;
-            #[track_caller]
-            fn $method(self, other: &Var) -> Var {
-                self.binary($op, other)
-            }
-        }
-        impl $trait<f64> for &Var {
-            type Output = Var;
-            #[track_caller]
-            fn $method(self, $x: f64) -> Var {
-                self.affine($scale, $shift)
-            }
-        }
-        impl $trait<f64> for Var {
-            type Output = Var;
-            #[track_caller]
-            fn $method(self, $x: f64) -> Var {
-                self.affine($scale, $shift)
-            }
-        }
-    };
-}
-operator!(Add, add, BinaryOp::Add, |x| (1.0, x));
-operator!(Sub, sub, BinaryOp::Sub, |x| (1.0, -x));
-operator!(Mul, mul, BinaryOp::Mul, |x| (x, 0.0));
-operator!(Div, div, BinaryOp::Div, |x| (1.0 / x, 0.0));
+ironlens_tensor::operators!(Var);
 
-impl Neg for &Var {
-    type Output = Var;
-    #[track_caller]
-    fn neg(self) -> Var {
-        self.unary(UnaryOp::Neg)
+impl Operand<Var> for Var {
+    fn operand(&self) -> Right<'_, Var> {
+        Right::Array(Cow::Borrowed(self))
     }
+}
+
+impl Operand<Var> for &Var {
+    fn operand(&self) -> Right<'_, Var> {
+        Right::Array(Cow::Borrowed(self))
+    }
+}
+
+impl Operand<Var> for Tensor {
+    fn operand(&self) -> Right<'_, Var> {
+        Right::Array(Cow::Owned(Var::from(self.clone())))
+    }
+}
+
+impl Operand<Var> for &Tensor {
+    fn operand(&self) -> Right<'_, Var> {
+        Right::Array(Cow::Owned(Var::from((*self).clone())))
+    }
+}
+
+/// A tensor on the left of a variable.
+macro_rules! tensor_on_the_left {
+    ($($trait:ident $method:ident;)*) => {$(
+        impl $trait<Var> for Tensor {
+            type Output = Var;
+            #[track_caller]
+            fn $method(self, right: Var) -> Var {
+                Var::from(self).binary(BinaryOp::$trait, &right)
+            }
+        }
+        impl $trait<&Var> for Tensor {
+            type Output = Var;
+            #[track_caller]
+            fn $method(self, right: &Var) -> Var {
+                Var::from(self).binary(BinaryOp::$trait, right)
+            }
+        }
+        impl $trait<Var> for &Tensor {
+            type Output = Var;
+            #[track_caller]
+            fn $method(self, right: Var) -> Var {
+                Var::from(self.clone()).binary(BinaryOp::$trait, &right)
+            }
+        }
+        impl $trait<&Var> for &Tensor {
+            type Output = Var;
+            #[track_caller]
+            fn $method(self, right: &Var) -> Var {
+                Var::from(self.clone()).binary(BinaryOp::$trait, right)
+            }
+        }
+    )*};
+}
+tensor_on_the_left! {
+    Add add;
+    Sub sub;
+    Mul mul;
+    Div div;
 }

@@ -16,6 +16,20 @@
 //! without a place record nothing, so the same code evaluates and trains. A place can only be
 //! made by [`Var::record`], which demands the derivative: no op can cut the graph.
 //!
+//! Variables have the methods of tensors: what is made of other methods is written once for both
+//! (`ironlens-tensor`'s `ops/both.rs`). Tensors and numbers may stand on either side of an operator.
+//!
+//! ```
+//! # use ironlens_autograd::{Tape, Var};
+//! # use ironlens_tensor::{Tensor, einops::einsum};
+//! let w = Tape::new().leaf(Tensor::from([[1.0, -2.0], [0.5, 3.0]]));
+//! let x = Tensor::from([1.0, 2.0]);
+//! let y = 1.0 - (&w * &x).relu();                  // [[0, 1], [0.5, -5]]
+//! let loss = einsum("i j -> i", &[&y]).logsumexp(0) + w.abs().mean(-1).max(0);
+//! let grads = loss.backward().take(&w);
+//! # assert!(grads.is_some());
+//! ```
+//!
 //! One file per family of ops, each with value and derivative side by side.
 
 // A new op must not fall into a case that was made for others.
@@ -32,3 +46,5 @@ mod tape;
 mod views;
 
 pub use tape::{Gradients, Sink, Tape, Var};
+
+ironlens_tensor::shared_methods!(Var, |x| x.value());

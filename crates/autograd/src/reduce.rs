@@ -1,23 +1,59 @@
-//! Sums and means.
+//! Sums, means and maxima, whole and running.
+
+use ironlens_tensor::{Axes, Axis};
 
 use crate::Var;
 
 impl Var {
     /// Sum over `axes`, which go.
     #[track_caller]
-    pub fn sum(&self, axes: &[usize]) -> Var {
-        let sum = self.value().sum(axes);
+    pub fn sum(&self, axes: impl Axes) -> Var {
         let from = self.shape().to_vec();
+        let axes = axes.of(&from);
         let kept: Vec<usize> = (0..from.len()).map(|a| if axes.contains(&a) { 1 } else { from[a] }).collect();
+        let sum = self.value().sum(&axes);
         Var::record(sum, &[self], move |dy, sink| sink.add(0, dy.reshape(&kept).expand(&from)))
     }
 
     /// Mean over `axes`, which go.
     #[track_caller]
-    pub fn mean(&self, axes: &[usize]) -> Var {
-        let sum = self.sum(axes);
+    pub fn mean(&self, axes: impl Axes) -> Var {
+        let axes = axes.of(self.shape());
         let n: usize = axes.iter().map(|&a| self.shape()[a]).product();
-        sum * (1.0 / n as f64)
+        self.sum(&axes) * (1.0 / n as f64)
+    }
+
+    /// Sum over `axes`, which stay with length 1.
+    #[track_caller]
+    pub fn sum_keepdim(&self, axes: impl Axes) -> Var {
+        let axes = axes.of(self.shape());
+        let kept: Vec<usize> =
+            self.shape().iter().enumerate().map(|(a, &n)| if axes.contains(&a) { 1 } else { n }).collect();
+        self.sum(&axes).reshape(&kept)
+    }
+
+    /// Largest element over `axes`, which go. Equal ones share the gradient.
+    #[track_caller]
+    pub fn max(&self, axes: impl Axes) -> Var {
+        let axes = axes.of(self.shape());
+        let (x, y) = (self.value().clone(), self.value().max(&axes));
+        let kept: Vec<usize> = (0..x.ndim()).map(|a| if axes.contains(&a) { 1 } else { x.dim(a) }).collect();
+        let top = y.reshape(&kept);
+        Var::record(y, &[self], move |dy, sink| {
+            let largest = x.eq(&top);
+            let share = dy.reshape(&kept) / largest.sum_keepdim(&axes);
+            sink.add(0, largest * share);
+        })
+    }
+
+    /// See [`ironlens_tensor::Tensor::cumsum`].
+    #[track_caller]
+    pub fn cumsum(&self, axis: impl Axis) -> Var {
+        let axis = axis.of(self.shape());
+        // Element i is in the sums i.. : their gradients, summed from the end.
+        Var::record(self.value().cumsum(axis), &[self], move |dy, sink| {
+            sink.add(0, dy.flip(axis).cumsum(axis).flip(axis));
+        })
     }
 
     /// Sum of all elements, shape `[]`.

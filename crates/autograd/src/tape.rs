@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ironlens_tensor::Tensor;
+use ironlens_tensor::{Axis, Tensor};
 
 /// Records a computation. Cloning gives another handle to the same tape.
 ///
@@ -176,7 +176,7 @@ impl Var {
 
     /// Length of axis `axis`.
     #[track_caller]
-    pub fn dim(&self, axis: usize) -> usize {
+    pub fn dim(&self, axis: impl Axis) -> usize {
         self.value.dim(axis)
     }
 

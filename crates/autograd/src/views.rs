@@ -1,6 +1,6 @@
 //! Views, joins and writes.
 
-use ironlens_tensor::Tensor;
+use ironlens_tensor::{Axes, Axis, Tensor};
 
 use crate::Var;
 
@@ -14,16 +14,18 @@ impl Var {
 
     /// See [`Tensor::permute`].
     #[track_caller]
-    pub fn permute(&self, axes: &[usize]) -> Var {
+    pub fn permute(&self, axes: impl Axes) -> Var {
+        let axes = axes.of(self.shape());
         let mut back = vec![0; axes.len()];
-        let value = self.value().permute(axes);
+        let value = self.value().permute(&axes);
         axes.iter().enumerate().for_each(|(i, &a)| back[a] = i);
         Var::record(value, &[self], move |dy, sink| sink.add(0, dy.permute(&back)))
     }
 
     /// See [`Tensor::transpose`].
     #[track_caller]
-    pub fn transpose(&self, a: usize, b: usize) -> Var {
+    pub fn transpose(&self, a: impl Axis, b: impl Axis) -> Var {
+        let (a, b) = (a.of(self.shape()), b.of(self.shape()));
         Var::record(self.value().transpose(a, b), &[self], move |dy, sink| sink.add(0, dy.transpose(a, b)))
     }
 
@@ -35,25 +37,28 @@ impl Var {
 
     /// See [`Tensor::narrow`].
     #[track_caller]
-    pub fn narrow(&self, axis: usize, start: usize, len: usize) -> Var {
-        crate::tape::narrow(self, axis, start, len)
+    pub fn narrow(&self, axis: impl Axis, start: usize, len: usize) -> Var {
+        crate::tape::narrow(self, axis.of(self.shape()), start, len)
     }
 
     /// See [`Tensor::select`].
     #[track_caller]
-    pub fn select(&self, axis: usize, index: usize) -> Var {
+    pub fn select(&self, axis: impl Axis, index: usize) -> Var {
+        let axis = axis.of(self.shape());
         self.narrow(axis, index, 1).squeeze(axis)
     }
 
     /// See [`Tensor::squeeze`].
     #[track_caller]
-    pub fn squeeze(&self, axis: usize) -> Var {
+    pub fn squeeze(&self, axis: impl Axis) -> Var {
+        let axis = axis.of(self.shape());
         Var::record(self.value().squeeze(axis), &[self], move |dy, sink| sink.add(0, dy.unsqueeze(axis)))
     }
 
     /// See [`Tensor::unsqueeze`].
     #[track_caller]
-    pub fn unsqueeze(&self, axis: usize) -> Var {
+    pub fn unsqueeze(&self, axis: impl Axis) -> Var {
+        let axis = axis.new_in(self.shape());
         Var::record(self.value().unsqueeze(axis), &[self], move |dy, sink| sink.add(0, dy.squeeze(axis)))
     }
 
@@ -64,11 +69,23 @@ impl Var {
         Var::record(self.value().expand(shape), &[self], move |dy, sink| sink.add(0, dy.sum_to(&from)))
     }
 
+    /// See [`Tensor::diagonal`].
+    #[track_caller]
+    pub fn diagonal(&self, offset: isize) -> Var {
+        let shape = self.shape().to_vec();
+        Var::record(self.value().diagonal(offset), &[self], move |dy, sink| {
+            let mut dx = Tensor::zeros(&shape, dy.dtype(), &dy.device());
+            dx.assign(|dx| dx.diagonal(offset), &dy);
+            sink.add(0, dx);
+        })
+    }
+
     /// See [`Tensor::cat`].
     #[track_caller]
-    pub fn cat(parts: &[Var], axis: usize) -> Var {
+    pub fn cat(parts: &[Var], axis: impl Axis) -> Var {
         let values: Vec<Tensor> = parts.iter().map(|p| p.value().clone()).collect();
         let value = Tensor::cat(&values, axis);
+        let axis = axis.of(value.shape());
         let lengths: Vec<usize> = values.iter().map(|p| p.shape()[axis]).collect();
         let parents: Vec<&Var> = parts.iter().collect();
         Var::record(value, &parents, move |dy, sink| {
@@ -82,9 +99,10 @@ impl Var {
 
     /// See [`Tensor::stack`].
     #[track_caller]
-    pub fn stack(parts: &[Var], axis: usize) -> Var {
+    pub fn stack(parts: &[Var], axis: impl Axis) -> Var {
         let values: Vec<Tensor> = parts.iter().map(|p| p.value().clone()).collect();
         let value = Tensor::stack(&values, axis);
+        let axis = axis.new_in(values[0].shape());
         let (parents, count): (Vec<&Var>, _) = (parts.iter().collect(), parts.len());
         Var::record(value, &parents, move |dy, sink| {
             for i in 0..count {

@@ -2,6 +2,7 @@
 
 use ironlens_autograd::check::gradient_error;
 use ironlens_autograd::{Tape, Var};
+use ironlens_tensor::einops::{Reduction, einsum, rearrange, reduce, repeat};
 use ironlens_tensor::{AttentionSpec, BinaryOp, DType, Device, IndexTensor, Rng, RotarySpec, Tensor, UnaryOp};
 
 fn random(seed: u64, shape: &[usize]) -> Tensor {
@@ -367,6 +368,23 @@ fn tapes_blame_the_caller() {
             y.fill(|y| y.select(1, 0), 0.0);
             y
         },
+        |x| -x.clone(),
+        |x| 1.0 - x,
+        |x| x.value() * x,
+        |x| x.clamp(0.0, 1.0),
+        |x| x.to_dtype(DType::F32),
+        |x| x.maximum(0.5),
+        |x| Var::where_(x.value(), x, 0.0),
+        |x| x.masked_fill(x.value(), 0.0),
+        |x| x.tril(0),
+        |x| x.min(-1),
+        |x| x.std(1),
+        |x| x.logsumexp(1),
+        |x| x.cumsum(1),
+        |x| x.flip(1),
+        |x| x.topk(1, 1).0,
+        |x| x.gather(1, &IndexTensor::from([[0]])),
+        |x| x.diagonal(0),
         |x| x.clone().tap(3),
         |x| x.embed(&IndexTensor::from([[0]])),
         |x| x.cross_entropy(&IndexTensor::new(vec![0], &[1])),
@@ -388,5 +406,99 @@ fn tapes_blame_the_caller() {
     assert_eq!(blamed.len(), ops.len());
     for (i, file) in blamed.iter().enumerate() {
         assert!(file.ends_with("tests/gradients.rs"), "op {i} of the list blames {file}");
+    }
+}
+
+#[test]
+fn operators_in_all_combinations() {
+    let (x, c) = (positive(35, &[2, 3]), positive(36, &[3]));
+    let constant = c.clone();
+    check(move |v| &v[0] + &constant - 1.0 + 2.0 * &v[0] / constant.clone(), std::slice::from_ref(&x));
+    let constant = c.clone();
+    check(move |v| &constant / &v[0] - constant.clone() * v[0].clone(), std::slice::from_ref(&x));
+    check(|v| 1.0 - v[0].clone() * 3 + 2.0 / &v[0] / 4.0f32 - -(-&v[0]), std::slice::from_ref(&x));
+    let assigning = |v: &[Var]| {
+        let mut y = v[0].clone();
+        y += &v[1];
+        y *= 3.0;
+        y -= v[0].square();
+        y /= &v[1];
+        y
+    };
+    check(assigning, &[x, c]);
+}
+
+#[test]
+fn comparisons_and_choices() {
+    let (x, y) = (random(37, &[4, 5]), random(38, &[5]));
+    check(|v| v[0].maximum(&v[1]) + v[0].minimum(0.2) * v[1].maximum(0), &[x.clone(), y.clone()]);
+    check(|v| Var::where_(v[0].gt(&v[1]), v[0].square(), &v[1]), &[x.clone(), y.clone()]);
+    check(|v| v[0].masked_fill(x.lt(0.0), 7.0).square(), std::slice::from_ref(&x));
+    check(|v| v[0].tril(1).square() + v[0].triu(-1), std::slice::from_ref(&x));
+    check(|v| v[0].clamp(-0.5, f64::INFINITY).square(), std::slice::from_ref(&x));
+    // Equal operands share the gradient.
+    let tape = Tape::new();
+    let a = tape.leaf(Tensor::from([1.0, 2.0]));
+    let mut grads = a.maximum(&Tensor::from([1.0, 1.0])).sum_all().backward();
+    assert_eq!(grads.take(&a).unwrap().to_vec(), [0.5, 1.0]);
+    // What is not chosen leaves no trace.
+    let a = Tape::new().leaf(Tensor::from([4.0, -1.0]));
+    let mut grads = Var::where_(a.ge(0.0), a.sqrt(), 0.0).sum_all().backward();
+    let grad = grads.take(&a).unwrap().to_vec();
+    assert!(grad[0] == 0.25 && grad[1].is_nan(), "as in PyTorch, a slope that does not exist stays NaN: {grad:?}");
+    assert!(!a.gt(0.0).requires_grad());
+}
+
+#[test]
+fn statistics() {
+    let x = random(39, &[3, 4, 2]);
+    for axes in [&[0][..], &[1], &[2, 0], &[0, 1, 2]] {
+        check(|v| v[0].square().max(axes), std::slice::from_ref(&x));
+        check(|v| v[0].min(axes) + v[0].mean_keepdim(axes).sum_all(), std::slice::from_ref(&x));
+        check(|v| v[0].var(axes), std::slice::from_ref(&x));
+        check(|v| v[0].std(axes), std::slice::from_ref(&x));
+        check(|v| v[0].vector_norm(axes), std::slice::from_ref(&x));
+        check(|v| v[0].logsumexp(axes), std::slice::from_ref(&x));
+    }
+    for axis in [0, 1, -1] {
+        check(|v| v[0].square().cumsum(axis).square(), std::slice::from_ref(&x));
+    }
+    // Slopes of roots at 0.
+    let a = Tape::new().leaf(Tensor::from([[0.0, 0.0], [3.0, 4.0]]));
+    let mut grads = (a.vector_norm(1).sum_all() + a.square().std(1).narrow(0, 0, 1).sum_all()).backward();
+    assert_eq!(grads.take(&a).unwrap().to_vec(), [0.0, 0.0, 0.6, 0.8]);
+}
+
+#[test]
+fn elements_by_index_and_order() {
+    let x = random(40, &[3, 4, 2]);
+    let ids = IndexTensor::new(vec![3, 0, 0, 1], &[2, 2, 1]);
+    check(|v| v[0].gather(1, &ids).square(), std::slice::from_ref(&x));
+    check(|v| v[0].index_select(-1, &IndexTensor::from([[1, 1, 0]])).square(), std::slice::from_ref(&x));
+    check(|v| v[0].index_select(0, &IndexTensor::from([2, 0])).square(), std::slice::from_ref(&x));
+    check(|v| v[0].sort(1, true).0.square() + v[0].flip(0), std::slice::from_ref(&x));
+    check(|v| v[0].topk(2, 1).0.square(), std::slice::from_ref(&x));
+    for offset in [-2, 0, 1] {
+        check(|v| v[0].square().diagonal(offset).square(), std::slice::from_ref(&x));
+    }
+    // Losses in double precision from a network in single precision.
+    let a = Tape::new().leaf(Tensor::from([1.0, 2.0]));
+    let mut grads = a.to_dtype(DType::F64).square().sum_all().backward();
+    let grad = grads.take(&a).unwrap();
+    assert_eq!((grad.dtype(), grad.to_vec()), (DType::F32, vec![2.0, 4.0]));
+}
+
+#[test]
+fn axes_by_name() {
+    let (a, b) = (random(41, &[2, 3, 4]), random(42, &[4, 2, 5]));
+    let two = [a.clone(), b.clone()];
+    for formula in ["b i k, k b j -> b i j", "bik,kbj->jb", "bik,kbj->ijk", "bik,kbj->", "bik,kbj->bk"] {
+        check(|v| einsum(formula, &[&v[0], &v[1]]).square(), &two);
+    }
+    check(|v| einsum("b i j -> j", &[&v[0]]).square(), std::slice::from_ref(&a));
+    check(|v| rearrange(&v[0], "b i (h e) -> h (b i) e", &[("h", 2)]).square(), std::slice::from_ref(&a));
+    check(|v| repeat(&v[0].square(), "b i j -> b new (i j)", &[("new", 3)]), std::slice::from_ref(&a));
+    for by in [Reduction::Sum, Reduction::Mean, Reduction::Max, Reduction::Min] {
+        check(|v| reduce(&v[0].square(), "... (h e) -> e ...", by, &[("h", 2)]), std::slice::from_ref(&a));
     }
 }

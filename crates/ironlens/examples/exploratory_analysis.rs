@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let tokens = data.batch(4)?;
     let (logits, cache) = model.run_with_cache(&tokens)?;
     let last = logits.dim(1) - 1;
-    let answers = logits.select(1, last).argmax();
+    let answers = logits.select(1, last).argmax(-1);
     println!("answers at the last position: {:?}", answers.as_slice());
 
     // The logit lens: what the model would say after each layer.

@@ -37,7 +37,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let directions = singular_vectors(&model, Matrix::WOut(0), 3)?;
     for i in 0..3 {
         let value = directions.values.select(0, i).item();
-        let token = directions.logits.select(1, i).argmax();
+        let token = directions.logits.select(1, i).argmax(0);
         println!(
             "direction {i} of W_out of layer 0: singular value {value:.2}, raises token {:?} most",
             token.as_slice()

@@ -9,6 +9,8 @@ pub enum UnaryOp {
     Neg,
     /// |x|
     Abs,
+    /// -1, 0 or 1; its derivative is 0
+    Sign,
     /// e^x
     Exp,
     /// ln x
@@ -28,6 +30,17 @@ pub enum UnaryOp {
         /// Addend.
         shift: f64,
     },
+    /// x cut off at both ends; the ends themselves let the gradient through
+    Clamp {
+        /// Smallest result.
+        min: f64,
+        /// Largest result.
+        max: f64,
+    },
+    /// sin x
+    Sin,
+    /// cos x
+    Cos,
     /// tanh x
     Tanh,
     /// 1 / (1 + e^-x)
@@ -47,9 +60,10 @@ pub enum UnaryOp {
 
 impl UnaryOp {
     /// One of each, for tests and benchmarks that must cover all.
-    pub const ALL: [UnaryOp; 16] = [
+    pub const ALL: [UnaryOp; 20] = [
         UnaryOp::Neg,
         UnaryOp::Abs,
+        UnaryOp::Sign,
         UnaryOp::Exp,
         UnaryOp::Log,
         UnaryOp::Sqrt,
@@ -57,6 +71,9 @@ impl UnaryOp {
         UnaryOp::Square,
         UnaryOp::Pow(1.5),
         UnaryOp::Affine { scale: -0.7, shift: 0.3 },
+        UnaryOp::Clamp { min: -0.6, max: 0.4 },
+        UnaryOp::Sin,
+        UnaryOp::Cos,
         UnaryOp::Tanh,
         UnaryOp::Sigmoid,
         UnaryOp::Relu,
@@ -80,6 +97,7 @@ impl UnaryOp {
         match self {
             UnaryOp::Neg => ("neg", "neg_grad"),
             UnaryOp::Abs => ("abs", "abs_grad"),
+            UnaryOp::Sign => ("sign", "sign_grad"),
             UnaryOp::Exp => ("exp", "exp_grad"),
             UnaryOp::Log => ("log", "log_grad"),
             UnaryOp::Sqrt => ("sqrt", "sqrt_grad"),
@@ -87,6 +105,9 @@ impl UnaryOp {
             UnaryOp::Square => ("square", "square_grad"),
             UnaryOp::Pow(_) => ("pow", "pow_grad"),
             UnaryOp::Affine { .. } => ("affine", "affine_grad"),
+            UnaryOp::Clamp { .. } => ("clamp", "clamp_grad"),
+            UnaryOp::Sin => ("sin", "sin_grad"),
+            UnaryOp::Cos => ("cos", "cos_grad"),
             UnaryOp::Tanh => ("tanh", "tanh_grad"),
             UnaryOp::Sigmoid => ("sigmoid", "sigmoid_grad"),
             UnaryOp::Relu => ("relu", "relu_grad"),
@@ -109,11 +130,34 @@ pub enum BinaryOp {
     Mul,
     /// a / b
     Div,
+    /// The larger; NaN stays
+    Maximum,
+    /// The smaller; NaN stays
+    Minimum,
+    /// 1 if a > b, else 0
+    Gt,
+    /// 1 if a >= b, else 0
+    Ge,
+    /// 1 if a = b, else 0
+    Eq,
+    /// a if b is not 0, else 0: `b` is a mask
+    Keep,
 }
 
 impl BinaryOp {
     /// All of them.
-    pub const ALL: [BinaryOp; 4] = [BinaryOp::Add, BinaryOp::Sub, BinaryOp::Mul, BinaryOp::Div];
+    pub const ALL: [BinaryOp; 10] = [
+        BinaryOp::Add,
+        BinaryOp::Sub,
+        BinaryOp::Mul,
+        BinaryOp::Div,
+        BinaryOp::Maximum,
+        BinaryOp::Minimum,
+        BinaryOp::Gt,
+        BinaryOp::Ge,
+        BinaryOp::Eq,
+        BinaryOp::Keep,
+    ];
 
     /// Name of the function, such as `add`.
     pub fn name(self) -> &'static str {
@@ -122,6 +166,12 @@ impl BinaryOp {
             BinaryOp::Sub => "sub",
             BinaryOp::Mul => "mul",
             BinaryOp::Div => "div",
+            BinaryOp::Maximum => "maximum",
+            BinaryOp::Minimum => "minimum",
+            BinaryOp::Gt => "gt",
+            BinaryOp::Ge => "ge",
+            BinaryOp::Eq => "eq",
+            BinaryOp::Keep => "keep",
         }
     }
 }

@@ -7,7 +7,7 @@
 //! of what does not fit.
 
 use crate::backend::{AttentionSpec, RotarySpec};
-use crate::{DType, Device, IndexTensor, Layout, Tensor};
+use crate::{Axis, DType, Device, IndexTensor, Layout, Tensor};
 
 // ---- shapes alone -----------------------------------------------------------------------
 
@@ -63,6 +63,24 @@ pub(crate) fn reshape(from: &[usize], to: &[usize]) {
     );
 }
 
+/// The axis that a number names, counted from the last if it is negative.
+#[track_caller]
+pub(crate) fn axis_number(shape: &[usize], axis: i128) -> usize {
+    let n = shape.len() as i128;
+    let at = if axis < 0 { axis + n } else { axis };
+    assert!((0..n).contains(&at), "axis {axis} does not exist in a tensor of shape {shape:?}");
+    at as usize
+}
+
+/// The place for a new axis that a number names, counted from the end if it is negative.
+#[track_caller]
+pub(crate) fn new_axis_number(shape: &[usize], axis: i128) -> usize {
+    let n = shape.len() as i128 + 1;
+    let at = if axis < 0 { axis + n } else { axis };
+    assert!((0..n).contains(&at), "a tensor of shape {shape:?} has no place {axis} for a new axis");
+    at as usize
+}
+
 #[track_caller]
 pub(crate) fn axis(shape: &[usize], axis: usize) {
     assert!(axis < shape.len(), "axis {axis} does not exist in a tensor of shape {shape:?}");
@@ -75,12 +93,6 @@ pub(crate) fn axes(shape: &[usize], axes: &[usize]) {
         axis(shape, a);
         assert!(!axes[..i].contains(&a), "axis {a} stands twice in the axes {axes:?} of a tensor of shape {shape:?}");
     }
-}
-
-/// A place for a new axis.
-#[track_caller]
-pub(crate) fn new_axis(shape: &[usize], axis: usize) {
-    assert!(axis <= shape.len(), "a tensor of shape {shape:?} has no place {axis} for a new axis");
 }
 
 #[track_caller]
@@ -281,29 +293,48 @@ pub(crate) fn per_row(op: &str, x: &Tensor, name: &str, given: &Tensor) {
     }
 }
 
-/// Tensors to join along `axis`: one at least, which it gives.
+/// The axis along which arrays of these shapes can be joined.
 #[track_caller]
-pub(crate) fn joinable(parts: &[Tensor], ax: usize) -> &Tensor {
-    let Some(first) = parts.first() else { panic!("cat: at least one tensor is needed") };
-    axis(first.shape(), ax);
-    for p in &parts[1..] {
-        same_place("cat", first, p);
-        let (a, b) = (first.shape(), p.shape());
-        let fits = a.len() == b.len() && a[..ax] == b[..ax] && a[ax + 1..] == b[ax + 1..];
-        requires(fits, "cat", a, b, "all other axes must be equal");
+pub(crate) fn shapes_join(op: &str, shapes: &[&[usize]], axis: impl Axis) -> usize {
+    let Some(first) = shapes.first() else { panic!("{op}: at least one tensor is needed") };
+    let axis = axis.of(first);
+    for shape in &shapes[1..] {
+        let fits = shape.len() == first.len() && (0..first.len()).all(|a| a == axis || shape[a] == first[a]);
+        requires(fits, op, first, shape, "all other axes must be equal");
     }
-    first
+    axis
+}
+
+/// Tensors to join along `axis`: the first of them, and the axis.
+#[track_caller]
+pub(crate) fn joinable(parts: &[Tensor], axis: impl Axis) -> (&Tensor, usize) {
+    for pair in parts.windows(2) {
+        same_place("cat", &pair[0], &pair[1]);
+    }
+    let shapes: Vec<&[usize]> = parts.iter().map(Tensor::shape).collect();
+    let axis = shapes_join("cat", &shapes, axis);
+    (&parts[0], axis)
+}
+
+/// The length of every row.
+#[track_caller]
+pub(crate) fn even_rows<T>(rows: &[Vec<T>]) -> usize {
+    let width = rows.first().map_or(0, Vec::len);
+    for (i, row) in rows.iter().enumerate() {
+        assert!(row.len() == width, "row 0 has {width} elements and row {i} has {}: they need one length", row.len());
+    }
+    width
 }
 
 /// Tensors to join along a new axis.
 #[track_caller]
-pub(crate) fn stackable(parts: &[Tensor], ax: usize) {
+pub(crate) fn stackable(parts: &[Tensor], axis: impl Axis) -> usize {
     let Some(first) = parts.first() else { panic!("stack: at least one tensor is needed") };
     for p in &parts[1..] {
         same_place("stack", first, p);
         same_shape("stack", first.shape(), p.shape());
     }
-    new_axis(first.shape(), ax);
+    axis.new_in(first.shape())
 }
 
 /// The shape that `x` was broadcast from.

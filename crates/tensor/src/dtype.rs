@@ -67,6 +67,10 @@ pub trait Elem:
     fn ln(self) -> Self;
     /// The error function; absolute error below 3e-7 in `f32`.
     fn erf(self) -> Self;
+    /// Sine.
+    fn sin(self) -> Self;
+    /// Cosine.
+    fn cos(self) -> Self;
     /// Hyperbolic tangent, within 2 ulp.
     fn tanh(self) -> Self;
     /// Square root.

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use ndarray::{ArrayD, ArrayViewD, IxDyn};
 
+use crate::{Axes, Axis, DType, Device, Tensor};
+
 /// An immutable array of `u32` indices, such as tokens `[batch, pos]`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct IndexTensor {
@@ -48,9 +50,91 @@ impl IndexTensor {
     /// # Panics
     /// If the range leaves the axis.
     #[track_caller]
-    pub fn narrow(&self, axis: usize, start: usize, len: usize) -> IndexTensor {
+    pub fn narrow(&self, axis: impl Axis, start: usize, len: usize) -> IndexTensor {
+        let axis = axis.of(&self.shape);
         crate::check::range(&self.shape, axis, start, len);
         self.view().slice_axis(ndarray::Axis(axis), (start..start + len).into()).to_owned().into()
+    }
+
+    /// The elements at `index` along `axis`, without the axis.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[track_caller]
+    pub fn select(&self, axis: impl Axis, index: usize) -> IndexTensor {
+        let axis = axis.of(&self.shape);
+        crate::check::range(&self.shape, axis, index, 1);
+        self.view().index_axis(ndarray::Axis(axis), index).to_owned().into()
+    }
+
+    /// The elements `ids` of `axis`, whose place the axes of `ids` take.
+    ///
+    /// # Panics
+    /// If an index is too large.
+    #[track_caller]
+    pub fn index_select(&self, axis: impl Axis, ids: &IndexTensor) -> IndexTensor {
+        let axis = axis.of(&self.shape);
+        crate::check::ids("index_select", ids, self.shape[axis], &self.shape);
+        let picked: Vec<usize> = ids.data.iter().map(|&i| i as usize).collect();
+        let shape = [&self.shape[..axis], &ids.shape, &self.shape[axis + 1..]].concat();
+        IndexTensor::from(self.view().select(ndarray::Axis(axis), &picked)).reshape(&shape)
+    }
+
+    /// The same values in the same order under another shape.
+    ///
+    /// # Panics
+    /// If the numbers of values differ.
+    #[track_caller]
+    pub fn reshape(&self, shape: &[usize]) -> IndexTensor {
+        crate::check::reshape(&self.shape, shape);
+        IndexTensor::new(self.data.clone(), shape)
+    }
+
+    /// Axes in the order `axes`.
+    ///
+    /// # Panics
+    /// If `axes` is not an order of the axes.
+    #[track_caller]
+    pub fn permute(&self, axes: impl Axes) -> IndexTensor {
+        let axes = axes.of(&self.shape);
+        crate::check::permutation(&self.shape, &axes);
+        self.view().permuted_axes(IxDyn(&axes)).to_owned().into()
+    }
+
+    /// Tensors side by side along `axis`.
+    ///
+    /// ```
+    /// # use ironlens_tensor::IndexTensor;
+    /// let half = IndexTensor::from([[1, 2, 3], [4, 5, 6]]);
+    /// let repeated = IndexTensor::cat(&[half.clone(), half], 1);
+    /// assert_eq!(repeated.select(0, 0).as_slice(), [1, 2, 3, 1, 2, 3]);
+    /// ```
+    ///
+    /// # Panics
+    /// If there are none, or they differ on another axis.
+    #[track_caller]
+    pub fn cat(parts: &[IndexTensor], axis: impl Axis) -> IndexTensor {
+        let shapes: Vec<&[usize]> = parts.iter().map(IndexTensor::shape).collect();
+        let axis = crate::check::shapes_join("cat", &shapes, axis);
+        let views: Vec<ArrayViewD<'_, u32>> = parts.iter().map(IndexTensor::view).collect();
+        ndarray::concatenate(ndarray::Axis(axis), &views).expect("the shapes were checked").into()
+    }
+
+    /// Tensors of one shape along a new first axis.
+    ///
+    /// # Panics
+    /// If there are none, or their shapes differ.
+    #[track_caller]
+    pub fn stack(parts: &[IndexTensor]) -> IndexTensor {
+        let parts: Vec<IndexTensor> = parts.iter().map(|p| p.reshape(&[&[1], p.shape()].concat())).collect();
+        IndexTensor::cat(&parts, 0)
+    }
+
+    /// As numbers, such as labels for a regression or 0 and 1 for a mask.
+    #[track_caller]
+    pub fn to_tensor(&self, dtype: DType, device: &Device) -> Tensor {
+        let values = self.data.iter().map(|&v| f64::from(v)).collect();
+        Tensor::from_vec_f64(values, &self.shape).to_dtype(dtype).to_device(device).to_dtype(dtype)
     }
 
     /// The rows `rows` of a tensor `[row, ...]`, in that order.
@@ -74,6 +158,32 @@ impl From<ArrayD<u32>> for IndexTensor {
 impl<const R: usize, const C: usize> From<[[u32; C]; R]> for IndexTensor {
     fn from(rows: [[u32; C]; R]) -> IndexTensor {
         IndexTensor::new(rows.concat(), &[R, C])
+    }
+}
+
+impl<const N: usize> From<[u32; N]> for IndexTensor {
+    fn from(values: [u32; N]) -> IndexTensor {
+        IndexTensor::new(values, &[N])
+    }
+}
+
+impl From<Vec<u32>> for IndexTensor {
+    /// `[n]`
+    fn from(values: Vec<u32>) -> IndexTensor {
+        let n = values.len();
+        IndexTensor::new(values, &[n])
+    }
+}
+
+impl From<Vec<Vec<u32>>> for IndexTensor {
+    /// `[row, column]`
+    ///
+    /// # Panics
+    /// If rows differ in length.
+    #[track_caller]
+    fn from(rows: Vec<Vec<u32>>) -> IndexTensor {
+        let width = crate::check::even_rows(&rows);
+        IndexTensor::new(rows.concat(), &[rows.len(), width])
     }
 }
 

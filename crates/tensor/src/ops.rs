@@ -1,10 +1,16 @@
 //! The operations of [`Tensor`]: shapes are checked here, devices compute.
 
-use std::ops::{Add, Div, Mul, Neg, Sub};
+mod both;
+mod create;
+pub mod einops;
+pub(crate) mod index;
+mod linalg;
+pub(crate) mod operators;
+mod order;
 
 use crate::backend::{AdamWStep, AttentionSpec, BinaryOp, ReduceOp, RotarySpec, UnaryOp};
 use crate::check;
-use crate::{DType, Device, IndexTensor, Tensor};
+use crate::{Axes, Axis, DType, Device, IndexTensor, Tensor};
 
 impl Tensor {
     // ---- elementwise --------------------------------------------------------------------
@@ -57,36 +63,6 @@ impl Tensor {
         }
     }
 
-    /// e^x
-    pub fn exp(&self) -> Tensor {
-        self.unary(UnaryOp::Exp)
-    }
-
-    /// Natural logarithm.
-    pub fn log(&self) -> Tensor {
-        self.unary(UnaryOp::Log)
-    }
-
-    /// Square root.
-    pub fn sqrt(&self) -> Tensor {
-        self.unary(UnaryOp::Sqrt)
-    }
-
-    /// Square.
-    pub fn square(&self) -> Tensor {
-        self.unary(UnaryOp::Square)
-    }
-
-    /// Absolute value.
-    pub fn abs(&self) -> Tensor {
-        self.unary(UnaryOp::Abs)
-    }
-
-    /// `scale * x + shift`
-    pub fn affine(&self, scale: f64, shift: f64) -> Tensor {
-        self.unary(UnaryOp::Affine { scale, shift })
-    }
-
     // ---- reductions ---------------------------------------------------------------------
 
     #[track_caller]
@@ -117,22 +93,22 @@ impl Tensor {
 
     /// Sum over `axes`, which go.
     #[track_caller]
-    pub fn sum(&self, axes: &[usize]) -> Tensor {
-        self.reduce(ReduceOp::Sum, axes, false)
+    pub fn sum(&self, axes: impl Axes) -> Tensor {
+        self.reduce(ReduceOp::Sum, &axes.of(self.shape()), false)
     }
 
     /// Sum over `axes`, which stay with length 1.
     #[track_caller]
-    pub fn sum_keepdim(&self, axes: &[usize]) -> Tensor {
-        self.reduce(ReduceOp::Sum, axes, true)
+    pub fn sum_keepdim(&self, axes: impl Axes) -> Tensor {
+        self.reduce(ReduceOp::Sum, &axes.of(self.shape()), true)
     }
 
     /// Mean over `axes`, which go; NaN where there is nothing.
     #[track_caller]
-    pub fn mean(&self, axes: &[usize]) -> Tensor {
-        check::axes(self.shape(), axes);
+    pub fn mean(&self, axes: impl Axes) -> Tensor {
+        let axes = axes.of(self.shape());
         let n: usize = axes.iter().map(|&a| self.shape()[a]).product();
-        self.sum(axes).into_unary(UnaryOp::Affine { scale: 1.0 / n as f64, shift: 0.0 })
+        self.sum(&axes).into_unary(UnaryOp::Affine { scale: 1.0 / n as f64, shift: 0.0 })
     }
 
     /// Largest element over `axes`, which go.
@@ -140,8 +116,8 @@ impl Tensor {
     /// # Panics
     /// If there is nothing to be the largest.
     #[track_caller]
-    pub fn max(&self, axes: &[usize]) -> Tensor {
-        self.reduce(ReduceOp::Max, axes, false)
+    pub fn max(&self, axes: impl Axes) -> Tensor {
+        self.reduce(ReduceOp::Max, &axes.of(self.shape()), false)
     }
 
     /// Sum of all elements, shape `[]`.
@@ -152,18 +128,6 @@ impl Tensor {
     /// Mean of all elements, shape `[]`.
     pub fn mean_all(&self) -> Tensor {
         self.mean(&(0..self.ndim()).collect::<Vec<_>>())
-    }
-
-    /// Index of the largest element along the last axis (the first of equals), which goes.
-    #[track_caller]
-    pub fn argmax(&self) -> IndexTensor {
-        check::row("argmax", self);
-        let rows = &self.shape()[..self.ndim() - 1];
-        if self.numel() == 0 {
-            check::not_of_nothing("argmax", self.shape(), rows);
-            return IndexTensor::new(Vec::new(), rows);
-        }
-        self.device().backend().argmax(self)
     }
 
     /// Sum of the squares of all elements.
@@ -511,8 +475,8 @@ impl Tensor {
     /// # Panics
     /// If there are none, or they differ on another axis.
     #[track_caller]
-    pub fn cat(parts: &[Tensor], axis: usize) -> Tensor {
-        let first = check::joinable(parts, axis);
+    pub fn cat(parts: &[Tensor], axis: impl Axis) -> Tensor {
+        let (first, axis) = check::joinable(parts, axis);
         if let Some(whole) = adjacent(parts, axis) {
             return whole;
         }
@@ -521,8 +485,8 @@ impl Tensor {
 
     /// Tensors of one shape along a new axis `axis`.
     #[track_caller]
-    pub fn stack(parts: &[Tensor], axis: usize) -> Tensor {
-        check::stackable(parts, axis);
+    pub fn stack(parts: &[Tensor], axis: impl Axis) -> Tensor {
+        let axis = check::stackable(parts, axis);
         let parts: Vec<Tensor> = parts.iter().map(|p| p.unsqueeze(axis)).collect();
         Tensor::cat(&parts, axis)
     }
@@ -564,55 +528,6 @@ fn adjacent(parts: &[Tensor], axis: usize) -> Option<Tensor> {
     Some(first.with_layout(layout))
 }
 
-macro_rules! operator {
-    ($trait:ident, $method:ident, $op:expr, |$x:ident| $scalar:expr) => {
-        impl $trait<&Tensor> for &Tensor {
-            type Output = Tensor;
-            #[track_caller]
-            fn $method(self, other: &Tensor) -> Tensor {
-                self.binary($op, other)
-            }
-        }
-        impl $trait<Tensor> for Tensor {
-            type Output = Tensor;
-            #[track_caller]
-            fn $method(self, other: Tensor) -> Tensor {
-                self.binary($op, &other)
-            }
-        }
-        impl $trait<&Tensor> for Tensor {
-            type Output = Tensor;
-            #[track_caller]
-            fn $method(self, other: &Tensor) -> Tensor {
-                self.binary($op, other)
-            }
-        }
-        impl $trait<f64> for &Tensor {
-            type Output = Tensor;
-            fn $method(self, $x: f64) -> Tensor {
-                self.unary($scalar)
-            }
-        }
-        impl $trait<f64> for Tensor {
-            type Output = Tensor;
-            fn $method(self, $x: f64) -> Tensor {
-                self.into_unary($scalar)
-            }
-        }
-    };
-}
-operator!(Add, add, BinaryOp::Add, |x| UnaryOp::Affine { scale: 1.0, shift: x });
-operator!(Sub, sub, BinaryOp::Sub, |x| UnaryOp::Affine { scale: 1.0, shift: -x });
-operator!(Mul, mul, BinaryOp::Mul, |x| UnaryOp::Affine { scale: x, shift: 0.0 });
-operator!(Div, div, BinaryOp::Div, |x| UnaryOp::Affine { scale: 1.0 / x, shift: 0.0 });
-
-impl Neg for &Tensor {
-    type Output = Tensor;
-    fn neg(self) -> Tensor {
-        self.unary(UnaryOp::Neg)
-    }
-}
-
 impl Tensor {
     /// The largest absolute difference to `other`, and whether non-finite elements are of the
     /// same kind at the same places.
@@ -633,13 +548,5 @@ impl Tensor {
             }
         }
         (worst, alike)
-    }
-
-    /// The identity matrix `[n, n]`.
-    #[track_caller]
-    pub fn eye(n: usize, dtype: DType, device: &Device) -> Tensor {
-        let mut values = vec![0.0; check::numel(&[n, n])];
-        values.iter_mut().step_by(n + 1).for_each(|v| *v = 1.0);
-        Tensor::from_vec(values, &[n, n], device).to_dtype(dtype)
     }
 }

@@ -45,6 +45,21 @@ impl Rng {
         let values: Vec<u32> = (0..check::numel(shape)).map(|_| self.0.random_range(low..high)).collect();
         IndexTensor::new(values, shape)
     }
+
+    /// The values in another order, each order as likely as any other.
+    pub fn shuffle<T>(&mut self, values: &mut [T]) {
+        // Fisher-Yates; written out here so that the order never depends on another crate's version.
+        for i in (1..values.len()).rev() {
+            values.swap(i, self.0.random_range(0..=i as u64) as usize);
+        }
+    }
+
+    /// 0, 1, .. `n - 1` in another order: for [`IndexTensor::index_select`] and its like.
+    pub fn permutation(&mut self, n: usize) -> IndexTensor {
+        let mut ids: Vec<u32> = (0..n as u32).collect();
+        self.shuffle(&mut ids);
+        IndexTensor::from(ids)
+    }
 }
 
 #[cfg(test)]
@@ -59,6 +74,16 @@ mod tests {
         assert!(x.mean_all().item().abs() < 0.1 && (x.square().mean_all().item() - 1.0).abs() < 0.1);
         // Pinned: a change of generator would change every seeded model.
         assert_eq!(Rng::new(137, 0).integers(&[6], 1, 300).as_slice(), PINNED);
+    }
+
+    #[test]
+    fn permutations_are_of_all_and_seeded() {
+        let p = Rng::new(3, 0).permutation(100);
+        let mut sorted = p.as_slice().to_vec();
+        assert_eq!(p, Rng::new(3, 0).permutation(100));
+        assert_ne!(p, Rng::new(4, 0).permutation(100));
+        sorted.sort_unstable();
+        assert_eq!(sorted, (0..100).collect::<Vec<u32>>());
     }
 
     const PINNED: &[u32] = &[201, 266, 121, 202, 48, 45];

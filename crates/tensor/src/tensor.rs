@@ -7,7 +7,7 @@ use ndarray::{ArrayD, ArrayViewD, IxDyn, ShapeBuilder};
 use crate::check;
 use crate::cpu::storage::{Buffer, CpuStorage};
 use crate::dtype::Elem;
-use crate::{DType, Device, Layout};
+use crate::{Axes, Axis, DType, Device, Layout};
 
 /// An immutable n-dimensional array on a [`Device`].
 ///
@@ -106,9 +106,8 @@ impl Tensor {
 
     /// Length of axis `axis`.
     #[track_caller]
-    pub fn dim(&self, axis: usize) -> usize {
-        check::axis(self.shape(), axis);
-        self.shape()[axis]
+    pub fn dim(&self, axis: impl Axis) -> usize {
+        self.shape()[axis.of(self.shape())]
     }
 
     /// Number of axes.
@@ -202,18 +201,17 @@ impl Tensor {
 
     /// Axes in the order `axes`.
     #[track_caller]
-    pub fn permute(&self, axes: &[usize]) -> Tensor {
-        check::permutation(self.shape(), axes);
-        self.viewed(self.layout.permute(axes))
+    pub fn permute(&self, axes: impl Axes) -> Tensor {
+        let axes = axes.of(self.shape());
+        check::permutation(self.shape(), &axes);
+        self.viewed(self.layout.permute(&axes))
     }
 
     /// Axes `a` and `b` swapped.
     #[track_caller]
-    pub fn transpose(&self, a: usize, b: usize) -> Tensor {
-        check::axis(self.shape(), a);
-        check::axis(self.shape(), b);
+    pub fn transpose(&self, a: impl Axis, b: impl Axis) -> Tensor {
         let mut axes: Vec<usize> = (0..self.ndim()).collect();
-        axes.swap(a, b);
+        axes.swap(a.of(self.shape()), b.of(self.shape()));
         self.permute(&axes)
     }
 
@@ -227,28 +225,31 @@ impl Tensor {
 
     /// Elements `start..start + len` along `axis`.
     #[track_caller]
-    pub fn narrow(&self, axis: usize, start: usize, len: usize) -> Tensor {
+    pub fn narrow(&self, axis: impl Axis, start: usize, len: usize) -> Tensor {
+        let axis = axis.of(self.shape());
         check::range(self.shape(), axis, start, len);
         self.viewed(self.layout.narrow(axis, start, len))
     }
 
     /// Element `index` along `axis`, without the axis.
     #[track_caller]
-    pub fn select(&self, axis: usize, index: usize) -> Tensor {
+    pub fn select(&self, axis: impl Axis, index: usize) -> Tensor {
+        let axis = axis.of(self.shape());
         check::range(self.shape(), axis, index, 1);
         self.viewed(self.layout.select(axis, index))
     }
 
     /// With an axis of length 1 before `axis`.
     #[track_caller]
-    pub fn unsqueeze(&self, axis: usize) -> Tensor {
-        check::new_axis(self.shape(), axis);
+    pub fn unsqueeze(&self, axis: impl Axis) -> Tensor {
+        let axis = axis.new_in(self.shape());
         self.viewed(self.layout.unsqueeze(axis))
     }
 
     /// Without `axis`, which has length 1.
     #[track_caller]
-    pub fn squeeze(&self, axis: usize) -> Tensor {
+    pub fn squeeze(&self, axis: impl Axis) -> Tensor {
+        let axis = axis.of(self.shape());
         check::length_one(self.shape(), axis);
         self.select(axis, 0)
     }

@@ -69,7 +69,7 @@ fn sums_and_maxima() {
     }
     let exact: f64 = x.to_vec().iter().map(|v| f64::from(*v) * f64::from(*v)).sum();
     assert!((x.sum_squares() / exact - 1.0).abs() < 1e-6);
-    let picked = x.argmax();
+    let picked = x.argmax(-1);
     for (row, &at) in x.to_vec().chunks(300).zip(picked.as_slice()) {
         assert!(row.iter().all(|v| *v <= row[at as usize]));
     }

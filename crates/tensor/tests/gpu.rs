@@ -3,6 +3,7 @@
 
 #![cfg(feature = "gpu")]
 
+use ironlens_tensor::einops::einsum;
 use ironlens_tensor::{
     AdamWStep, AttentionSpec, BinaryOp, DType, Device, IndexTensor, Rng, RotarySpec, Tensor, UnaryOp,
 };
@@ -56,7 +57,7 @@ fn elementwise_and_reductions() {
             t[0].mean_all(),
         ]
     });
-    assert_eq!(x.to_device(&gpu()).argmax(), x.argmax());
+    assert_eq!(x.to_device(&gpu()).argmax(-1), x.argmax(-1));
     assert!((x.to_device(&gpu()).sum_squares() / x.sum_squares() - 1.0).abs() < 1e-6);
     assert!(x.to_device(&gpu()).all_finite());
     assert!(!Tensor::from_vec(vec![1.0, f32::NAN], &[2], &gpu()).all_finite());
@@ -228,4 +229,54 @@ fn writes_to_expanded_tensors() {
         p.adamw(&t[1].t(), &t[2], &mut m, &mut v, &step);
         vec![p, m, v, t[0].clone(), t[1].clone()]
     });
+}
+
+#[test]
+#[ignore = "needs an adapter"]
+fn the_vocabulary() {
+    let (x, y) = (random(&[4, 5, 6], 0), random(&[6, 3], 1));
+    let ids = IndexTensor::new(vec![4, 0, 3, 3, 1, 2, 0, 2], &[4, 2, 1]);
+    compare("indices", 0.0, &[&x], |t| {
+        let x = &t[0];
+        let (sorted, _) = x.sort(1, false);
+        vec![
+            x.gather(1, &ids),
+            x.index_select(-1, &IndexTensor::from([[5, 5], [0, 2]])),
+            x.transpose(0, 2).index_select(1, &IndexTensor::from([1])),
+            x.flip(1),
+            x.diagonal(1),
+            x.tril(-1),
+            x.triu(2),
+            sorted,
+            x.topk(3, 0).0,
+            x.min(&[0, 2]),
+            x.masked_fill(x.gt(0.5), f64::NEG_INFINITY),
+            Tensor::where_(x.le(0.0), x, 7.0),
+            x.maximum(&x.select(0, 0)),
+        ]
+    });
+    compare("statistics", 1e-5, &[&x, &y], |t| {
+        let x = &t[0];
+        vec![
+            x.var(&[1]),
+            x.std(&[0, 2]),
+            x.vector_norm(2),
+            x.logsumexp(&[1, 2]),
+            x.cumsum(1),
+            2.0 / (x + 10.0) - 1.0,
+            einsum("i j k, k l -> l i j", &[x, &t[1]]),
+            einsum("ijk,ijk->j", &[x, x]),
+            t[1].lstsq(&t[1].square()),
+        ]
+    });
+    // Far from 0 and at the corners of quarter turns.
+    let angles = Tensor::linspace(-300.0, 300.0, 4001, DType::F32, &Device::Cpu);
+    compare("angles", 1e-6, &[&angles], |t| vec![t[0].sin(), t[0].cos()]);
+    let broken = Tensor::from([[1.0, f32::NAN, 3.0], [2.0, 2.0, 1.0]]);
+    let on_gpu = broken.to_device(&gpu());
+    assert_eq!(on_gpu.argmax(1), broken.argmax(1));
+    assert_eq!(on_gpu.argmin(0), broken.argmin(0));
+    assert_eq!(on_gpu.argsort(1, true), broken.argsort(1, true));
+    assert_eq!(on_gpu.gt(2.0).to_vec(), broken.gt(2.0).to_vec());
+    assert!(on_gpu.maximum(5.0).to_vec()[1].is_nan() && on_gpu.sign().to_vec()[1].is_nan());
 }

@@ -3,7 +3,7 @@
 #[path = "refusals/harness.rs"]
 mod harness;
 
-use harness::{Method, Operands, all_are_tried, method, try_all, try_devices, try_nothing};
+use harness::{Method, Operands, all_are_tried, method, of_both, try_all, try_devices, try_nothing};
 use ironlens_tensor::{
     AdamWStep, AttentionSpec, BinaryOp, DType, Device, IndexTensor, Layout, ReduceOp, RotarySpec, Tensor, UnaryOp,
 };
@@ -13,19 +13,23 @@ const OTHERS: &[&str] = &[
     // ops.rs
     "unary",
     "into_unary",
-    "exp",
-    "log",
-    "sqrt",
-    "square",
-    "abs",
-    "affine",
     "sum_all",
     "mean_all",
     "sum_squares",
     "sum_squares_on_device",
     "norm",
     "all_finite",
+    // ops/both.rs, ops/create.rs
+    "pow",
+    "affine",
+    "clamp",
+    "number",
+    "ones",
+    "ones_like",
+    "arange",
+    "linspace",
     "eye",
+    "tri",
     // tensor.rs
     "scalar",
     "full",
@@ -46,6 +50,7 @@ const OTHERS: &[&str] = &[
     "to_ndarray",
     // index.rs
     "as_slice",
+    "to_tensor",
 ];
 
 fn spec(o: &Operands, alibi: usize, mask: usize) -> AttentionSpec {
@@ -160,7 +165,6 @@ fn methods() -> Vec<Method> {
         method("sum_to", "self: r w", |o| vec![o.t(0).sum_to(&[1, 1])])
             .refuses("shape", |o| vec![o.t(0).sum_to(&[2, 7])], &["[2, 7]", "[3, 7]"])
             .refuses("shape", |o| vec![o.t(0).sum_to(&[1, 3, 7])], &["[1, 3, 7]", "[3, 7]"]),
-        method("argmax", "self: *r w", |o| vec![o.t(0) + o.t(0).argmax().numel() as f64]),
         method("max_abs_diff", "self: r w; other: r w", |o| vec![o.t(0) + o.t(0).max_abs_diff(o.t(1)).0])
             .any_dtype("self")
             .any_dtype("other")
@@ -264,7 +268,82 @@ fn methods() -> Vec<Method> {
             vec![p, m, v]
         })
         .any_dtype("grad_scale"),
+        // ---- ops/: choices, elements by index, order, decompositions
+        method("where_", "cond: r w; a: r w; b: r w", |o| vec![Tensor::where_(o.t(0), o.t(1), o.t(2))])
+            .fits("cond", &[7])
+            .fits("cond", &[2, 3, 7])
+            .fits("a", &[7])
+            .fits("a", &[2, 3, 7])
+            .fits("b", &[7])
+            .fits("b", &[2, 3, 7])
+            .refuses("cond", |o| vec![Tensor::where_(1.0, o.t(1), o.t(2))], &["condition"]),
+        method("gather", "self: r w; ids: #r x", |o| vec![o.t(0).gather(-1, o.ids(1))]).fits("self", &[4, 7]).refuses(
+            "axis",
+            |o| vec![o.t(0).gather(2, o.ids(1))],
+            &["axis 2", "[3, 7]"],
+        ),
+        method("index_select", "self: r w; ids: #*i", |o| vec![o.t(0).index_select(0, o.ids(1))])
+            .fits("self", &[7])
+            .fits("self", &[2, 3, 7])
+            .refuses("axis", |o| vec![o.t(0).index_select(2, o.ids(1))], &["axis 2", "[3, 7]"]),
+        method("one_hot", "ids: #*i", |o| vec![Tensor::one_hot(o.ids(0), 4, DType::F32, &Device::Cpu)]).refuses(
+            "n",
+            |o| vec![Tensor::one_hot(o.ids(0), 0, DType::F32, &Device::Cpu)],
+            &["index 0", "[10]"],
+        ),
+        method("order", "self: r w", |o| as_tensor(&o.t(0).order(1, true, Some(2))))
+            .refuses("axis", |o| as_tensor(&o.t(0).order(2, true, None)), &["axis 2", "[3, 7]"])
+            .refuses("k", |o| as_tensor(&o.t(0).order(1, true, Some(8))), &["0..8", "[3, 7]"]),
+        method("topk", "self: r w", |o| vec![o.t(0).topk(2, 1).0]).refuses(
+            "k",
+            |o| vec![o.t(0).topk(8, 1).0],
+            &["0..8", "[3, 7]"],
+        ),
+        method("largest", "self: r w", |o| as_tensor(&o.t(0).largest("argmax", 1))).refuses(
+            "axis",
+            |o| as_tensor(&o.t(0).largest("argmax", 2)),
+            &["axis 2", "[3, 7]"],
+        ),
+        method("lstsq", "self: m i; b: m n", |o| vec![o.t(0).lstsq(o.t(1))]),
         // ---- index.rs
+        method("select", "self: r w", |o| as_tensor(&indices(o).select(0, 2)))
+            .refuses("axis", |o| as_tensor(&indices(o).select(2, 0)), &["axis 2", "[3, 7]"])
+            .refuses("index", |o| as_tensor(&indices(o).select(0, 3)), &["3..4", "[3, 7]"]),
+        method("narrow", "self: r w", |o| as_tensor(&indices(o).narrow(-1, 0, 2)))
+            .refuses("axis", |o| as_tensor(&indices(o).narrow(-3, 0, 1)), &["axis -3", "[3, 7]"])
+            .refuses("len", |o| as_tensor(&indices(o).narrow(1, 2, usize::MAX)), &["2..", "[3, 7]"]),
+        method("index_select", "self: r w", |o| as_tensor(&indices(o).index_select(1, &IndexTensor::from([0]))))
+            .refuses("axis", |o| as_tensor(&indices(o).index_select(2, &IndexTensor::from([0]))), &["axis 2", "[3, 7]"])
+            .refuses(
+                "ids",
+                |o| as_tensor(&indices(o).index_select(1, &IndexTensor::from([7]))),
+                &["index 7", "[3, 7]"],
+            ),
+        method("reshape", "self: r w", |o| as_tensor(&indices(o).reshape(&[o.t(0).numel()]))).refuses(
+            "shape",
+            |o| as_tensor(&indices(o).reshape(&[5, 4])),
+            &["[5, 4]", "[3, 7]"],
+        ),
+        method("permute", "self: r w", |o| as_tensor(&indices(o).permute(&[1, 0]))).refuses(
+            "axes",
+            |o| as_tensor(&indices(o).permute(&[0])),
+            &["[0]", "[3, 7]"],
+        ),
+        method("cat", "self: r w", |o| as_tensor(&IndexTensor::cat(&[indices(o), indices(o)], -1)))
+            .refuses("axis", |o| as_tensor(&IndexTensor::cat(&[indices(o)], 2)), &["axis 2", "[3, 7]"])
+            .refuses(
+                "parts",
+                |o| as_tensor(&IndexTensor::cat(&[indices(o), indices(o).permute(&[1, 0])], 0)),
+                &["[3, 7]", "[7, 3]"],
+            )
+            .refuses("parts", |_| as_tensor(&IndexTensor::cat(&[], 0)), &["at least one"]),
+        method("stack", "self: r w", |o| as_tensor(&IndexTensor::stack(&[indices(o), indices(o)])))
+            .refuses(
+                "parts",
+                |o| as_tensor(&IndexTensor::stack(&[indices(o), indices(o).permute(&[1, 0])])),
+                &["3, 7]"],
+            )
+            .refuses("parts", |_| as_tensor(&IndexTensor::stack(&[])), &["at least one"]),
         method("new", "data: r", |o| as_tensor(&indices(o))).refuses(
             "shape",
             |_| as_tensor(&IndexTensor::new(vec![0; 3], &[4])),
@@ -275,11 +354,19 @@ fn methods() -> Vec<Method> {
             .refuses("rows", |_| as_tensor(&IndexTensor::new(vec![0], &[]).rows(&[0])), &["axis 0", "[]"]),
     ];
     type Reduction = fn(&Tensor, &[usize]) -> Tensor;
-    let reductions: [(&str, Reduction); 4] = [
+    let reductions: [(&str, Reduction); 12] = [
         ("sum", |x, axes| x.sum(axes)),
         ("sum_keepdim", |x, axes| x.sum_keepdim(axes)),
         ("mean", |x, axes| x.mean(axes)),
         ("max", |x, axes| x.max(axes)),
+        ("mean_keepdim", |x, axes| x.mean_keepdim(axes)),
+        ("max_keepdim", |x, axes| x.max_keepdim(axes)),
+        ("min", |x, axes| x.min(axes)),
+        ("min_keepdim", |x, axes| x.min_keepdim(axes)),
+        ("var", |x, axes| x.var(axes)),
+        ("std", |x, axes| x.std(axes)),
+        ("vector_norm", |x, axes| x.vector_norm(axes)),
+        ("logsumexp", |x, axes| x.logsumexp(axes)),
     ];
     for (name, reduce) in reductions {
         all.push(
@@ -287,6 +374,59 @@ fn methods() -> Vec<Method> {
                 .refuses("axes", move |o| vec![reduce(o.t(0), &[2])], &["axis 2", "[3, 7]"])
                 .refuses("axes", move |o| vec![reduce(o.t(0), &[1, 1])], &["twice", "[1, 1]", "[3, 7]"]),
         );
+    }
+    type Along = fn(&Tensor, i32) -> Tensor;
+    let along: [(&str, Along); 7] = [
+        ("flip", |x, axis| x.flip(axis)),
+        ("sort", |x, axis| x.sort(axis, true).0),
+        ("topk", |x, axis| x.topk(1, axis).0),
+        ("argsort", |x, axis| x + x.argsort(axis, false).numel()),
+        ("argmax", |x, axis| x + x.argmax(axis).numel()),
+        ("argmin", |x, axis| x + x.argmin(axis).numel()),
+        ("cumsum", |x, axis| x.cumsum(axis)),
+    ];
+    for (name, op) in along {
+        all.push(
+            method(name, "self: r w", move |o| vec![op(o.t(0), -2)])
+                .refuses("axis", move |o| vec![op(o.t(0), 2)], &["axis 2", "[3, 7]"])
+                .refuses("axis", move |o| vec![op(o.t(0), -3)], &["axis -3", "[3, 7]"]),
+        );
+    }
+    type Pair = fn(&Tensor, &Tensor) -> Tensor;
+    let pairs: [(&str, &str, Pair); 8] = [
+        ("maximum", "other", |x, y| x.maximum(y)),
+        ("minimum", "other", |x, y| x.minimum(y)),
+        ("gt", "other", |x, y| x.gt(y)),
+        ("ge", "other", |x, y| x.ge(y)),
+        ("lt", "other", |x, y| x.lt(y)),
+        ("le", "other", |x, y| x.le(y)),
+        ("eq", "other", |x, y| x.eq(y)),
+        ("masked_fill", "mask", |x, y| x.masked_fill(y, 2.0)),
+    ];
+    for (name, other, op) in pairs {
+        let operands = if other == "mask" { "self: r w; mask: r w" } else { "self: r w; other: r w" };
+        all.push(
+            method(name, operands, move |o| vec![op(o.t(0), o.t(1))])
+                .fits("self", &[7])
+                .fits("self", &[2, 3, 7])
+                .fits(other, &[7])
+                .fits(other, &[2, 3, 7]),
+        );
+    }
+    type Matrix = fn(&Tensor) -> Tensor;
+    let matrices: [(&str, Matrix); 5] = [
+        ("diagonal", |x| x.diagonal(1)),
+        ("tril", |x| x.tril(1)),
+        ("triu", |x| x.triu(1)),
+        ("triangle", |x| x.triangle("tril", 1)),
+        ("svd", |x| x.svd().1),
+    ];
+    for (name, op) in matrices {
+        all.push(method(name, "self: r w", move |o| vec![op(o.t(0))]).refuses(
+            "self",
+            move |o| vec![op(&o.t(0).select(0, 0))],
+            &["[7]"],
+        ));
     }
     all
 }
@@ -310,7 +450,17 @@ fn tensors_without_elements_are_taken_or_refused() {
 
 #[test]
 fn no_method_escapes() {
-    let sources = [include_str!("../src/index.rs"), include_str!("../src/ops.rs"), include_str!("../src/tensor.rs")];
+    let both = of_both(include_str!("../src/ops/both.rs"));
+    let sources = [
+        &both,
+        include_str!("../src/index.rs"),
+        include_str!("../src/ops.rs"),
+        include_str!("../src/ops/create.rs"),
+        include_str!("../src/ops/index.rs"),
+        include_str!("../src/ops/linalg.rs"),
+        include_str!("../src/ops/order.rs"),
+        include_str!("../src/tensor.rs"),
+    ];
     all_are_tried(&sources, &methods(), OTHERS);
 }
 
@@ -375,7 +525,7 @@ fn nothing_is_as_in_ndarray(device: &Device) {
     same("behind the end", &end.contiguous(), ndarray::ArrayD::zeros(vec![0, 0]));
     // The largest of nothing, where nobody asks for one.
     same("max", &empty(&[0, 3]).max(&[1]), ndarray::ArrayD::zeros(vec![0]));
-    assert_eq!(empty(&[0, 3]).argmax().shape(), [0]);
+    assert_eq!(empty(&[0, 3]).argmax(-1).shape(), [0]);
     // Products over nothing add nothing.
     let zeros = |shape: &[usize]| ndarray::ArrayD::zeros(shape);
     same("matmul", &empty(&[2, 0]).matmul(&empty(&[0, 3])), zeros(&[2, 3]));

@@ -81,7 +81,7 @@ impl Subject {
     /// What the model predicts at the last position of each sequence, `[batch]`.
     fn predictions(&self, tokens: &IndexTensor) -> Result<IndexTensor> {
         let logits = self.model.forward(tokens)?;
-        Ok(logits.select(1, logits.dim(1) - 1).argmax())
+        Ok(logits.select(1, logits.dim(1) - 1).argmax(-1))
     }
 }
 

@@ -69,6 +69,11 @@ functions! {
         let sign = if x > E::ZERO { E::ONE } else { -E::ONE };
         (x.abs(), if x == E::ZERO { E::ZERO } else { sign })
     };
+    Sign {} |x| {
+        let sign = if x > E::ZERO { E::ONE } else { -E::ONE };
+        // 0 and NaN are their own signs.
+        (if x == E::ZERO || x.is_nan() { x } else { sign }, E::ZERO)
+    };
     Exp {} |x| {
         let y = x.exp();
         (y, y)
@@ -85,6 +90,14 @@ functions! {
     Square {} |x| (x * x, x + x);
     Pow { p } |x| (x.powf(p), p * x.powf(p - E::ONE));
     Affine { scale, shift } |x| (x * scale + shift, scale);
+    Clamp { min, max } |x| {
+        // Comparisons that let NaN through.
+        let y = if x < min { min } else { x };
+        let y = if y > max { max } else { y };
+        (y, if x < min || x > max { E::ZERO } else { E::ONE })
+    };
+    Sin {} |x| (x.sin(), x.cos());
+    Cos {} |x| (x.cos(), -x.sin());
     Tanh {} |x| {
         let y = x.tanh();
         (y, E::ONE - y * y)
@@ -121,7 +134,7 @@ functions! {
 macro_rules! with_function {
     ($op:expr, $f:ident => $body:expr) => {
         with_function!(@ $op, $f, $body, [
-            Neg, Abs, Exp, Log, Sqrt, Recip, Square, Tanh, Sigmoid, Relu, Gelu, GeluNew, Silu
+            Neg, Abs, Sign, Exp, Log, Sqrt, Recip, Square, Sin, Cos, Tanh, Sigmoid, Relu, Gelu, GeluNew, Silu
         ])
     };
     (@ $op:expr, $f:ident, $body:expr, [$($plain:ident),*]) => {
@@ -136,6 +149,10 @@ macro_rules! with_function {
             }
             UnaryOp::Affine { scale, shift } => {
                 let $f = Affine { scale: constant(scale), shift: constant(shift), element: PhantomData };
+                $body
+            }
+            UnaryOp::Clamp { min, max } => {
+                let $f = Clamp { min: constant(min), max: constant(max), element: PhantomData };
                 $body
             }
             UnaryOp::SoftCap(cap) => {
@@ -204,6 +221,9 @@ macro_rules! with_binary {
                 let $f = |a: $E, b: $E| a / b;
                 $body
             }
+            BinaryOp::Maximum | BinaryOp::Minimum | BinaryOp::Gt | BinaryOp::Ge | BinaryOp::Eq | BinaryOp::Keep => {
+                unreachable!("`choose` takes these")
+            }
         }
     };
 }
@@ -239,7 +259,35 @@ fn repeat_of(x: &Tensor, shape: &[usize]) -> Option<Repeat> {
     None
 }
 
+/// The ops that choose or compare; `None` for arithmetic. They are no part of a training step, so one
+/// loop each has to do, over operands that are copied if they repeat.
+fn choose<E: Elem>(op: BinaryOp, a: &Tensor, b: &Tensor, shape: &[usize]) -> Option<Tensor> {
+    let truth = |holds: bool| if holds { E::ONE } else { E::ZERO };
+    Some(match op {
+        BinaryOp::Add | BinaryOp::Sub | BinaryOp::Mul | BinaryOp::Div => return None,
+        BinaryOp::Maximum => zip_with(a, b, shape, |a: E, b| if a > b || a.is_nan() { a } else { b }),
+        BinaryOp::Minimum => zip_with(a, b, shape, |a: E, b| if a < b || a.is_nan() { a } else { b }),
+        BinaryOp::Gt => zip_with(a, b, shape, |a, b| truth(a > b)),
+        BinaryOp::Ge => zip_with(a, b, shape, |a, b| truth(a >= b)),
+        BinaryOp::Eq => zip_with(a, b, shape, |a, b| truth(a == b)),
+        BinaryOp::Keep => zip_with(a, b, shape, |a, b| if b != E::ZERO { a } else { E::ZERO }),
+    })
+}
+
+fn zip_with<E: Elem>(a: &Tensor, b: &Tensor, shape: &[usize], f: impl Fn(E, E) -> E + Sync) -> Tensor {
+    let [a, b] = [a, b].map(|x| x.expand(shape).contiguous());
+    let mut out = Buffer::<E>::scratch(a.shape());
+    let operands = a.slice::<E>().par_chunks(CHUNK).zip(b.slice::<E>().par_chunks(CHUNK));
+    out.par_chunks_mut(CHUNK).zip(operands).for_each(|(out, (a, b))| {
+        out.iter_mut().zip(a).zip(b).for_each(|((o, &a), &b)| *o = f(a, b));
+    });
+    Tensor::from_buffer(out, shape)
+}
+
 pub(super) fn binary<E: Elem>(op: BinaryOp, a: &Tensor, b: &Tensor, shape: &[usize]) -> Tensor {
+    if let Some(chosen) = choose::<E>(op, a, b, shape) {
+        return chosen;
+    }
     let mut out = Buffer::<E>::scratch(shape);
     if out.is_empty() {
         return Tensor::from_buffer(out, shape);

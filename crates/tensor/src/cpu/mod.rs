@@ -10,6 +10,7 @@ mod elementwise;
 mod index;
 mod matmul;
 mod optim;
+pub(crate) mod order;
 mod reduce;
 mod rows;
 mod simd;

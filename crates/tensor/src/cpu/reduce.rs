@@ -90,7 +90,7 @@ pub(super) fn argmax<E: Elem>(x: &Tensor) -> IndexTensor {
     let best = |row: &[E]| {
         let mut at = 0;
         for (i, v) in row.iter().enumerate() {
-            if *v > row[at] {
+            if *v > row[at] || (Elem::is_nan(*v) && !Elem::is_nan(row[at])) {
                 at = i;
             }
         }

@@ -174,6 +174,14 @@ impl Elem for f32 {
         erf_f32(self)
     }
     #[inline(always)]
+    fn sin(self) -> f32 {
+        f32::sin(self)
+    }
+    #[inline(always)]
+    fn cos(self) -> f32 {
+        f32::cos(self)
+    }
+    #[inline(always)]
     fn tanh(self) -> f32 {
         tanh_f32(self)
     }
@@ -246,6 +254,14 @@ impl Elem for f64 {
     #[inline(always)]
     fn erf(self) -> f64 {
         libm::erf(self)
+    }
+    #[inline(always)]
+    fn sin(self) -> f64 {
+        f64::sin(self)
+    }
+    #[inline(always)]
+    fn cos(self) -> f64 {
+        f64::cos(self)
     }
     #[inline(always)]
     fn tanh(self) -> f64 {

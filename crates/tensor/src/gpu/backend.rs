@@ -130,6 +130,7 @@ fn unary_text(op: UnaryOp) -> (&'static str, &'static str) {
     match op {
         UnaryOp::Neg => ("-x", "-1.0"),
         UnaryOp::Abs => ("abs(x)", "sign(x)"),
+        UnaryOp::Sign => ("select(sign(x), x, is_nan(x))", "0.0"),
         UnaryOp::Exp => ("exp_(x)", "exp_(x)"),
         UnaryOp::Log => ("log_(x)", "1.0 / x"),
         UnaryOp::Sqrt => ("sqrt(x)", "0.5 / sqrt(x)"),
@@ -137,6 +138,9 @@ fn unary_text(op: UnaryOp) -> (&'static str, &'static str) {
         UnaryOp::Square => ("x * x", "x + x"),
         UnaryOp::Pow(_) => ("pow(x, p)", "p * pow(x, p - 1.0)"),
         UnaryOp::Affine { .. } => ("x * p + q", "p"),
+        UnaryOp::Clamp { .. } => ("select(select(x, p, x < p), q, x > q)", "select(1.0, 0.0, x < p || x > q)"),
+        UnaryOp::Sin => ("sin_(x)", "cos_(x)"),
+        UnaryOp::Cos => ("cos_(x)", "-sin_(x)"),
         UnaryOp::Tanh => ("tanh_(x)", "1.0 - tanh_(x) * tanh_(x)"),
         UnaryOp::Sigmoid => ("sigmoid_(x)", "sigmoid_(x) * (1.0 - sigmoid_(x))"),
         UnaryOp::Relu => ("select(0.0, x, x > 0.0 || is_nan(x))", "select(0.0, 1.0, x > 0.0 || is_nan(x))"),
@@ -159,13 +163,17 @@ fn unary_args(op: UnaryOp, n: usize) -> Args {
     let (p, q) = match op {
         UnaryOp::Pow(p) | UnaryOp::SoftCap(p) => (p, 0.0),
         UnaryOp::Affine { scale, shift } => (scale, shift),
+        UnaryOp::Clamp { min, max } => (min, max),
         UnaryOp::Neg
         | UnaryOp::Abs
+        | UnaryOp::Sign
         | UnaryOp::Exp
         | UnaryOp::Log
         | UnaryOp::Sqrt
         | UnaryOp::Recip
         | UnaryOp::Square
+        | UnaryOp::Sin
+        | UnaryOp::Cos
         | UnaryOp::Tanh
         | UnaryOp::Sigmoid
         | UnaryOp::Relu
@@ -182,6 +190,12 @@ fn binary_text(op: BinaryOp) -> &'static str {
         BinaryOp::Sub => "a - b",
         BinaryOp::Mul => "a * b",
         BinaryOp::Div => "a / b",
+        BinaryOp::Maximum => "select(b, a, a > b || is_nan(a))",
+        BinaryOp::Minimum => "select(b, a, a < b || is_nan(a))",
+        BinaryOp::Gt => "select(0.0, 1.0, a > b)",
+        BinaryOp::Ge => "select(0.0, 1.0, a >= b)",
+        BinaryOp::Eq => "select(0.0, 1.0, a == b)",
+        BinaryOp::Keep => "select(0.0, a, b != 0.0)",
     }
 }
 

@@ -112,3 +112,30 @@ fn sigmoid_(x: f32) -> f32 {
     let e = exp_(-abs(x));
     return select(e, 1.0, x >= 0.0) / (1.0 + e);
 }
+
+// Sine (0) or cosine (1) of x, Cephes sinf and cosf: x less a multiple of a quarter turn, in three
+// parts so that the difference is exact, and a polynomial for each of the four quarters.
+fn turn(x: f32, start: i32) -> f32 {
+    let q = round(x * 0.63661977);
+    let r = ((x - q * 1.5703125) - q * 4.83751297e-4) - q * 7.54978995e-8;
+    let z = r * r;
+    let s = ((-1.9515295891e-4 * z + 8.3321608736e-3) * z - 1.6666654611e-1) * z * r + r;
+    let c = ((2.443315711809948e-5 * z - 1.388731625493765e-3) * z + 4.166664568298827e-2) * z * z - 0.5 * z + 1.0;
+    let quarter = (i32(q) + start) & 3;
+    let y = select(s, c, (quarter & 1) == 1);
+    return select(y, -y, quarter > 1);
+}
+
+fn sin_(x: f32) -> f32 {
+    if (not_finite(x) || abs(x) > 8192.0) {
+        return sin(x);
+    }
+    return turn(x, 0);
+}
+
+fn cos_(x: f32) -> f32 {
+    if (not_finite(x) || abs(x) > 8192.0) {
+        return cos(x);
+    }
+    return turn(x, 1);
+}
