@@ -439,7 +439,7 @@ fn comparisons_and_choices() {
     // Equal operands share the gradient.
     let tape = Tape::new();
     let a = tape.leaf(Tensor::from([1.0, 2.0]));
-    let mut grads = a.maximum(&Tensor::from([1.0, 1.0])).sum_all().backward();
+    let mut grads = a.maximum(Tensor::from([1.0, 1.0])).sum_all().backward();
     assert_eq!(grads.take(&a).unwrap().to_vec(), [0.5, 1.0]);
     // What is not chosen leaves no trace.
     let a = Tape::new().leaf(Tensor::from([4.0, -1.0]));

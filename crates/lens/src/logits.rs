@@ -114,8 +114,8 @@ pub fn direct_logit_attribution(
     let b_u = model.b_u()?.reshape(&[model.config().d_vocab_out, 1]);
     let mut bias = b_u.embed(tokens);
     if let Some(wrong) = incorrect {
-        directions = directions - model.tokens_to_residual_directions(wrong)?;
-        bias = bias - b_u.embed(wrong);
+        directions -= model.tokens_to_residual_directions(wrong)?;
+        bias -= b_u.embed(wrong);
     }
     // The norm is linear once its scale is known: (x - mean) / scale * w + b.
     let norm = FinalNorm::of(cache, &options)?;

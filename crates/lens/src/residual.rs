@@ -330,7 +330,7 @@ impl Decompose for ActivationCache {
                     format!("{:?}, as the tokens", tokens.shape()),
                 ));
             }
-            directions = directions - self.model().tokens_to_residual_directions(wrong)?;
+            directions -= self.model().tokens_to_residual_directions(wrong)?;
         }
         if tokens.shape().len() == 1 && self.has_batch_dim() {
             // One answer per item of the batch, at every position.

@@ -211,9 +211,9 @@ impl Weights for HookedTransformer {
         }
         let mut sum = Tensor::zeros(&[cfg.d_model], self.params().dtype(), self.device());
         for l in 0..attn_to {
-            sum = sum + self.param(&format!("blocks.{l}.attn.b_O"))?;
+            sum += self.param(&format!("blocks.{l}.attn.b_O"))?;
             if mlp_biases && !cfg.attn_only && l < layer {
-                sum = sum + self.param(&format!("blocks.{l}.mlp.b_out"))?;
+                sum += self.param(&format!("blocks.{l}.mlp.b_out"))?;
             }
         }
         Ok(sum)

@@ -252,7 +252,7 @@ fn the_vocabulary() {
             x.min(&[0, 2]),
             x.masked_fill(x.gt(0.5), f64::NEG_INFINITY),
             Tensor::where_(x.le(0.0), x, 7.0),
-            x.maximum(&x.select(0, 0)),
+            x.maximum(x.select(0, 0)),
         ]
     });
     compare("statistics", 1e-5, &[&x, &y], |t| {
