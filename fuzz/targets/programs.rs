@@ -124,6 +124,10 @@ impl Plain {
         }
     }
 
+    fn mean(&self) -> f64 {
+        self.data.iter().sum::<f64>() / self.data.len() as f64
+    }
+
     fn map(&self, f: impl Fn(f64) -> f64) -> Plain {
         Plain { shape: self.shape.clone(), data: self.data.iter().map(|&v| f(v)).collect() }
     }
@@ -170,12 +174,12 @@ fn run(input: &[u8], inputs: &[Var]) -> Var {
                     all[i].copy.write(&steps, &[0.25]);
                     continue;
                 }
-                // Of one shape, or one number for all.
+                // Of one shape, or one number for all: a mean, for of large sums differences round off.
                 let j = c.below(all.len());
                 let source = all[j].var.clone();
                 let (source, values) = match source.shape() == target {
                     true => (source, all[j].copy.data.clone()),
-                    false => (source.sum_all(), vec![all[j].copy.data.iter().sum()]),
+                    false => (source.mean_all(), vec![all[j].copy.mean()]),
                 };
                 all[i].var.assign(region, &source);
                 all[i].copy.write(&steps, &values);

@@ -65,7 +65,7 @@ fn a_sequence_alone_has_the_bits_it_has_in_a_batch() {
 fn training_allocates_nothing_of_tensor_size_once_warm() {
     let mut model = wide_model();
     let mut data = RandomTokens::new(model.config(), 1).unwrap();
-    let mut optimizer = ironlens::train::AdamW::new((0.9, 0.95), 1e-8, 0.1);
+    let mut optimizer = ironlens::train::Optimizer::adamw((0.9, 0.95), 1e-8, 0.1);
     let mut step = || {
         let x = data.batch(4).unwrap();
         let (_, grads) = model.call(&x).gradients(|out| previous_token_loss(out.logits(), &x)).unwrap();

@@ -7,8 +7,8 @@ use ironlens::autograd::Tape;
 use ironlens::nn::{Ctx, Linear, Params, Registry};
 use ironlens::tensor::Rng;
 use ironlens::train::{
-    DataRecord, LanguageModel, Learner, LearnerRecord, Observer, Progress, RunDir, Sequences, TokenBatch, TrainError,
-    Trained,
+    DataRecord, LanguageModel, Learner, LearnerRecord, Observer, Optimizer, Progress, RunDir, Sequences, TokenBatch,
+    TrainError, Trained,
 };
 use ironlens_cli::Cli;
 
@@ -406,5 +406,85 @@ fn batches_beyond_memory_are_refused_before_the_folder_is_made() {
         let args = ["ironlens", "train", "--preset", "tiny", flag, size, "--out", out];
         let error = Cli::try_parse_from(args).unwrap().run().unwrap_err().to_string();
         assert!(error.contains(&format!("batch_size = {size} cannot be")) && !path.exists(), "{error}");
+    }
+}
+
+#[test]
+fn an_optimiser_a_schedule_and_frozen_weights_of_its_own_go_on_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let [whole, parts] = ["whole", "parts"].map(|name| folder.path().join(name));
+    fn with_own(trainer: Trainer<'_>) -> Trainer<'_> {
+        trainer
+            .optimizer(Optimizer::sgd(0.9, 0.0).with_lr_factor(|name| name == "decoder.W", 0.5))
+            .schedule(|step| 0.1 / (1.0 + step as f64 / 10.0))
+    }
+    let learner = |seed| {
+        let mut a = Autoencoder::new(seed);
+        a.params_mut().freeze(|name| name == "encoder.W");
+        a
+    };
+    let mut a = learner(1);
+    let settings = TrainConfig { accumulate: 2, ..config(40) };
+    let run = with_own(Trainer::new(settings.clone()).keep(&whole)).fit(&mut a, &mut Plane::default()).unwrap();
+    assert_eq!([run.metrics[0].lr, run.metrics[10].lr], [0.1, 0.05]);
+    assert!(run.final_loss().unwrap() < 0.7 * run.losses()[0], "{:?}", run.losses());
+    let bias = |a: &Autoencoder| a.params.get("encoder.W").unwrap().to_vec();
+    assert_eq!(bias(&a), bias(&Autoencoder::new(1)));
+
+    let mut stop = Watching { stop_at: Some(13), ..Watching::default() };
+    let trainer = with_own(Trainer::new(settings).keep(&parts).observe(&mut stop));
+    assert!(trainer.fit(&mut learner(1), &mut Plane::default()).unwrap().stopped);
+    let resume = || Trainer::resume(RunDir::open(&parts).unwrap());
+    for (trainer, mut learner, what) in [
+        (resume().schedule(|_| 0.1), learner(1), "optimiser"),
+        (with_own(resume()), Autoencoder::new(1), "encoder.W"),
+        (resume().optimizer(Optimizer::sgd(0.9, 0.0)), learner(1), "learning rate times 0.5"),
+    ] {
+        let error = trainer.fit(&mut learner, &mut Plane::default()).unwrap_err().to_string();
+        assert!(error.contains(what), "{error}");
+    }
+    let mut b = learner(2);
+    let resumed = with_own(resume()).fit(&mut b, &mut Plane::default()).unwrap();
+    assert_eq!(resumed.losses(), run.losses());
+    for ((name, x), (_, y)) in a.params.iter().zip(b.params.iter()) {
+        assert_eq!(x.to_vec(), y.to_vec(), "{name}");
+    }
+
+    // A rate that is none is refused, and says so.
+    let error = Trainer::new(config(5)).schedule(|step| 1.0 - step as f64).fit(&mut learner(1), &mut Plane::default());
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("step 2") && error.contains("-1"), "{error}");
+}
+
+#[test]
+fn batches_of_a_step_are_one_batch() {
+    struct Halves(Plane);
+    impl Data for Halves {
+        type Batch = Tensor;
+        /// The half of a batch twice as large.
+        fn batch(&mut self, size: usize) -> Result<Tensor, TrainError> {
+            let number = self.0.0;
+            self.0.0 = number / 2;
+            let batch = self.0.batch(2 * size)?;
+            self.0.0 = number + 1;
+            Ok(batch.narrow(0, (number % 2) as usize * size, size).contiguous())
+        }
+        fn seek(&mut self, batch: u64) {
+            self.0.seek(batch);
+        }
+        fn held_out(&self, size: usize) -> Result<Tensor, TrainError> {
+            self.0.held_out(size)
+        }
+        fn describe(&self) -> DataRecord {
+            self.0.describe()
+        }
+    }
+    let run = |config: TrainConfig, data: &mut dyn Data<Batch = Tensor>| {
+        Trainer::new(config).fit(&mut Autoencoder::new(1), data).unwrap().losses()
+    };
+    let whole = run(TrainConfig { batch_size: 16, ..config(10) }, &mut Plane::default());
+    let halves = run(TrainConfig { batch_size: 8, accumulate: 2, ..config(10) }, &mut Halves(Plane::default()));
+    for (a, b) in whole.iter().zip(&halves) {
+        assert!((a - b).abs() < 1e-5 * a, "{whole:?} {halves:?}");
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ironlens::prelude::*;
-use ironlens::train::{AdamW, LanguageModel, Step, TrainError, clip_coefficient, train_step};
+use ironlens::train::{LanguageModel, Optimizer, Step, TrainError, clip_coefficient, train_step};
 use ironlens_tests::{small_model, tokens};
 
 fn weights(model: &HookedTransformer) -> BTreeMap<String, Vec<f32>> {
@@ -13,7 +13,7 @@ fn weights(model: &HookedTransformer) -> BTreeMap<String, Vec<f32>> {
 /// A step on the notebook's loss.
 fn step_of(
     model: &mut HookedTransformer,
-    optimizer: &mut AdamW,
+    optimizer: &mut Optimizer,
     tokens: &IndexTensor,
     lr: f64,
     clip: Option<f64>,
@@ -21,8 +21,8 @@ fn step_of(
     train_step(&mut LanguageModel::new(model, previous_token_loss), optimizer, tokens, lr, clip).unwrap()
 }
 
-fn optimizer() -> AdamW {
-    AdamW::new((0.9, 0.95), 1e-8, 0.1)
+fn optimizer() -> Optimizer {
+    Optimizer::adamw((0.9, 0.95), 1e-8, 0.1)
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn an_optimizer_goes_on_with_all_of_its_moments_or_not_at_all() {
 }
 
 #[test]
-#[should_panic(expected = "AdamW::step: 2 gradients for ")]
+#[should_panic(expected = "Optimizer::step: 2 gradients for ")]
 fn gradients_of_another_number_are_refused() {
     let mut model = small_model();
     optimizer().step(model.params_mut(), &[None, None], 1e-2, None);

@@ -51,7 +51,7 @@ Ok(())
 mod what_the_tables_need {
 use ironlens::prelude::*;
 use ironlens::transformer::names;
-use ironlens::train::{AdamW, clip_coefficient};
+use ironlens::train::{Optimizer, clip_coefficient};
 use ironlens::lens;
 }
 

@@ -8,11 +8,11 @@ use crate::hooks::{Active, Hooks};
 use crate::params::Params;
 use crate::registry::{Param, Registry};
 
-/// By which weights a recorded pass is differentiated. The others are constants: their gradients cost
-/// nothing, neither time nor memory.
+/// By which weights a recorded pass is differentiated. The others, and those that are frozen
+/// ([`Params::freeze`]), are constants: their gradients cost nothing, neither time nor memory.
 #[derive(Default)]
 pub enum Leaves<'l> {
-    /// By all.
+    /// By all that are not frozen.
     #[default]
     All,
     /// By none: the tape begins at the first hook point where a backward hook listens.
@@ -23,11 +23,12 @@ pub enum Leaves<'l> {
 }
 
 impl Leaves<'_> {
-    fn include(&self, registry: &Registry, slot: usize) -> bool {
+    fn include(&self, params: &Params, slot: usize) -> bool {
+        let mut trained = params.registry().names_of(slot).filter(|name| !params.is_frozen(name));
         match self {
-            Leaves::All => true,
+            Leaves::All => trained.next().is_some(),
             Leaves::None => false,
-            Leaves::Where(wanted) => registry.slots[slot].params.iter().any(|&p| wanted(&registry.params[p].name)),
+            Leaves::Where(wanted) => trained.any(wanted),
         }
     }
 }
@@ -74,7 +75,7 @@ impl<'a, 'h> Ctx<'a, 'h> {
         leaves: &Leaves<'_>,
         hooks: &'a mut Hooks<'h>,
     ) -> Result<Self, HookError> {
-        Ctx::new(params, Some(tape), hooks, |slot, value| match leaves.include(params.registry(), slot) {
+        Ctx::new(params, Some(tape), hooks, |slot, value| match leaves.include(params, slot) {
             true => tape.leaf(value),
             false => Var::from(value),
         })

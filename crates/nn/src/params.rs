@@ -1,5 +1,6 @@
 //! The weights of a model, apart from its modules.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ironlens_tensor::{DType, Device, Rng, Tensor};
@@ -15,6 +16,8 @@ use crate::registry::{Init, Registry};
 pub struct Params {
     registry: Arc<Registry>,
     slots: Vec<Tensor>,
+    /// Names of parameters that are not trained.
+    frozen: BTreeSet<String>,
     dtype: DType,
     device: Device,
 }
@@ -43,7 +46,13 @@ impl Params {
     /// All weights 0.
     pub fn zeros(registry: Registry, device: &Device) -> Params {
         let slots = registry.slots.iter().map(|s| Tensor::zeros(&s.shape, DType::F32, device)).collect();
-        Params { registry: Arc::new(registry), slots, dtype: DType::F32, device: device.clone() }
+        Params {
+            registry: Arc::new(registry),
+            slots,
+            frozen: BTreeSet::new(),
+            dtype: DType::F32,
+            device: device.clone(),
+        }
     }
 
     /// The tree that names the weights.
@@ -70,7 +79,11 @@ impl Params {
         Ok(self.slots[slot].with_layout(layout.clone()))
     }
 
-    fn place(&self, name: &str) -> Result<(usize, &ironlens_tensor::Layout), ParamError> {
+    /// Where parameter `name` is: its stored tensor, and its region of that.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub(crate) fn place(&self, name: &str) -> Result<(usize, &ironlens_tensor::Layout), ParamError> {
         self.registry.param_place(name).ok_or_else(|| ParamError::Unknown {
             name: name.to_string(),
             nearest: nearest(name, self.registry.params().map(|(n, _)| n)),
@@ -93,6 +106,45 @@ impl Params {
         let (layout, value) = (layout.clone(), value.to_dtype(self.dtype).to_device(&self.device));
         self.slots[slot].assign(|s| s.with_layout(layout), &value);
         Ok(())
+    }
+
+    /// Parameters of whose full name `names` is true are trained no more (PyTorch's `requires_grad = False`):
+    /// they are constants of recorded passes and optimisers leave them as they are. A stored tensor of
+    /// which no part is trained costs neither gradient nor moments. Gives how many `names` names.
+    ///
+    /// ```
+    /// # use ironlens_nn::{Init, Params, Registry};
+    /// # use ironlens_tensor::Device;
+    /// # let mut registry = Registry::new("Toy");
+    /// # registry.root().param("W", &[2, 3], Init::Zeros);
+    /// # registry.root().param("b", &[3], Init::Zeros);
+    /// # let mut params = Params::zeros(registry, &Device::Cpu);
+    /// params.freeze(|name| name == "W");
+    /// assert!(params.is_frozen("W") && !params.is_frozen("b"));
+    /// params.unfreeze(|_| true);
+    /// assert!(!params.is_frozen("W"));
+    /// ```
+    pub fn freeze(&mut self, names: impl Fn(&str) -> bool) -> usize {
+        let found: Vec<String> =
+            self.registry.params().map(|(name, _)| name).filter(|n| names(n)).map(String::from).collect();
+        let count = found.len();
+        self.frozen.extend(found);
+        count
+    }
+
+    /// Parameters of whose full name `names` is true are trained again.
+    pub fn unfreeze(&mut self, names: impl Fn(&str) -> bool) {
+        self.frozen.retain(|name| !names(name));
+    }
+
+    /// Whether parameter `name` is frozen.
+    pub fn is_frozen(&self, name: &str) -> bool {
+        self.frozen.contains(name)
+    }
+
+    /// Names of the parameters that are frozen.
+    pub fn frozen(&self) -> impl Iterator<Item = &str> {
+        self.frozen.iter().map(String::as_str)
     }
 
     /// All parameters by name, as views, in the tree's order.

@@ -97,8 +97,7 @@ impl Registry {
 
     /// The tensors as they are stored: names of the parameters that are parts of each, and its shape.
     pub fn stored(&self) -> impl Iterator<Item = (Vec<&str>, &[usize])> {
-        let names = |slot: &Slot| slot.params.iter().map(|id| self.params[*id].name.as_str()).collect();
-        self.slots.iter().map(move |slot| (names(slot), slot.shape.as_slice()))
+        self.slots.iter().enumerate().map(|(slot, stored)| (self.names_of(slot).collect(), stored.shape.as_slice()))
     }
 
     /// Names of all hook points with their axes and whether they fire.
@@ -122,6 +121,16 @@ impl Registry {
     /// Index of the stored tensor that parameter `name` is part of, and the parameter's region.
     pub fn param_place(&self, name: &str) -> Option<(usize, &Layout)> {
         self.param_id(name).map(|id| (self.params[id].slot, &self.params[id].layout))
+    }
+
+    /// Names of the parameters that are parts of stored tensor `slot`.
+    pub(crate) fn names_of(&self, slot: usize) -> impl Iterator<Item = &str> {
+        self.slots[slot].params.iter().map(|id| self.params[*id].name.as_str())
+    }
+
+    /// The region of stored tensor `slot` that is its parameter `part`.
+    pub(crate) fn layout_of(&self, slot: usize, part: usize) -> &Layout {
+        &self.params[self.slots[slot].params[part]].layout
     }
 
     /// A tensor laid out as stored tensor `slot` (a weight, a gradient, a moment), by the parameters

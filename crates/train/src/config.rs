@@ -1,5 +1,6 @@
 //! How to train.
 
+use ironlens_nn::optim::{Optimizer, Rule};
 use ironlens_transformer::{ActFn, Config};
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +39,19 @@ impl Schedule {
     }
 }
 
+/// Which of PyTorch's optimisers trains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OptimizerName {
+    /// Adam with decoupled weight decay.
+    #[default]
+    AdamW,
+    /// Adam, with weight decay added to the gradient.
+    Adam,
+    /// Gradient descent with momentum, with weight decay added to the gradient.
+    Sgd,
+}
+
 /// Most steps: far beyond any training, and far from where counting them would fail.
 const MOST_STEPS: u64 = 1_000_000_000_000;
 
@@ -47,7 +61,7 @@ const MOST_STEPS: u64 = 1_000_000_000_000;
 pub struct TrainConfig {
     /// Number of steps.
     pub steps: u64,
-    /// Examples (sequences, rows) per step.
+    /// Examples (sequences, rows) per batch.
     pub batch_size: usize,
     /// Learning rate before the schedule.
     pub lr: f64,
@@ -55,12 +69,21 @@ pub struct TrainConfig {
     pub schedule: Schedule,
     /// Steps over which [`Schedule::Warmup`] and [`Schedule::Cosine`] warm up.
     pub warmup_steps: u64,
-    /// AdamW's decay of the first and second moment.
+    /// Which optimiser.
+    #[serde(default)]
+    pub optimizer: OptimizerName,
+    /// Adam's decay of the first and second moment.
     pub betas: (f64, f64),
-    /// AdamW's epsilon.
+    /// Adam's epsilon.
     pub eps: f64,
-    /// Decoupled weight decay.
+    /// SGD's momentum.
+    #[serde(default)]
+    pub momentum: f64,
+    /// Weight decay.
     pub weight_decay: f64,
+    /// Batches per step, whose gradients are averaged.
+    #[serde(default = "one")]
+    pub accumulate: u64,
     /// Clip gradients to this norm; 0 for no clipping.
     pub max_grad_norm: f64,
     /// Steps between two checkpoints; 0 for one at the end only.
@@ -69,6 +92,10 @@ pub struct TrainConfig {
     pub log_every: u64,
     /// Examples of the data's held-out part that held-out losses are measured on.
     pub eval_batch_size: usize,
+}
+
+fn one() -> u64 {
+    1
 }
 
 impl Default for TrainConfig {
@@ -81,9 +108,12 @@ impl Default for TrainConfig {
             lr: 1e-3,
             schedule: Schedule::Constant,
             warmup_steps: 100,
+            optimizer: OptimizerName::AdamW,
             betas: (0.9, 0.999),
             eps: 1e-8,
+            momentum: 0.0,
             weight_decay: 0.01,
+            accumulate: 1,
             max_grad_norm: 1.0,
             checkpoint_every: 500,
             log_every: 100,
@@ -127,6 +157,7 @@ impl TrainConfig {
         setting(self.batch_size > 0, "batch_size", self.batch_size.to_string(), at_least_one)?;
         setting(self.eval_batch_size > 0, "eval_batch_size", self.eval_batch_size.to_string(), at_least_one)?;
         setting(self.log_every > 0, "log_every", self.log_every.to_string(), at_least_one)?;
+        setting(self.accumulate > 0, "accumulate", self.accumulate.to_string(), at_least_one)?;
         let positive = |x: f64| x.is_finite() && x > 0.0;
         let not_negative = |x: f64| x.is_finite() && x >= 0.0;
         setting(positive(self.lr), "lr", self.lr.to_string(), "a finite number above 0")?;
@@ -142,6 +173,12 @@ impl TrainConfig {
             "max_grad_norm",
             self.max_grad_norm.to_string(),
             "a finite number from 0; 0 turns clipping off",
+        )?;
+        setting(
+            (0.0..1.0).contains(&self.momentum),
+            "momentum",
+            self.momentum.to_string(),
+            "a number from 0 to below 1",
         )?;
         let beta = |b: f64| (0.0..1.0).contains(&b);
         setting(
@@ -159,6 +196,17 @@ impl TrainConfig {
     pub fn check_memory(&self, model: &Config, pos: usize) -> Result<(), TrainError> {
         memory::check("batch_size", self.batch_size, model.step_bytes(self.batch_size, pos))?;
         memory::check("eval_batch_size", self.eval_batch_size, model.pass_bytes(self.eval_batch_size, pos))
+    }
+
+    /// The optimiser, with no steps taken.
+    pub fn optimizer(&self) -> Optimizer {
+        let (betas, eps) = (self.betas, self.eps);
+        let rule = match self.optimizer {
+            OptimizerName::AdamW => Rule::AdamW { betas, eps },
+            OptimizerName::Adam => Rule::Adam { betas, eps },
+            OptimizerName::Sgd => Rule::Sgd { momentum: self.momentum },
+        };
+        Optimizer::new(rule, self.weight_decay)
     }
 
     /// The norm that gradients are clipped to, if they are.

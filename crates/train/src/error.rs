@@ -37,6 +37,14 @@ pub enum TrainError {
         /// What it should be.
         expected: String,
     },
+    /// A schedule that gives no rate.
+    #[error("the schedule gives a learning rate of {given} at step {step}: expected a finite number from 0")]
+    LearningRate {
+        /// The step, from 0.
+        step: u64,
+        /// What it gives.
+        given: f64,
+    },
     /// A run that would go on as another.
     #[error("{path} cannot go on with {given}: its {what} is {recorded}")]
     OtherRun {

@@ -27,11 +27,11 @@ mod memory;
 mod rundir;
 mod trainer;
 
-pub use config::{Preset, Schedule, TrainConfig};
+pub use config::{OptimizerName, Preset, Schedule, TrainConfig};
 pub use data::{Data, DataRecord, RandomTokens};
 pub use error::TrainError;
-pub use ironlens_nn::optim::{AdamW, clip_coefficient};
+pub use ironlens_nn::optim::{Optimizer, clip_coefficient};
 pub use learner::{LanguageModel, Learner, LearnerRecord, Sequences, TokenBatch};
 pub use loss::{LossFn, Task, next_token_loss, previous_token_loss};
-pub use rundir::{Checkpoint, Eval, Metric, RunConfig, RunDir, Snapshot};
-pub use trainer::{Observer, Progress, Run, Step, Trained, Trainer, train_step};
+pub use rundir::{Checkpoint, Eval, Metric, Own, RunConfig, RunDir, Snapshot};
+pub use trainer::{Observer, Progress, Run, Step, Trained, Trainer, train_step, train_step_of};

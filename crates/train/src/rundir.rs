@@ -23,7 +23,7 @@ mod lock;
 mod sealed;
 mod snapshot;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -67,6 +67,9 @@ pub struct RunConfig {
     pub model: Option<Config>,
     /// The training.
     pub train: TrainConfig,
+    /// What else the training was given.
+    #[serde(default, skip_serializing_if = "Own::is_nothing")]
+    pub own: Own,
     /// The seed that, with the configuration, gives the transformer that the run starts from. A run
     /// that starts from other weights keeps them as a checkpoint of step 0.
     pub seed: Option<u64>,
@@ -76,6 +79,24 @@ pub struct RunConfig {
     pub command: Option<String>,
     /// Version of this library.
     pub version: String,
+}
+
+/// What a run was given that its configuration does not say.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Own {
+    /// An optimiser of its own, with its groups.
+    pub optimizer: Option<String>,
+    /// Whether a function gave the learning rate.
+    pub schedule: bool,
+    /// Parameters that were frozen.
+    pub frozen: BTreeSet<String>,
+}
+
+impl Own {
+    fn is_nothing(&self) -> bool {
+        *self == Own::default()
+    }
 }
 
 impl RunConfig {
@@ -106,6 +127,7 @@ impl RunConfig {
             data: data.describe(),
             model: model.map(|m| m.config().clone()),
             train: train.clone(),
+            own: Own::default(),
             seed,
             device: learner.params().device().to_string(),
             command,
@@ -291,12 +313,21 @@ impl RunDir {
     }
 
     /// Refuses to go on with other data or another learner than the run's.
-    pub(crate) fn check_same(&self, learner: &LearnerRecord, data: &DataRecord) -> Result<(), TrainError> {
+    pub(crate) fn check_same(&self, learner: &LearnerRecord, data: &DataRecord, own: &Own) -> Result<(), TrainError> {
         let was = &self.config;
+        let optimizer = |own: &Own| own.optimizer.clone().unwrap_or_else(|| "that of its settings".into());
+        let schedule = |own: &Own| String::from(if own.schedule { "a function's" } else { "that of its settings" });
+        let frozen = |own: &Own| match own.frozen.is_empty() {
+            true => "none".into(),
+            false => own.frozen.iter().cloned().collect::<Vec<_>>().join(", "),
+        };
         let pairs = [
             ("data", was.data.to_string(), data.to_string()),
             ("learner", was.learner.kind.clone(), learner.kind.clone()),
             ("loss", was.learner.loss.clone(), learner.loss.clone()),
+            ("optimiser", optimizer(&was.own), optimizer(own)),
+            ("learning rate", schedule(&was.own), schedule(own)),
+            ("frozen parameters", frozen(&was.own), frozen(own)),
         ];
         match pairs.into_iter().find(|(_, recorded, given)| recorded != given) {
             Some((what, recorded, given)) => {

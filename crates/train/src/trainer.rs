@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use ironlens_autograd::Var;
 use ironlens_nn::Params;
-use ironlens_nn::optim::{AdamW, clip_coefficient, grad_norm};
+use ironlens_nn::optim::{Optimizer, clip_coefficient, grad_norm};
 use ironlens_tensor::{Device, Tensor};
 use ironlens_transformer::HookedTransformer;
 
@@ -13,7 +13,7 @@ use crate::config::TrainConfig;
 use crate::data::Data;
 use crate::error::TrainError;
 use crate::learner::{LanguageModel, Learner, Sequences, TokenBatch};
-use crate::rundir::{Checkpoint, Eval, Lines, Lock, Metric, Restored, RunConfig, RunDir, Snapshot};
+use crate::rundir::{Checkpoint, Eval, Lines, Lock, Metric, Own, Restored, RunConfig, RunDir, Snapshot};
 
 /// Held-out sequences that attention is looked at on, at most.
 const LOOKED_AT: usize = 8;
@@ -92,13 +92,15 @@ impl Run {
     }
 }
 
-/// Trains a [`Learner`] on [`Data`]: batches, gradients, clipping, AdamW, held-out losses, and, with a
+/// Trains a [`Learner`] on [`Data`]: batches, gradients, clipping, updates, held-out losses, and, with a
 /// run directory, checkpoints and attention snapshots.
 pub struct Trainer<'o> {
     config: TrainConfig,
     keep: Keep,
     command: Option<String>,
     seed: Option<u64>,
+    optimizer: Option<Optimizer>,
+    schedule: Option<Box<dyn Fn(u64) -> f64 + 'o>>,
     observer: Option<&'o mut dyn Observer>,
 }
 
@@ -112,7 +114,15 @@ enum Keep {
 impl<'o> Trainer<'o> {
     /// A trainer that keeps nothing on disk.
     pub fn new(config: TrainConfig) -> Trainer<'o> {
-        Trainer { config, keep: Keep::Nothing, command: None, seed: None, observer: None }
+        Trainer {
+            config,
+            keep: Keep::Nothing,
+            command: None,
+            seed: None,
+            optimizer: None,
+            schedule: None,
+            observer: None,
+        }
     }
 
     /// Goes on with a run from its newest whole checkpoint, or from its start, with its settings, to the
@@ -144,6 +154,22 @@ impl<'o> Trainer<'o> {
         self
     }
 
+    /// An optimiser of its own, such as one with groups, in place of the configuration's. A run that goes
+    /// on needs the same again.
+    #[must_use]
+    pub fn optimizer(mut self, optimizer: Optimizer) -> Self {
+        self.optimizer = Some(optimizer);
+        self
+    }
+
+    /// The learning rate by step (from 0), in place of the configuration's rate and schedule. A run that
+    /// goes on needs the same again.
+    #[must_use]
+    pub fn schedule(mut self, lr_at: impl Fn(u64) -> f64 + 'o) -> Self {
+        self.schedule = Some(Box::new(lr_at));
+        self
+    }
+
     /// Somebody to tell.
     #[must_use]
     pub fn observe(mut self, observer: &'o mut dyn Observer) -> Self {
@@ -167,9 +193,14 @@ impl<'o> Trainer<'o> {
         let held_out = data.held_out(config.eval_batch_size)?;
         learner.check(&config, &held_out)?;
 
-        let mut optimizer = AdamW::new(config.betas, config.eps, config.weight_decay);
+        let own = Own {
+            optimizer: self.optimizer.as_ref().map(|o| o.describe(learner.params())),
+            schedule: self.schedule.is_some(),
+            frozen: learner.params().frozen().map(String::from).collect(),
+        };
+        let mut optimizer = self.optimizer.take().unwrap_or_else(|| config.optimizer());
         let mut run = Run { metrics: vec![], evals: vec![], seconds: 0.0, stopped: false, dir: None };
-        let mut record = self.open(learner, data, &held_out, &mut optimizer, &mut run)?;
+        let mut record = self.open(learner, data, &held_out, own, &mut optimizer, &mut run)?;
         let (start, before) = record.as_ref().map_or((0, 0.0), |r| (r.at.step, r.at.seconds));
         self.tell(Progress::Start(start, record.as_ref().map(|r| &r.dir)), learner);
         if let Some(r) = &record {
@@ -193,14 +224,18 @@ impl<'o> Trainer<'o> {
             }
         }
 
-        data.seek(start);
+        data.seek(start * config.accumulate);
         let clock = Instant::now();
         let mut step = start;
         let mut waiting = Vec::new();
         while step < config.steps {
-            let batch = data.batch(config.batch_size)?;
-            let lr = config.lr_at(step);
-            let Step { loss, grad_norm } = train_step(learner, &mut optimizer, &batch, lr, config.clip())?;
+            let batches: Vec<_> =
+                (0..config.accumulate).map(|_| data.batch(config.batch_size)).collect::<Result<_, _>>()?;
+            let lr = self.schedule.as_ref().map_or_else(|| config.lr_at(step), |lr_at| lr_at(step));
+            if !(0.0..f64::INFINITY).contains(&lr) {
+                return Err(TrainError::LearningRate { step, given: lr });
+            }
+            let Step { loss, grad_norm } = train_step_of(learner, &mut optimizer, &batches, lr, config.clip())?;
             waiting.push(Waiting {
                 metric: Metric { step, loss: 0.0, lr, grad_norm: 0.0, seconds: before + clock.elapsed().as_secs_f64() },
                 loss,
@@ -218,7 +253,7 @@ impl<'o> Trainer<'o> {
                     let bad = [("loss", metric.loss), ("gradient norm", metric.grad_norm)];
                     if let Some((what, number)) = bad.into_iter().find(|(_, x)| !x.is_finite()) {
                         let checkpoint = last_good(record.as_ref().map(|r| &r.dir));
-                        let hook = first_not_finite(learner, &batch)?;
+                        let hook = first_not_finite(learner, &batches)?;
                         return Err(TrainError::NotFinite { step: metric.step, what, value: number, hook, checkpoint });
                     }
                     run.metrics.push(metric);
@@ -287,7 +322,8 @@ impl<'o> Trainer<'o> {
         learner: &mut L,
         data: &D,
         held_out: &L::Batch,
-        optimizer: &mut AdamW,
+        own: Own,
+        optimizer: &mut Optimizer,
         run: &mut Run,
     ) -> Result<Option<Record>, TrainError>
     where
@@ -300,12 +336,13 @@ impl<'o> Trainer<'o> {
         let (dir, lock, at) = match keep {
             Keep::Nothing => return Ok(None),
             Keep::New(path) => {
-                let ran = RunConfig::new(learner, data, &self.config, self.seed, self.command.take())?;
+                let ran =
+                    RunConfig { own, ..RunConfig::new(learner, data, &self.config, self.seed, self.command.take())? };
                 let (dir, lock) = RunDir::create(path, ran)?;
                 (dir, lock, Restored::default())
             }
             Keep::Resumed(dir) => {
-                dir.check_same(&learner.describe(), &data.describe())?;
+                dir.check_same(&learner.describe(), &data.describe(), &own)?;
                 let lock = Lock::take(dir.path())?;
                 lock.clean(dir.path());
                 dir.make_folders()?;
@@ -360,7 +397,7 @@ pub struct Step {
     pub grad_norm: Tensor,
 }
 
-/// One step of training on a batch: gradients, clipping to the norm `clip`, AdamW at learning rate
+/// One step of training on a batch: gradients, clipping to the norm `clip`, an update at learning rate
 /// `lr`. On the CPU, if loss or norm is not finite, the weights stay as they were; a GPU is not waited
 /// for, and has them changed when that shows.
 ///
@@ -368,12 +405,46 @@ pub struct Step {
 /// If the batch does not fit the learner.
 pub fn train_step<L: Learner>(
     learner: &mut L,
-    optimizer: &mut AdamW,
+    optimizer: &mut Optimizer,
     batch: &L::Batch,
     lr: f64,
     clip: Option<f64>,
 ) -> Result<Step, TrainError> {
-    let (loss, grads) = learner.gradients(batch)?;
+    train_step_of(learner, optimizer, std::slice::from_ref(batch), lr, clip)
+}
+
+/// As [`train_step`], by the mean of the losses of several batches.
+///
+/// # Errors
+/// If a batch does not fit the learner.
+///
+/// # Panics
+/// If there is no batch.
+#[track_caller]
+pub fn train_step_of<L: Learner>(
+    learner: &mut L,
+    optimizer: &mut Optimizer,
+    batches: &[L::Batch],
+    lr: f64,
+    clip: Option<f64>,
+) -> Result<Step, TrainError> {
+    let (first, others) = batches.split_first().expect("a step needs a batch");
+    let (mut loss, mut grads) = learner.gradients(first)?;
+    for batch in others {
+        let (value, more) = learner.gradients(batch)?;
+        loss += value.reshape(loss.shape());
+        for (grad, more) in grads.iter_mut().zip(more) {
+            *grad = match (grad.take(), more) {
+                (Some(a), Some(b)) => Some(a + b),
+                (a, b) => a.or(b),
+            };
+        }
+    }
+    if !others.is_empty() {
+        let share = 1.0 / batches.len() as f64;
+        loss *= share;
+        grads.iter_mut().flatten().for_each(|grad| *grad *= share);
+    }
     let grad_norm = grad_norm(&grads, learner.params().dtype(), learner.params().device());
     let at_hand = *learner.params().device() == Device::Cpu;
     if !at_hand || (loss.item().is_finite() && grad_norm.item().is_finite()) {
@@ -407,7 +478,7 @@ impl Record {
     }
 
     /// Refuses to keep weights or moments that are not finite.
-    fn check_finite<L: Learner>(&self, learner: &L, optimizer: &AdamW, steps: u64) -> Result<(), TrainError> {
+    fn check_finite<L: Learner>(&self, learner: &L, optimizer: &Optimizer, steps: u64) -> Result<(), TrainError> {
         match not_finite(learner.params(), optimizer) {
             None => Ok(()),
             Some(name) => Err(TrainError::WeightsNotFinite { steps, name, checkpoint: last_good(Some(&self.dir)) }),
@@ -418,7 +489,7 @@ impl Record {
     fn checkpoint<L: Learner>(
         &mut self,
         learner: &L,
-        optimizer: &AdamW,
+        optimizer: &Optimizer,
         step: u64,
         seconds: f64,
     ) -> Result<Checkpoint, TrainError> {
@@ -438,7 +509,7 @@ fn last_good(dir: Option<&RunDir>) -> String {
 }
 
 /// The first weight or moment that has an element that is infinite or no number.
-fn not_finite(params: &Params, optimizer: &AdamW) -> Option<String> {
+fn not_finite(params: &Params, optimizer: &Optimizer) -> Option<String> {
     // Stored tensors are few and whole; names are looked for only in a bad one.
     if params.slots().iter().chain(optimizer.moments()).all(Tensor::all_finite) {
         return None;
@@ -448,12 +519,14 @@ fn not_finite(params: &Params, optimizer: &AdamW) -> Option<String> {
 }
 
 /// The first hook point of a transformer whose activation is not finite, or a word that there is none.
-fn first_not_finite<L: Learner>(learner: &L, batch: &L::Batch) -> Result<String, TrainError> {
-    let (Some(model), Some(sequences)) = (learner.transformer(), learner.sequences(batch)) else {
-        return Ok("unknown (only a transformer names its activations)".into());
-    };
-    let (_, cache) = sequences.call(model).cached()?;
-    Ok(cache
-        .first_not_finite()
-        .map_or("none (it arises in the loss or on the way back)".into(), |name| format!("at {name}")))
+fn first_not_finite<L: Learner>(learner: &L, batches: &[L::Batch]) -> Result<String, TrainError> {
+    for batch in batches {
+        let (Some(model), Some(sequences)) = (learner.transformer(), learner.sequences(batch)) else {
+            return Ok("unknown (only a transformer names its activations)".into());
+        };
+        if let Some(name) = sequences.call(model).cached()?.1.first_not_finite() {
+            return Ok(format!("at {name}"));
+        }
+    }
+    Ok("none (it arises in the loss or on the way back)".into())
 }

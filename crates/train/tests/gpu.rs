@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use ironlens_autograd::Var;
 use ironlens_tensor::{Device, GpuFailure, IndexTensor};
 use ironlens_train::{
-    AdamW, Data, LanguageModel, RandomTokens, RunDir, TrainConfig, Trainer, previous_token_loss, train_step,
+    Data, LanguageModel, Optimizer, RandomTokens, RunDir, TrainConfig, Trainer, previous_token_loss, train_step,
 };
 use ironlens_transformer::{ActFn, Config, HookedTransformer, PositionalEmbeddingType};
 
@@ -33,7 +33,7 @@ fn a_step_is_one_submission_and_its_memory_is_used_again() {
     let Device::Gpu(handle) = &device else { panic!("a GPU") };
     let mut model = HookedTransformer::new(config(), &device, 0).unwrap();
     let mut data = RandomTokens::new(model.config(), 1).unwrap();
-    let mut optimizer = AdamW::new((0.9, 0.95), 1e-8, 0.1);
+    let mut optimizer = Optimizer::adamw((0.9, 0.95), 1e-8, 0.1);
     let mut step = || {
         let tokens = data.batch(2).unwrap();
         let mut learner = LanguageModel::new(&mut model, previous_token_loss);

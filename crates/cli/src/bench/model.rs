@@ -6,7 +6,7 @@ use anyhow::Result;
 use ironlens_nn::Hooks;
 use ironlens_tensor::profile::{self, Kernel};
 use ironlens_tensor::{Device, IndexTensor};
-use ironlens_train::{AdamW, Data, LanguageModel, RandomTokens, TrainConfig, previous_token_loss, train_step};
+use ironlens_train::{Data, LanguageModel, Optimizer, RandomTokens, TrainConfig, previous_token_loss, train_step};
 use ironlens_transformer::{Config, HookedTransformer};
 
 use super::timing::{Case, Seconds, interleaved};
@@ -15,7 +15,7 @@ use crate::settings::DATA_SEED;
 /// A model in training.
 pub struct Trained {
     model: HookedTransformer,
-    optimizer: AdamW,
+    optimizer: Optimizer,
     data: RandomTokens,
     batch: usize,
     train: TrainConfig,
@@ -26,7 +26,7 @@ impl Trained {
         let train = TrainConfig::notebook();
         let model = HookedTransformer::new(config, device, 0)?;
         let data = RandomTokens::new(model.config(), DATA_SEED)?;
-        let optimizer = AdamW::new(train.betas, train.eps, train.weight_decay);
+        let optimizer = Optimizer::adamw(train.betas, train.eps, train.weight_decay);
         Ok(Trained { model, optimizer, data, batch, train })
     }
 

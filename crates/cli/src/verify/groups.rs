@@ -8,7 +8,7 @@ use ironlens_lens::heads::{DetectOptions, ErrorMeasure, HeadKind, detect_head};
 use ironlens_lens::patching::{self, PatchOptions};
 use ironlens_lens::{Composition, Decompose, Metric, Processing, StackOptions, Sublayers, Weights, process_weights};
 use ironlens_tensor::{Device, IndexTensor, Tensor};
-use ironlens_train::{AdamW, clip_coefficient, previous_token_loss};
+use ironlens_train::{Optimizer, clip_coefficient, previous_token_loss};
 use ironlens_transformer::{HookedTransformer, Hooks, Output, PosSlice, ReturnType};
 
 use super::GroupResult;
@@ -440,7 +440,7 @@ fn training(case: &Case, _: &[&str]) -> Result<Tensors> {
         bail!("train/tokens has shape {:?}, expected [step, batch, pos]", given.shape());
     }
     let mut model: HookedTransformer = case.model.clone();
-    let mut optimizer = AdamW::new((0.9, 0.95), 1e-8, 0.1);
+    let mut optimizer = Optimizer::adamw((0.9, 0.95), 1e-8, 0.1);
     let (mut losses, mut norms, mut rates) = (vec![], vec![], vec![]);
     for step in 0..given.dim(0) {
         let tokens = ids_of("train/tokens", &given.select(0, step))?;

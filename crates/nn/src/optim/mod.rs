@@ -1,9 +1,11 @@
 //! Optimisers over [`Params`](crate::Params), and the clipping of gradients.
 
-mod adamw;
+mod optimizer;
+mod rule;
 
-pub use adamw::AdamW;
 use ironlens_tensor::{DType, Device, Tensor, UnaryOp};
+pub use optimizer::Optimizer;
+pub use rule::Rule;
 
 /// Euclidean norm of gradients by stored tensor, over all of them: one number that stays on their device.
 /// Where there are none it is a 0 of `dtype` on `device`.

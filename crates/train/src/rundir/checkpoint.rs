@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use ironlens_files::watch::operation;
 use ironlens_files::{sync_folder, write_atomically};
-use ironlens_nn::optim::AdamW;
+use ironlens_nn::optim::Optimizer;
 use ironlens_tensor::Device;
 use ironlens_transformer::{Config, HookedTransformer, read_tensors, write_tensors};
 use serde::{Deserialize, Serialize};
@@ -221,7 +221,7 @@ impl RunDir {
     pub(crate) fn save_checkpoint<L: Learner>(
         &self,
         learner: &L,
-        optimizer: &AdamW,
+        optimizer: &Optimizer,
         at: &Restored,
     ) -> Result<Checkpoint, TrainError> {
         let folder = self.path.join("checkpoints");
@@ -256,7 +256,7 @@ impl RunDir {
         &self,
         folder: &Path,
         learner: &L,
-        optimizer: &AdamW,
+        optimizer: &Optimizer,
         at: &Restored,
     ) -> Result<(), TrainError> {
         remove(folder)?;
@@ -283,7 +283,11 @@ impl RunDir {
 
     /// Sets a learner and an optimiser to the newest whole checkpoint, or to the start if there is none. Damaged
     /// checkpoints after it are set aside under another name, and noted.
-    pub(crate) fn restore<L: Learner>(&self, learner: &mut L, optimizer: &mut AdamW) -> Result<Restored, TrainError> {
+    pub(crate) fn restore<L: Learner>(
+        &self,
+        learner: &mut L,
+        optimizer: &mut Optimizer,
+    ) -> Result<Restored, TrainError> {
         let whole = self.newest_checkpoint(|state, checkpoint| {
             self.check_weights(state, checkpoint)?;
             if !checkpoint.is_resumable() {

@@ -1,0 +1,110 @@
+//! How one tensor is updated.
+
+use ironlens_tensor::{AdamWStep, Tensor};
+
+/// The rule by which an [`Optimizer`](super::Optimizer) updates weights: PyTorch's optimisers of these
+/// names.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Rule {
+    /// Adam with decoupled weight decay (Loshchilov & Hutter, 2019).
+    AdamW {
+        /// Decay of the first and of the second moment.
+        betas: (f64, f64),
+        /// Added to the root of the second moment.
+        eps: f64,
+    },
+    /// Adam (Kingma & Ba, 2015); weight decay is added to the gradient.
+    Adam {
+        /// Decay of the first and of the second moment.
+        betas: (f64, f64),
+        /// Added to the root of the second moment.
+        eps: f64,
+    },
+    /// Gradient descent; weight decay is added to the gradient.
+    Sgd {
+        /// Share of the last update that the next one keeps; 0 for none.
+        momentum: f64,
+    },
+}
+
+/// The numbers of one step of one tensor.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Pace {
+    pub lr: f64,
+    pub weight_decay: f64,
+    /// 1 for the first step.
+    pub step: u64,
+}
+
+impl Rule {
+    /// What it remembers of every weight, by name.
+    pub(super) fn moments(&self) -> &'static [&'static str] {
+        match self {
+            Rule::AdamW { .. } | Rule::Adam { .. } => &["m", "v"],
+            Rule::Sgd { momentum: 0.0 } => &[],
+            Rule::Sgd { .. } => &["m"],
+        }
+    }
+
+    /// One step of `param` and its `moments`, which are of its shape; the gradient is multiplied by the
+    /// one number of `grad_scale` first.
+    #[track_caller]
+    pub(super) fn update(
+        &self,
+        param: &mut Tensor,
+        grad: &Tensor,
+        grad_scale: Option<&Tensor>,
+        moments: &mut [Tensor],
+        pace: &Pace,
+    ) {
+        let &Pace { lr, weight_decay, step } = pace;
+        let adamw = |(beta1, beta2), eps, weight_decay| AdamWStep { lr, beta1, beta2, eps, weight_decay, step };
+        let one = || Tensor::scalar(1.0, param.dtype(), &param.device());
+        match (*self, moments) {
+            (Rule::AdamW { betas, eps }, [m, v]) => {
+                let scale = grad_scale.cloned().unwrap_or_else(one);
+                param.adamw(grad, &scale, m, v, &adamw(betas, eps, weight_decay));
+            }
+            (Rule::Adam { betas, eps }, [m, v]) if weight_decay == 0.0 => {
+                let scale = grad_scale.cloned().unwrap_or_else(one);
+                param.adamw(grad, &scale, m, v, &adamw(betas, eps, 0.0));
+            }
+            (Rule::Adam { betas, eps }, [m, v]) => {
+                let (grad, one) = (with_decay(param, grad, grad_scale, weight_decay), one());
+                param.adamw(&grad, &one, m, v, &adamw(betas, eps, 0.0));
+            }
+            (Rule::Sgd { momentum }, moments) => {
+                let grad = with_decay(param, grad, grad_scale, weight_decay);
+                let change = match moments {
+                    [m] => {
+                        *m = &*m * momentum + &grad;
+                        m.clone()
+                    }
+                    _ => grad,
+                };
+                *param -= change * lr;
+            }
+            (Rule::AdamW { .. } | Rule::Adam { .. }, _) => unreachable!("Adam has two moments"),
+        }
+    }
+}
+
+/// The gradient of the loss and of `weight_decay / 2 * |param|^2`.
+fn with_decay(param: &Tensor, grad: &Tensor, grad_scale: Option<&Tensor>, weight_decay: f64) -> Tensor {
+    let grad = match grad_scale {
+        Some(scale) => grad * scale.to_dtype(grad.dtype()),
+        None => grad.clone(),
+    };
+    if weight_decay == 0.0 { grad } else { grad + param * weight_decay }
+}
+
+impl std::fmt::Display for Rule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Rule::AdamW { betas, eps } => write!(f, "AdamW with betas {betas:?} and eps {eps}"),
+            Rule::Adam { betas, eps } => write!(f, "Adam with betas {betas:?} and eps {eps}"),
+            Rule::Sgd { momentum } => write!(f, "SGD with momentum {momentum}"),
+        }
+    }
+}
