@@ -10,6 +10,14 @@ use harness::{Method, Operands, all_are_tried, method, of_both, try_all, try_not
 use ironlens_autograd::{Tape, Var};
 use ironlens_tensor::{AttentionSpec, BinaryOp, DType, Device, RotarySpec, Tensor};
 
+/// A variable after a write.
+#[track_caller]
+fn written(x: &Var, write: impl FnOnce(&mut Var)) -> Var {
+    let mut x = x.clone();
+    write(&mut x);
+    x
+}
+
 /// Methods that take whatever they are given: of one value of any shape, or that only tell.
 const OTHERS: &[&str] = &[
     // elementwise.rs, reduce.rs
@@ -238,6 +246,24 @@ fn methods() -> Vec<Method> {
             },
             &["view"],
         ),
+        var("set_at", "self: r w; value: w", |v, _| {
+            let mut x = v[0].clone();
+            x.set_at(0, 1, &v[1]);
+            x
+        })
+        .fits("self", &[4, 7])
+        .fits("self", &[2, 3, 7])
+        .fits("value", &[])
+        .fits("value", &[1])
+        .refuses("axis", |o| with_gradients(o, |v, _| written(&v[0], |x| x.set_at(2, 0, 1.0))), &["axis 2", "[3, 7]"])
+        .refuses(
+            "index",
+            |o| with_gradients(o, |v, _| written(&v[0], |x| x.set_at(0, 3, 1.0))),
+            &["3..4", "[3, 7]"],
+        ),
+        var("zero_at", "self: r w", |v, _| written(&v[0], |x| x.zero_at(1, 6)))
+            .refuses("axis", |o| with_gradients(o, |v, _| written(&v[0], |x| x.zero_at(2, 0))), &["axis 2", "[3, 7]"])
+            .refuses("index", |o| with_gradients(o, |v, _| written(&v[0], |x| x.zero_at(0, 3))), &["3..4", "[3, 7]"]),
         // ---- tape.rs
         method("backward", "self: 1", |o| {
             let x = Tape::new().leaf(o.t(0).clone());

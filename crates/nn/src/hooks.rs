@@ -13,6 +13,25 @@ pub type HookFailure = Box<dyn std::error::Error + Send + Sync>;
 type Forward<'h> = Box<dyn FnMut(&mut Var, &HookInfo<'_>) -> Result<(), HookFailure> + 'h>;
 type Backward<'h> = Box<dyn FnMut(&mut Tensor, &HookInfo<'_>) -> Result<(), HookFailure> + 'h>;
 
+/// What a hook may return: nothing, or `Ok(())`, with any error by way of `?`.
+pub trait HookReturn {
+    /// Whether the hook could go on.
+    fn result(self) -> Result<(), HookFailure>;
+}
+
+impl HookReturn for () {
+    fn result(self) -> Result<(), HookFailure> {
+        Ok(())
+    }
+}
+
+// For one type of error only, so that the compiler knows it where a hook ends with `Ok(())`.
+impl HookReturn for Result<(), HookFailure> {
+    fn result(self) -> Result<(), HookFailure> {
+        self
+    }
+}
+
 /// Where a hook is called from.
 #[derive(Clone, Copy, Debug)]
 pub struct HookInfo<'a> {
@@ -134,6 +153,22 @@ enum Action<'h> {
 /// The hooks of a call. Closures may borrow from their surroundings; at one hook point they run
 /// in the order in which they were added.
 ///
+/// ```
+/// # use ironlens_nn::Hooks;
+/// let mut largest = 0f32;
+/// let head = 3;
+/// let hooks = Hooks::new()
+///     .fwd("blocks.0.attn.hook_z", |z, _| z.zero_at(2, head))
+///     .fwd_where(|name| name.ends_with("hook_resid_post"), |x, info| {
+///         let layer = info.layer().ok_or("not in a block")?;
+///         if layer > 0 {
+///             largest = largest.max(x.value().max(&[0, 1, 2]).item() as f32);
+///         }
+///         Ok(())
+///     });
+/// # assert_eq!(hooks.len(), 2);
+/// ```
+///
 /// A forward hook may read the value, replace it, or edit it in place; the result stays
 /// differentiable. A backward hook sees the gradient of the value that the forward hooks left,
 /// and may replace it.
@@ -150,22 +185,46 @@ impl<'h> Hooks<'h> {
 
     /// With a forward hook at a name, several names, or wherever a predicate on names is true.
     #[must_use]
-    pub fn fwd<F>(mut self, target: impl Into<Target<'h>>, hook: F) -> Self
+    pub fn fwd<F, R>(mut self, target: impl Into<Target<'h>>, mut hook: F) -> Self
     where
-        F: FnMut(&mut Var, &HookInfo<'_>) -> Result<(), HookFailure> + 'h,
+        F: FnMut(&mut Var, &HookInfo<'_>) -> R + 'h,
+        R: HookReturn,
     {
+        let hook = move |value: &mut Var, info: &HookInfo<'_>| hook(value, info).result();
         self.entries.push((target.into(), Action::Forward(Box::new(hook))));
         self
     }
 
+    /// As [`Hooks::fwd`] with a predicate on names, whose argument needs no type.
+    #[must_use]
+    pub fn fwd_where<F, R>(self, names: impl Fn(&str) -> bool + 'h, hook: F) -> Self
+    where
+        F: FnMut(&mut Var, &HookInfo<'_>) -> R + 'h,
+        R: HookReturn,
+    {
+        self.fwd(names, hook)
+    }
+
     /// With a backward hook.
     #[must_use]
-    pub fn bwd<F>(mut self, target: impl Into<Target<'h>>, hook: F) -> Self
+    pub fn bwd<F, R>(mut self, target: impl Into<Target<'h>>, mut hook: F) -> Self
     where
-        F: FnMut(&mut Tensor, &HookInfo<'_>) -> Result<(), HookFailure> + 'h,
+        F: FnMut(&mut Tensor, &HookInfo<'_>) -> R + 'h,
+        R: HookReturn,
     {
+        let hook = move |grad: &mut Tensor, info: &HookInfo<'_>| hook(grad, info).result();
         self.entries.push((target.into(), Action::Backward(Box::new(hook))));
         self
+    }
+
+    /// As [`Hooks::bwd`] with a predicate on names, whose argument needs no type.
+    #[must_use]
+    pub fn bwd_where<F, R>(self, names: impl Fn(&str) -> bool + 'h, hook: F) -> Self
+    where
+        F: FnMut(&mut Tensor, &HookInfo<'_>) -> R + 'h,
+        R: HookReturn,
+    {
+        self.bwd(names, hook)
     }
 
     /// These hooks with more to come: what is added to the inner ones is gone with them.
@@ -338,6 +397,9 @@ fn info(registry: &Registry, id: usize) -> HookInfo<'_> {
     HookInfo { name: &registry.hooks[id].name, axes: registry.hooks[id].axes }
 }
 
+/// Gradients by stored parameters, and by other leaves.
+pub type ByWeightsAndLeaves = (Vec<Option<Tensor>>, Vec<Option<Tensor>>);
+
 impl Ctx<'_, '_> {
     /// Gradients of `loss` by every stored parameter (`None` where it does not depend on one, or one is
     /// no leaf); backward hooks run on the way.
@@ -345,8 +407,17 @@ impl Ctx<'_, '_> {
     /// # Errors
     /// If a hook fails, or changes a gradient's shape, type or device.
     pub fn backward(&mut self, loss: &Var) -> Result<Vec<Option<Tensor>>, HookError> {
+        Ok(self.backward_with(loss, &[])?.0)
+    }
+
+    /// As [`Ctx::backward`], and the gradients by other leaves of the same tape.
+    ///
+    /// # Errors
+    /// As [`Ctx::backward`].
+    pub fn backward_with(&mut self, loss: &Var, leaves: &[&Var]) -> Result<ByWeightsAndLeaves, HookError> {
         let (registry, active) = (self.registry, &mut self.active);
         let mut grads = loss.backward_with(|id, grad| active.backward(registry, id, grad))?;
-        Ok(self.weights().iter().map(|leaf| grads.take(leaf)).collect())
+        let by_weights = self.weights().iter().map(|leaf| grads.take(leaf)).collect();
+        Ok((by_weights, leaves.iter().map(|leaf| grads.take(leaf)).collect()))
     }
 }

@@ -55,7 +55,7 @@ pub use attention::{Attention, AttentionConfig, AttentionInput, Padding, Positio
 pub use ctx::{Ctx, Leaves};
 pub use embed::{Embed, PosEmbed, Unembed};
 pub use error::{HookError, ParamError, edits, nearest};
-pub use hooks::{HookFailure, HookInfo, HookPoint, Hooks, Target};
+pub use hooks::{ByWeightsAndLeaves, HookFailure, HookInfo, HookPoint, HookReturn, Hooks, Target};
 pub use linear::Linear;
 pub use mlp::{Activation, Mlp, MlpConfig};
 pub use norm::{Norm, NormAxes, NormKind};

@@ -66,7 +66,7 @@ pub use index::IndexTensor;
 pub use layout::Layout;
 pub use ops::einops;
 #[doc(hidden)]
-pub use ops::index::{gather_rows, select_rows};
+pub use ops::index::{check_set_at, gather_rows, select_rows};
 pub use ops::operators::{Operand, Right};
 pub use random::Rng;
 pub use tensor::Tensor;

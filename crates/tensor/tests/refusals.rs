@@ -69,6 +69,14 @@ fn pair((a, b): (Tensor, Tensor)) -> Vec<Tensor> {
 }
 
 /// Indices of the shape of the first operand.
+/// The first operand after a write.
+#[track_caller]
+fn written(o: &Operands, write: impl FnOnce(&mut Tensor)) -> Vec<Tensor> {
+    let mut x = o.t(0).clone();
+    write(&mut x);
+    vec![x]
+}
+
 fn indices(o: &Operands) -> IndexTensor {
     IndexTensor::new(vec![0; o.t(0).numel()], o.t(0).shape())
 }
@@ -149,6 +157,20 @@ fn methods() -> Vec<Method> {
             },
             &["view"],
         ),
+        method("set_at", "self: r w; value: w", |o| {
+            let mut x = o.t(0).clone();
+            x.set_at(0, 1, o.t(1));
+            vec![x]
+        })
+        .fits("self", &[4, 7])
+        .fits("self", &[2, 3, 7])
+        .fits("value", &[])
+        .fits("value", &[1])
+        .refuses("axis", |o| written(o, |x| x.set_at(2, 0, 1.0)), &["axis 2", "[3, 7]"])
+        .refuses("index", |o| written(o, |x| x.set_at(0, 3, 1.0)), &["3..4", "[3, 7]"]),
+        method("zero_at", "self: r w", |o| written(o, |x| x.zero_at(-1, 6)))
+            .refuses("axis", |o| written(o, |x| x.zero_at(2, 0)), &["axis 2", "[3, 7]"])
+            .refuses("index", |o| written(o, |x| x.zero_at(0, 3)), &["3..4", "[3, 7]"]),
         // ---- ops.rs: elementwise and reductions
         method("unary_grad", "self: r w; dy: r w", |o| vec![o.t(0).unary_grad(UnaryOp::Gelu, o.t(1).clone())]),
         method("binary", "self: r w; other: r w", |o| vec![o.t(0).binary(BinaryOp::Sub, o.t(1))])

@@ -322,17 +322,65 @@ impl<'a, 'h> Call<'a, 'h> {
     /// # Errors
     /// As [`Call::output`].
     pub fn gradients_on_device(self, loss: impl FnOnce(&Output) -> Var) -> Result<(Tensor, Gradients), ModelError> {
+        let (value, gradients, _) = self.differentiated(&Tape::new(), &[], loss)?;
+        Ok((value, gradients))
+    }
+
+    /// As [`Call::gradients`], also by leaves of the caller's own that hooks bring in: steering vectors, masks,
+    /// low-rank updates. They are made on `tape` before the call ([`Tape::leaf`], or a [`Ctx::record`] of
+    /// parameters with names); their gradients come in the order of `own`, `None` where the loss does not
+    /// depend on one. With `.leaves(Leaves::None)` they are trained alone, and the model's weights cost nothing.
+    ///
+    /// ```
+    /// # use ironlens_autograd::Tape;
+    /// # use ironlens_nn::{Hooks, Leaves};
+    /// # use ironlens_tensor::{Device, IndexTensor, Rng};
+    /// # use ironlens_transformer::{ActFn, Config, HookedTransformer, ReturnType};
+    /// # let cfg = Config { d_model: 8, d_head: 4, n_layers: 2, n_ctx: 4, d_vocab: 5, act_fn: ActFn::Relu, ..Config::default() };
+    /// # let model = HookedTransformer::new(cfg, &Device::Cpu, 0)?;
+    /// # let tokens = IndexTensor::from([[0, 1, 2]]);
+    /// let mut vector = Rng::new(0, 0).normal(&[8], 0.0, 0.1, &Device::Cpu);
+    /// let tape = Tape::new();
+    /// let steering = tape.leaf(vector.clone());
+    /// let mut hooks = Hooks::new().fwd("blocks.1.hook_resid_pre", |x, _| *x += &steering);
+    /// let call = model.call(&tokens).return_type(ReturnType::Loss).hooks(&mut hooks).leaves(Leaves::None);
+    /// let (loss, _, own) = call.gradients_with(&tape, &[&steering], |out| out.loss().clone())?;
+    /// vector -= own[0].as_ref().unwrap() * 0.1;
+    /// # assert!(loss > 0.0);
+    /// # Ok::<(), ironlens_transformer::ModelError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Call::output`].
+    ///
+    /// # Panics
+    /// If a leaf of `own` is of another tape, or the tape was used up by an earlier call.
+    pub fn gradients_with(
+        self,
+        tape: &Tape,
+        own: &[&Var],
+        loss: impl FnOnce(&Output) -> Var,
+    ) -> Result<(f64, Gradients, Vec<Option<Tensor>>), ModelError> {
+        let (value, gradients, own) = self.differentiated(tape, own, loss)?;
+        Ok((value.item(), gradients, own))
+    }
+
+    fn differentiated(
+        self,
+        tape: &Tape,
+        own: &[&Var],
+        loss: impl FnOnce(&Output) -> Var,
+    ) -> Result<(Tensor, Gradients, Vec<Option<Tensor>>), ModelError> {
         let params = &self.model.params;
         let plan = Plan::new(&self)?;
         let mut hooks = self.hooks;
-        let tape = Tape::new();
-        let mut ctx = Ctx::record_by(params, &tape, &self.leaves, &mut hooks)?;
+        let mut ctx = Ctx::record_by(params, tape, &self.leaves, &mut hooks)?;
         let loss = {
             let output = plan.run(self.model, &mut ctx)?;
             scalar(loss(&output))?
         };
-        let slots = ctx.backward(&loss)?;
-        Ok((loss.into_value(), Gradients::new(params, slots)))
+        let (slots, own) = ctx.backward_with(&loss, own)?;
+        Ok((loss.into_value(), Gradients::new(params, slots), own))
     }
 
     /// As [`Call::cached`], with the gradients of what `loss` makes of the output: activations under

@@ -259,6 +259,32 @@ macro_rules! shared_methods {
             }
         }
 
+        /// Writes in place.
+        impl $T {
+            /// Writes `value`, a number or what broadcasts, over the elements `index` of `axis`:
+            /// `z.set_at(2, head, &mean)` sets one head of `[batch, pos, head, d_head]`. See
+            /// [`Self::assign`] for any region.
+            ///
+            /// # Panics
+            /// If there is no such axis or index, or the value does not broadcast.
+            #[track_caller]
+            pub fn set_at(&mut self, axis: impl $crate::Axis, index: usize, value: impl $crate::Operand<$T>) {
+                let axis = axis.of(self.shape());
+                let value = match value.operand() {
+                    $crate::Right::Array(value) => value.into_owned(),
+                    $crate::Right::Number(value) => self.number(value),
+                };
+                $crate::check_set_at(self.shape(), axis, index, value.shape());
+                self.assign(|x| x.select(axis, index), &value);
+            }
+
+            /// Sets the elements `index` of `axis` to 0; see [`Self::set_at`].
+            #[track_caller]
+            pub fn zero_at(&mut self, axis: impl $crate::Axis, index: usize) {
+                self.set_at(axis, index, 0.0);
+            }
+        }
+
         /// Elements by index, and their order.
         impl $T {
             /// Elements by their index along `axis`: `y[i, j] = x[i, ids[i, j]]` for the last axis of

@@ -30,6 +30,16 @@ pub fn select_rows(shape: &[usize], axis: usize, ids: &IndexTensor) -> IndexTens
     IndexTensor::from(rows.collect::<Vec<u32>>())
 }
 
+/// Refuses a place, or a value that does not broadcast to it.
+#[doc(hidden)]
+#[track_caller]
+pub fn check_set_at(shape: &[usize], axis: usize, index: usize, value: &[usize]) {
+    crate::check::range(shape, axis, index, 1);
+    let place: Vec<usize> = (0..shape.len()).filter(|&a| a != axis).map(|a| shape[a]).collect();
+    let fits = Layout::contiguous(value).expand(&place).is_some();
+    crate::check::requires(fits, "set_at", shape, value, "the value must broadcast to the elements at one index");
+}
+
 fn row(at: usize) -> u32 {
     u32::try_from(at).expect("tensors that are indexed have less than 2^32 elements")
 }
