@@ -44,7 +44,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 fn show_patterns(cache: &ActivationCache, path: &std::path::Path) -> Result<(), Box<dyn std::error::Error>> {
     for layer in 0..cache.model().config().n_layers {
-        let pattern = cache.get(("attn", layer as isize))?.mean(&[0, 1]);
+        let pattern = cache.get(("attn", layer))?.mean(&[0, 1]);
         let file = format!("{}-layer-{layer}.html", path.display());
         imshow(&pattern).title(format!("Layer {layer} attention pattern")).x("source").y("destination").save(&file)?;
         println!("{file}");

@@ -45,7 +45,7 @@ impl Components {
                 parts.push(Component { label: heads.labels[i].clone(), layer: Some(l), mlp: false, value });
             }
             if !cfg.attn_only {
-                let value = cache.get(("mlp_out", l as isize))?.clone();
+                let value = cache.get(("mlp_out", l))?.clone();
                 parts.push(Component { label: format!("mlp{l}"), layer: Some(l), mlp: true, value });
             }
         }

@@ -173,7 +173,7 @@ pub fn detect_head(
         .collect();
     let mut scores = Vec::with_capacity(cfg.n_layers * cfg.n_heads);
     for layer in 0..cfg.n_layers {
-        let patterns = cache.get(("pattern", layer as isize))?.to_vec();
+        let patterns = cache.get(("pattern", layer))?.to_vec();
         for head in 0..cfg.n_heads {
             if options.heads.as_ref().is_some_and(|heads| !heads.contains(&(layer, head))) {
                 scores.push(-1.0);

@@ -29,7 +29,7 @@ fn per_head(cache: &ActivationCache, f: impl Fn(&[f64], usize) -> f64) -> Result
     let mut values = Vec::new();
     let mut heads = 0;
     for l in 0..layers {
-        let pattern = cache.get(("pattern", l as isize))?;
+        let pattern = cache.get(("pattern", l))?;
         let pattern = if cache.has_batch_dim() { pattern.clone() } else { pattern.unsqueeze(0) };
         let [batch, h, queries, keys] = *pattern.shape() else { unreachable!("patterns have four axes") };
         let all = pattern.to_vec_f64();

@@ -140,12 +140,12 @@ impl Decompose for ActivationCache {
         let mut parts = Parts::new(&options.pos_slice);
         for l in 0..=layer {
             if l == n {
-                parts.push(self.get(("resid_post", n as isize - 1))?, "final_post")?;
+                parts.push(self.get(("resid_post", -1))?, "final_post")?;
                 continue;
             }
-            parts.push(self.get(("resid_pre", l as isize))?, format!("{l}_pre"))?;
+            parts.push(self.get(("resid_pre", l))?, format!("{l}_pre"))?;
             if (incl_mid && l < layer) || (options.mlp_input && l == layer) {
-                parts.push(self.get(("resid_mid", l as isize))?, format!("{l}_mid"))?;
+                parts.push(self.get(("resid_mid", l))?, format!("{l}_mid"))?;
             }
         }
         let mut stack = parts.stack();
@@ -168,14 +168,14 @@ impl Decompose for ActivationCache {
         }
         for l in 0..layer {
             if incl_attn {
-                parts.push(self.get(("attn_out", l as isize))?, format!("{l}_attn_out"))?;
+                parts.push(self.get(("attn_out", l))?, format!("{l}_attn_out"))?;
             }
             if incl_mlp {
-                parts.push(self.get(("mlp_out", l as isize))?, format!("{l}_mlp_out"))?;
+                parts.push(self.get(("mlp_out", l))?, format!("{l}_mlp_out"))?;
             }
         }
         if options.mlp_input && incl_attn {
-            parts.push(self.get(("attn_out", layer as isize))?, format!("{layer}_attn_out"))?;
+            parts.push(self.get(("attn_out", layer))?, format!("{layer}_attn_out"))?;
         }
         if parts.values.is_empty() {
             let stack = nothing(self, options)?;
@@ -218,7 +218,7 @@ impl Decompose for ActivationCache {
     }
 
     fn get_neuron_results(&self, layer: usize, neurons: &PosSlice, pos_slice: &PosSlice) -> Result<Tensor, LensError> {
-        let post = self.get(("post", layer as isize))?;
+        let post = self.get(("post", layer))?;
         let post = pos_slice.apply(post, post.ndim() - 2)?;
         let post = neurons.apply(&post, post.ndim() - 1)?;
         let w_out = neurons.apply(&self.model().param(&format!("blocks.{layer}.mlp.W_out"))?, 0)?;
@@ -269,8 +269,8 @@ impl Decompose for ActivationCache {
     ) -> Result<Tensor, LensError> {
         let layer = target(self, &StackOptions { layer, ..Default::default() })?;
         let at = |l: usize| match layer_type {
-            Some(t) => self.get((name, l as isize, t)).cloned(),
-            None => self.get((name, l as isize)).cloned(),
+            Some(t) => self.get((name, l, t)).cloned(),
+            None => self.get((name, l)).cloned(),
         };
         let parts: Vec<Tensor> = (0..layer).map(at).collect::<Result<_, _>>()?;
         if parts.is_empty() {
@@ -293,7 +293,7 @@ impl Decompose for ActivationCache {
         };
         let scale = match (layer == n, options.mlp_input) {
             (true, _) => self.get("ln_final.hook_scale")?,
-            (false, mlp) => self.get(("scale", layer as isize, if mlp { "ln2" } else { "ln1" }))?,
+            (false, mlp) => self.get(("scale", layer, if mlp { "ln2" } else { "ln1" }))?,
         };
         let scale = options.pos_slice.apply(scale, scale.ndim() - 2)?;
         let scale = if self.has_batch_dim() { batch_slice.apply(&scale, 0)? } else { scale };
@@ -403,12 +403,11 @@ fn components_first(x: &Tensor) -> Tensor {
 
 /// What each head of a layer writes, `[head, batch, pos, d_model]`.
 fn head_results(cache: &ActivationCache, layer: usize, slice: &PosSlice) -> Result<Tensor, LensError> {
-    let l = layer as isize;
-    if cache.contains(("result", l)) {
-        let result = cache.get(("result", l))?;
+    if cache.contains(("result", layer)) {
+        let result = cache.get(("result", layer))?;
         return Ok(components_first(&slice.apply(result, result.ndim() - 3)?));
     }
-    let z = cache.get(("z", l))?;
+    let z = cache.get(("z", layer))?;
     let z = components_first(&slice.apply(z, z.ndim() - 3)?);
     let w_o = cache.model().param(&format!("blocks.{layer}.attn.W_O"))?;
     let (h, e, d) = (w_o.dim(0), w_o.dim(1), w_o.dim(2));
@@ -443,7 +442,7 @@ fn joined(
     if remainder {
         let stream = match layer {
             0 => cache.get(("resid_pre", 0))?,
-            l => cache.get(("resid_post", l as isize - 1))?,
+            l => cache.get(("resid_post", l - 1))?,
         };
         let stream = options.pos_slice.apply(stream, stream.ndim() - 2)?;
         let rest = (&stream - &values.sum(&[0])).unsqueeze(0);

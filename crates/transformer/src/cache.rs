@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 
 use ironlens_nn::HookInfo;
-use ironlens_tensor::Tensor;
+use ironlens_tensor::{Device, Tensor};
 
 use crate::error::ModelError;
 use crate::model::HookedTransformer;
@@ -87,20 +87,111 @@ fn short(asked: &str, name: &str) -> String {
     if asked == name { String::new() } else { format!(" (for `{asked}`)") }
 }
 
-/// The activations of a call, in the order in which they were computed.
-///
-/// Look them up by full name, or by short name, layer and layer type as TransformerLens does:
-/// `cache.get("hook_embed")`, `cache.get(("attn", 0))`, `cache.get(("normalized", 1, "ln2"))`,
-/// `cache.get(("resid_post", -1))`.
-#[derive(Clone)]
-pub struct ActivationCache {
+/// Activations in order, and their places by name.
+#[derive(Clone, Default)]
+struct Kept {
     entries: Vec<(String, Tensor)>,
     index: HashMap<String, usize>,
+}
+
+impl Kept {
+    fn get(&self, name: &str) -> Option<&Tensor> {
+        self.index.get(name).map(|&i| &self.entries[i].1)
+    }
+
+    /// A name that is there keeps its place; gives what it stood for.
+    fn insert(&mut self, name: String, value: Tensor) -> Option<Tensor> {
+        match self.index.get(&name) {
+            Some(&i) => Some(std::mem::replace(&mut self.entries[i].1, value)),
+            None => {
+                self.index.insert(name.clone(), self.entries.len());
+                self.entries.push((name, value));
+                None
+            }
+        }
+    }
+
+    fn remove(&mut self, name: &str) -> Option<Tensor> {
+        let at = self.index.remove(name)?;
+        self.index.values_mut().filter(|i| **i > at).for_each(|i| *i -= 1);
+        Some(self.entries.remove(at).1)
+    }
+}
+
+/// The activations of a call, in the order in which they were computed, or any that are put in.
+///
+/// Look them up by full name, or by short name, layer and layer type as TransformerLens does:
+///
+/// ```
+/// # use ironlens_tensor::{Device, IndexTensor};
+/// # use ironlens_transformer::{ActFn, ActivationCache, Config, HookedTransformer};
+/// # let cfg = Config { d_model: 8, d_head: 4, n_layers: 2, n_ctx: 4, d_vocab: 5, act_fn: ActFn::Relu, ..Config::default() };
+/// # let model = HookedTransformer::new(cfg, &Device::Cpu, 0)?;
+/// # let tokens = IndexTensor::from([[0, 1, 2]]);
+/// let (_, cache) = model.run_with_cache(&tokens)?;
+/// assert_eq!(cache["hook_embed"].shape(), [1, 3, 8]);
+/// for layer in 0..model.config().n_layers {
+///     assert_eq!(cache[("attn", layer)].shape(), [1, 2, 3, 3]);
+/// }
+/// assert_eq!(cache[("normalized", -1, "ln2")].shape(), [1, 3, 8]);
+/// assert!(cache.get(("atn", 0)).is_err());
+///
+/// let mut own = ActivationCache::new(&model);
+/// own.insert("probe", cache[("resid_post", -1)].mean(1));
+/// assert_eq!(own["probe"].shape(), [1, 8]);
+/// # Ok::<(), ironlens_transformer::ModelError>(())
+/// ```
+///
+/// Indexing panics with the error of [`ActivationCache::get`].
+#[derive(Clone)]
+pub struct ActivationCache {
+    kept: Kept,
     model: HookedTransformer,
     has_batch_dim: bool,
 }
 
 impl ActivationCache {
+    /// One of `model` without activations, to be filled by hand.
+    pub fn new(model: &HookedTransformer) -> ActivationCache {
+        ActivationCache { kept: Kept::default(), model: model.clone(), has_batch_dim: true }
+    }
+
+    /// Puts `value` in under a full name, or one that means nothing to the model; gives what it stood for.
+    pub fn insert(&mut self, name: impl Into<String>, value: Tensor) -> Option<Tensor> {
+        self.kept.insert(name.into(), value)
+    }
+
+    /// Takes the activation `key` out.
+    ///
+    /// # Errors
+    /// If it is not cached.
+    pub fn remove<'k>(&mut self, key: impl Into<ActKey<'k>>) -> Result<Tensor, CacheError> {
+        let key = key.into();
+        self.get(key)?;
+        let name = resolve_act_name(key, self.model.config().n_layers)?;
+        Ok(self.kept.remove(&name).expect("it was found"))
+    }
+
+    /// The same activations on another device. The model stays where it is.
+    pub fn to_device(mut self, device: &Device) -> ActivationCache {
+        self.kept.entries.iter_mut().for_each(|(_, t)| *t = t.to_device(device));
+        self
+    }
+
+    /// Some items of the batch, negative counting from the end; [`PosSlice::At`] keeps the axis.
+    ///
+    /// # Errors
+    /// If there is no batch axis, or an item does not exist.
+    pub fn apply_slice_to_batch_dim(mut self, items: &PosSlice) -> Result<ActivationCache, ModelError> {
+        if !self.has_batch_dim {
+            return Err(ModelError::Options("this cache has no batch axis any more: slice before removing it".into()));
+        }
+        for (_, t) in &mut self.kept.entries {
+            *t = items.apply(t, 0)?;
+        }
+        Ok(self)
+    }
+
     /// The activation `key`.
     ///
     /// # Errors
@@ -109,8 +200,8 @@ impl ActivationCache {
         let key = key.into();
         let asked = key.name.to_string();
         let name = resolve_act_name(key, self.model.config().n_layers)?;
-        match self.index.get(&name) {
-            Some(&i) => Ok(&self.entries[i].1),
+        match self.kept.get(&name) {
+            Some(value) => Ok(value),
             None => Err(CacheError::Missing {
                 nearest: ironlens_nn::nearest(&name, self.names()),
                 count: self.len(),
@@ -136,22 +227,22 @@ impl ActivationCache {
 
     /// All full names, in order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.entries.iter().map(|(n, _)| n.as_str())
+        self.kept.entries.iter().map(|(n, _)| n.as_str())
     }
 
     /// All activations, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
-        self.entries.iter().map(|(n, t)| (n.as_str(), t))
+        self.kept.entries.iter().map(|(n, t)| (n.as_str(), t))
     }
 
     /// Number of activations.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.kept.entries.len()
     }
 
     /// Whether nothing is cached.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.kept.entries.is_empty()
     }
 
     /// The model that was run, with the weights it had.
@@ -166,7 +257,7 @@ impl ActivationCache {
 
     /// Bytes that the activations would take in memory of their own.
     pub fn bytes(&self) -> usize {
-        self.entries.iter().map(|(_, t)| t.numel() * t.dtype().size()).sum()
+        self.kept.entries.iter().map(|(_, t)| t.numel() * t.dtype().size()).sum()
     }
 
     /// The first activation that has elements which are infinite or no number. Hidden attention scores are
@@ -185,13 +276,22 @@ impl ActivationCache {
     /// If the batch has more than one item.
     pub fn remove_batch_dim(mut self) -> Result<ActivationCache, CacheError> {
         if self.has_batch_dim {
-            if let Some((_, t)) = self.entries.iter().find(|(_, t)| t.dim(0) != 1) {
+            if let Some((_, t)) = self.kept.entries.iter().find(|(_, t)| t.dim(0) != 1) {
                 return Err(CacheError::Batch { batch: t.dim(0) });
             }
-            self.entries.iter_mut().for_each(|(_, t)| *t = t.squeeze(0));
+            self.kept.entries.iter_mut().for_each(|(_, t)| *t = t.squeeze(0));
             self.has_batch_dim = false;
         }
         Ok(self)
+    }
+}
+
+impl<'k, K: Into<ActKey<'k>>> std::ops::Index<K> for ActivationCache {
+    type Output = Tensor;
+
+    #[track_caller]
+    fn index(&self, key: K) -> &Tensor {
+        self.get(key).unwrap_or_else(|error| panic!("{error}"))
     }
 }
 
@@ -210,29 +310,29 @@ impl std::fmt::Debug for ActivationCache {
     }
 }
 
-/// Activations in order, and their places by name.
-type Kept = (Vec<(String, Tensor)>, HashMap<String, usize>);
+/// What a recorder keeps of activations, and where.
+#[derive(Clone, Default)]
+pub(crate) struct Keep {
+    pub positions: PosSlice,
+    pub remove_batch_dim: bool,
+    /// Where, if not where they are.
+    pub device: Option<Device>,
+}
 
 /// Fills a cache while a call runs.
 pub(crate) struct Recorder<'a> {
     model: &'a HookedTransformer,
-    pos_slice: &'a PosSlice,
-    remove_batch_dim: bool,
+    keep: &'a Keep,
     kept: RefCell<Kept>,
 }
 
 impl<'a> Recorder<'a> {
-    pub fn new(
-        model: &'a HookedTransformer,
-        pos_slice: &'a PosSlice,
-        remove_batch_dim: bool,
-        (batch, pos): (usize, usize),
-    ) -> Result<Self, ModelError> {
-        if remove_batch_dim && batch != 1 {
+    pub fn new(model: &'a HookedTransformer, keep: &'a Keep, (batch, pos): (usize, usize)) -> Result<Self, ModelError> {
+        if keep.remove_batch_dim && batch != 1 {
             return Err(CacheError::Batch { batch }.into());
         }
-        pos_slice.positions(pos)?;
-        Ok(Recorder { model, pos_slice, remove_batch_dim, kept: RefCell::default() })
+        keep.positions.positions(pos)?;
+        Ok(Recorder { model, keep, kept: RefCell::default() })
     }
 
     pub fn keep(&self, info: &HookInfo<'_>, value: &Tensor) {
@@ -247,23 +347,19 @@ impl<'a> Recorder<'a> {
     fn insert(&self, name: String, info: &HookInfo<'_>, value: &Tensor) {
         let mut value = value.clone();
         if let Some(axis) = info.pos_axis() {
-            value = self.pos_slice.apply(&value, axis).expect("positions were checked before the call");
+            value = self.keep.positions.apply(&value, axis).expect("positions were checked before the call");
         }
-        if self.remove_batch_dim && info.axis("batch") == Some(0) {
+        if self.keep.remove_batch_dim && info.axis("batch") == Some(0) {
             value = value.squeeze(0);
         }
-        let (entries, index) = &mut *self.kept.borrow_mut();
-        match index.get(&name) {
-            Some(&i) => entries[i].1 = value,
-            None => {
-                index.insert(name.clone(), entries.len());
-                entries.push((name, value));
-            }
+        if let Some(device) = &self.keep.device {
+            value = value.to_device(device);
         }
+        self.kept.borrow_mut().insert(name, value);
     }
 
     pub fn finish(self) -> ActivationCache {
-        let (entries, index) = self.kept.into_inner();
-        ActivationCache { entries, index, model: self.model.clone(), has_batch_dim: !self.remove_batch_dim }
+        let has_batch_dim = !self.keep.remove_batch_dim;
+        ActivationCache { kept: self.kept.into_inner(), model: self.model.clone(), has_batch_dim }
     }
 }

@@ -7,13 +7,13 @@ use ironlens_nn::optim::grad_norm;
 use ironlens_nn::{Ctx, Hooks, Leaves, Padding, Params, Registry, Target};
 use ironlens_tensor::{DType, Device, IndexTensor, Tensor};
 
-use crate::cache::{ActivationCache, PosSlice, Recorder};
+use crate::cache::{ActivationCache, Keep, PosSlice, Recorder};
 use crate::config::PositionalEmbeddingType;
 use crate::error::ModelError;
 use crate::fit;
 use crate::loss::{next_token_loss, next_token_losses};
 use crate::model::HookedTransformer;
-use crate::names::resolve_layer;
+use crate::names::{LayerIndex, resolve_layer};
 
 /// What a model reads.
 #[derive(Clone)]
@@ -172,8 +172,7 @@ pub struct Call<'a, 'h> {
     hooks: Hooks<'h>,
     leaves: Leaves<'h>,
     names: Target<'h>,
-    pos_slice: PosSlice,
-    remove_batch_dim: bool,
+    keep: Keep,
 }
 
 impl<'a, 'h> Call<'a, 'h> {
@@ -191,8 +190,7 @@ impl<'a, 'h> Call<'a, 'h> {
             hooks: Hooks::new(),
             leaves: Leaves::All,
             names: Target::all(),
-            pos_slice: PosSlice::All,
-            remove_batch_dim: false,
+            keep: Keep::default(),
         }
     }
 
@@ -210,15 +208,15 @@ impl<'a, 'h> Call<'a, 'h> {
 
     /// Start at the input of this block, with a residual stream as input; negative counts from the
     /// end.
-    pub fn start_at_layer(mut self, layer: isize) -> Self {
-        self.start_at_layer = Some(layer);
+    pub fn start_at_layer(mut self, layer: impl Into<LayerIndex>) -> Self {
+        self.start_at_layer = Some(layer.into().0);
         self
     }
 
     /// Stop before this block and return the residual stream; negative counts from the end, 0
     /// gives the embeddings.
-    pub fn stop_at_layer(mut self, layer: isize) -> Self {
-        self.stop_at_layer = Some(layer);
+    pub fn stop_at_layer(mut self, layer: impl Into<LayerIndex>) -> Self {
+        self.stop_at_layer = Some(layer.into().0);
         self
     }
 
@@ -266,13 +264,25 @@ impl<'a, 'h> Call<'a, 'h> {
 
     /// Which positions [`Call::cached`] keeps.
     pub fn pos_slice(mut self, slice: PosSlice) -> Self {
-        self.pos_slice = slice;
+        self.keep.positions = slice;
+        self
+    }
+
+    /// As [`Call::names`] with a predicate, whose argument needs no type.
+    pub fn names_where(self, names: impl Fn(&str) -> bool + 'h) -> Self {
+        self.names(names)
+    }
+
+    /// Where [`Call::cached`] keeps activations, if not where the model is: on the host, those of a model on
+    /// a GPU take none of its memory once they are made.
+    pub fn cache_on(mut self, device: &Device) -> Self {
+        self.keep.device = Some(device.clone());
         self
     }
 
     /// Cache without the batch axis; the batch must be of one.
     pub fn remove_batch_dim(mut self) -> Self {
-        self.remove_batch_dim = true;
+        self.keep.remove_batch_dim = true;
         self
     }
 
@@ -295,12 +305,9 @@ impl<'a, 'h> Call<'a, 'h> {
     pub fn cached(self) -> Result<(Output, ActivationCache), ModelError> {
         let params = &self.model.params;
         let plan = Plan::new(&self)?;
-        let recorder = Recorder::new(self.model, &self.pos_slice, self.remove_batch_dim, (plan.batch, plan.pos))?;
+        let recorder = Recorder::new(self.model, &self.keep, (plan.batch, plan.pos))?;
         let output = {
-            let mut hooks = self.hooks.fwd(self.names, |value, info| {
-                recorder.keep(info, value.value());
-                Ok(())
-            });
+            let mut hooks = self.hooks.fwd(self.names, |value, info| recorder.keep(info, value.value()));
             plan.run(self.model, &mut Ctx::evaluate(params, &mut hooks)?)?
         };
         Ok((output, recorder.finish()))
@@ -392,19 +399,13 @@ impl<'a, 'h> Call<'a, 'h> {
     pub fn cached_gradients(self, loss: impl FnOnce(&Output) -> Var) -> Result<(f64, ActivationCache), ModelError> {
         let params = &self.model.params;
         let plan = Plan::new(&self)?;
-        let recorder = Recorder::new(self.model, &self.pos_slice, self.remove_batch_dim, (plan.batch, plan.pos))?;
+        let recorder = Recorder::new(self.model, &self.keep, (plan.batch, plan.pos))?;
         let value = {
             let selected = self.names.names(params.registry())?;
             let mut hooks = self
                 .hooks
-                .fwd(Target::Names(selected.clone()), |value, info| {
-                    recorder.keep(info, value.value());
-                    Ok(())
-                })
-                .bwd(Target::Names(selected), |grad, info| {
-                    recorder.keep_gradient(info, grad);
-                    Ok(())
-                });
+                .fwd(Target::Names(selected.clone()), |value, info| recorder.keep(info, value.value()))
+                .bwd(Target::Names(selected), |grad, info| recorder.keep_gradient(info, grad));
             let tape = Tape::new();
             let mut ctx = Ctx::record_by(params, &tape, &Leaves::None, &mut hooks)?;
             let loss = {

@@ -91,16 +91,45 @@ impl<'a> From<&'a String> for ActKey<'a> {
     }
 }
 
-impl<'a> From<(&'a str, isize)> for ActKey<'a> {
-    fn from((name, layer): (&'a str, isize)) -> Self {
-        ActKey { name, layer: Some(layer), layer_type: None }
+impl<'a, L: Into<LayerIndex>> From<(&'a str, L)> for ActKey<'a> {
+    fn from((name, layer): (&'a str, L)) -> Self {
+        ActKey { name, layer: Some(layer.into().0), layer_type: None }
     }
 }
 
-impl<'a> From<(&'a str, isize, &'a str)> for ActKey<'a> {
-    fn from((name, layer, layer_type): (&'a str, isize, &'a str)) -> Self {
-        ActKey { name, layer: Some(layer), layer_type: Some(layer_type) }
+impl<'a, L: Into<LayerIndex>> From<(&'a str, L, &'a str)> for ActKey<'a> {
+    fn from((name, layer, layer_type): (&'a str, L, &'a str)) -> Self {
+        ActKey { name, layer: Some(layer.into().0), layer_type: Some(layer_type) }
     }
+}
+
+/// A layer, by a number of any type; a negative one counts from the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LayerIndex(pub isize);
+
+macro_rules! layers {
+    ($($number:ty)*) => {$(
+        impl From<$number> for LayerIndex {
+            /// What is beyond any model stays so.
+            fn from(layer: $number) -> LayerIndex {
+                LayerIndex(layer.try_into().unwrap_or(isize::MAX))
+            }
+        }
+    )*};
+}
+layers!(i32 u32 isize usize);
+
+/// The full name of an activation of a layer, by its short name: [`get_act_name`] for the common case.
+///
+/// ```
+/// use ironlens_transformer::names::act;
+///
+/// for layer in 0..2_usize {
+///     assert_eq!(act("z", layer), format!("blocks.{layer}.attn.hook_z"));
+/// }
+/// ```
+pub fn act(name: &str, layer: impl Into<LayerIndex>) -> String {
+    get_act_name(name, Some(layer.into().0), None)
 }
 
 /// The full name of an activation in a model of `n_layers` layers, as TransformerLens's cache finds it: by

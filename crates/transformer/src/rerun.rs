@@ -229,7 +229,7 @@ impl<'m> Rerun<'m> {
         let mut ctx = Ctx::evaluate(model.params(), &mut hooks)?;
         let mut ready = Vec::new();
         for (l, block) in model.net.blocks.iter().enumerate() {
-            let raw = |name| cache.get((name, l as isize)).cloned();
+            let raw = |name| cache.get((name, l)).cloned();
             let (q, k) = (Var::from(raw("q")?), Var::from(raw("k")?));
             let (q, k) =
                 (block.attn.ready_queries(&mut ctx, &q, &every)?, block.attn.ready_keys(&mut ctx, &k, &every)?);
@@ -245,7 +245,7 @@ impl<'m> Rerun<'m> {
     /// # Errors
     /// If the model has none (`resid_mid` with parallel blocks, `mlp_out` without MLPs).
     pub fn activation(&self, site: Site, layer: usize) -> Result<&Tensor, ModelError> {
-        Ok(self.cache.get((site.name(), layer as isize))?)
+        Ok(self.cache.get((site.name(), layer))?)
     }
 
     /// The remembered logits, `[batch, pos, d_vocab_out]`.

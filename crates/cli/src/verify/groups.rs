@@ -264,7 +264,7 @@ fn stops(case: &Case, names: &[&str]) -> Result<Tensors> {
     names
         .iter()
         .map(|name| {
-            let layer = name.trim_start_matches("stop_at_layer/").parse().with_context(|| name.to_string())?;
+            let layer = name.trim_start_matches("stop_at_layer/").parse::<isize>().with_context(|| name.to_string())?;
             let out = case.model.call(&case.tokens).stop_at_layer(layer).output()?;
             Ok((name.to_string(), out.residual().value().clone()))
         })

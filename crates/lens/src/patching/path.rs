@@ -143,7 +143,7 @@ fn one(
         });
         // Nothing before the receiver's layer changes.
         let resid = rerun.activation(Site::ResidPre, layer)?;
-        let call = split.call(resid).start_at_layer(layer as isize).hooks(&mut hooks);
+        let call = split.call(resid).start_at_layer(layer).hooks(&mut hooks);
         call.output()?.logits().value().clone()
     };
     match bad_head {

@@ -2,7 +2,7 @@
 
 use ironlens_autograd::Var;
 use ironlens_transformer::Hooks;
-use ironlens_transformer::names::get_act_name;
+use ironlens_transformer::names::act;
 
 use super::{PatchOptions, Patching, Setter};
 use crate::error::LensError;
@@ -16,8 +16,8 @@ pub(super) fn run(
 ) -> Result<Vec<f64>, LensError> {
     let mut values = Vec::with_capacity(cells.len());
     for (done, cell) in cells.iter().enumerate() {
-        let clean = session.clean.get((name, cell[0] as isize))?;
-        let hook = get_act_name(name, Some(cell[0] as isize), None);
+        let clean = session.clean.get((name, cell[0]))?;
+        let hook = act(name, cell[0]);
         let mut hooks = Hooks::new().fwd(hook, |x, _| {
             let mut value = x.value().clone();
             setter(cell, &mut value, clean);

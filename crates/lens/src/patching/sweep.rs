@@ -27,7 +27,7 @@ pub(super) fn run(
         }
         let before = rerun.activation(site, layer)?;
         let mut after = before.clone();
-        let clean = clean.get((site.name(), layer as isize))?;
+        let clean = clean.get((site.name(), layer))?;
         setter(cell, &mut after, clean);
         if after.shape() != before.shape() {
             return Err(LensError::argument(
