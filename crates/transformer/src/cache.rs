@@ -137,7 +137,7 @@ impl Kept {
 /// assert!(cache.get(("atn", 0)).is_err());
 ///
 /// let mut own = ActivationCache::new(&model);
-/// own.insert("probe", cache[("resid_post", -1)].mean(1));
+/// own.insert("hook_probe", cache[("resid_post", -1)].mean(1));
 /// assert_eq!(own["probe"].shape(), [1, 8]);
 /// # Ok::<(), ironlens_transformer::ModelError>(())
 /// ```
