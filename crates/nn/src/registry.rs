@@ -137,10 +137,7 @@ impl Registry {
     /// that are part of it; views.
     pub fn split_slot(&self, slot: usize, stored: &Tensor) -> Vec<(&str, Tensor)> {
         let stored = stored.contiguous();
-        let view = |id: &usize| {
-            let NamedParam { name, layout, .. } = &self.params[*id];
-            (name.as_str(), stored.with_layout(layout.starting_at(stored.layout().offset() + layout.offset())))
-        };
+        let view = |id: &usize| (self.params[*id].name.as_str(), part_of(&stored, &self.params[*id].layout));
         self.slots[slot].params.iter().map(view).collect()
     }
 
@@ -180,6 +177,11 @@ impl Registry {
         }
         write!(f, "\n{})", "  ".repeat(depth))
     }
+}
+
+/// The region `layout` of a tensor that is laid out as a stored one, and contiguous; a view.
+pub(crate) fn part_of(stored: &Tensor, layout: &Layout) -> Tensor {
+    stored.with_layout(layout.starting_at(stored.layout().offset() + layout.offset()))
 }
 
 struct Subtree<'a>(&'a Registry, usize, usize);

@@ -8,6 +8,7 @@ use ironlens_tensor::Tensor;
 use super::rule::{Pace, Rule};
 use crate::error::ParamError;
 use crate::params::Params;
+use crate::registry::part_of;
 
 type Names = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
@@ -126,7 +127,15 @@ impl Optimizer {
         );
         self.steps += 1;
         self.moments.resize_with(params.slots().len(), Vec::new);
-        let pace = |(factor, weight_decay)| Pace { lr: lr * factor, weight_decay, step: self.steps };
+        let one;
+        let grad_scale = match grad_scale {
+            Some(scale) => scale,
+            None => {
+                one = Tensor::scalar(1.0, params.dtype(), params.device());
+                &one
+            }
+        };
+        let pace = |(factor, weight_decay)| Pace { grad_scale, lr: lr * factor, weight_decay, step: self.steps };
         for (slot, grad) in grads.iter().enumerate() {
             let Some(grad) = grad else { continue };
             // Parameters of one stored tensor mostly fare alike, and are updated in one go.
@@ -139,12 +148,12 @@ impl Optimizer {
             if fares.iter().any(|fare| *fare != fares[0]) {
                 for (part, fare) in fares.into_iter().enumerate() {
                     if let Some(fare) = fare {
-                        update_part(&self.rule, params, slot, part, grad, grad_scale, moments, &pace(fare));
+                        update_part(&self.rule, params, (slot, part), grad, moments, pace(fare));
                     }
                 }
             } else if let Some(&Some(fare)) = fares.first() {
                 let param = &mut params.slots_mut()[slot];
-                self.rule.update(param, grad, grad_scale, moments, &pace(fare));
+                self.rule.update(param, grad, moments, pace(fare));
             }
         }
     }
@@ -237,22 +246,19 @@ impl std::fmt::Debug for Optimizer {
 }
 
 /// A step of one parameter of several that are stored in one tensor: on copies, written back.
-#[allow(clippy::too_many_arguments)]
 fn update_part(
     rule: &Rule,
     params: &mut Params,
-    slot: usize,
-    part: usize,
+    (slot, part): (usize, usize),
     grad: &Tensor,
-    grad_scale: Option<&Tensor>,
     moments: &mut [Tensor],
-    pace: &Pace,
+    pace: Pace<'_>,
 ) {
-    let copy = |stored: &Tensor, params: &Params| params.split_slot(slot, stored)[part].1.contiguous();
-    let (mut param, grad) = (copy(&params.slots()[slot], params), copy(grad, params));
-    let mut own: Vec<Tensor> = moments.iter().map(|m| copy(m, params)).collect();
-    rule.update(&mut param, &grad, grad_scale, &mut own, pace);
     let layout = params.registry().layout_of(slot, part).clone();
+    let copy = |stored: &Tensor| part_of(&stored.contiguous(), &layout).contiguous();
+    let (mut param, grad) = (copy(&params.slots()[slot]), copy(grad));
+    let mut own: Vec<Tensor> = moments.iter().map(copy).collect();
+    rule.update(&mut param, &grad, &mut own, pace);
     params.slots_mut()[slot].assign(|s| s.with_layout(layout.clone()), &param);
     for (moment, own) in moments.iter_mut().zip(&own) {
         moment.assign(|s| s.with_layout(layout.clone()), own);

@@ -29,8 +29,10 @@ pub enum Rule {
 }
 
 /// The numbers of one step of one tensor.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Pace {
+#[derive(Clone, Copy)]
+pub(super) struct Pace<'s> {
+    /// One number by which the gradient is multiplied first.
+    pub grad_scale: &'s Tensor,
     pub lr: f64,
     pub weight_decay: f64,
     /// 1 for the first step.
@@ -47,31 +49,21 @@ impl Rule {
         }
     }
 
-    /// One step of `param` and its `moments`, which are of its shape; the gradient is multiplied by the
-    /// one number of `grad_scale` first.
+    /// One step of `param` and its `moments`, which are of its shape.
     #[track_caller]
-    pub(super) fn update(
-        &self,
-        param: &mut Tensor,
-        grad: &Tensor,
-        grad_scale: Option<&Tensor>,
-        moments: &mut [Tensor],
-        pace: &Pace,
-    ) {
-        let &Pace { lr, weight_decay, step } = pace;
+    pub(super) fn update(&self, param: &mut Tensor, grad: &Tensor, moments: &mut [Tensor], pace: Pace<'_>) {
+        let Pace { grad_scale, lr, weight_decay, step } = pace;
         let adamw = |(beta1, beta2), eps, weight_decay| AdamWStep { lr, beta1, beta2, eps, weight_decay, step };
-        let one = || Tensor::scalar(1.0, param.dtype(), &param.device());
         match (*self, moments) {
             (Rule::AdamW { betas, eps }, [m, v]) => {
-                let scale = grad_scale.cloned().unwrap_or_else(one);
-                param.adamw(grad, &scale, m, v, &adamw(betas, eps, weight_decay));
+                param.adamw(grad, grad_scale, m, v, &adamw(betas, eps, weight_decay));
             }
             (Rule::Adam { betas, eps }, [m, v]) if weight_decay == 0.0 => {
-                let scale = grad_scale.cloned().unwrap_or_else(one);
-                param.adamw(grad, &scale, m, v, &adamw(betas, eps, 0.0));
+                param.adamw(grad, grad_scale, m, v, &adamw(betas, eps, 0.0));
             }
             (Rule::Adam { betas, eps }, [m, v]) => {
-                let (grad, one) = (with_decay(param, grad, grad_scale, weight_decay), one());
+                let grad = with_decay(param, grad, grad_scale, weight_decay);
+                let one = Tensor::scalar(1.0, param.dtype(), &param.device());
                 param.adamw(&grad, &one, m, v, &adamw(betas, eps, 0.0));
             }
             (Rule::Sgd { momentum }, moments) => {
@@ -91,11 +83,8 @@ impl Rule {
 }
 
 /// The gradient of the loss and of `weight_decay / 2 * |param|^2`.
-fn with_decay(param: &Tensor, grad: &Tensor, grad_scale: Option<&Tensor>, weight_decay: f64) -> Tensor {
-    let grad = match grad_scale {
-        Some(scale) => grad * scale.to_dtype(grad.dtype()),
-        None => grad.clone(),
-    };
+fn with_decay(param: &Tensor, grad: &Tensor, grad_scale: &Tensor, weight_decay: f64) -> Tensor {
+    let grad = grad * grad_scale.to_dtype(grad.dtype());
     if weight_decay == 0.0 { grad } else { grad + param * weight_decay }
 }
 
