@@ -27,9 +27,7 @@ impl Var {
     #[track_caller]
     pub fn sum_keepdim(&self, axes: impl Axes) -> Var {
         let axes = axes.of(self.shape());
-        let kept: Vec<usize> =
-            self.shape().iter().enumerate().map(|(a, &n)| if axes.contains(&a) { 1 } else { n }).collect();
-        self.sum(&axes).reshape(&kept)
+        self.sum(&axes).reshape(&self.kept_shape(&axes))
     }
 
     /// Largest element over `axes`, which go. Equal ones share the gradient.
@@ -37,7 +35,7 @@ impl Var {
     pub fn max(&self, axes: impl Axes) -> Var {
         let axes = axes.of(self.shape());
         let (x, y) = (self.value().clone(), self.value().max(&axes));
-        let kept: Vec<usize> = (0..x.ndim()).map(|a| if axes.contains(&a) { 1 } else { x.dim(a) }).collect();
+        let kept = self.kept_shape(&axes);
         let top = y.reshape(&kept);
         Var::record(y, &[self], move |dy, sink| {
             let largest = x.eq(&top);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ndarray::{ArrayD, ArrayViewD, IxDyn};
 
+use crate::ops::create::home;
 use crate::{Axes, Axis, DType, Device, Tensor};
 
 /// An immutable array of `u32` indices, such as tokens `[batch, pos]`.
@@ -134,7 +135,7 @@ impl IndexTensor {
     #[track_caller]
     pub fn to_tensor(&self, dtype: DType, device: &Device) -> Tensor {
         let values = self.data.iter().map(|&v| f64::from(v)).collect();
-        Tensor::from_vec_f64(values, &self.shape).to_dtype(dtype).to_device(device).to_dtype(dtype)
+        home(values, &self.shape, dtype, device)
     }
 
     /// The rows `rows` of a tensor `[row, ...]`, in that order.

@@ -1,7 +1,7 @@
 //! The operations of [`Tensor`]: shapes are checked here, devices compute.
 
 mod both;
-mod create;
+pub(crate) mod create;
 pub mod einops;
 pub(crate) mod index;
 mod linalg;
@@ -65,11 +65,10 @@ impl Tensor {
 
     // ---- reductions ---------------------------------------------------------------------
 
+    /// Over `axes` that were checked.
     #[track_caller]
     fn reduce(&self, op: ReduceOp, axes: &[usize], keepdim: bool) -> Tensor {
-        check::axes(self.shape(), axes);
-        let mut shape = self.shape().to_vec();
-        axes.iter().for_each(|&a| shape[a] = 1);
+        let shape = self.kept_shape(axes);
         let out = if self.numel() > 0 {
             self.device().backend().reduce(op, self, axes)
         } else {

@@ -186,8 +186,8 @@ macro_rules! shared_methods {
 
         /// Statistics.
         impl $T {
-            #[track_caller]
-            fn one_for(&self, axes: &[usize]) -> Vec<usize> {
+            /// The shape with length 1 on `axes`.
+            pub(crate) fn kept_shape(&self, axes: &[usize]) -> Vec<usize> {
                 (0..self.shape().len()).map(|a| if axes.contains(&a) { 1 } else { self.shape()[a] }).collect()
             }
 
@@ -195,14 +195,14 @@ macro_rules! shared_methods {
             #[track_caller]
             pub fn mean_keepdim(&self, axes: impl $crate::Axes) -> $T {
                 let axes = axes.of(self.shape());
-                self.mean(&axes).reshape(&self.one_for(&axes))
+                self.mean(&axes).reshape(&self.kept_shape(&axes))
             }
 
             /// Largest element over `axes`, which stay with length 1.
             #[track_caller]
             pub fn max_keepdim(&self, axes: impl $crate::Axes) -> $T {
                 let axes = axes.of(self.shape());
-                self.max(&axes).reshape(&self.one_for(&axes))
+                self.max(&axes).reshape(&self.kept_shape(&axes))
             }
 
             /// Smallest element over `axes`, which go; NaN if there is one.

@@ -4,7 +4,7 @@ use crate::{DType, Device, IndexTensor, Tensor, check};
 
 /// Values that were computed in double precision, as a tensor of `dtype` on `device`.
 #[track_caller]
-fn home(values: Vec<f64>, shape: &[usize], dtype: DType, device: &Device) -> Tensor {
+pub(crate) fn home(values: Vec<f64>, shape: &[usize], dtype: DType, device: &Device) -> Tensor {
     // The last conversion tells of a type that the device does not have.
     Tensor::from_vec_f64(values, shape).to_dtype(dtype).to_device(device).to_dtype(dtype)
 }
