@@ -1,12 +1,11 @@
 //! What the main directions of a matrix say in tokens (Millidge & Black 2022, "The Singular Value
 //! Decompositions of Transformer Weight Matrices are Highly Interpretable").
 
-use faer::Mat;
 use ironlens_tensor::Tensor;
 use ironlens_transformer::HookedTransformer;
 
 use crate::error::LensError;
-use crate::factored::{FactoredMatrix, matrices};
+use crate::factored::FactoredMatrix;
 use crate::weights::Weights;
 
 /// A matrix whose directions can be read in tokens.
@@ -67,13 +66,6 @@ pub fn singular_vectors(model: &HookedTransformer, matrix: Matrix, n: usize) -> 
 /// Singular values, and right singular vectors `[columns, rank]`, of `[rows, columns]`; NaN where that
 /// is not finite.
 fn right_vectors(w: &Tensor) -> (Tensor, Tensor) {
-    let m = &matrices(w)[0];
-    let rank = m.nrows().min(m.ncols());
-    let (s, v) = match m.thin_svd() {
-        Ok(svd) => ((0..rank).map(|i| svd.S().column_vector()[i]).collect(), svd.V().to_owned()),
-        Err(_) => (vec![f64::NAN; rank], Mat::full(m.ncols(), rank, f64::NAN)),
-    };
-    let values = (0..v.nrows()).flat_map(|i| (0..rank).map(move |j| (i, j))).map(|(i, j)| v[(i, j)]).collect();
-    let tensor = |v, shape: &[usize]| Tensor::from_vec_f64(v, shape).to_dtype(w.dtype()).to_device(&w.device());
-    (tensor(s, &[rank]), tensor(values, &[m.ncols(), rank]))
+    let (_, s, vh) = w.svd();
+    (s, vh.t())
 }
