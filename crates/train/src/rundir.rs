@@ -136,6 +136,23 @@ impl RunConfig {
     }
 }
 
+/// What a run must go on with, in words.
+fn told(learner: &LearnerRecord, data: &DataRecord, own: &Own) -> [(&'static str, String); 6] {
+    let frozen = match own.frozen.is_empty() {
+        true => "none".into(),
+        false => own.frozen.iter().cloned().collect::<Vec<_>>().join(", "),
+    };
+    let of_settings = "that of its settings";
+    [
+        ("data", data.to_string()),
+        ("learner", learner.kind.clone()),
+        ("loss", learner.loss.clone()),
+        ("optimiser", own.optimizer.clone().unwrap_or_else(|| of_settings.into())),
+        ("learning rate", if own.schedule { "a function's" } else { of_settings }.into()),
+        ("frozen parameters", frozen),
+    ]
+}
+
 /// Whether a model's weights are, bit for bit, those that it gets from `seed`.
 fn starts_from_seed(model: &HookedTransformer, seed: u64) -> Result<bool, TrainError> {
     let start = HookedTransformer::new(model.config().clone(), model.device(), seed)?;
@@ -315,22 +332,9 @@ impl RunDir {
     /// Refuses to go on with other data or another learner than the run's.
     pub(crate) fn check_same(&self, learner: &LearnerRecord, data: &DataRecord, own: &Own) -> Result<(), TrainError> {
         let was = &self.config;
-        let optimizer = |own: &Own| own.optimizer.clone().unwrap_or_else(|| "that of its settings".into());
-        let schedule = |own: &Own| String::from(if own.schedule { "a function's" } else { "that of its settings" });
-        let frozen = |own: &Own| match own.frozen.is_empty() {
-            true => "none".into(),
-            false => own.frozen.iter().cloned().collect::<Vec<_>>().join(", "),
-        };
-        let pairs = [
-            ("data", was.data.to_string(), data.to_string()),
-            ("learner", was.learner.kind.clone(), learner.kind.clone()),
-            ("loss", was.learner.loss.clone(), learner.loss.clone()),
-            ("optimiser", optimizer(&was.own), optimizer(own)),
-            ("learning rate", schedule(&was.own), schedule(own)),
-            ("frozen parameters", frozen(&was.own), frozen(own)),
-        ];
-        match pairs.into_iter().find(|(_, recorded, given)| recorded != given) {
-            Some((what, recorded, given)) => {
+        let recorded = told(&was.learner, &was.data, &was.own);
+        match recorded.into_iter().zip(told(learner, data, own)).find(|(recorded, given)| recorded != given) {
+            Some(((what, recorded), (_, given))) => {
                 Err(TrainError::OtherRun { path: self.path.clone(), what, recorded, given })
             }
             None => Ok(()),
