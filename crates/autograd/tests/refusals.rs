@@ -6,7 +6,7 @@ mod harness;
 
 use std::cell::Cell;
 
-use harness::{Method, Operands, all_are_tried, method, of_both, try_all, try_nothing};
+use harness::{Method, Operands, all_are_tried, method, methods_over_axes, of_both, try_all, try_nothing};
 use ironlens_autograd::{Tape, Var};
 use ironlens_tensor::{AttentionSpec, BinaryOp, DType, Device, RotarySpec, Tensor};
 
@@ -277,21 +277,7 @@ fn methods() -> Vec<Method> {
         .refuses("observe", |o| replaced(o, |grad| grad.unsqueeze(0)), &["[1, 3, 7]", "[3, 7]"])
         .refuses("observe", |o| replaced(o, |grad| grad.to_dtype(DType::F64)), &["f32 on cpu", "f64 on cpu"]),
     ];
-    type Reduction = fn(&Var, &[usize]) -> Var;
-    let reductions: [(&str, Reduction); 12] = [
-        ("sum", |x, axes| x.sum(axes)),
-        ("sum_keepdim", |x, axes| x.sum_keepdim(axes)),
-        ("mean", |x, axes| x.mean(axes)),
-        ("mean_keepdim", |x, axes| x.mean_keepdim(axes)),
-        ("max", |x, axes| x.max(axes)),
-        ("max_keepdim", |x, axes| x.max_keepdim(axes)),
-        ("min", |x, axes| x.min(axes)),
-        ("min_keepdim", |x, axes| x.min_keepdim(axes)),
-        ("var", |x, axes| x.var(axes)),
-        ("std", |x, axes| x.std(axes)),
-        ("vector_norm", |x, axes| x.vector_norm(axes)),
-        ("logsumexp", |x, axes| x.logsumexp(axes)),
-    ];
+    let (reductions, along) = methods_over_axes!(Var);
     for (name, reduce) in reductions {
         all.push(
             var(name, "self: r w", move |v, _| reduce(&v[0], &[0]))
@@ -299,16 +285,6 @@ fn methods() -> Vec<Method> {
                 .refuses("axes", move |o| with_gradients(o, |v, _| reduce(&v[0], &[1, 1])), &["twice", "[3, 7]"]),
         );
     }
-    type Along = fn(&Var, i32) -> Var;
-    let along: [(&str, Along); 7] = [
-        ("flip", |x, axis| x.flip(axis)),
-        ("sort", |x, axis| x.sort(axis, true).0),
-        ("topk", |x, axis| x.topk(1, axis).0),
-        ("argsort", |x, axis| x + x.argsort(axis, false).numel()),
-        ("argmax", |x, axis| x + x.argmax(axis).numel()),
-        ("argmin", |x, axis| x + x.argmin(axis).numel()),
-        ("cumsum", |x, axis| x.cumsum(axis)),
-    ];
     for (name, op) in along {
         all.push(
             var(name, "self: r w", move |v, _| op(&v[0], -2))

@@ -3,7 +3,7 @@
 #[path = "refusals/harness.rs"]
 mod harness;
 
-use harness::{Method, Operands, all_are_tried, method, of_both, try_all, try_devices, try_nothing};
+use harness::{Method, Operands, all_are_tried, method, methods_over_axes, of_both, try_all, try_devices, try_nothing};
 use ironlens_tensor::{
     AdamWStep, AttentionSpec, BinaryOp, DType, Device, IndexTensor, Layout, ReduceOp, RotarySpec, Tensor, UnaryOp,
 };
@@ -375,21 +375,7 @@ fn methods() -> Vec<Method> {
             .refuses("rows", |o| as_tensor(&indices(o).rows(&[3])), &["3..4", "[3, 7]"])
             .refuses("rows", |_| as_tensor(&IndexTensor::new(vec![0], &[]).rows(&[0])), &["axis 0", "[]"]),
     ];
-    type Reduction = fn(&Tensor, &[usize]) -> Tensor;
-    let reductions: [(&str, Reduction); 12] = [
-        ("sum", |x, axes| x.sum(axes)),
-        ("sum_keepdim", |x, axes| x.sum_keepdim(axes)),
-        ("mean", |x, axes| x.mean(axes)),
-        ("max", |x, axes| x.max(axes)),
-        ("mean_keepdim", |x, axes| x.mean_keepdim(axes)),
-        ("max_keepdim", |x, axes| x.max_keepdim(axes)),
-        ("min", |x, axes| x.min(axes)),
-        ("min_keepdim", |x, axes| x.min_keepdim(axes)),
-        ("var", |x, axes| x.var(axes)),
-        ("std", |x, axes| x.std(axes)),
-        ("vector_norm", |x, axes| x.vector_norm(axes)),
-        ("logsumexp", |x, axes| x.logsumexp(axes)),
-    ];
+    let (reductions, along) = methods_over_axes!(Tensor);
     for (name, reduce) in reductions {
         all.push(
             method(name, "self: r w", move |o| vec![reduce(o.t(0), &[0])])
@@ -397,16 +383,6 @@ fn methods() -> Vec<Method> {
                 .refuses("axes", move |o| vec![reduce(o.t(0), &[1, 1])], &["twice", "[1, 1]", "[3, 7]"]),
         );
     }
-    type Along = fn(&Tensor, i32) -> Tensor;
-    let along: [(&str, Along); 7] = [
-        ("flip", |x, axis| x.flip(axis)),
-        ("sort", |x, axis| x.sort(axis, true).0),
-        ("topk", |x, axis| x.topk(1, axis).0),
-        ("argsort", |x, axis| x + x.argsort(axis, false).numel()),
-        ("argmax", |x, axis| x + x.argmax(axis).numel()),
-        ("argmin", |x, axis| x + x.argmin(axis).numel()),
-        ("cumsum", |x, axis| x.cumsum(axis)),
-    ];
     for (name, op) in along {
         all.push(
             method(name, "self: r w", move |o| vec![op(o.t(0), -2)])

@@ -34,6 +34,39 @@ const LENGTHS: [(char, usize); 15] = [
     ('x', 2),
 ];
 
+/// The reductions of a type over axes, and its methods along one axis.
+macro_rules! methods_over_axes {
+    ($T:ty) => {{
+        type Reduction = fn(&$T, &[usize]) -> $T;
+        type Along = fn(&$T, i32) -> $T;
+        let reductions: [(&str, Reduction); 12] = [
+            ("sum", |x, axes| x.sum(axes)),
+            ("sum_keepdim", |x, axes| x.sum_keepdim(axes)),
+            ("mean", |x, axes| x.mean(axes)),
+            ("mean_keepdim", |x, axes| x.mean_keepdim(axes)),
+            ("max", |x, axes| x.max(axes)),
+            ("max_keepdim", |x, axes| x.max_keepdim(axes)),
+            ("min", |x, axes| x.min(axes)),
+            ("min_keepdim", |x, axes| x.min_keepdim(axes)),
+            ("var", |x, axes| x.var(axes)),
+            ("std", |x, axes| x.std(axes)),
+            ("vector_norm", |x, axes| x.vector_norm(axes)),
+            ("logsumexp", |x, axes| x.logsumexp(axes)),
+        ];
+        let along: [(&str, Along); 7] = [
+            ("flip", |x, axis| x.flip(axis)),
+            ("sort", |x, axis| x.sort(axis, true).0),
+            ("topk", |x, axis| x.topk(1, axis).0),
+            ("argsort", |x, axis| x + x.argsort(axis, false).numel()),
+            ("argmax", |x, axis| x + x.argmax(axis).numel()),
+            ("argmin", |x, axis| x + x.argmin(axis).numel()),
+            ("cumsum", |x, axis| x.cumsum(axis)),
+        ];
+        (reductions, along)
+    }};
+}
+pub(crate) use methods_over_axes;
+
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
     Tensor,
