@@ -156,7 +156,8 @@ impl ActivationCache {
         ActivationCache { kept: Kept::default(), model: model.clone(), has_batch_dim: true }
     }
 
-    /// Puts `value` in under a full name, or one that means nothing to the model; gives what it stood for.
+    /// Puts `value` in under a full name, of the model or not: one with a dot in it, or that begins with `hook_`.
+    /// Gives what it stood for.
     pub fn insert(&mut self, name: impl Into<String>, value: Tensor) -> Option<Tensor> {
         self.kept.insert(name.into(), value)
     }
