@@ -289,6 +289,11 @@ impl HookPoint {
         ctx.active.live.get(self.id).copied().unwrap_or(false)
     }
 
+    /// Its full name.
+    pub fn name<'c>(&self, ctx: &'c Ctx<'_, '_>) -> &'c str {
+        &ctx.registry.hooks[self.id].name
+    }
+
     /// Shows `value` to the hooks that listen here, and gives what they make of it.
     ///
     /// # Errors

@@ -16,15 +16,50 @@ pub enum Activation {
     Elementwise(UnaryOp),
     /// `x * softmax(x)` (Elhage et al. 2022).
     Solu,
+    /// `max(x, 0)^2` (Nemotron).
+    SquaredRelu,
+    /// xIELU (Huang and Schlag 2024), with parameters of its own for each layer (Apertus).
+    Xielu,
 }
 
-impl Activation {
-    fn apply(self, x: &Var) -> Var {
-        match self {
-            Activation::Elementwise(op) => x.unary(op),
-            Activation::Solu => x * &x.softmax(),
+/// An activation function with its parameters.
+pub(crate) struct ActFn {
+    kind: Activation,
+    /// `alpha_p`, `alpha_n` and `beta`, of xIELU.
+    xielu: Option<[Param; 3]>,
+}
+
+impl ActFn {
+    /// In `scope`; parameters are of its child `act_fn`.
+    pub fn new(scope: &mut Scope<'_>, kind: Activation) -> ActFn {
+        let xielu = (kind == Activation::Xielu).then(|| {
+            let mut s = scope.child("act_fn", "XIELU");
+            // softplus(0.5) and so on are learned from here; beta is a constant of the paper's.
+            ["alpha_p", "alpha_n", "beta"].map(|name| s.param(name, &[], Init::Constant(0.5)))
+        });
+        ActFn { kind, xielu }
+    }
+
+    /// Elementwise, but for SoLU, whose softmax is over the last axis.
+    pub fn apply(&self, ctx: &Ctx<'_, '_>, x: &Var) -> Var {
+        match (self.kind, self.xielu) {
+            (Activation::Elementwise(op), _) => x.unary(op),
+            (Activation::Solu, _) => x * &x.softmax(),
+            (Activation::SquaredRelu, _) => x.unary(UnaryOp::Relu).into_unary(UnaryOp::Square),
+            (Activation::Xielu, Some(params)) => xielu(x, params.map(|p| ctx.param(p))),
+            (Activation::Xielu, None) => unreachable!("xIELU is made with its parameters"),
         }
     }
+}
+
+/// `a_p x^2 + beta x` above 0 and `(e^min(x, -1e-6) - 1 - x) a_n + beta x` below, with
+/// `a_p = softplus(alpha_p)` and `a_n = beta + softplus(alpha_n)`.
+fn xielu(x: &Var, [alpha_p, alpha_n, beta]: [&Var; 3]) -> Var {
+    let softplus = |a: &Var| a.unary(UnaryOp::Exp).affine(1.0, 1.0).into_unary(UnaryOp::Log);
+    let above = x.unary(UnaryOp::Square) * &softplus(alpha_p);
+    let exp_minus_1 = x.minimum(-1e-6).into_unary(UnaryOp::Exp).affine(1.0, -1.0);
+    let below = (exp_minus_1 - x) * &(beta + &softplus(alpha_n));
+    Var::where_(&x.gt(0.0), &above, &below) + &(x * beta)
 }
 
 /// The sizes and kind of an [`Mlp`].
@@ -38,16 +73,20 @@ pub struct MlpConfig {
     pub activation: Activation,
     /// `act(x @ W_gate) * (x @ W_in) + b_in` instead of `act(x @ W_in + b_in)`.
     pub gated: bool,
+    /// `act(x @ W_gate + b_gate) * (x @ W_in + b_in)`: biases of a gated MLP are added before the
+    /// product, and there is one of the gate.
+    pub gate_bias: bool,
     /// A norm between activation and output (`solu_ln`), with this epsilon.
     pub norm: Option<(NormKind, f64)>,
 }
 
 /// `act(x @ W_in + b_in) @ W_out + b_out`, with `hook_pre` and `hook_post` around the activation.
 pub struct Mlp {
-    activation: Activation,
+    act_fn: ActFn,
     w_in: Param,
     b_in: Param,
     w_gate: Option<Param>,
+    b_gate: Option<Param>,
     w_out: Param,
     b_out: Param,
     hook_pre: HookPoint,
@@ -67,11 +106,12 @@ impl Mlp {
         let (d, m) = (cfg.d_model, cfg.d_mlp);
         let pre_linear_off = "with a norm after the activation, TransformerLens's gated MLP does not read `W_in`";
         Mlp {
-            activation: cfg.activation,
+            act_fn: ActFn::new(&mut s, cfg.activation),
             w_in: s.param("W_in", &[d, m], init(&[d, m])),
             w_out: s.param("W_out", &[m, d], init(&[m, d])),
             w_gate: cfg.gated.then(|| s.param("W_gate", &[d, m], init(&[d, m]))),
             b_in: s.param("b_in", &[m], Init::Zeros),
+            b_gate: (cfg.gated && cfg.gate_bias).then(|| s.param("b_gate", &[m], Init::Zeros)),
             b_out: s.param("b_out", &[d], Init::Zeros),
             hook_pre: s.hook("hook_pre", "batch pos d_mlp"),
             hook_pre_linear: cfg
@@ -88,11 +128,11 @@ impl Mlp {
     /// If a hook fails.
     pub fn forward(&self, ctx: &mut Ctx<'_, '_>, x: &Var, residual: Option<&Var>) -> Result<Var, HookError> {
         let pre = match self.w_gate {
-            Some(w) => x.linear(ctx.param(w), None, None),
+            Some(w) => x.linear(ctx.param(w), self.b_gate.map(|b| ctx.param(b)), None),
             None => x.linear(ctx.param(self.w_in), Some(ctx.param(self.b_in)), None),
         };
         let pre = self.hook_pre.apply(ctx, pre)?;
-        let act = self.activation.apply(&pre);
+        let act = self.act_fn.apply(ctx, &pre);
         drop(pre);
         let post = match (&self.mid, self.hook_pre_linear) {
             (Some((hook_mid, ln)), _) => {
@@ -100,8 +140,10 @@ impl Mlp {
                 ln.forward(ctx, &mid)?
             }
             (None, Some(hook)) => {
-                let linear = hook.apply(ctx, x.linear(ctx.param(self.w_in), None, None))?;
-                act * &linear + ctx.param(self.b_in)
+                let inside = self.b_gate.is_some().then(|| ctx.param(self.b_in));
+                let linear = x.linear(ctx.param(self.w_in), inside, None);
+                let product = act * &hook.apply(ctx, linear)?;
+                if self.b_gate.is_some() { product } else { product + ctx.param(self.b_in) }
             }
             (None, None) => act,
         };

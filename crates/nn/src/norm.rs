@@ -108,6 +108,8 @@ impl NormAxes {
     pub const PER_HEAD: NormAxes = NormAxes { scale: "batch pos head 1", normalized: "batch pos head d_model" };
     /// Of MLP activations, `[batch, pos, d_mlp]`.
     pub const MLP: NormAxes = NormAxes { scale: "batch pos 1", normalized: "batch pos d_mlp" };
+    /// Of the queries or keys of all heads joined, `[batch, pos, head * d_head]`.
+    pub const ALL_HEADS: NormAxes = NormAxes { scale: "batch pos 1", normalized: "batch pos width" };
     /// Of queries or keys with all leading axes joined.
     pub const VECTORS: NormAxes = NormAxes { scale: "vector 1", normalized: "vector d_head" };
 }

@@ -35,6 +35,7 @@ impl Params {
             let value = match p.init {
                 Init::Zeros => continue,
                 Init::Ones => Tensor::full(shape, 1.0, DType::F32, device),
+                Init::Constant(value) => Tensor::full(shape, value, DType::F32, device),
                 Init::Normal(std) => rng.normal(shape, 0.0, std as f32, device),
                 Init::Uniform(bound) => rng.uniform(shape, -bound as f32, bound as f32, device),
             };

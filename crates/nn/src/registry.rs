@@ -14,6 +14,8 @@ pub enum Init {
     Zeros,
     /// All 1.
     Ones,
+    /// All of this value.
+    Constant(f64),
     /// Normal numbers around 0 with this deviation.
     Normal(f64),
     /// Numbers spread evenly over -bound..bound.

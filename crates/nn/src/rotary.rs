@@ -1,12 +1,13 @@
 //! Tables of the rotary position embedding (Su et al. 2021).
 
+use std::f64::consts::PI;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
 use ironlens_tensor::{DType, Device, Tensor};
 
 /// What a rotary table is made of.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RotaryConfig {
     /// Dimensions of a head that are rotated: the first ones; even.
     pub dim: usize,
@@ -14,28 +15,78 @@ pub struct RotaryConfig {
     pub base: f64,
     /// Rotate pairs (2i, 2i + 1) rather than (i, i + dim / 2).
     pub adjacent: bool,
-    /// Stretched long wavelengths.
-    pub stretch: Option<Stretch>,
+    /// How wavelengths are stretched, so that a model reads longer texts than it was trained on.
+    pub scaling: Option<RopeScaling>,
 }
 
-/// Llama 3.1's "NTK by parts": wavelengths above `context / low` are multiplied by `factor`, those
-/// below `context / high` stay, and between the two it goes over smoothly.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Stretch {
-    /// Multiplier of long wavelengths.
-    pub factor: f64,
-    /// Sets where "long" begins.
-    pub low: f64,
-    /// Sets where "short" ends.
-    pub high: f64,
-    /// Context length before stretching.
-    pub context: usize,
+/// How the wavelengths of a rotation are stretched; formulas as in Hugging Face's `modeling_rope_utils`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RopeScaling {
+    /// Every wavelength times `factor` (position interpolation, Chen et al. 2023).
+    Linear {
+        /// The multiplier.
+        factor: f64,
+    },
+    /// Llama 3.1's "NTK by parts": wavelengths above `context / low` are multiplied by `factor`, those
+    /// below `context / high` stay, and between the two it goes over smoothly.
+    Llama3 {
+        /// Multiplier of long wavelengths.
+        factor: f64,
+        /// Sets where "long" begins.
+        low: f64,
+        /// Sets where "short" ends.
+        high: f64,
+        /// Context length before stretching.
+        context: usize,
+    },
+    /// YaRN (Peng et al. 2023): dimensions that turn more than `beta_fast` times within `context` stay,
+    /// those that turn less than `beta_slow` times are multiplied by `factor`, with a ramp between.
+    Yarn {
+        /// Multiplier of long wavelengths.
+        factor: f64,
+        /// Turns within `context` above which a dimension stays as it is.
+        beta_fast: f64,
+        /// Turns below which it is stretched in full.
+        beta_slow: f64,
+        /// Context length before stretching.
+        context: usize,
+        /// Whether the ramp begins and ends at whole dimensions.
+        truncate: bool,
+        /// Multiplier of cos and sin.
+        attention_factor: f64,
+    },
+    /// LongRoPE (Ding et al. 2024): a multiplier per pair of dimensions, another one for sequences that
+    /// are longer than `context`.
+    LongRope {
+        /// Of sequences up to `context`; `dim / 2` of them.
+        short: Vec<f64>,
+        /// Of longer ones.
+        long: Vec<f64>,
+        /// Context length before stretching.
+        context: usize,
+        /// Multiplier of cos and sin.
+        attention_factor: f64,
+    },
+}
+
+impl RopeScaling {
+    /// Multiplier of cos and sin.
+    fn attention_factor(&self) -> f64 {
+        match self {
+            RopeScaling::Linear { .. } | RopeScaling::Llama3 { .. } => 1.0,
+            RopeScaling::Yarn { attention_factor, .. } | RopeScaling::LongRope { attention_factor, .. } => {
+                *attention_factor
+            }
+        }
+    }
 }
 
 /// Rows of cos and sin by position, for one element type on one device.
 struct Rows {
     dtype: DType,
     device: Device,
+    /// Whether they are for sequences beyond the context of [`RopeScaling::LongRope`].
+    long: bool,
     /// `[pos, dim / 2]`
     cos: Tensor,
     sin: Tensor,
@@ -60,18 +111,27 @@ impl RotaryTable {
         &self.config
     }
 
-    /// `(cos, sin)` of positions `0..len`, `[len, dim / 2]`.
+    /// `(cos, sin)` of positions `0..len` of sequences that are `len` long, `[len, dim / 2]`.
     pub fn tables(&self, len: usize, dtype: DType, device: &Device) -> (Tensor, Tensor) {
         let mut all = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = all.iter().position(|r| r.dtype == dtype && r.device == *device && r.cos.dim(0) >= len);
-        let at = at.unwrap_or_else(|| {
+        let long = self.is_long(len);
+        let alike = |r: &Rows| r.dtype == dtype && r.device == *device && r.long == long;
+        let at = all.iter().position(|r| alike(r) && r.cos.dim(0) >= len).unwrap_or_else(|| {
             // Doubled, so that a sequence that grows by one makes few tables.
-            let [cos, sin] = self.make(len.next_power_of_two(), dtype).map(|t| t.to_device(device));
-            all.retain(|r| r.dtype != dtype || r.device != *device);
-            all.push(Rows { dtype, device: device.clone(), cos, sin });
+            let [cos, sin] = self.make(len.next_power_of_two(), long, dtype).map(|t| t.to_device(device));
+            all.retain(|r| !alike(r));
+            all.push(Rows { dtype, device: device.clone(), long, cos, sin });
             all.len() - 1
         });
         (all[at].cos.narrow(0, 0, len), all[at].sin.narrow(0, 0, len))
+    }
+
+    /// Whether sequences of `len` positions are rotated by multipliers of their own.
+    fn is_long(&self, len: usize) -> bool {
+        match &self.config.scaling {
+            Some(RopeScaling::LongRope { context, .. }) => len > *context,
+            Some(RopeScaling::Linear { .. } | RopeScaling::Llama3 { .. } | RopeScaling::Yarn { .. }) | None => false,
+        }
     }
 
     /// Number of positions whose rows are held, over all element types and devices.
@@ -81,7 +141,7 @@ impl RotaryTable {
 
     /// `(cos, sin)` as state dicts hold them, `[n_ctx, dim]`: each angle at both of its pair.
     pub fn state_dict_tables(&self, n_ctx: usize, dtype: DType) -> (Tensor, Tensor) {
-        let [cos, sin] = self.make(n_ctx, dtype).map(|t| match self.config.adjacent {
+        let [cos, sin] = self.make(n_ctx, self.is_long(n_ctx), dtype).map(|t| match self.config.adjacent {
             true => Tensor::stack(&[t.clone(), t.clone()], 2).reshape(&[t.dim(0), 2 * t.dim(1)]),
             false => Tensor::cat(&[t.clone(), t], 1),
         });
@@ -89,13 +149,14 @@ impl RotaryTable {
     }
 
     /// cos and sin of positions `0..len`, on the CPU.
-    fn make(&self, len: usize, dtype: DType) -> [Tensor; 2] {
+    fn make(&self, len: usize, long: bool, dtype: DType) -> [Tensor; 2] {
         let angles = match dtype {
-            DType::F32 => angles(&self.config, len, |x| f64::from(x as f32)),
-            DType::F64 => angles(&self.config, len, |x| x),
+            DType::F32 => angles(&self.config, len, long, |x| f64::from(x as f32)),
+            DType::F64 => angles(&self.config, len, long, |x| x),
         };
+        let factor = self.config.scaling.as_ref().map_or(1.0, RopeScaling::attention_factor);
         [f64::cos, f64::sin].map(|f: fn(f64) -> f64| {
-            let values = angles.iter().map(|&a| f(a)).collect();
+            let values = angles.iter().map(|&a| factor * f(a)).collect();
             Tensor::from_vec_f64(values, &[len, self.config.dim / 2]).to_dtype(dtype)
         })
     }
@@ -108,27 +169,61 @@ impl fmt::Debug for RotaryTable {
 }
 
 /// position / wavelength for every position and pair; `round` is applied after every step.
-fn angles(cfg: &RotaryConfig, len: usize, round: impl Fn(f64) -> f64) -> Vec<f64> {
-    let half = cfg.dim / 2;
-    let wavelengths: Vec<f64> = (0..half)
-        .map(|i| {
-            let Some(s) = cfg.stretch else {
-                return round(cfg.base.powf(round(i as f64 / half as f64)));
-            };
-            let frequency = round(1.0 / round(cfg.base.powf(round(2.0 * i as f64 / cfg.dim as f64))));
-            let wavelength = round(2.0 * std::f64::consts::PI / frequency);
-            let (long, short) = (s.context as f64 / s.low, s.context as f64 / s.high);
-            let stretched = if wavelength > long {
-                round(frequency / s.factor)
-            } else if wavelength < short {
-                frequency
-            } else {
-                let smooth = round(round(round(s.context as f64 / wavelength) - s.low) / (s.high - s.low));
-                let part = round(round(round(1.0 - smooth) * frequency) / s.factor);
-                round(part + round(smooth * frequency))
-            };
-            round(1.0 / stretched)
-        })
-        .collect();
+fn angles(cfg: &RotaryConfig, len: usize, long: bool, round: impl Fn(f64) -> f64) -> Vec<f64> {
+    let wavelengths = wavelengths(cfg, long, &round);
     (0..len).flat_map(|p| wavelengths.iter().map(|w| round(p as f64 / w)).collect::<Vec<_>>()).collect()
+}
+
+/// Positions per radian of each pair of dimensions, `dim / 2` of them.
+fn wavelengths(cfg: &RotaryConfig, long: bool, round: impl Fn(f64) -> f64) -> Vec<f64> {
+    let half = cfg.dim / 2;
+    let plain = |i: usize| round(cfg.base.powf(round(i as f64 / half as f64)));
+    let pairs = 0..half;
+    match &cfg.scaling {
+        None => pairs.map(plain).collect(),
+        Some(RopeScaling::Linear { factor }) => pairs.map(|i| round(plain(i) * factor)).collect(),
+        Some(RopeScaling::Llama3 { factor, low, high, context }) => {
+            let context = *context as f64;
+            let stretched = |i: usize| {
+                let frequency = round(1.0 / round(cfg.base.powf(round(2.0 * i as f64 / cfg.dim as f64))));
+                let wavelength = round(2.0 * PI / frequency);
+                let stretched = if wavelength > context / low {
+                    round(frequency / factor)
+                } else if wavelength < context / high {
+                    frequency
+                } else {
+                    let smooth = round(round(round(context / wavelength) - low) / (high - low));
+                    let part = round(round(round(1.0 - smooth) * frequency) / factor);
+                    round(part + round(smooth * frequency))
+                };
+                round(1.0 / stretched)
+            };
+            pairs.map(stretched).collect()
+        }
+        Some(RopeScaling::Yarn { factor, beta_fast, beta_slow, context, truncate, .. }) => {
+            // The (fractional) pair that turns so many times within the context.
+            let pair_of = |turns: f64| {
+                (cfg.dim as f64 * (*context as f64 / (turns * 2.0 * PI)).ln()) / (2.0 * cfg.base.ln())
+            };
+            let (mut first, mut last) = (pair_of(*beta_fast), pair_of(*beta_slow));
+            if *truncate {
+                (first, last) = (first.floor(), last.ceil());
+            }
+            let (first, mut last) = (first.max(0.0), last.min(cfg.dim as f64 - 1.0));
+            if first == last {
+                last += 0.001;
+            }
+            let stretched = |i: usize| {
+                // 0 where the pair stays, 1 where it is stretched in full.
+                let ramp = round(round((i as f64 - first) / (last - first)).clamp(0.0, 1.0));
+                let (fast, slow) = (round(1.0 / plain(i)), round(1.0 / round(factor * plain(i))));
+                round(1.0 / round(round(slow * ramp) + round(fast * round(1.0 - ramp))))
+            };
+            pairs.map(stretched).collect()
+        }
+        Some(RopeScaling::LongRope { short, long: long_factors, .. }) => {
+            let factors = if long { long_factors } else { short };
+            pairs.map(|i| round(round(factors[i]) * plain(i))).collect()
+        }
+    }
 }

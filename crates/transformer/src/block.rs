@@ -2,8 +2,8 @@
 
 use ironlens_autograd::Var;
 use ironlens_nn::{
-    Attention, AttentionInput, Ctx, HookError, HookPoint, Init, Mlp, Norm, NormAxes, NormKind, Padding, Positions,
-    Scope,
+    Attention, AttentionInput, Ctx, HookError, HookPoint, Init, Mlp, Moe, Norm, NormAxes, NormKind, Padding,
+    Positions, Scope,
 };
 
 use crate::build;
@@ -29,10 +29,26 @@ pub(crate) struct TransformerBlock {
     hook_resid_post: HookPoint,
 }
 
+/// What a block does to each position by itself.
+pub(crate) enum FeedForward {
+    Mlp(Mlp),
+    Experts(Moe),
+}
+
+impl FeedForward {
+    /// `[batch, pos, d_model] -> [batch, pos, d_model]`, added to `residual` if given.
+    fn forward(&self, ctx: &mut Ctx<'_, '_>, x: &Var, residual: Option<&Var>) -> Result<Var, HookError> {
+        match self {
+            FeedForward::Mlp(mlp) => mlp.forward(ctx, x, residual),
+            FeedForward::Experts(experts) => experts.forward(ctx, x, residual),
+        }
+    }
+}
+
 struct BlockMlp {
     ln2: Option<Norm>,
     ln2_post: Option<Norm>,
-    mlp: Mlp,
+    mlp: FeedForward,
     /// Set if `use_hook_mlp_in`.
     hook_mlp_in: Option<HookPoint>,
     hook_mlp_out: HookPoint,
@@ -50,15 +66,15 @@ impl TransformerBlock {
         let per_head = cfg.use_attn_in || cfg.use_split_qkv_input;
         let ln1_axes = if per_head { NormAxes::PER_HEAD } else { NormAxes::RESIDUAL };
         let norm = |s: &mut Scope<'_>, name, axes| match kind {
-            Some(kind) => Some(Norm::new(s, name, kind, cfg.d_model, cfg.eps, axes)),
-            None => {
+            Some(kind) if cfg.normalizes_inputs() => Some(Norm::new(s, name, kind, cfg.d_model, cfg.eps, axes)),
+            Some(_) | None => {
                 s.child(name, "Identity");
                 None
             }
         };
         // The norm after keeps its weights when those before are folded away.
         let post = |s: &mut Scope<'_>, name| {
-            if !cfg.use_normalization_before_and_after {
+            if !cfg.normalizes_outputs() {
                 return None;
             }
             if kind.is_none() {
@@ -71,7 +87,7 @@ impl TransformerBlock {
         let ln1_post = post(s, "ln1_post");
         let norms2 = (!cfg.attn_only).then(|| (norm(s, "ln2", NormAxes::RESIDUAL), post(s, "ln2_post")));
         let attn = build::attention(s, cfg, layer, positions, init);
-        let mlp = norms2.map(|norms| (norms, build::mlp(s, cfg, init)));
+        let mlp = norms2.map(|norms| (norms, build::feed_forward(s, cfg, layer, init)));
 
         let per_head_axes = "batch pos head d_model";
         let off = |flag| format!("the model does not split this input by head; switch on `{flag}`");

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use ironlens_nn::{
-    Activation, Attention, AttentionConfig, Embed, HookPoint, Init, Mlp, MlpConfig, Norm, NormAxes, NormKind, PosEmbed,
-    Positions, RotaryConfig, RotaryTable, Scope, Stretch, Unembed,
+    Activation, Attention, AttentionConfig, Embed, ExpertKind, HookPoint, Init, Mlp, MlpConfig, Moe, MoeConfig, Norm,
+    NormAxes, NormKind, PosEmbed, Positions, QkNorm, RopeScaling, RotaryConfig, RotaryTable, Scope, Unembed,
 };
 use ironlens_tensor::UnaryOp;
 
-use crate::block::TransformerBlock;
-use crate::config::{ActFn, AttentionDir, AttnType, Config, InitMode, NormalizationType, PositionalEmbeddingType};
+use crate::block::{FeedForward, TransformerBlock};
+use crate::config::{
+    ActFn, AttentionDir, AttnType, Config, InitMode, NormalizationType, PositionalEmbeddingType, QkNormType,
+};
 
 /// The modules of a model, by TransformerLens's names.
 pub(crate) struct Net {
@@ -110,22 +112,28 @@ fn final_norm(cfg: &Config) -> Option<NormKind> {
 
 /// How a layer rotates.
 pub(crate) fn rotary(cfg: &Config, layer: usize) -> RotaryConfig {
-    RotaryConfig {
-        dim: cfg.rotary_dim,
-        base: cfg.rotary_base(layer),
-        adjacent: cfg.rotary_adjacent_pairs,
-        stretch: cfg.use_NTK_by_parts_rope.then_some(Stretch {
+    let scaling = match cfg.use_NTK_by_parts_rope {
+        true => Some(RopeScaling::Llama3 {
             factor: cfg.NTK_by_parts_factor,
             low: cfg.NTK_by_parts_low_freq_factor,
             high: cfg.NTK_by_parts_high_freq_factor,
             context: cfg.NTK_original_ctx_len,
         }),
+        false => cfg.rope_scaling.clone(),
+    };
+    let scaled = !(cfg.rope_scaling_global_only && cfg.attn_type(layer) == AttnType::Local);
+    RotaryConfig {
+        dim: cfg.rotary_dim,
+        base: cfg.rotary_base(layer),
+        adjacent: cfg.rotary_adjacent_pairs,
+        scaling: scaling.filter(|_| scaled),
     }
 }
 
 /// How a layer knows positions; a table that is not among `tables` yet joins them.
 fn positions(cfg: &Config, layer: usize, tables: &mut Vec<Arc<RotaryTable>>) -> Positions {
     match cfg.positional_embedding_type {
+        PositionalEmbeddingType::Rotary if cfg.no_rope_layers.contains(&layer) => Positions::None,
         PositionalEmbeddingType::Rotary => {
             let rotary = rotary(cfg, layer);
             let known = tables.iter().find(|t| *t.config() == rotary).cloned();
@@ -134,7 +142,13 @@ fn positions(cfg: &Config, layer: usize, tables: &mut Vec<Arc<RotaryTable>>) -> 
                 tables[tables.len() - 1].clone()
             }))
         }
-        PositionalEmbeddingType::Alibi => Positions::Alibi,
+        PositionalEmbeddingType::Alibi => Positions::Alibi(match cfg.alibi_slopes.is_empty() {
+            true => {
+                let start = 2f64.powf(-8.0 / cfg.n_heads as f64);
+                (0..cfg.n_heads).map(|i| start * start.powi(i as i32)).collect()
+            }
+            false => cfg.alibi_slopes.clone(),
+        }),
         PositionalEmbeddingType::Standard | PositionalEmbeddingType::Shortformer => Positions::None,
     }
 }
@@ -160,7 +174,16 @@ pub(crate) fn attention(
         // As in TransformerLens, the window is part of the causal mask.
         window: (causal && cfg.attn_type(layer) == AttnType::Local).then_some(cfg.window_size),
         positions,
-        qk_norm: cfg.use_qk_norm.then_some(cfg.eps),
+        qk_norm: cfg.use_qk_norm.then(|| {
+            let kind = match cfg.qk_norm_type {
+                QkNormType::Rms => QkNorm::Rms,
+                QkNormType::RmsOfAllHeads => QkNorm::RmsOfAllHeads,
+                QkNormType::LayerNormPerHead => QkNorm::LayerNormPerHead,
+            };
+            (kind, cfg.eps)
+        }),
+        clip_qkv: cfg.clip_qkv,
+        sinks: cfg.attn_sinks,
         use_result: cfg.use_attn_result,
     };
     let kind = if cfg.is_grouped_query() { "GroupedQueryAttention" } else { "Attention" };
@@ -168,16 +191,30 @@ pub(crate) fn attention(
     Attention::new(&mut s.child("attn", kind), config, shortformer, init)
 }
 
-pub(crate) fn mlp(s: &mut Scope<'_>, cfg: &Config, init: &dyn Fn(&[usize]) -> Init) -> Mlp {
-    let activation = match cfg.act_fn {
-        ActFn::Relu => Activation::Elementwise(UnaryOp::Relu),
-        ActFn::Gelu => Activation::Elementwise(UnaryOp::Gelu),
-        // One function in three orders of operations.
-        ActFn::GeluNew | ActFn::GeluFast | ActFn::GeluPytorchTanh => Activation::Elementwise(UnaryOp::GeluNew),
-        ActFn::Silu => Activation::Elementwise(UnaryOp::Silu),
-        ActFn::Solu | ActFn::SoluLn => Activation::Solu,
-        ActFn::Unset => unreachable!("a resolved configuration with an MLP has an activation function"),
-    };
+/// The MLP of a layer, or its experts.
+pub(crate) fn feed_forward(
+    s: &mut Scope<'_>,
+    cfg: &Config,
+    layer: usize,
+    init: &dyn Fn(&[usize]) -> Init,
+) -> FeedForward {
+    if cfg.has_experts(layer) {
+        let kind = match cfg.gpt_oss_experts {
+            true => ExpertKind::ClampedSwiglu,
+            false => ExpertKind::Gated(activation(cfg)),
+        };
+        let config = MoeConfig {
+            d_model: cfg.d_model,
+            d_mlp: cfg.d_mlp,
+            n_experts: cfg.num_experts,
+            per_token: cfg.experts_per_token,
+            kind,
+            renormalize: cfg.norm_topk_prob,
+            biases: cfg.gpt_oss_experts,
+            shared: (cfg.d_shared_expert != 0).then_some(cfg.d_shared_expert),
+        };
+        return FeedForward::Experts(Moe::new(s, &config, init));
+    }
     let norm = match cfg.normalization_type {
         NormalizationType::LN => NormKind::LayerNorm,
         // As in TransformerLens: without weights under every other norm, also under none.
@@ -187,10 +224,25 @@ pub(crate) fn mlp(s: &mut Scope<'_>, cfg: &Config, init: &dyn Fn(&[usize]) -> In
     };
     let config = MlpConfig {
         d_model: cfg.d_model,
-        d_mlp: cfg.d_mlp,
-        activation,
+        d_mlp: cfg.d_mlp_of(layer),
+        activation: activation(cfg),
         gated: cfg.gated_mlp,
+        gate_bias: cfg.gate_bias,
         norm: cfg.is_layer_norm_activation().then_some((norm, cfg.eps)),
     };
-    Mlp::new(s, &config, init)
+    FeedForward::Mlp(Mlp::new(s, &config, init))
+}
+
+fn activation(cfg: &Config) -> Activation {
+    match cfg.act_fn {
+        ActFn::Relu => Activation::Elementwise(UnaryOp::Relu),
+        ActFn::Gelu => Activation::Elementwise(UnaryOp::Gelu),
+        // One function in three orders of operations.
+        ActFn::GeluNew | ActFn::GeluFast | ActFn::GeluPytorchTanh => Activation::Elementwise(UnaryOp::GeluNew),
+        ActFn::Silu => Activation::Elementwise(UnaryOp::Silu),
+        ActFn::Relu2 => Activation::SquaredRelu,
+        ActFn::Xielu => Activation::Xielu,
+        ActFn::Solu | ActFn::SoluLn => Activation::Solu,
+        ActFn::Unset => unreachable!("a resolved configuration with an MLP has an activation function"),
+    }
 }

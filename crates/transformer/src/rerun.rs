@@ -7,7 +7,7 @@
 //! that every product with a weight is one large product.
 
 use ironlens_autograd::Var;
-use ironlens_nn::{Ctx, Hooks};
+use ironlens_nn::{Ctx, Hooks, attend};
 use ironlens_tensor::{Device, IndexTensor, Tensor};
 use rayon::prelude::*;
 
@@ -232,7 +232,7 @@ impl<'m> Rerun<'m> {
             let raw = |name| cache.get((name, l)).cloned();
             let (q, k) = (Var::from(raw("q")?), Var::from(raw("k")?));
             let (q, k) =
-                (block.attn.ready_queries(&mut ctx, &q, &every)?, block.attn.ready_keys(&mut ctx, &k, &every)?);
+                (block.attn.ready_queries(&mut ctx, &q, &every, pos)?, block.attn.ready_keys(&mut ctx, &k, &every, pos)?);
             ready.push([q.into_value(), k.into_value()]);
         }
         let shortformer = cfg.positional_embedding_type == PositionalEmbeddingType::Shortformer;
@@ -417,7 +417,8 @@ impl Pass<'_, '_> {
             Some(rows) => rows.over(base_q, &spans),
             None => untouched(base_q, &spans),
         };
-        let spec = self.run.model.net.blocks[layer].attn.spec(None);
+        let attn = &self.run.model.net.blocks[layer].attn;
+        let (spec, sinks) = (attn.spec(None), attn.sinks(&self.ctx));
         let starts = offsets(&spans);
         let (key_starts, value_starts) =
             (changed.keys.as_ref().map(Rows::offsets), changed.values.as_ref().map(Rows::offsets));
@@ -434,7 +435,11 @@ impl Pass<'_, '_> {
             let (k, v) = (with(base_k, &changed.keys, &key_starts), with(base_v, &changed.values, &value_starts));
             let spec = ironlens_tensor::AttentionSpec { query_start: span.start, ..spec.clone() };
             let q = q.narrow(0, starts[i], span.len).unsqueeze(0);
-            q.attention(&k, &v, &spec).0.squeeze(0)
+            if sinks.is_none() {
+                return q.attention(&k, &v, &spec).0.squeeze(0);
+            }
+            let sinks = sinks.as_ref().map(|s| Var::from(s.clone()));
+            attend(&Var::from(q), &Var::from(k), &Var::from(v), &spec, sinks.as_ref()).into_value().squeeze(0)
         };
         let parts = self.each(&spans, one);
         let resid = stream.map(|rows| rows.over(base_resid, &spans));
@@ -556,13 +561,15 @@ impl Pass<'_, '_> {
     fn queries(&mut self, layer: usize, rows: &Rows) -> Result<Tensor, ModelError> {
         let block = &self.run.model.net.blocks[layer];
         let x = Var::from(rows.values.unsqueeze(0));
-        Ok(block.attn.ready_queries(&mut self.ctx, &x, &positions(&rows.spans))?.into_value().squeeze(0))
+        let at = positions(&rows.spans);
+        Ok(block.attn.ready_queries(&mut self.ctx, &x, &at, self.run.pos)?.into_value().squeeze(0))
     }
 
     fn keys(&mut self, layer: usize, rows: &Rows) -> Result<Tensor, ModelError> {
         let block = &self.run.model.net.blocks[layer];
         let x = Var::from(rows.values.unsqueeze(0));
-        Ok(block.attn.ready_keys(&mut self.ctx, &x, &positions(&rows.spans))?.into_value().squeeze(0))
+        let at = positions(&rows.spans);
+        Ok(block.attn.ready_keys(&mut self.ctx, &x, &at, self.run.pos)?.into_value().squeeze(0))
     }
 
     /// The queries of a layer that see a position of `span`, or are of one.

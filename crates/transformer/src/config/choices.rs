@@ -79,6 +79,10 @@ choices! {
         GeluPytorchTanh = "gelu_pytorch_tanh",
         /// x / (1 + exp(-x)).
         Silu = "silu",
+        /// max(x, 0)² (Nemotron).
+        Relu2 = "relu2",
+        /// xIELU, with parameters of its own for each layer (Apertus).
+        Xielu = "xielu",
         /// x softmax(x), the softmax taken over the neurons of one position.
         Solu = "solu",
         /// SoLU followed by a layer norm over the neurons (`mlp.ln`).
@@ -151,6 +155,19 @@ choices! {
         Causal = "causal",
         /// Every position sees every position.
         Bidirectional = "bidirectional",
+    }
+}
+
+choices! {
+    /// What a norm of queries and keys normalises (`qk_norm_type`).
+    pub enum QkNormType for "qk_norm_type" {
+        /// Each vector by its root mean square, with one weight for all heads (Gemma 3, Qwen 3).
+        #[default]
+        Rms = "rms",
+        /// The vectors of all heads together, by their root mean square (OLMo 2).
+        RmsOfAllHeads = "rms_of_all_heads",
+        /// Each vector by a layer norm without bias, with a weight for each head (Command R, StableLM 2).
+        LayerNormPerHead = "layer_norm_per_head",
     }
 }
 

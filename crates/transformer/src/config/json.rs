@@ -8,7 +8,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 use super::error::{ConfigError, invalid, nearest};
-use super::{ActFn, AttentionDir, AttnType, Config, InitMode, NormalizationType, PositionalEmbeddingType};
+use super::{
+    ActFn, AttentionDir, AttnType, Config, InitMode, NormalizationType, PositionalEmbeddingType, QkNormType, RopeScaling,
+};
 
 /// How a field's value is written.
 trait Form<T> {
@@ -148,7 +150,7 @@ macro_rules! optional {
         }
     )+ };
 }
-optional!(Plain of bool, Plain of u64, Plain of String, Base of f64);
+optional!(Plain of bool, Plain of u64, Plain of f64, Plain of String, Plain of RopeScaling, Base of f64);
 
 macro_rules! by_name {
     ($($choice:ident),+) => { $(
@@ -165,7 +167,7 @@ macro_rules! by_name {
         }
     )+ };
 }
-by_name!(ActFn, AttentionDir, AttnType, InitMode, NormalizationType, PositionalEmbeddingType);
+by_name!(ActFn, AttentionDir, AttnType, InitMode, NormalizationType, PositionalEmbeddingType, QkNormType);
 
 impl Form<Vec<AttnType>> for ListOrNull {
     fn expected() -> String {
@@ -182,15 +184,90 @@ impl Form<Vec<AttnType>> for ListOrNull {
     }
 }
 
-/// The table of fields, in TransformerLens's order.
+macro_rules! lists {
+    ($($element:ty: $expected:literal, $read:expr;)+) => { $(
+        impl Form<Vec<$element>> for Plain {
+            fn expected() -> String {
+                concat!("a list of ", $expected).into()
+            }
+            fn read(value: &Value) -> Option<Vec<$element>> {
+                value.as_array()?.iter().map($read).collect()
+            }
+            fn write(field: &Vec<$element>) -> Value {
+                json!(field)
+            }
+        }
+    )+ };
+}
+lists! {
+    f64: "numbers", Value::as_f64;
+    usize: "whole numbers", read_size;
+}
+
+/// As Hugging Face writes it in a `config.json`.
+impl Form<RopeScaling> for Plain {
+    fn expected() -> String {
+        "an object with rope_type linear, llama3, yarn or longrope and that type's numbers".into()
+    }
+    fn read(value: &Value) -> Option<RopeScaling> {
+        let number = |name: &str| value.get(name).and_then(Value::as_f64);
+        let context = || value.get("original_max_position_embeddings").and_then(read_size);
+        let factors = |name: &str| <Plain as Form<Vec<f64>>>::read(value.get(name)?);
+        Some(match value.get("rope_type")?.as_str()? {
+            "linear" => RopeScaling::Linear { factor: number("factor")? },
+            "llama3" => RopeScaling::Llama3 {
+                factor: number("factor")?,
+                low: number("low_freq_factor")?,
+                high: number("high_freq_factor")?,
+                context: context()?,
+            },
+            "yarn" => RopeScaling::Yarn {
+                factor: number("factor")?,
+                beta_fast: number("beta_fast")?,
+                beta_slow: number("beta_slow")?,
+                context: context()?,
+                truncate: value.get("truncate")?.as_bool()?,
+                attention_factor: number("attention_factor")?,
+            },
+            "longrope" => RopeScaling::LongRope {
+                short: factors("short_factor")?,
+                long: factors("long_factor")?,
+                context: context()?,
+                attention_factor: number("attention_factor")?,
+            },
+            _ => return None,
+        })
+    }
+    fn write(field: &RopeScaling) -> Value {
+        match field {
+            RopeScaling::Linear { factor } => json!({ "rope_type": "linear", "factor": factor }),
+            RopeScaling::Llama3 { factor, low, high, context } => json!({
+                "rope_type": "llama3", "factor": factor, "low_freq_factor": low, "high_freq_factor": high,
+                "original_max_position_embeddings": context,
+            }),
+            RopeScaling::Yarn { factor, beta_fast, beta_slow, context, truncate, attention_factor } => json!({
+                "rope_type": "yarn", "factor": factor, "beta_fast": beta_fast, "beta_slow": beta_slow,
+                "original_max_position_embeddings": context, "truncate": truncate,
+                "attention_factor": attention_factor,
+            }),
+            RopeScaling::LongRope { short, long, context, attention_factor } => json!({
+                "rope_type": "longrope", "short_factor": short, "long_factor": long,
+                "original_max_position_embeddings": context, "attention_factor": attention_factor,
+            }),
+        }
+    }
+}
+
+/// The table of fields, in TransformerLens's order; then those that it has not.
 macro_rules! fields {
-    ($($name:ident: $form:ident,)+) => {
-        const FIELDS: &[&str] = &[$(stringify!($name)),+];
+    (transformer_lens { $($name:ident: $form:ident,)+ } beyond { $($beyond:ident: $beyond_form:ident,)+ }) => {
+        const FIELDS: &[&str] = &[$(stringify!($name),)+ $(stringify!($beyond)),+];
 
         /// Sets the field of this name; false if there is none.
         fn set(cfg: &mut Config, name: &str, value: &Value) -> Result<bool, ConfigError> {
             match name {
                 $(stringify!($name) => cfg.$name = read_as::<$form, _>(name, value)?,)+
+                $(stringify!($beyond) => cfg.$beyond = read_as::<$beyond_form, _>(name, value)?,)+
                 _ => return Ok(false),
             }
             Ok(true)
@@ -199,76 +276,105 @@ macro_rules! fields {
         fn entries(cfg: &Config) -> Vec<(&'static str, Value)> {
             vec![$((stringify!($name), <$form as Form<_>>::write(&cfg.$name))),+]
         }
+
+        /// What TransformerLens 2.18 does not know, where it is not at its default.
+        fn entries_beyond(cfg: &Config) -> Vec<(&'static str, Value)> {
+            let default = Config::default();
+            let mut entries = Vec::new();
+            $(if cfg.$beyond != default.$beyond {
+                entries.push((stringify!($beyond), <$beyond_form as Form<_>>::write(&cfg.$beyond)));
+            })+
+            entries
+        }
     };
 }
 fields! {
-    n_layers: Size,
-    d_model: Size,
-    n_ctx: Size,
-    d_head: Size,
-    model_name: Plain,
-    n_heads: SizeOrMinusOne,
-    d_mlp: SizeOrNull,
-    act_fn: Plain,
-    d_vocab: SizeOrMinusOne,
-    eps: Plain,
-    use_attn_result: Plain,
-    use_attn_scale: Plain,
-    attn_scale: Plain,
-    use_split_qkv_input: Plain,
-    use_hook_mlp_in: Plain,
-    use_attn_in: Plain,
-    use_qk_norm: Plain,
-    use_local_attn: Plain,
-    ungroup_grouped_query_attention: Plain,
-    original_architecture: Plain,
-    from_checkpoint: Plain,
-    checkpoint_index: Plain,
-    checkpoint_label_type: Plain,
-    checkpoint_value: Plain,
-    tokenizer_name: Plain,
-    window_size: SizeOrNull,
-    attn_types: ListOrNull,
-    init_mode: Plain,
-    normalization_type: Plain,
-    attention_dir: Plain,
-    attn_only: Plain,
-    seed: Plain,
-    initializer_range: Plain,
-    init_weights: Plain,
-    scale_attn_by_inverse_layer_idx: Plain,
-    positional_embedding_type: Plain,
-    final_rms: Plain,
-    d_vocab_out: SizeOrMinusOne,
-    parallel_attn_mlp: Plain,
-    rotary_dim: SizeOrNull,
-    use_hook_tokens: Plain,
-    gated_mlp: Plain,
-    default_prepend_bos: Plain,
-    tokenizer_prepends_bos: Plain,
-    n_key_value_heads: SizeOrNull,
-    post_embedding_ln: Plain,
-    rotary_base: Base,
-    rotary_base_local: Base,
-    rotary_adjacent_pairs: Plain,
-    use_normalization_before_and_after: Plain,
-    attn_scores_soft_cap: Plain,
-    output_logits_soft_cap: Plain,
-    use_NTK_by_parts_rope: Plain,
-    NTK_by_parts_low_freq_factor: Plain,
-    NTK_by_parts_high_freq_factor: Plain,
-    NTK_by_parts_factor: Plain,
-    NTK_original_ctx_len: Size,
+    transformer_lens {
+        n_layers: Size,
+        d_model: Size,
+        n_ctx: Size,
+        d_head: Size,
+        model_name: Plain,
+        n_heads: SizeOrMinusOne,
+        d_mlp: SizeOrNull,
+        act_fn: Plain,
+        d_vocab: SizeOrMinusOne,
+        eps: Plain,
+        use_attn_result: Plain,
+        use_attn_scale: Plain,
+        attn_scale: Plain,
+        use_split_qkv_input: Plain,
+        use_hook_mlp_in: Plain,
+        use_attn_in: Plain,
+        use_qk_norm: Plain,
+        use_local_attn: Plain,
+        ungroup_grouped_query_attention: Plain,
+        original_architecture: Plain,
+        from_checkpoint: Plain,
+        checkpoint_index: Plain,
+        checkpoint_label_type: Plain,
+        checkpoint_value: Plain,
+        tokenizer_name: Plain,
+        window_size: SizeOrNull,
+        attn_types: ListOrNull,
+        init_mode: Plain,
+        normalization_type: Plain,
+        attention_dir: Plain,
+        attn_only: Plain,
+        seed: Plain,
+        initializer_range: Plain,
+        init_weights: Plain,
+        scale_attn_by_inverse_layer_idx: Plain,
+        positional_embedding_type: Plain,
+        final_rms: Plain,
+        d_vocab_out: SizeOrMinusOne,
+        parallel_attn_mlp: Plain,
+        rotary_dim: SizeOrNull,
+        use_hook_tokens: Plain,
+        gated_mlp: Plain,
+        default_prepend_bos: Plain,
+        tokenizer_prepends_bos: Plain,
+        n_key_value_heads: SizeOrNull,
+        post_embedding_ln: Plain,
+        rotary_base: Base,
+        rotary_base_local: Base,
+        rotary_adjacent_pairs: Plain,
+        use_normalization_before_and_after: Plain,
+        attn_scores_soft_cap: Plain,
+        output_logits_soft_cap: Plain,
+        use_NTK_by_parts_rope: Plain,
+        NTK_by_parts_low_freq_factor: Plain,
+        NTK_by_parts_high_freq_factor: Plain,
+        NTK_by_parts_factor: Plain,
+        NTK_original_ctx_len: Size,
+        num_experts: SizeOrNull,
+        experts_per_token: SizeOrNull,
+    }
+    beyond {
+        norm_topk_prob: Plain,
+        d_shared_expert: SizeOrNull,
+        dense_layers: Plain,
+        d_mlp_dense: SizeOrNull,
+        gpt_oss_experts: Plain,
+        gate_bias: Plain,
+        use_normalization_after_only: Plain,
+        qk_norm_type: Plain,
+        clip_qkv: Plain,
+        attn_sinks: Plain,
+        alibi_slopes: Plain,
+        no_rope_layers: Plain,
+        rope_scaling: Plain,
+        rope_scaling_global_only: Plain,
+    }
 }
 
 /// Fields of TransformerLens 2.18 and 3.5 that say nothing about the model here: it counts its own parameters, a
-/// device belongs to tensors, and experts' and YaRN's details only matter beside a field that is refused.
+/// device belongs to tensors, and YaRN's details only matter beside a field that is refused.
 const IGNORED: &[&str] = &[
     "n_params",
     "device",
     "trust_remote_code",
     "layer_norm_folding",
-    "norm_topk_prob",
     "yarn_factor",
     "yarn_attention_factor",
     "yarn_beta_fast",
@@ -278,10 +384,8 @@ const IGNORED: &[&str] = &[
 
 /// Fields of TransformerLens 2.18 and 3.5 that are accepted only at their default, and the way out otherwise.
 fn unsupported(name: &str) -> Option<(Value, &'static str)> {
-    const MOE: &str = "mixture-of-experts models cannot be built here; set it to null for a plain MLP";
     const T5: &str = "it belongs to encoder-decoder models (T5); set it to null";
     Some(match name {
-        "num_experts" | "experts_per_token" => (Value::Null, MOE),
         "relative_attention_max_distance" | "relative_attention_num_buckets" | "decoder_start_token_id" => {
             (Value::Null, T5)
         }
@@ -291,9 +395,9 @@ fn unsupported(name: &str) -> Option<(Value, &'static str)> {
         "load_in_4bit" => (json!(false), "weights are float32; convert them and set it to false"),
         "n_devices" => (json!(1), "a model lives on one device; set it to 1"),
         "rotary_scaling_factor" => {
-            (json!(1.0), "scaled rotations are not implemented; set it to 1.0 for unscaled ones")
+            (json!(1.0), "give rope_scaling {\"rope_type\": \"linear\", \"factor\": ..} instead")
         }
-        "use_yarn_rope" => (json!(false), "YaRN is not implemented; set it to false for plain rotations"),
+        "use_yarn_rope" => (json!(false), "give rope_scaling {\"rope_type\": \"yarn\", ..} instead"),
         "uses_rms_norm" => (json!(false), "set normalization_type to \"RMS\" instead"),
         _ => return None,
     })
@@ -301,8 +405,6 @@ fn unsupported(name: &str) -> Option<(Value, &'static str)> {
 
 /// The names [`unsupported`] knows, for the "did you mean" of an unknown one.
 const UNSUPPORTED: &[&str] = &[
-    "num_experts",
-    "experts_per_token",
     "relative_attention_max_distance",
     "relative_attention_num_buckets",
     "decoder_start_token_id",
@@ -324,7 +426,6 @@ fn read_as<F: Form<T>, T>(field: &str, value: &Value) -> Result<T, ConfigError> 
         ("positional_embedding_type", Some("relative_positional_bias")) => {
             "relative positions belong to encoder-decoder models (T5)".into()
         }
-        ("act_fn", Some("xielu")) => "xIELU is not implemented".into(),
         (_, Some(text)) => match nearest(text, expected.split(['[', ']', ',', ' '])) {
             Some(name) if name.len() > 2 => format!("did you mean {name:?}?"),
             _ => "correct the value, or leave the field out for its default".into(),
@@ -413,9 +514,12 @@ impl Serialize for Config {
             map.serialize_entry(name, &value)?;
         }
         // What TransformerLens 2.18's to_dict has besides; 3.5's names would be unknown to 2.18.
-        for name in UNSUPPORTED.iter().take(7) {
+        for name in UNSUPPORTED.iter().take(5) {
             let (default, _) = unsupported(name).ok_or_else(|| S::Error::custom("a name that is not in the table"))?;
             map.serialize_entry(name, &default)?;
+        }
+        for (name, value) in entries_beyond(self) {
+            map.serialize_entry(name, &value)?;
         }
         map.serialize_entry("trust_remote_code", &false)?;
         map.serialize_entry("n_params", &self.n_params())?;

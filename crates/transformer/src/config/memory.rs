@@ -32,7 +32,12 @@ impl Config {
         let d_vocab_out = if self.d_vocab_out == 0 { self.d_vocab } else { self.d_vocab_out };
         let positions = if self.has_pos_embed() { product(&[self.n_ctx, d]) } else { 0 };
         let attention = sum([product(&[d, e, h, 2]), product(&[d, e, kv, 2]), product(&[e, h]), product(&[e, kv, 2])]);
-        let mlp = sum([product(&[d, self.d_mlp(), 2 + usize::from(self.gated_mlp)]), self.d_mlp() as u64]);
+        let matrices = 2 + usize::from(self.gated_mlp);
+        let mlp = |neurons: usize| sum([product(&[d, neurons, matrices]), product(&[2, neurons])]);
+        // Every expert has a row of the router's, and names.
+        let expert = sum([mlp(self.d_mlp()), product(&[2, d]), BLOCK / FLOAT / 4]);
+        let experts = sum([expert.saturating_mul(self.num_experts as u64), mlp(self.d_shared_expert)]);
+        let mlp = if self.num_experts == 0 { mlp(self.d_mlp()) } else { experts.max(mlp(self.d_mlp_dense)) };
         let block = sum([attention, mlp, product(&[d, 10])]).saturating_mul(FLOAT).saturating_add(BLOCK);
         let embeddings = sum([product(&[self.d_vocab, d]), positions, product(&[d, d_vocab_out])]);
         embeddings.saturating_mul(FLOAT).saturating_add(block.saturating_mul(self.n_layers as u64))
@@ -81,6 +86,7 @@ impl Config {
             ("d_head", self.d_head, 1 << 8),
             ("n_heads", own(self.n_heads, self.d_model / self.d_head.max(1)), 1 << 7),
             ("n_key_value_heads", self.n_key_value_heads, 1 << 7),
+            ("num_experts", self.num_experts, 1 << 8),
             ("d_mlp", own(self.d_mlp, self.d_model.saturating_mul(4)), 1 << 16),
             ("d_vocab_out", own(self.d_vocab_out, self.d_vocab), 1 << 18),
         ];

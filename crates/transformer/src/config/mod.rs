@@ -23,8 +23,11 @@ mod json;
 mod memory;
 mod validate;
 
-pub use choices::{ActFn, AttentionDir, AttnType, InitMode, NormalizationType, PositionalEmbeddingType};
+pub use choices::{
+    ActFn, AttentionDir, AttnType, InitMode, NormalizationType, PositionalEmbeddingType, QkNormType,
+};
 pub use error::ConfigError;
+pub use ironlens_nn::RopeScaling;
 pub use memory::machine_memory;
 pub(crate) use memory::product;
 
@@ -35,9 +38,10 @@ pub(crate) use memory::product;
 /// [`resolved`](Config::resolved): a size of 0 means *not given*, and so does -1.0 where a field says so.
 /// A model keeps its resolved configuration.
 ///
-/// Fields of TransformerLens's that this crate does not implement (mixture of experts, 4-bit weights, T5's
-/// relative positions) are not here; [`from_json`](Config::from_json) accepts them at their defaults and refuses
-/// them by name otherwise.
+/// Fields of TransformerLens's that this crate does not implement (4-bit weights, T5's relative positions) are not
+/// here; [`from_json`](Config::from_json) accepts them at their defaults and refuses them by name otherwise. The
+/// last fields, from `norm_topk_prob` on, are of families that TransformerLens 2.18 does not compute; they are
+/// written to a file only where they are not at their defaults.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(non_snake_case, reason = "TransformerLens's field names, to the letter")]
 pub struct Config {
@@ -161,6 +165,39 @@ pub struct Config {
     pub NTK_by_parts_factor: f64,
     /// The context length before stretching. Default 8192.
     pub NTK_original_ctx_len: usize,
+    /// Number of experts, each an MLP with `d_mlp` neurons, that take an MLP's place (Mixtral). Default 0: none.
+    pub num_experts: usize,
+    /// How many of them each token goes to.
+    pub experts_per_token: usize,
+    /// Divide the weights of a token's experts by their sum. Default true.
+    pub norm_topk_prob: bool,
+    /// Number of neurons of an expert that every token goes to, besides its own (Qwen 2). Default 0: there is none.
+    pub d_shared_expert: usize,
+    /// Layers that have a plain MLP in a model with experts.
+    pub dense_layers: Vec<usize>,
+    /// Number of neurons of that MLP. Default `d_mlp`.
+    pub d_mlp_dense: usize,
+    /// Biases in the router and the experts, and the experts' clamped activation: gpt-oss's.
+    pub gpt_oss_experts: bool,
+    /// Add the biases of a gated MLP before the product, and give the gate one, `b_gate`.
+    pub gate_bias: bool,
+    /// Normalise what attention and MLP write, and not what they read (OLMo 2); RMS norms only.
+    pub use_normalization_after_only: bool,
+    /// What [`use_qk_norm`](Config::use_qk_norm) normalises, and how. Default: each vector, by RMS.
+    pub qk_norm_type: QkNormType,
+    /// Cut queries, keys and values off at this (OLMo). Default: not.
+    pub clip_qkv: Option<f64>,
+    /// Give each head a score that belongs to no position (gpt-oss); the parameter is `attn.sinks`.
+    pub attn_sinks: bool,
+    /// ALiBi's slope of each head. Default (empty): TransformerLens's formula, which is the paper's where the
+    /// number of heads is a power of two.
+    pub alibi_slopes: Vec<f64>,
+    /// Layers whose queries and keys are not rotated (SmolLM 3).
+    pub no_rope_layers: Vec<usize>,
+    /// How the rotation's wavelengths are stretched, where it is not by Llama 3.1's formula.
+    pub rope_scaling: Option<RopeScaling>,
+    /// Stretch them in global layers only (Gemma 3, OLMo 3).
+    pub rope_scaling_global_only: bool,
 }
 
 impl Default for Config {
@@ -224,6 +261,22 @@ impl Default for Config {
             NTK_by_parts_high_freq_factor: 4.0,
             NTK_by_parts_factor: 8.0,
             NTK_original_ctx_len: 8192,
+            num_experts: 0,
+            experts_per_token: 0,
+            norm_topk_prob: true,
+            d_shared_expert: 0,
+            dense_layers: Vec::new(),
+            d_mlp_dense: 0,
+            gpt_oss_experts: false,
+            gate_bias: false,
+            use_normalization_after_only: false,
+            qk_norm_type: QkNormType::Rms,
+            clip_qkv: None,
+            attn_sinks: false,
+            alibi_slopes: Vec::new(),
+            no_rope_layers: Vec::new(),
+            rope_scaling: None,
+            rope_scaling_global_only: false,
         }
     }
 }
@@ -306,6 +359,29 @@ impl Config {
         !self.attn_only && !self.parallel_attn_mlp
     }
 
+    /// Whether `layer` has experts rather than an MLP.
+    pub fn has_experts(&self, layer: usize) -> bool {
+        self.num_experts != 0 && !self.attn_only && !self.dense_layers.contains(&layer)
+    }
+
+    /// Number of neurons of the MLP of `layer`, if it has one.
+    pub fn d_mlp_of(&self, layer: usize) -> usize {
+        match (self.dense_layers.contains(&layer), self.d_mlp_dense) {
+            (true, dense) if dense != 0 => dense,
+            _ => self.d_mlp(),
+        }
+    }
+
+    /// Whether attention and MLP read the stream through a norm.
+    pub fn normalizes_inputs(&self) -> bool {
+        !self.use_normalization_after_only
+    }
+
+    /// Whether what attention and MLP write is normalised.
+    pub fn normalizes_outputs(&self) -> bool {
+        self.use_normalization_before_and_after || self.use_normalization_after_only
+    }
+
     /// Whether the MLP has a layer norm of its own (`mlp.ln`), as in SoLU models.
     pub fn is_layer_norm_activation(&self) -> bool {
         self.act_fn.is_layer_norm()
@@ -316,7 +392,11 @@ impl Config {
     pub fn n_params(&self) -> usize {
         let product = |sizes: [usize; 4]| sizes.into_iter().fold(1, usize::saturating_mul);
         let attention = product([self.d_model, self.d_head, self.n_heads(), 4]);
-        let mlp = product([self.d_model, self.d_mlp(), 2 + usize::from(self.gated_mlp), 1]);
+        let mut mlp = product([self.d_model, self.d_mlp(), 2 + usize::from(self.gated_mlp), 1]);
+        if self.num_experts != 0 {
+            // TransformerLens adds a number for each expert to each expert.
+            mlp = mlp.saturating_add(self.num_experts).saturating_mul(self.num_experts);
+        }
         self.n_layers.saturating_mul(attention.saturating_add(mlp))
     }
 

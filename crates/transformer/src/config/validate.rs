@@ -1,7 +1,9 @@
 //! Filling in a configuration's defaults, and refusing those that describe no model.
 
 use super::error::invalid;
-use super::{ActFn, AttentionDir, Config, ConfigError, InitMode, NormalizationType, PositionalEmbeddingType};
+use super::{
+    ActFn, AttentionDir, Config, ConfigError, InitMode, NormalizationType, PositionalEmbeddingType, QkNormType, RopeScaling,
+};
 
 /// Far above any use, and far below where weights of f32 end.
 const MAX_INITIALIZER_RANGE: f64 = 1e30;
@@ -20,6 +22,8 @@ impl Config {
         cfg.resolve_attention()?;
         cfg.resolve_positions()?;
         cfg.check_mlp_and_norms()?;
+        cfg.check_experts()?;
+        cfg.check_beyond()?;
         cfg.resolve_numbers()?;
         Ok(cfg)
     }
@@ -182,6 +186,134 @@ impl Config {
             not_negative("eps", self.eps)?;
         }
         Ok(())
+    }
+
+    fn check_experts(&self) -> Result<(), ConfigError> {
+        let none = self.num_experts == 0;
+        if none != (self.experts_per_token == 0) || self.experts_per_token > self.num_experts {
+            let expected = match none {
+                true => "0 (not given) without num_experts".into(),
+                false => format!("from 1 to num_experts = {}", self.num_experts),
+            };
+            let hint = "give num_experts and experts_per_token together";
+            return Err(invalid("experts_per_token", self.experts_per_token, expected, hint));
+        }
+        if self.num_experts > 1 << 16 {
+            return Err(invalid("num_experts", self.num_experts, "at most 2^16", "check the number of zeros"));
+        }
+        for (field, given) in [
+            ("d_shared_expert", self.d_shared_expert != 0),
+            ("dense_layers", !self.dense_layers.is_empty()),
+            ("d_mlp_dense", self.d_mlp_dense != 0),
+            ("gpt_oss_experts", self.gpt_oss_experts),
+        ] {
+            if none && given {
+                let hint = "it says more about experts; give num_experts, or leave it out";
+                return Err(invalid(field, "given", "not given without num_experts", hint));
+            }
+        }
+        if !none && !self.gated_mlp {
+            let hint = "experts are gated MLPs; set it to true";
+            return Err(invalid("gated_mlp", false, "true with num_experts", hint));
+        }
+        if !none && self.attn_only {
+            let hint = "an attention-only model has no MLP for experts to replace; set it to false";
+            return Err(invalid("attn_only", true, "false with num_experts", hint));
+        }
+        Ok(())
+    }
+
+    /// The fields that TransformerLens does not have.
+    fn check_beyond(&self) -> Result<(), ConfigError> {
+        for (field, layers) in [("dense_layers", &self.dense_layers), ("no_rope_layers", &self.no_rope_layers)] {
+            if let Some(layer) = layers.iter().find(|l| **l >= self.n_layers) {
+                let expected = format!("layers below n_layers = {}", self.n_layers);
+                return Err(invalid(field, layer, expected, "layers are numbered from 0"));
+            }
+        }
+        if self.gate_bias && !self.gated_mlp {
+            let hint = "only a gated MLP has a gate; set it to false";
+            return Err(invalid("gate_bias", true, "false without gated_mlp", hint));
+        }
+        if self.use_normalization_after_only {
+            if self.use_normalization_before_and_after {
+                let hint = "set one of the two";
+                let expected = "false with use_normalization_before_and_after";
+                return Err(invalid("use_normalization_after_only", true, expected, hint));
+            }
+            if self.normalization_type.centers() {
+                let expected = format!("false with normalization_type = {}", self.normalization_type);
+                let hint = "norms after attention and MLP are RMS norms; set normalization_type to \"RMS\"";
+                return Err(invalid("use_normalization_after_only", true, expected, hint));
+            }
+        }
+        if self.qk_norm_type != QkNormType::Rms && !self.use_qk_norm {
+            let hint = "set use_qk_norm, or leave it out";
+            return Err(invalid("qk_norm_type", self.qk_norm_type, "rms without use_qk_norm", hint));
+        }
+        if let Some(at) = self.clip_qkv {
+            positive("clip_qkv", at)?;
+        }
+        if !self.alibi_slopes.is_empty() {
+            if self.positional_embedding_type != PositionalEmbeddingType::Alibi {
+                let expected = "not given without positional_embedding_type = alibi";
+                return Err(invalid("alibi_slopes", "given", expected, "leave it out"));
+            }
+            if self.alibi_slopes.len() != self.n_heads {
+                let given = format!("a list of {}", self.alibi_slopes.len());
+                let expected = format!("one for each of the {} heads", self.n_heads);
+                return Err(invalid("alibi_slopes", given, expected, "leave it out for the usual slopes"));
+            }
+            if let Some(slope) = self.alibi_slopes.iter().find(|s| !s.is_finite()) {
+                return Err(invalid("alibi_slopes", slope, "finite numbers", "leave it out for the usual slopes"));
+            }
+        }
+        self.check_rope_scaling()
+    }
+
+    fn check_rope_scaling(&self) -> Result<(), ConfigError> {
+        let Some(scaling) = &self.rope_scaling else { return Ok(()) };
+        if self.positional_embedding_type != PositionalEmbeddingType::Rotary {
+            let hint = "nothing is rotated; leave it out";
+            return Err(invalid("rope_scaling", "given", "not given without rotary positions", hint));
+        }
+        if self.use_NTK_by_parts_rope {
+            let hint = "wavelengths are stretched in one way; leave one of the two out";
+            return Err(invalid("rope_scaling", "given", "not given with use_NTK_by_parts_rope", hint));
+        }
+        let sizes = |n: usize| positive("rope_scaling.original_max_position_embeddings", n as f64);
+        match scaling {
+            RopeScaling::Linear { factor } => positive("rope_scaling.factor", *factor),
+            RopeScaling::Llama3 { factor, low, high, context } => {
+                positive("rope_scaling.factor", *factor)?;
+                positive("rope_scaling.low_freq_factor", *low)?;
+                positive("rope_scaling.high_freq_factor", high - low)?;
+                sizes(*context)
+            }
+            RopeScaling::Yarn { factor, beta_fast, beta_slow, context, attention_factor, .. } => {
+                positive("rope_scaling.factor", *factor)?;
+                positive("rope_scaling.beta_fast", *beta_fast)?;
+                positive("rope_scaling.beta_slow", *beta_slow)?;
+                positive("rope_scaling.attention_factor", *attention_factor)?;
+                if self.rotary_base == 1.0 {
+                    let hint = "every dimension turns equally fast there";
+                    return Err(invalid("rotary_base", 1.0, "another base with YaRN", hint));
+                }
+                sizes(*context)
+            }
+            RopeScaling::LongRope { short, long, context, attention_factor } => {
+                for (field, factors) in [("rope_scaling.short_factor", short), ("rope_scaling.long_factor", long)] {
+                    if factors.len() != self.rotary_dim / 2 {
+                        let expected = format!("rotary_dim / 2 = {} numbers", self.rotary_dim / 2);
+                        let hint = "there is one for each pair of rotated dimensions";
+                        return Err(invalid(field, format!("{} numbers", factors.len()), expected, hint));
+                    }
+                    factors.iter().try_for_each(|f| positive(field, *f))?;
+                }
+                positive("rope_scaling.attention_factor", *attention_factor)?;
+                sizes(*context)
+            }
+        }
     }
 
     fn resolve_numbers(&mut self) -> Result<(), ConfigError> {

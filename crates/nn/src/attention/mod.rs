@@ -8,9 +8,13 @@ use ironlens_tensor::{AttentionSpec, IndexTensor, Layout, RotarySpec, Tensor};
 use crate::ctx::Ctx;
 use crate::error::HookError;
 use crate::hooks::HookPoint;
-use crate::norm::{Norm, NormAxes, NormKind};
 use crate::registry::{Init, Param, Scope};
 use crate::rotary::RotaryTable;
+
+mod qk_norm;
+
+pub use qk_norm::QkNorm;
+use qk_norm::VectorNorm;
 
 /// How attention knows positions.
 #[derive(Clone, Debug)]
@@ -20,7 +24,7 @@ pub enum Positions {
     /// Queries and keys are rotated, by a table that layers share.
     Rotary(Arc<RotaryTable>),
     /// Scores get `slope * (key - query)`, one slope per head.
-    Alibi,
+    Alibi(Vec<f64>),
 }
 
 /// The sizes and kind of an [`Attention`].
@@ -48,8 +52,12 @@ pub struct AttentionConfig {
     pub window: Option<usize>,
     /// How positions are known.
     pub positions: Positions,
-    /// RMS-normalise queries and keys, with this epsilon.
-    pub qk_norm: Option<f64>,
+    /// Normalise queries and keys, with this epsilon.
+    pub qk_norm: Option<(QkNorm, f64)>,
+    /// Cut queries, keys and values off at plus and minus this, as they are projected (OLMo).
+    pub clip_qkv: Option<f64>,
+    /// One more score per head, which no value belongs to: attention may look at nothing (gpt-oss).
+    pub sinks: bool,
     /// Compute each head's output by itself, for `hook_result`.
     pub use_result: bool,
 }
@@ -94,10 +102,16 @@ impl Padding {
     pub fn positions(&self) -> &IndexTensor {
         &self.positions
     }
+
+    /// Length of the longest sequence, padding aside.
+    fn longest(&self) -> usize {
+        self.positions.as_slice().iter().max().map_or(0, |&last| last as usize + 1)
+    }
 }
 
 /// Multi-head attention: `W_Q`, `W_K`, `W_V` `[head, d_model, d_head]`, `W_O`
-/// `[head, d_head, d_model]`; with grouped queries `_W_K` and `_W_V` have one entry per group.
+/// `[head, d_head, d_model]`; with grouped queries `_W_K` and `_W_V` have one entry per group. With sinks,
+/// `sinks` `[head]`.
 ///
 /// The three input matrices are stored side by side as one, so that a shared input is read once.
 pub struct Attention {
@@ -106,7 +120,8 @@ pub struct Attention {
     b_qkv: Param,
     w_o: Param,
     b_o: Param,
-    norms: Option<[Norm; 2]>,
+    norms: Option<[VectorNorm; 2]>,
+    sinks: Option<Param>,
     hook_k: HookPoint,
     hook_q: HookPoint,
     hook_v: HookPoint,
@@ -156,9 +171,10 @@ impl Attention {
         let w_o_layout = Layout::contiguous(&[h, e, d]);
         let w_o = s.packed(&[h * e, d], &[("W_O", w_o_layout, init(&[h, e, d]))]);
         let b_o = s.param("b_O", &[d], Init::Zeros);
-        let norms = cfg.qk_norm.map(|eps| {
-            ["q_norm", "k_norm"].map(|name| Norm::new(s, name, NormKind::RmsNorm, e, eps, NormAxes::VECTORS))
+        let norms = cfg.qk_norm.map(|(kind, eps)| {
+            [("q_norm", h), ("k_norm", kv)].map(|(name, heads)| VectorNorm::new(s, name, kind, heads, e, eps))
         });
+        let sinks = cfg.sinks.then(|| s.param("sinks", &[h], Init::Zeros));
         let result_off = "the model does not compute each head's output by itself; switch on `use_attn_result`";
         let [hook_k, hook_q, hook_v, hook_z] =
             ["hook_k", "hook_q", "hook_v", "hook_z"].map(|name| s.hook(name, "batch pos head d_head"));
@@ -182,6 +198,7 @@ impl Attention {
             w_o,
             b_o,
             norms,
+            sinks,
             hook_k,
             hook_q,
             hook_v,
@@ -223,68 +240,88 @@ impl Attention {
         let mut k = self.hook_k.apply(ctx, k)?;
         let v = self.hook_v.apply(ctx, v)?;
         if let Some([q_norm, k_norm]) = &self.norms {
-            q = normalize_vectors(ctx, q_norm, &q)?;
-            k = normalize_vectors(ctx, k_norm, &k)?;
+            q = q_norm.forward(ctx, &q)?;
+            k = k_norm.forward(ctx, &k)?;
         }
         if let (Positions::Rotary(table), Some([hook_rot_k, hook_rot_q])) = (&self.cfg.positions, &self.hook_rot) {
-            let spec = rotary_spec(ctx, table, q.dim(1), padding.map(Padding::positions));
+            let len = padding.map_or(q.dim(1), Padding::longest);
+            let spec = rotary_spec(ctx, table, len, padding.map(Padding::positions));
             q = hook_rot_q.apply(ctx, q.rotary(&spec))?;
             k = hook_rot_k.apply(ctx, k.rotary(&spec))?;
         }
         let spec = self.spec(padding);
         let z = if self.hook_attn_scores.is_live(ctx) || self.hook_pattern.is_live(ctx) {
             let scores = self.hook_attn_scores.apply(ctx, q.attention_scores(&k, &spec))?;
-            let pattern = self.hook_pattern.apply(ctx, scores.softmax())?;
-            pattern.attention_mix(&v)
+            let pattern = softmax_beside(&scores, self.sinks.map(|s| ctx.param(s)));
+            self.hook_pattern.apply(ctx, pattern)?.attention_mix(&v)
         } else {
-            q.attention(&k, &v, &spec)
+            attend(&q, &k, &v, &spec, self.sinks.map(|s| ctx.param(s)))
         };
         self.hook_z.apply(ctx, z)
     }
 
     /// Queries as attention reads them, of queries `[batch, pos, head, d_head]` as projected:
-    /// normalised and rotated to `positions` `[batch, pos]`, where the model does so.
+    /// normalised and rotated to `positions` `[batch, pos]` of sequences that are `len` long, where the
+    /// model does so.
     ///
     /// # Errors
     /// If a hook fails.
-    pub fn ready_queries(&self, ctx: &mut Ctx<'_, '_>, q: &Var, positions: &IndexTensor) -> Result<Var, HookError> {
-        self.ready(ctx, self.norms.as_ref().map(|[q_norm, _]| q_norm), q, positions)
+    pub fn ready_queries(
+        &self,
+        ctx: &mut Ctx<'_, '_>,
+        q: &Var,
+        positions: &IndexTensor,
+        len: usize,
+    ) -> Result<Var, HookError> {
+        self.ready(ctx, self.norms.as_ref().map(|[q_norm, _]| q_norm), q, positions, len)
     }
 
     /// As [`Attention::ready_queries`], for keys `[batch, pos, kv_head, d_head]`.
     ///
     /// # Errors
     /// If a hook fails.
-    pub fn ready_keys(&self, ctx: &mut Ctx<'_, '_>, k: &Var, positions: &IndexTensor) -> Result<Var, HookError> {
-        self.ready(ctx, self.norms.as_ref().map(|[_, k_norm]| k_norm), k, positions)
+    pub fn ready_keys(
+        &self,
+        ctx: &mut Ctx<'_, '_>,
+        k: &Var,
+        positions: &IndexTensor,
+        len: usize,
+    ) -> Result<Var, HookError> {
+        self.ready(ctx, self.norms.as_ref().map(|[_, k_norm]| k_norm), k, positions, len)
     }
 
     fn ready(
         &self,
         ctx: &mut Ctx<'_, '_>,
-        norm: Option<&Norm>,
+        norm: Option<&VectorNorm>,
         x: &Var,
         positions: &IndexTensor,
+        len: usize,
     ) -> Result<Var, HookError> {
-        let x = norm.map_or(Ok(x.clone()), |norm| normalize_vectors(ctx, norm, x))?;
+        let x = norm.map_or(Ok(x.clone()), |norm| norm.forward(ctx, x))?;
         Ok(match &self.cfg.positions {
-            Positions::Rotary(table) => x.rotary(&rotary_spec(ctx, table, x.dim(1), Some(positions))),
-            Positions::None | Positions::Alibi => x,
+            Positions::Rotary(table) => x.rotary(&rotary_spec(ctx, table, len, Some(positions))),
+            Positions::None | Positions::Alibi(_) => x,
         })
+    }
+
+    /// The score per head `[head]` that belongs to no key, where there is one.
+    pub fn sinks(&self, ctx: &Ctx<'_, '_>) -> Option<Tensor> {
+        self.sinks.map(|s| ctx.param(s).value().clone())
     }
 
     /// How scores are made.
     pub fn spec(&self, padding: Option<&Padding>) -> AttentionSpec {
         let cfg = &self.cfg;
-        let heads = cfg.n_heads as f64;
-        let start = 2f64.powf(-8.0 / heads);
         AttentionSpec {
             scale: cfg.scale,
             soft_cap: cfg.soft_cap,
             causal: cfg.causal,
             window: cfg.window,
-            alibi: matches!(cfg.positions, Positions::Alibi)
-                .then(|| (0..cfg.n_heads).map(|i| start * start.powi(i as i32)).collect()),
+            alibi: match &cfg.positions {
+                Positions::Alibi(slopes) => Some(slopes.clone()),
+                Positions::None | Positions::Rotary(_) => None,
+            },
             query_start: 0,
             key_mask: padding.filter(|p| cfg.causal || !p.seen_if_bidirectional).map(|p| p.mask.clone()),
         }
@@ -313,7 +350,10 @@ impl Attention {
                 std::array::from_fn(|i| self.project_part(ctx, &inputs[i], parts[i]))
             }
         };
-        let [q, k, v] = projected;
+        let [q, k, v] = match self.cfg.clip_qkv {
+            Some(at) => projected.map(|x| x.clamp(-at, at)),
+            None => projected,
+        };
         if !self.cfg.ungroup {
             return [q, k, v];
         }
@@ -359,7 +399,9 @@ impl Attention {
     /// Whether scores are products of queries with a linear map of the input, and nothing after,
     /// as [`Attention::queries_of_inputs`] needs.
     pub fn is_linear_in_keys(&self) -> bool {
-        self.norms.is_none() && self.hook_rot.is_none() && self.cfg.soft_cap.is_none()
+        let cfg = &self.cfg;
+        let plain_scores = cfg.soft_cap.is_none() && cfg.clip_qkv.is_none() && self.sinks.is_none();
+        plain_scores && self.norms.is_none() && self.hook_rot.is_none()
     }
 
     /// Queries `[batch, pos, head, d_model]` that read the inputs of keys where others read keys,
@@ -414,19 +456,25 @@ fn repeat_heads(x: &Var, times: usize) -> Var {
     x.unsqueeze(3).expand(&[batch, pos, n, times, e]).reshape(&[batch, pos, n * times, e])
 }
 
-/// TransformerLens shows the norm's hooks `[batch * pos * head, d_head]`.
-fn normalize_vectors(ctx: &mut Ctx<'_, '_>, norm: &Norm, x: &Var) -> Result<Var, HookError> {
-    let shape = x.shape().to_vec();
-    let rows: usize = shape[..3].iter().product();
-    Ok(norm.forward(ctx, &x.reshape(&[rows, shape[3]]))?.reshape(&shape))
+/// The values `[batch, key, kv_head, d_head]` mixed by attention of queries to keys, with `sinks` `[head]` if
+/// given: `[batch, query, head, d_head]`.
+pub fn attend(q: &Var, k: &Var, v: &Var, spec: &AttentionSpec, sinks: Option<&Var>) -> Var {
+    match sinks {
+        None => q.attention(k, v, spec),
+        Some(_) => softmax_beside(&q.attention_scores(k, spec), sinks).attention_mix(v),
+    }
 }
 
-/// Rotation to `positions` `[batch, pos]`, or to `0..pos`.
-fn rotary_spec(ctx: &Ctx<'_, '_>, table: &RotaryTable, pos: usize, positions: Option<&IndexTensor>) -> RotarySpec {
-    let len = match positions {
-        None => pos,
-        Some(positions) => positions.as_slice().iter().max().map_or(0, |&last| last as usize + 1),
-    };
+/// Softmax of scores `[batch, head, query, key]`, beside one more score per head in the sum.
+fn softmax_beside(scores: &Var, sinks: Option<&Var>) -> Var {
+    let Some(sinks) = sinks else { return scores.softmax() };
+    let [batch, heads, queries, keys] = *scores.shape() else { unreachable!("scores are [batch, head, query, key]") };
+    let sinks = sinks.reshape(&[1, heads, 1, 1]).expand(&[batch, heads, queries, 1]);
+    Var::cat(&[scores.clone(), sinks], 3).softmax().narrow(3, 0, keys)
+}
+
+/// Rotation of sequences that are `len` long: to `positions` `[batch, pos]`, or to `0..len`.
+fn rotary_spec(ctx: &Ctx<'_, '_>, table: &RotaryTable, len: usize, positions: Option<&IndexTensor>) -> RotarySpec {
     let (cos, sin) = table.tables(len, ctx.dtype(), ctx.device());
     let at = |t: &Tensor| match positions {
         None => t.unsqueeze(0),

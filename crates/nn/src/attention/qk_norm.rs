@@ -1,0 +1,58 @@
+//! Norms of queries and keys.
+
+use ironlens_autograd::Var;
+
+use crate::ctx::Ctx;
+use crate::error::HookError;
+use crate::norm::{Norm, NormAxes, NormKind};
+use crate::registry::{Init, Param, Scope};
+
+/// How queries and keys are normalised before they are rotated and compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QkNorm {
+    /// Each vector by its root mean square; one weight `[d_head]` for all heads (Gemma 3, Qwen 3).
+    Rms,
+    /// The vectors of all heads as one, by its root mean square; weights `[head * d_head]` (OLMo 2).
+    RmsOfAllHeads,
+    /// Each vector by a layer norm without bias, with weights of its head's own, `[head, d_head]`
+    /// (Command R, StableLM 2).
+    LayerNormPerHead,
+}
+
+/// A norm of the queries or of the keys.
+pub(super) struct VectorNorm {
+    kind: QkNorm,
+    norm: Norm,
+    /// `[head, d_head]`, of [`QkNorm::LayerNormPerHead`].
+    per_head: Option<Param>,
+}
+
+impl VectorNorm {
+    /// As child `name` of `s`, of `heads` vectors of `d_head`.
+    pub fn new(s: &mut Scope<'_>, name: &str, kind: QkNorm, heads: usize, d_head: usize, eps: f64) -> VectorNorm {
+        let (norm, width, axes) = match kind {
+            QkNorm::Rms => (NormKind::RmsNorm, d_head, NormAxes::VECTORS),
+            QkNorm::RmsOfAllHeads => (NormKind::RmsNorm, heads * d_head, NormAxes::ALL_HEADS),
+            QkNorm::LayerNormPerHead => (NormKind::LayerNormPre, d_head, NormAxes::VECTORS),
+        };
+        let norm = Norm::new(s, name, norm, width, eps, axes);
+        let per_head = (kind == QkNorm::LayerNormPerHead)
+            .then(|| s.param(&format!("{name}.w"), &[heads, d_head], Init::Ones));
+        VectorNorm { kind, norm, per_head }
+    }
+
+    /// `[batch, pos, head, d_head]` to the same shape.
+    pub fn forward(&self, ctx: &mut Ctx<'_, '_>, x: &Var) -> Result<Var, HookError> {
+        let [batch, pos, heads, d_head] = *x.shape() else { unreachable!("vectors are [batch, pos, head, d_head]") };
+        // TransformerLens shows the norm's hooks `[batch * pos * head, d_head]`.
+        let rows = match self.kind {
+            QkNorm::Rms | QkNorm::LayerNormPerHead => x.reshape(&[batch * pos * heads, d_head]),
+            QkNorm::RmsOfAllHeads => x.reshape(&[batch, pos, heads * d_head]),
+        };
+        let y = self.norm.forward(ctx, &rows)?.reshape(&[batch, pos, heads, d_head]);
+        Ok(match self.per_head {
+            Some(w) => &y * ctx.param(w),
+            None => y,
+        })
+    }
+}
