@@ -1,0 +1,371 @@
+//! From the tensors of a checkpoint to the weights of a model, one at a time.
+//!
+//! Shapes: N heads, K key and value heads, h the width of a head, m that of the stream, f neurons, V tokens.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ironlens_files::{FileError, TensorFile};
+use ironlens_tensor::{Device, Tensor};
+use ironlens_transformer::{Config, HookedTransformer};
+
+use crate::error::PretrainedError;
+use crate::hf::HfConfig;
+
+/// Where tensors are read, by the names that Hugging Face gives them.
+pub(crate) trait Source {
+    /// Names and shapes.
+    fn shapes(&self) -> BTreeMap<String, Vec<usize>>;
+    /// The elements of tensor `name`, in row-major order.
+    fn read(&self, name: &str) -> Result<Vec<f32>, FileError>;
+}
+
+impl<F: TensorFile> Source for F {
+    fn shapes(&self) -> BTreeMap<String, Vec<usize>> {
+        self.tensors().iter().map(|t| (t.name.clone(), t.shape.clone())).collect()
+    }
+
+    fn read(&self, name: &str) -> Result<Vec<f32>, FileError> {
+        self.read_f32(name)
+    }
+}
+
+/// A checkpoint on its way into a model. Problems are gathered, so that all are told.
+pub(crate) struct Conversion<'a> {
+    /// The checkpoint's own configuration.
+    pub hf: &'a HfConfig,
+    /// The model's.
+    pub cfg: Config,
+    /// Added to the weights of norms (Gemma).
+    pub norm_offset: f64,
+    /// Whether matrices are stored `[in, out]`, as by GPT-2's `Conv1D`, rather than `[out, in]`.
+    pub conv1d: bool,
+    source: &'a dyn Source,
+    shapes: BTreeMap<String, Vec<usize>>,
+    /// What the names of a base model begin with, where a model with a head has it.
+    prefix: &'static str,
+    model: &'a mut HookedTransformer,
+    used: BTreeSet<String>,
+    written: BTreeSet<String>,
+    pub problems: Vec<String>,
+}
+
+impl<'a> Conversion<'a> {
+    pub fn new(
+        hf: &'a HfConfig,
+        source: &'a dyn Source,
+        prefix: &'static str,
+        model: &'a mut HookedTransformer,
+    ) -> Conversion<'a> {
+        Conversion {
+            hf,
+            cfg: model.config().clone(),
+            norm_offset: 0.0,
+            conv1d: false,
+            shapes: source.shapes(),
+            source,
+            prefix,
+            model,
+            used: BTreeSet::new(),
+            written: BTreeSet::new(),
+            problems: Vec::new(),
+        }
+    }
+
+    /// The name that tensor `name` has in this checkpoint: base models leave their prefix out, and models that
+    /// read pictures too put one before it.
+    fn find(&self, name: &str) -> Option<String> {
+        let inner = name.strip_prefix(self.prefix).filter(|inner| !inner.is_empty());
+        let spellings = [
+            Some(name.to_string()),
+            inner.map(String::from),
+            inner.map(|inner| format!("{}language_model.{inner}", self.prefix)),
+            Some(format!("language_model.{name}")),
+        ];
+        spellings.into_iter().flatten().find(|name| self.shapes.contains_key(name))
+    }
+
+    /// Whether the checkpoint has tensor `name`.
+    pub fn has(&self, name: &str) -> bool {
+        self.find(name).is_some()
+    }
+
+    /// Tensor `name`, on the CPU; `None`, and a problem, if it is not there, of another shape or not finite.
+    pub fn read(&mut self, name: &str, shape: &[usize]) -> Result<Option<Tensor>, PretrainedError> {
+        let Some(found) = self.find(name) else {
+            self.problems.push(format!("`{name}` {shape:?} is missing"));
+            return Ok(None);
+        };
+        let given = &self.shapes[&found];
+        // Some scalars are kept as vectors of one.
+        let scalars = given.iter().chain(shape).all(|&n| n == 1);
+        if given != shape && !scalars {
+            self.problems.push(format!("`{found}` has shape {given:?}, expected {shape:?}"));
+            return Ok(None);
+        }
+        let values = self.source.read(&found)?;
+        if let Some(at) = values.iter().position(|v| !v.is_finite()) {
+            self.problems.push(format!("`{found}` has the value {} at element {at}", values[at]));
+            return Ok(None);
+        }
+        self.used.insert(found);
+        Ok(Some(Tensor::from_vec(values, shape, &Device::Cpu)))
+    }
+
+    /// Matrix `name` as `[out, in]`.
+    fn matrix(&mut self, name: &str, [outer, inner]: [usize; 2]) -> Result<Option<Tensor>, PretrainedError> {
+        match self.conv1d {
+            true => Ok(self.read(name, &[inner, outer])?.map(|w| w.t())),
+            false => self.read(name, &[outer, inner]),
+        }
+    }
+
+    /// Takes note that tensor `name` is known, and not needed.
+    pub fn ignore(&mut self, name: &str) {
+        self.used.extend(self.find(name));
+    }
+
+    /// Sets weight `name` of the model, if there is a value.
+    pub fn write(&mut self, name: &str, value: Option<Tensor>) -> Result<(), PretrainedError> {
+        if let Some(value) = value {
+            self.model.params_mut().set(name, &value).map_err(|e| PretrainedError::Model(e.into()))?;
+            self.written.insert(name.into());
+        }
+        Ok(())
+    }
+
+    /// Copies a tensor as it is.
+    pub fn copy(&mut self, to: &str, from: &str, shape: &[usize]) -> Result<(), PretrainedError> {
+        let value = self.read(from, shape)?;
+        self.write(to, value)
+    }
+
+    /// Copies a tensor if it is there; what is not keeps its zeros or ones.
+    pub fn copy_if_there(&mut self, to: &str, from: &str, shape: &[usize]) -> Result<(), PretrainedError> {
+        if self.has(from) { self.copy(to, from, shape) } else { Ok(()) }
+    }
+
+    /// The embedding of tokens `[V, m]`, times `scale`, and the unembedding: `head`, or else the embedding
+    /// as it was read, divided by `logits_scale`.
+    pub fn embeddings(&mut self, embed: &str, head: &str, scale: f64, logits_scale: f64) -> Result<(), PretrainedError> {
+        let (rows, m) = (self.cfg.d_vocab, self.cfg.d_model);
+        let Some(w) = self.read(embed, &[rows, m])? else { return Ok(()) };
+        let tied = self.hf.flag("tie_word_embeddings", false)? || !self.has(head);
+        let unembed = match tied {
+            true => {
+                self.ignore(head);
+                Some(w.clone())
+            }
+            false => self.read(head, &[self.cfg.d_vocab_out, m])?,
+        };
+        self.write("embed.W_E", Some(if scale == 1.0 { w } else { w.affine(scale, 0.0) }))?;
+        let unembed = unembed.map(|u| if logits_scale == 1.0 { u } else { u.affine(1.0 / logits_scale, 0.0) });
+        self.write("unembed.W_U", unembed.map(|u| u.t()))?;
+        if let Some(bias) = head.strip_suffix(".weight").map(|h| format!("{h}.bias")) {
+            self.copy_if_there("unembed.b_U", &bias, &[self.cfg.d_vocab_out])?;
+        }
+        Ok(())
+    }
+
+    /// The embedding of positions, without `offset` rows before the first.
+    pub fn positions(&mut self, from: &str, offset: usize) -> Result<(), PretrainedError> {
+        let name = self.find(from);
+        let rows = name.and_then(|n| self.shapes[&n].first().copied()).unwrap_or(self.cfg.n_ctx + offset);
+        let n = self.cfg.n_ctx;
+        if rows < n + offset {
+            let text = format!("`{from}` has {rows} rows, expected {n} (n_ctx), after {offset} that are not read");
+            self.problems.push(text);
+            return Ok(());
+        }
+        let w = self.read(from, &[rows, self.cfg.d_model])?;
+        self.write("pos_embed.W_pos", w.map(|w| w.narrow(0, offset, n)))
+    }
+
+    /// The weights of a norm: `from.weight` and, in a layer norm, `from.bias`.
+    pub fn norm(&mut self, to: &str, from: &str, width: usize) -> Result<(), PretrainedError> {
+        let w = self.read(&format!("{from}.weight"), &[width])?;
+        let offset = self.norm_offset;
+        self.write(&format!("{to}.w"), w.map(|w| if offset == 0.0 { w } else { w.affine(1.0, offset) }))?;
+        self.copy_if_there(&format!("{to}.b"), &format!("{from}.bias"), &[width])
+    }
+
+    /// A norm of the stream.
+    pub fn stream_norm(&mut self, to: &str, from: &str) -> Result<(), PretrainedError> {
+        self.norm(to, from, self.cfg.d_model)
+    }
+
+    /// A matrix `[out, in]` of PyTorch's `Linear`, transposed, and its bias if it has one.
+    pub fn linear(
+        &mut self,
+        (w, b): (&str, &str),
+        from: &str,
+        [inner, outer]: [usize; 2],
+    ) -> Result<(), PretrainedError> {
+        let value = self.matrix(&format!("{from}.weight"), [outer, inner])?;
+        self.write(w, value.map(|t| t.t()))?;
+        self.copy_if_there(b, &format!("{from}.bias"), &[outer])
+    }
+
+    /// Names of the parameters of queries, keys and values of a layer: matrices, then biases.
+    fn qkv(&self, layer: usize) -> [(String, String); 3] {
+        let kv = if self.cfg.is_grouped_query() { "_" } else { "" };
+        [("Q", ""), ("K", kv), ("V", kv)]
+            .map(|(x, u)| (format!("blocks.{layer}.attn.{u}W_{x}"), format!("blocks.{layer}.attn.{u}b_{x}")))
+    }
+
+    /// How many heads queries, keys and values have.
+    fn heads(&self) -> [usize; 3] {
+        let kv = self.cfg.n_key_value_heads();
+        [self.cfg.n_heads, kv, kv]
+    }
+
+    /// Queries, keys and values from a matrix `[n * h, m]` and maybe a bias `[n * h]` each.
+    pub fn attention_in(&mut self, layer: usize, from: [&str; 3]) -> Result<(), PretrainedError> {
+        let (m, h) = (self.cfg.d_model, self.cfg.d_head);
+        for (((w, b), n), from) in self.qkv(layer).into_iter().zip(self.heads()).zip(from) {
+            let value = self.matrix(&format!("{from}.weight"), [n * h, m])?;
+            self.write(&w, value.map(|w| heads_in(&w, n)))?;
+            let bias = format!("{from}.bias");
+            if self.has(&bias) {
+                let value = self.read(&bias, &[n * h])?;
+                self.write(&b, value.map(|b| b.reshape(&[n, h])))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Queries, keys and values from one matrix `[rows, m]` and maybe one bias `[rows]`. `split` gives of a
+    /// tensor `[rows, ..]` the rows of queries, keys and values, `[n * h, ..]` each.
+    pub fn attention_in_one(
+        &mut self,
+        layer: usize,
+        from: &str,
+        split: impl Fn(&Tensor) -> [Tensor; 3],
+    ) -> Result<(), PretrainedError> {
+        let (m, h) = (self.cfg.d_model, self.cfg.d_head);
+        let rows = self.heads().iter().sum::<usize>() * h;
+        let (names, heads) = (self.qkv(layer), self.heads());
+        if let Some(w) = self.matrix(&format!("{from}.weight"), [rows, m])? {
+            for (((name, _), part), n) in names.iter().zip(split(&w)).zip(heads) {
+                self.write(name, Some(heads_in(&part, n)))?;
+            }
+        }
+        let bias = format!("{from}.bias");
+        if !self.has(&bias) {
+            return Ok(());
+        }
+        if let Some(b) = self.read(&bias, &[rows])? {
+            for (((_, name), part), n) in names.iter().zip(split(&b)).zip(heads) {
+                self.write(name, Some(part.reshape(&[n, h])))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Splits of rows `[N * h | K * h | K * h]`.
+    pub fn in_turn(&self) -> impl Fn(&Tensor) -> [Tensor; 3] + use<> {
+        let [q, k, v] = self.heads().map(|n| n * self.cfg.d_head);
+        move |t| [t.narrow(0, 0, q), t.narrow(0, q, k), t.narrow(0, q + k, v)]
+    }
+
+    /// The matrix `[m, N * h]` and maybe the bias `[m]` of what heads write, times `scale`.
+    pub fn attention_out(&mut self, layer: usize, from: &str, scale: f64) -> Result<(), PretrainedError> {
+        let (m, n, h) = (self.cfg.d_model, self.cfg.n_heads, self.cfg.d_head);
+        let scaled = |t: Tensor| if scale == 1.0 { t } else { t.affine(scale, 0.0) };
+        let w = self.matrix(&format!("{from}.weight"), [m, n * h])?;
+        let w = w.map(|w| scaled(w).reshape(&[m, n, h]).permute(&[1, 2, 0]));
+        self.write(&format!("blocks.{layer}.attn.W_O"), w)?;
+        let bias = format!("{from}.bias");
+        if !self.has(&bias) {
+            return Ok(());
+        }
+        let b = self.read(&bias, &[m])?;
+        self.write(&format!("blocks.{layer}.attn.b_O"), b.map(scaled))
+    }
+
+    /// An MLP of `Linear`s: in, out and, in a gated one, the gate.
+    pub fn mlp(&mut self, layer: usize, up: &str, down: &str, gate: Option<&str>) -> Result<(), PretrainedError> {
+        let (m, f) = (self.cfg.d_model, self.cfg.d_mlp_of(layer));
+        let at = |name: &str| format!("blocks.{layer}.mlp.{name}");
+        self.linear((&at("W_in"), &at("b_in")), up, [m, f])?;
+        self.linear((&at("W_out"), &at("b_out")), down, [f, m])?;
+        match gate {
+            Some(gate) => self.linear((&at("W_gate"), &at("b_gate")), gate, [m, f]),
+            None => Ok(()),
+        }
+    }
+
+    /// A gated MLP whose gate and input are one matrix `[2 * f, m]`, the gate first.
+    pub fn mlp_with_packed_gate(&mut self, layer: usize, gate_up: &str, down: &str) -> Result<(), PretrainedError> {
+        let (m, f) = (self.cfg.d_model, self.cfg.d_mlp_of(layer));
+        let at = |name: &str| format!("blocks.{layer}.mlp.{name}");
+        if let Some(w) = self.read(&format!("{gate_up}.weight"), &[2 * f, m])? {
+            self.write(&at("W_gate"), Some(w.narrow(0, 0, f).t()))?;
+            self.write(&at("W_in"), Some(w.narrow(0, f, f).t()))?;
+        }
+        self.linear((&at("W_out"), &at("b_out")), down, [f, m])
+    }
+
+    /// Multiplies a weight that was written.
+    pub fn scale(&mut self, name: &str, factor: f64) -> Result<(), PretrainedError> {
+        if factor == 1.0 {
+            return Ok(());
+        }
+        let w = self.model.param(name)?.affine(factor, 0.0);
+        Ok(self.model.params_mut().set(name, &w).map_err(ironlens_transformer::ModelError::from)?)
+    }
+
+    /// Tells what is wrong, if anything is: what was gathered, weights that nothing was written to, and
+    /// tensors that nothing read.
+    pub fn finish(mut self, path: &std::path::Path) -> Result<(), PretrainedError> {
+        for (name, _) in self.model.registry().params() {
+            let matrix = name.rsplit('.').next().is_some_and(|last| last.trim_start_matches('_').starts_with("W_"));
+            let told = !self.problems.is_empty();
+            // ALiBi models have a table of positions that nothing reads.
+            if matrix && !told && !self.written.contains(name) && name != "pos_embed.W_pos" {
+                self.problems.push(format!("nothing in it becomes `{name}`"));
+            }
+        }
+        for name in self.shapes.keys() {
+            if !self.used.contains(name) && !is_buffer(name) {
+                self.problems.push(format!("`{name}` {:?} is not a tensor of this model", self.shapes[name]));
+            }
+        }
+        match self.problems.is_empty() {
+            true => Ok(()),
+            false => {
+                const SHOWN: usize = 20;
+                let more = self.problems.len().saturating_sub(SHOWN);
+                self.problems.truncate(SHOWN);
+                if more > 0 {
+                    self.problems.push(format!("and {more} more"));
+                }
+                Err(PretrainedError::Mismatch { path: path.into(), problems: self.problems })
+            }
+        }
+    }
+}
+
+/// `[n * h, m]`, as PyTorch's `Linear` has it, to `[n, m, h]`.
+pub(crate) fn heads_in(w: &Tensor, n: usize) -> Tensor {
+    let (rows, m) = (w.dim(0), w.dim(1));
+    w.reshape(&[n, rows / n, m]).permute(&[0, 2, 1])
+}
+
+/// What checkpoints hold besides weights: masks, tables of angles, numbers of positions, and the parts of
+/// models that see.
+fn is_buffer(name: &str) -> bool {
+    const ENDS: [&str; 10] = [
+        ".attn.bias",
+        ".attn.masked_bias",
+        ".attention.bias",
+        ".attention.masked_bias",
+        "rotary_emb.inv_freq",
+        "rope_freqs.weight",
+        "position_ids",
+        "act_fn.eps",
+        "rotary_emb.cos_cached",
+        "rotary_emb.sin_cached",
+    ];
+    const PARTS: [&str; 4] = ["vision_tower.", "vision_model.", "multi_modal_projector.", "visual."];
+    ENDS.iter().any(|end| name.ends_with(end)) || PARTS.iter().any(|part| name.contains(part))
+}

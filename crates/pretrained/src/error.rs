@@ -1,0 +1,58 @@
+//! What can go wrong when a pretrained model is read or written.
+
+use std::path::PathBuf;
+
+use ironlens_files::FileError;
+use ironlens_lens::LensError;
+use ironlens_transformer::{ConfigError, ModelError};
+
+/// A pretrained model that cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PretrainedError {
+    /// A file that cannot be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A `config.json` (or a GGUF file's metadata) that says something that cannot be.
+    #[error("the model's configuration: {0}")]
+    Config(String),
+    /// A family that is not read here.
+    #[error("{architecture} is not read here: {hint}")]
+    Family {
+        /// The class that the checkpoint was made for.
+        architecture: String,
+        /// What there is instead.
+        hint: String,
+    },
+    /// Weights that are not those of the configuration.
+    #[error("{path} does not fit its configuration:\n  {}\ncheck that both are of the same model", problems.join("\n  "))]
+    Mismatch {
+        /// The checkpoint.
+        path: PathBuf,
+        /// One line for each tensor that is missing, unknown, of another shape or not finite.
+        problems: Vec<String>,
+    },
+    /// A folder or file that is no model.
+    #[error("{path}: {reason}")]
+    NotAModel {
+        /// What was given.
+        path: PathBuf,
+        /// Why not, and what to do.
+        reason: String,
+    },
+    /// Options that do not go together, or that the model has no use for.
+    #[error("{0}")]
+    Options(String),
+    /// A model that cannot be built.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// Weights that cannot be processed.
+    #[error(transparent)]
+    Processing(#[from] LensError),
+}
+
+impl From<ConfigError> for PretrainedError {
+    fn from(error: ConfigError) -> Self {
+        PretrainedError::Model(error.into())
+    }
+}

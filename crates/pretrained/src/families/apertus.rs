@@ -1,0 +1,40 @@
+//! Apertus: xIELU with parameters of its own for each layer, norms of queries and keys.
+
+use super::{Family, Read, act_fn, layer, llama, llama_keys};
+use crate::conversion::Conversion;
+use crate::hf::HfConfig;
+use ironlens_transformer::config::Config;
+
+pub(super) const FAMILY: Family = Family {
+    name: "Apertus",
+    architectures: &["ApertusForCausalLM", "ApertusModel"],
+    prefix: "model.",
+    config,
+    tensors,
+};
+
+fn config(hf: &HfConfig) -> Read<Config> {
+    Ok(Config {
+        act_fn: act_fn(hf, "hidden_act", "xielu")?,
+        eps: hf.number_if_given("rms_norm_eps")?.unwrap_or(1e-5),
+        gated_mlp: false,
+        use_qk_norm: hf.flag("qk_norm", true)?,
+        ..llama_keys(hf)?
+    })
+}
+
+fn tensors(c: &mut Conversion<'_>) -> Read<()> {
+    c.embeddings("model.embed_tokens.weight", "lm_head.weight", 1.0, 1.0)?;
+    c.stream_norm("ln_final", "model.norm")?;
+    for l in 0..c.cfg.n_layers {
+        let at = |name: &str| format!("{}{name}", layer(l));
+        c.stream_norm(&format!("blocks.{l}.ln1"), &at("attention_layernorm"))?;
+        c.stream_norm(&format!("blocks.{l}.ln2"), &at("feedforward_layernorm"))?;
+        llama::attention(c, l)?;
+        c.mlp(l, &at("mlp.up_proj"), &at("mlp.down_proj"), None)?;
+        for name in ["alpha_p", "alpha_n", "beta"] {
+            c.copy_if_there(&format!("blocks.{l}.mlp.act_fn.{name}"), &at(&format!("mlp.act_fn.{name}")), &[])?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,74 @@
+//! gpt-oss: experts with biases and a clamped activation, sinks, windows in every other layer, YaRN.
+
+use super::{Family, Read, layer, llama, llama_keys, local_if, set_windows, windows};
+use crate::conversion::Conversion;
+use crate::error::PretrainedError;
+use crate::hf::HfConfig;
+use ironlens_transformer::config::Config;
+
+pub(super) const FAMILY: Family = Family {
+    name: "gpt-oss",
+    architectures: &["GptOssForCausalLM", "GptOssModel"],
+    prefix: "model.",
+    config,
+    tensors,
+};
+
+fn config(hf: &HfConfig) -> Read<Config> {
+    let mut cfg = llama_keys(hf)?;
+    cfg.eps = hf.number_if_given("rms_norm_eps")?.unwrap_or(1e-5);
+    cfg.num_experts = hf.size("num_local_experts")?;
+    cfg.experts_per_token = hf.size("num_experts_per_tok")?;
+    cfg.gpt_oss_experts = true;
+    cfg.attn_sinks = true;
+    windows(hf, &mut cfg, false)?;
+    if hf.get("layer_types").is_none() {
+        let types = (0..cfg.n_layers).map(|l| local_if(l % 2 == 0)).collect();
+        set_windows(&mut cfg, hf.size_if_given("sliding_window")?.unwrap_or(128), types);
+    }
+    Ok(cfg)
+}
+
+fn tensors(c: &mut Conversion<'_>) -> Read<()> {
+    if c.has(&format!("{}mlp.experts.gate_up_proj_blocks", layer(0))) {
+        return Err(PretrainedError::Family {
+            architecture: "gpt-oss with experts in four bits (MXFP4)".into(),
+            hint: "take a checkpoint whose experts are in bf16".into(),
+        });
+    }
+    c.embeddings("model.embed_tokens.weight", "lm_head.weight", 1.0, 1.0)?;
+    c.stream_norm("ln_final", "model.norm")?;
+    for l in 0..c.cfg.n_layers {
+        llama::norms(c, l)?;
+        llama::attention(c, l)?;
+        c.copy(&format!("blocks.{l}.attn.sinks"), &format!("{}self_attn.sinks", layer(l)), &[c.cfg.n_heads])?;
+        experts(c, l)?;
+    }
+    Ok(())
+}
+
+/// The experts' matrices lie in one tensor each: `[expert, m, 2 f]`, whose even columns are the gate's and
+/// whose odd ones are the input's, and `[expert, f, m]`.
+fn experts(c: &mut Conversion<'_>, l: usize) -> Read<()> {
+    let (m, f, n) = (c.cfg.d_model, c.cfg.d_mlp, c.cfg.num_experts);
+    let from = |name: &str| format!("{}mlp.{name}", layer(l));
+    let to = |name: &str| format!("blocks.{l}.mlp.{name}");
+    c.copy(&to("W_gate.weight"), &from("router.weight"), &[n, m])?;
+    c.copy(&to("W_gate.bias"), &from("router.bias"), &[n])?;
+    let up = c.read(&from("experts.gate_up_proj"), &[n, m, 2 * f])?.map(|w| w.reshape(&[n, m, f, 2]));
+    let up_bias = c.read(&from("experts.gate_up_proj_bias"), &[n, 2 * f])?.map(|b| b.reshape(&[n, f, 2]));
+    let down = c.read(&from("experts.down_proj"), &[n, f, m])?;
+    let down_bias = c.read(&from("experts.down_proj_bias"), &[n, m])?;
+    for e in 0..n {
+        let expert = |name: &str| to(&format!("experts.{e}.{name}"));
+        for (name, place) in [("W_gate", 0), ("W_in", 1)] {
+            let w = up.as_ref().map(|w| w.select(0, e).select(2, place).t());
+            c.write(&expert(&format!("{name}.weight")), w)?;
+            let b = up_bias.as_ref().map(|b| b.select(0, e).select(1, place));
+            c.write(&expert(&format!("{name}.bias")), b)?;
+        }
+        c.write(&expert("W_out.weight"), down.as_ref().map(|w| w.select(0, e).t()))?;
+        c.write(&expert("W_out.bias"), down_bias.as_ref().map(|b| b.select(0, e)))?;
+    }
+    Ok(())
+}

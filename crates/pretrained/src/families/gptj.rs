@@ -1,0 +1,39 @@
+//! GPT-J: attention and MLP side by side, from one norm; neighbouring dimensions are rotated.
+
+use super::{Family, Read, gpt2};
+use crate::conversion::Conversion;
+use crate::hf::HfConfig;
+use ironlens_transformer::config::{Config, PositionalEmbeddingType};
+
+pub(super) const FAMILY: Family = Family {
+    name: "GPT-J",
+    architectures: &["GPTJForCausalLM", "GPTJModel"],
+    prefix: "transformer.",
+    config,
+    tensors,
+};
+
+fn config(hf: &HfConfig) -> Read<Config> {
+    let cfg = gpt2::gpt_keys(hf)?;
+    Ok(Config {
+        rotary_dim: hf.size_if_given("rotary_dim")?.unwrap_or(cfg.d_head),
+        positional_embedding_type: PositionalEmbeddingType::Rotary,
+        rotary_adjacent_pairs: true,
+        parallel_attn_mlp: true,
+        ..cfg
+    })
+}
+
+fn tensors(c: &mut Conversion<'_>) -> Read<()> {
+    c.embeddings("transformer.wte.weight", "lm_head.weight", 1.0, 1.0)?;
+    c.stream_norm("ln_final", "transformer.ln_f")?;
+    for l in 0..c.cfg.n_layers {
+        let at = |name: &str| format!("transformer.h.{l}.{name}");
+        c.stream_norm(&format!("blocks.{l}.ln1"), &at("ln_1"))?;
+        c.stream_norm(&format!("blocks.{l}.ln2"), &at("ln_1"))?;
+        c.attention_in(l, [&at("attn.q_proj"), &at("attn.k_proj"), &at("attn.v_proj")])?;
+        c.attention_out(l, &at("attn.out_proj"), 1.0)?;
+        c.mlp(l, &at("mlp.fc_in"), &at("mlp.fc_out"), None)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,288 @@
+//! The families: for each, what its `config.json` means, and which of its tensors is which weight.
+
+use ironlens_transformer::config::{ActFn, AttnType, Config, NormalizationType, PositionalEmbeddingType, RopeScaling};
+use serde_json::Value;
+
+use crate::conversion::Conversion;
+use crate::error::PretrainedError;
+use crate::hf::{HfConfig, mistaken};
+
+mod apertus;
+mod bloom;
+mod cohere;
+mod falcon;
+mod gemma;
+mod glm;
+mod gpt2;
+mod gpt_bigcode;
+mod gpt_neo;
+mod gpt_neox;
+mod gpt_oss;
+mod gptj;
+mod granite;
+mod llama;
+mod mistral;
+mod mixtral;
+mod nemotron;
+mod olmo;
+mod opt;
+mod phi;
+mod qwen;
+mod smollm3;
+mod stablelm;
+mod starcoder2;
+
+type Read<T> = Result<T, PretrainedError>;
+
+/// A family of models.
+pub(crate) struct Family {
+    /// For people.
+    pub name: &'static str,
+    /// Hugging Face's classes, as `architectures` in a `config.json` has them.
+    pub architectures: &'static [&'static str],
+    /// What the names of tensors begin with where the model has a head, and may not where it has none.
+    pub prefix: &'static str,
+    /// The model's configuration.
+    pub config: fn(&HfConfig) -> Read<Config>,
+    /// Writes every weight.
+    pub tensors: fn(&mut Conversion<'_>) -> Read<()>,
+}
+
+/// Every family, by name.
+pub(crate) const FAMILIES: &[Family] = &[
+    apertus::FAMILY,
+    bloom::FAMILY,
+    cohere::FAMILY,
+    cohere::FAMILY_2,
+    falcon::FAMILY,
+    gemma::FAMILY,
+    gemma::FAMILY_2,
+    gemma::FAMILY_3,
+    glm::FAMILY,
+    gpt2::FAMILY,
+    gpt_bigcode::FAMILY,
+    gpt_neo::FAMILY,
+    gpt_neox::FAMILY,
+    gpt_oss::FAMILY,
+    gptj::FAMILY,
+    granite::FAMILY,
+    llama::FAMILY,
+    mistral::FAMILY,
+    mixtral::FAMILY,
+    nemotron::FAMILY,
+    olmo::FAMILY,
+    olmo::FAMILY_2,
+    olmo::FAMILY_3,
+    olmo::FAMILY_E,
+    opt::FAMILY,
+    phi::FAMILY,
+    phi::FAMILY_3,
+    qwen::FAMILY_2,
+    qwen::FAMILY_2_MOE,
+    qwen::FAMILY_3,
+    qwen::FAMILY_3_MOE,
+    smollm3::FAMILY,
+    stablelm::FAMILY,
+    starcoder2::FAMILY,
+];
+
+/// Classes that are known and not read, with what there is instead.
+const OTHERS: [(&str, &str); 7] = [
+    ("T5", "encoder-decoder models are no HookedTransformer; there are decoders of its size, such as pythia-70m"),
+    ("Bert", "bidirectional encoders are not read yet; there are decoders of its size, such as gpt2"),
+    ("Hubert", "models of sound are out of scope; this library reads text"),
+    ("Wav2Vec2", "models of sound are out of scope; this library reads text"),
+    ("CLIP", "models of pictures are out of scope; this library reads text"),
+    ("ViT", "models of pictures are out of scope; this library reads text"),
+    ("Mamba", "state-space models have no attention to look at; there are transformers of its size, such as pythia-160m"),
+];
+
+/// The family of a configuration.
+pub(crate) fn family_of(hf: &HfConfig) -> Read<&'static Family> {
+    let classes = hf.architectures();
+    if let Some(family) = FAMILIES.iter().find(|f| classes.iter().any(|c| f.architectures.contains(c))) {
+        return Ok(family);
+    }
+    let architecture = match classes.first() {
+        Some(class) => class.to_string(),
+        None => {
+            let hint = "config.json has no `architectures`; name the class that the checkpoint was made for there";
+            return Err(PretrainedError::Family { architecture: "a model without a class".into(), hint: hint.into() });
+        }
+    };
+    let other = OTHERS.iter().find(|(start, _)| architecture.starts_with(start)).map(|(_, hint)| hint.to_string());
+    let hint = other.unwrap_or_else(|| {
+        let known: Vec<&str> = FAMILIES.iter().map(|f| f.name).collect();
+        format!("families that are: {}", known.join(", "))
+    });
+    Err(PretrainedError::Family { architecture, hint })
+}
+
+/// The activation function of this name of Hugging Face's.
+fn act_fn(hf: &HfConfig, key: &str, default: &str) -> Read<ActFn> {
+    let name = hf.text_if_given(key)?.unwrap_or(default);
+    Ok(match name {
+        "relu" => ActFn::Relu,
+        "gelu" => ActFn::Gelu,
+        "gelu_new" => ActFn::GeluNew,
+        "gelu_fast" => ActFn::GeluFast,
+        "gelu_pytorch_tanh" => ActFn::GeluPytorchTanh,
+        "silu" | "swish" => ActFn::Silu,
+        "relu2" => ActFn::Relu2,
+        "xielu" => ActFn::Xielu,
+        _ => return Err(mistaken(key, &format!("{name:?}"), "an activation function that is known here")),
+    })
+}
+
+/// What Llama's keys say: sizes, RMS norms, rotation, grouped queries.
+fn llama_keys(hf: &HfConfig) -> Read<Config> {
+    let (d_model, n_heads) = (hf.size("hidden_size")?, hf.size("num_attention_heads")?);
+    if n_heads == 0 {
+        return Err(mistaken("num_attention_heads", "0", "at least 1"));
+    }
+    let d_head = hf.size_if_given("head_dim")?.filter(|h| *h > 0).unwrap_or(d_model / n_heads);
+    let kv = hf.size_if_given("num_key_value_heads")?.unwrap_or(n_heads);
+    let mut cfg = Config {
+        d_model,
+        n_heads,
+        d_head,
+        n_layers: hf.size("num_hidden_layers")?,
+        d_mlp: hf.size("intermediate_size")?,
+        n_ctx: hf.size("max_position_embeddings")?,
+        d_vocab: hf.size("vocab_size")?,
+        eps: hf.number_if_given("rms_norm_eps")?.unwrap_or(1e-6),
+        act_fn: act_fn(hf, "hidden_act", "silu")?,
+        normalization_type: NormalizationType::RMS,
+        positional_embedding_type: PositionalEmbeddingType::Rotary,
+        n_key_value_heads: if kv == n_heads { 0 } else { kv },
+        final_rms: true,
+        gated_mlp: true,
+        init_weights: false,
+        ..Config::default()
+    };
+    rope(hf, &mut cfg)?;
+    Ok(cfg)
+}
+
+/// Base, width and stretching of the rotation.
+fn rope(hf: &HfConfig, cfg: &mut Config) -> Read<()> {
+    // Newer versions gather all of it under one name.
+    let new = hf.part("rope_parameters");
+    let source = new.as_ref().unwrap_or(hf);
+    let part = source.number_if_given("partial_rotary_factor")?.unwrap_or(1.0);
+    // Truncated to an even number, as the tables of frequencies are.
+    cfg.rotary_dim = (cfg.d_head as f64 * part) as usize / 2 * 2;
+    cfg.rotary_base = source.number_if_given("rope_theta")?.unwrap_or(10000.0);
+    let scaling = if new.is_some() { new.clone() } else { hf.part("rope_scaling") };
+    if let Some(scaling) = scaling {
+        apply_scaling(hf, &scaling, cfg)?;
+    }
+    Ok(())
+}
+
+fn apply_scaling(hf: &HfConfig, scaling: &HfConfig, cfg: &mut Config) -> Read<()> {
+    let kind = match scaling.text_if_given("rope_type")? {
+        Some(kind) => Some(kind),
+        None => scaling.text_if_given("type")?,
+    };
+    let context = scaling.size_if_given("original_max_position_embeddings")?;
+    let numbers = |name: &str| {
+        scaling
+            .list_if_given(name, Value::as_f64)?
+            .ok_or_else(|| mistaken(&format!("rope_scaling.{name}"), "not given", "a list of numbers"))
+    };
+    match kind {
+        None | Some("default") => {}
+        Some("linear") => cfg.rope_scaling = Some(RopeScaling::Linear { factor: scaling.number("factor")? }),
+        Some("llama3") => {
+            cfg.use_NTK_by_parts_rope = true;
+            cfg.NTK_by_parts_factor = scaling.number("factor")?;
+            cfg.NTK_by_parts_low_freq_factor = scaling.number("low_freq_factor")?;
+            cfg.NTK_by_parts_high_freq_factor = scaling.number("high_freq_factor")?;
+            cfg.NTK_original_ctx_len = scaling.size("original_max_position_embeddings")?;
+        }
+        Some("yarn") => {
+            let factor = scaling.number("factor")?;
+            // The paper's 0.1 ln(factor) + 1, by default.
+            let growth = |scale: f64| if factor <= 1.0 { 1.0 } else { 0.1 * scale * factor.ln() + 1.0 };
+            let scales = (scaling.number_if_given("mscale")?, scaling.number_if_given("mscale_all_dim")?);
+            let attention_factor = match (scaling.number_if_given("attention_factor")?, scales) {
+                (Some(given), _) => given,
+                (None, (Some(one), Some(all))) if one != 0.0 && all != 0.0 => growth(one) / growth(all),
+                (None, _) => growth(1.0),
+            };
+            cfg.rope_scaling = Some(RopeScaling::Yarn {
+                factor,
+                beta_fast: scaling.number_if_given("beta_fast")?.filter(|b| *b != 0.0).unwrap_or(32.0),
+                beta_slow: scaling.number_if_given("beta_slow")?.filter(|b| *b != 0.0).unwrap_or(1.0),
+                context: context.filter(|c| *c > 0).unwrap_or(cfg.n_ctx),
+                truncate: scaling.flag("truncate", true)?,
+                attention_factor,
+            });
+        }
+        Some("longrope" | "su") => {
+            let original = hf.size_if_given("original_max_position_embeddings")?.or(context);
+            let factor = match original.filter(|c| *c > 0) {
+                Some(context) => Some(cfg.n_ctx as f64 / context as f64),
+                None => scaling.number_if_given("factor")?,
+            };
+            let context = original.unwrap_or(cfg.n_ctx);
+            let attention_factor = match (scaling.number_if_given("attention_factor")?, factor) {
+                (Some(given), _) => given,
+                (None, Some(factor)) if factor > 1.0 => (1.0 + factor.ln() / (context as f64).ln()).sqrt(),
+                (None, _) => 1.0,
+            };
+            cfg.rope_scaling = Some(RopeScaling::LongRope {
+                short: numbers("short_factor")?,
+                long: numbers("long_factor")?,
+                context,
+                attention_factor,
+            });
+        }
+        Some(other) => {
+            let expected = "\"linear\", \"llama3\", \"yarn\" or \"longrope\"";
+            return Err(mistaken("rope_scaling.rope_type", &format!("{other:?}"), expected));
+        }
+    }
+    Ok(())
+}
+
+/// Lets the layers look back `sliding_window` positions that `layer_types` calls so, or all if there are no
+/// types and `everywhere` is true.
+fn windows(hf: &HfConfig, cfg: &mut Config, everywhere: bool) -> Read<()> {
+    let Some(window) = hf.size_if_given("sliding_window")? else { return Ok(()) };
+    let types = match hf.list_if_given("layer_types", Value::as_str)? {
+        Some(types) => types.into_iter().map(|t| local_if(t == "sliding_attention")).collect(),
+        None => vec![local_if(everywhere); cfg.n_layers],
+    };
+    set_windows(cfg, window, types);
+    Ok(())
+}
+
+fn local_if(local: bool) -> AttnType {
+    if local { AttnType::Local } else { AttnType::Global }
+}
+
+/// Gives the layers that are local a window, if there are any.
+fn set_windows(cfg: &mut Config, window: usize, types: Vec<AttnType>) {
+    if types.contains(&AttnType::Local) {
+        cfg.use_local_attn = true;
+        cfg.window_size = window;
+        cfg.attn_types = types;
+    }
+}
+
+/// ALiBi's slopes for any number of heads (Press et al. 2021): those of the power of two below, and every
+/// other one of the power above.
+fn alibi_slopes(n_heads: usize) -> Vec<f64> {
+    let below = 1 << n_heads.max(1).ilog2();
+    let start = |n: usize| 2f64.powf(-8.0 / n as f64);
+    let first = (1..=below).map(|i| start(below).powi(i as i32));
+    let more = (0..n_heads - below.min(n_heads)).map(|i| start(2 * below).powi(2 * i as i32 + 1));
+    first.chain(more).collect()
+}
+
+/// The prefix of a layer's tensors, in most families.
+fn layer(l: usize) -> String {
+    format!("model.layers.{l}.")
+}

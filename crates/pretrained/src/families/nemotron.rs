@@ -1,0 +1,42 @@
+//! Nemotron: layer norms whose weight is added to 1, a squared ReLU, half of a head rotated.
+
+use super::{Family, Read, act_fn, layer, llama, llama_keys};
+use crate::conversion::Conversion;
+use crate::hf::HfConfig;
+use ironlens_transformer::config::{Config, NormalizationType};
+
+pub(super) const FAMILY: Family = Family {
+    name: "Nemotron",
+    architectures: &["NemotronForCausalLM", "NemotronModel"],
+    prefix: "model.",
+    config,
+    tensors,
+};
+
+fn config(hf: &HfConfig) -> Read<Config> {
+    let mut cfg = llama_keys(hf)?;
+    if hf.get("partial_rotary_factor").is_none() && hf.get("rope_parameters").is_none() {
+        cfg.rotary_dim = cfg.d_head / 2 / 2 * 2;
+    }
+    Ok(Config {
+        eps: hf.number_if_given("norm_eps")?.unwrap_or(1e-5),
+        act_fn: act_fn(hf, "hidden_act", "relu2")?,
+        normalization_type: NormalizationType::LN,
+        final_rms: false,
+        gated_mlp: false,
+        ..cfg
+    })
+}
+
+fn tensors(c: &mut Conversion<'_>) -> Read<()> {
+    c.norm_offset += 1.0;
+    c.embeddings("model.embed_tokens.weight", "lm_head.weight", 1.0, 1.0)?;
+    c.stream_norm("ln_final", "model.norm")?;
+    for l in 0..c.cfg.n_layers {
+        llama::norms(c, l)?;
+        llama::attention(c, l)?;
+        let at = |name: &str| format!("{}mlp.{name}", layer(l));
+        c.mlp(l, &at("up_proj"), &at("down_proj"), None)?;
+    }
+    Ok(())
+}

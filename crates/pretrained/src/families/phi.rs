@@ -1,0 +1,80 @@
+//! Phi 1, 1.5 and 2 (side by side, from one norm, with biases everywhere), and Phi 3 and 4 (Llama with packed
+//! matrices).
+
+use super::{Family, Read, layer, llama, llama_keys, windows};
+use crate::conversion::Conversion;
+use crate::error::PretrainedError;
+use crate::hf::HfConfig;
+use ironlens_transformer::config::{Config, NormalizationType};
+
+pub(super) const FAMILY: Family = Family {
+    name: "Phi",
+    architectures: &["PhiForCausalLM", "PhiModel"],
+    prefix: "model.",
+    config,
+    tensors,
+};
+
+pub(super) const FAMILY_3: Family = Family {
+    name: "Phi 3",
+    architectures: &["Phi3ForCausalLM", "Phi3Model"],
+    prefix: "model.",
+    config: config_3,
+    tensors: tensors_3,
+};
+
+fn config(hf: &HfConfig) -> Read<Config> {
+    if hf.flag("qk_layernorm", false)? {
+        return Err(PretrainedError::Family {
+            architecture: "Phi with qk_layernorm".into(),
+            hint: "no published model has it; the others are read".into(),
+        });
+    }
+    let mut cfg = llama_keys(hf)?;
+    if hf.get("partial_rotary_factor").is_none() && hf.get("rope_parameters").is_none() {
+        cfg.rotary_dim = cfg.d_head / 2 / 2 * 2;
+    }
+    Ok(Config {
+        eps: hf.number_if_given("layer_norm_eps")?.unwrap_or(1e-5),
+        act_fn: super::act_fn(hf, "hidden_act", "gelu_new")?,
+        normalization_type: NormalizationType::LN,
+        final_rms: false,
+        gated_mlp: false,
+        parallel_attn_mlp: true,
+        ..cfg
+    })
+}
+
+fn tensors(c: &mut Conversion<'_>) -> Read<()> {
+    c.embeddings("model.embed_tokens.weight", "lm_head.weight", 1.0, 1.0)?;
+    c.stream_norm("ln_final", "model.final_layernorm")?;
+    for l in 0..c.cfg.n_layers {
+        let at = |name: &str| format!("{}{name}", layer(l));
+        c.stream_norm(&format!("blocks.{l}.ln1"), &at("input_layernorm"))?;
+        c.stream_norm(&format!("blocks.{l}.ln2"), &at("input_layernorm"))?;
+        c.attention_in(l, [&at("self_attn.q_proj"), &at("self_attn.k_proj"), &at("self_attn.v_proj")])?;
+        c.attention_out(l, &at("self_attn.dense"), 1.0)?;
+        c.mlp(l, &at("mlp.fc1"), &at("mlp.fc2"), None)?;
+    }
+    Ok(())
+}
+
+fn config_3(hf: &HfConfig) -> Read<Config> {
+    let mut cfg = llama_keys(hf)?;
+    cfg.final_rms = false;
+    windows(hf, &mut cfg, true)?;
+    Ok(cfg)
+}
+
+fn tensors_3(c: &mut Conversion<'_>) -> Read<()> {
+    c.embeddings("model.embed_tokens.weight", "lm_head.weight", 1.0, 1.0)?;
+    c.stream_norm("ln_final", "model.norm")?;
+    for l in 0..c.cfg.n_layers {
+        let at = |name: &str| format!("{}{name}", layer(l));
+        llama::norms(c, l)?;
+        c.attention_in_one(l, &at("self_attn.qkv_proj"), c.in_turn())?;
+        c.attention_out(l, &at("self_attn.o_proj"), 1.0)?;
+        c.mlp_with_packed_gate(l, &at("mlp.gate_up_proj"), &at("mlp.down_proj"))?;
+    }
+    Ok(())
+}
