@@ -23,14 +23,22 @@ const DEEPEST: usize = 16;
 
 /// The folders of one repository.
 pub(crate) struct RepoCache {
+    /// `models--owner--name`.
     root: PathBuf,
+    /// `.locks/models--owner--name`.
+    #[cfg(feature = "download")]
+    locks: PathBuf,
 }
 
 impl RepoCache {
     pub fn new(cache: &Path, repo: &str) -> Result<RepoCache, HubError> {
         check_repo(repo)?;
         let folder = format!("models--{}", repo.replace('/', "--"));
-        Ok(RepoCache { root: cache.join(folder) })
+        Ok(RepoCache {
+            root: cache.join(&folder),
+            #[cfg(feature = "download")]
+            locks: cache.join(".locks").join(&folder),
+        })
     }
 
     /// The commit that a revision is, as far as the cache knows.
@@ -74,6 +82,21 @@ impl RepoCache {
         list(&folder, "", DEEPEST, &mut names).map_err(FileError::io(folder, "listing"))?;
         names.sort_unstable();
         Ok(names)
+    }
+}
+
+#[cfg(feature = "download")]
+impl RepoCache {
+    pub fn blob(&self, etag: &str) -> PathBuf {
+        self.root.join("blobs").join(etag)
+    }
+
+    pub fn incomplete(&self, etag: &str) -> PathBuf {
+        self.root.join("blobs").join(format!("{etag}.incomplete"))
+    }
+
+    pub fn lock(&self, etag: &str) -> PathBuf {
+        self.locks.join(format!("{etag}.lock"))
     }
 }
 

@@ -121,6 +121,12 @@ impl Token {
         let text = text.trim();
         (!text.is_empty()).then(|| Token(text.into()))
     }
+
+    /// What a request says of it.
+    #[cfg(feature = "download")]
+    pub(crate) fn header(&self) -> String {
+        format!("Bearer {}", self.0)
+    }
 }
 
 impl fmt::Debug for Token {

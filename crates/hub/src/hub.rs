@@ -13,6 +13,8 @@ use crate::progress::Progress;
 #[derive(Debug)]
 pub struct Hub {
     pub(crate) config: HubConfig,
+    #[cfg(feature = "download")]
+    pub(crate) client: crate::download::Client,
 }
 
 /// What the cache knows of a file.
@@ -29,7 +31,11 @@ pub enum Cached {
 impl Hub {
     /// A hub of that configuration. Nothing is read or asked yet.
     pub fn new(config: HubConfig) -> Hub {
-        Hub { config }
+        Hub {
+            #[cfg(feature = "download")]
+            client: crate::download::Client::new(&config),
+            config,
+        }
     }
 
     /// The configuration.
@@ -99,13 +105,44 @@ impl Hub {
             }
             part = true;
         }
+        #[cfg(feature = "download")]
+        if !self.config.offline {
+            return self.fetch(repo, revision, wanted, progress);
+        }
+        #[cfg(not(feature = "download"))]
         let _ = progress;
         Err(self.not_here("the model", repo, revision, part))
     }
 
+    /// One file of a repository: from the cache, or downloaded into it. `None` if the repository does not have it,
+    /// which the cache keeps in mind too. If the revision is in the cache, the file is of the commit that it is there.
+    ///
+    /// # Errors
+    /// [`HubError::NotHere`] if the cache lacks it and nothing can be downloaded; those of a download.
+    pub fn file(
+        &self,
+        repo: &str,
+        revision: &str,
+        file: &str,
+        progress: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<Option<PathBuf>, HubError> {
+        match self.cached(repo, revision, file)? {
+            Cached::Here(path) => return Ok(Some(path)),
+            Cached::Absent => return Ok(None),
+            Cached::Unknown => {}
+        }
+        #[cfg(feature = "download")]
+        if !self.config.offline {
+            return self.fetch_file(repo, revision, file, progress);
+        }
+        #[cfg(not(feature = "download"))]
+        let _ = progress;
+        Err(self.not_here(file, repo, revision, false))
+    }
+
     /// The error of what is not in the cache, and why it is not downloaded.
     pub(crate) fn not_here(&self, what: &str, repo: &str, revision: &str, part: bool) -> HubError {
-        let why = match self.config.offline {
+        let why = match cfg!(feature = "download") {
             true => "downloads are off (HF_HUB_OFFLINE)",
             false => {
                 "this build cannot download (it lacks the feature `download`); `hf download` of Python's \

@@ -29,6 +29,8 @@ mod cache;
 mod checkpoints;
 mod choice;
 mod config;
+#[cfg(feature = "download")]
+mod download;
 mod error;
 mod hub;
 mod names;
