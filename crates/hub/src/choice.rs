@@ -58,6 +58,7 @@ pub fn tokenizer_files(names: &[String]) -> Option<Vec<String>> {
     beside.iter().any(|n| vocabularies.contains(&n.as_str())).then_some(beside)
 }
 
+/// The weights come last: as files are downloaded in this order, a model whose weights are there is whole.
 fn with_weights(names: &[String], weights: Vec<String>) -> Option<Vec<String>> {
     let mut files = beside(names);
     files.iter().any(|n| n == "config.json").then(|| {

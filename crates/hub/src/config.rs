@@ -124,8 +124,11 @@ impl Token {
 
     /// What a request says of it.
     #[cfg(feature = "download")]
-    pub(crate) fn header(&self) -> String {
-        format!("Bearer {}", self.0)
+    pub(crate) fn header(&self) -> Result<String, HubError> {
+        match self.0.bytes().all(|b| b.is_ascii_graphic()) {
+            true => Ok(format!("Bearer {}", self.0)),
+            false => Err(HubError::BadToken),
+        }
     }
 }
 

@@ -87,17 +87,15 @@ impl Hub {
             let reason = "it does not say of which commit the file is".into();
             return info.map_or(Ok(None), |_| Err(HubError::Answer { url, reason }));
         };
-        let path = match &info {
-            Some(info) => Some(self.bring(&cache, repo, &commit, file, info, progress)?),
-            None => {
-                let mark = cache.absent(&commit, file);
-                make_folder_of(&mark)?;
-                write_atomically(mark, b"")?;
-                None
-            }
+        let Some(info) = &info else {
+            // The mark only saves asking again: a cache that may only be read does without.
+            let mark = cache.absent(&commit, file);
+            let _ = make_folder_of(&mark).and_then(|_| write_atomically(&mark, b""));
+            return Ok(None);
         };
+        let path = self.bring(&cache, repo, &commit, file, info, progress)?;
         refer(&cache, revision, &commit)?;
-        Ok(path)
+        Ok(Some(path))
     }
 
     /// Puts a file of a commit into the cache.

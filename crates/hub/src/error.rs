@@ -82,6 +82,11 @@ pub enum HubError {
         /// The wait that it asks for.
         wait: Option<Duration>,
     },
+    /// A token that cannot be sent.
+    #[error(
+        "the token (HF_TOKEN, or the file that HF_TOKEN_PATH names) has spaces or other characters that no token has"
+    )]
+    BadToken,
     /// An answer that is none of the above.
     #[error("{url} answers with status {status}{said}")]
     Status {

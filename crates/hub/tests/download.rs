@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use ironlens_files::watch::watch;
 use ironlens_hub::{Cached, Hub, HubConfig, HubError, Progress, Token, model_files};
-use support::{COMMIT, Files, REPO, Reply, Server, Stored, World, answer, names};
+use support::{COMMIT, Files, REPO, Reply, Server, Stored, WEIGHTS, World, answer, names};
 
 const OTHER: &str = "ffffffffffffffffffffffffffffffffffffffff";
 
@@ -103,12 +103,7 @@ fn another_host_cannot_have_the_token_sent_for_it() {
     let hub_address = Arc::new(Mutex::new(String::new()));
     let address = hub_address.clone();
     let world = World::with(
-        |request, _| {
-            request
-                .path
-                .starts_with("/back")
-                .then(|| Reply::part(&support::model("")["model.safetensors"].bytes, request))
-        },
+        |request, _| request.path.starts_with("/back").then(|| Reply::part(&WEIGHTS, request)),
         move |_, _| Some(Reply::status(302).with("Location", &format!("{}/back", address.lock().unwrap()))),
     );
     hub_address.lock().unwrap().clone_from(&world.hub.address);
@@ -143,7 +138,7 @@ fn a_file_that_only_lacked_its_name_is_not_asked_for() {
 fn connections_that_break_are_followed_by_others_as_long_as_something_comes() {
     // Seven breaks, where three failures in a row would be the end.
     let world = World::with_store(|request, _| {
-        let whole = Reply::part(&support::model("")["model.safetensors"].bytes, request);
+        let whole = Reply::part(&WEIGHTS, request);
         Some(if request.from().unwrap_or(0) < 350_000 { whole.cut_after(50_000) } else { whole })
     });
     let (result, told) = world.fetch_told();
@@ -158,7 +153,7 @@ fn connections_that_break_are_followed_by_others_as_long_as_something_comes() {
 #[test]
 fn a_connection_that_brings_nothing_is_given_up_and_its_file_kept() {
     let world = World::with_store(|request, before| {
-        let whole = Reply::part(&support::model("")["model.safetensors"].bytes, request);
+        let whole = Reply::part(&WEIGHTS, request);
         Some(whole.cut_after(if before == 0 { 1000 } else { 0 }))
     });
     let (result, told) = world.fetch_told();
@@ -175,7 +170,7 @@ fn a_connection_that_brings_nothing_is_given_up_and_its_file_kept() {
 
 #[test]
 fn a_server_that_ignores_ranges_begins_anew() {
-    let world = World::with_store(|_, _| Some(Reply::ok(&support::model("")["model.safetensors"].bytes)));
+    let world = World::with_store(|_, _| Some(Reply::ok(&WEIGHTS)));
     world.put_incomplete(b"something else that must not stay");
     world.assert_whole(&world.fetch().unwrap());
     assert_eq!(world.store.ranges(), [Some(33)]);
@@ -183,8 +178,7 @@ fn a_server_that_ignores_ranges_begins_anew() {
 
 #[test]
 fn a_server_that_ignores_ranges_and_breaks_is_given_up() {
-    let world =
-        World::with_store(|_, _| Some(Reply::ok(&support::model("")["model.safetensors"].bytes).cut_after(5000)));
+    let world = World::with_store(|_, _| Some(Reply::ok(&WEIGHTS).cut_after(5000)));
     assert!(matches!(world.fetch(), Err(HubError::Network { .. })));
     assert_eq!(world.store.ranges().len(), 3, "what came twice is no gain");
 }
@@ -247,7 +241,7 @@ fn a_damaged_beginning_is_noticed_when_the_rest_came() {
 #[test]
 fn more_bytes_than_there_should_be_are_an_error() {
     let world = World::with_store(|_, before| {
-        let mut bytes = support::model("")["model.safetensors"].bytes.clone();
+        let mut bytes = WEIGHTS.clone();
         bytes.push(0);
         (before == 0).then(|| Reply::ok(&bytes))
     });
@@ -261,10 +255,7 @@ fn more_bytes_than_there_should_be_are_an_error() {
 #[test]
 fn fewer_bytes_than_there_should_be_are_asked_for_again() {
     // Nothing breaks: the answer says itself that it is shorter.
-    let world = World::with_store(|_, before| {
-        let bytes = &support::model("")["model.safetensors"].bytes;
-        (before == 0).then(|| Reply::ok(&bytes[..399_999]))
-    });
+    let world = World::with_store(|_, before| (before == 0).then(|| Reply::ok(&WEIGHTS[..399_999])));
     let (result, told) = world.fetch_told();
     world.assert_whole(&result.unwrap());
     assert!(told.iter().any(|t| t.contains("ended after 399999 of 400000 bytes")), "{told:?}");
@@ -359,6 +350,11 @@ fn a_server_in_trouble_is_asked_again_a_few_times() {
     let error = world.fetch().unwrap_err();
     assert!(matches!(error, HubError::Status { status: 500, .. }), "{error}");
     assert_eq!(world.hub.seen().len(), 3);
+    let world = World::with_hub(|request, before| {
+        let first = before == 0 && request.path.starts_with("/api/");
+        first.then(|| Reply::ok(b"{\"sha\": ").cut_after(3))
+    });
+    world.assert_whole(&world.fetch().unwrap());
     let world = World::with_store(|_, _| Some(Reply::status(403)));
     let error = world.fetch().unwrap_err();
     assert!(matches!(error, HubError::Status { status: 403, .. }), "a store's refusal is not the hub's: {error}");
@@ -395,6 +391,26 @@ fn an_address_that_is_none_is_told() {
         let error = Hub::new(config).snapshot(REPO, "main", model_files, &mut |_| ()).unwrap_err();
         assert!(error.to_string().contains("HF_ENDPOINT"), "{error}");
     }
+}
+
+#[test]
+fn a_token_that_cannot_be_sent_is_told_and_not_shown() {
+    let world = World::new();
+    let mut config = world.config();
+    config.token = Token::new("hf_one\nhf_two");
+    let error = Hub::new(config).snapshot(REPO, "main", model_files, &mut |_| ()).unwrap_err();
+    assert!(matches!(error, HubError::BadToken) && !error.to_string().contains("hf_"), "{error}");
+    assert!(world.hub.seen().is_empty());
+}
+
+#[test]
+fn a_file_that_is_not_there_is_told_by_a_cache_that_may_only_be_read_too() {
+    let world = World::new();
+    world.fetch().unwrap();
+    let only_read = |_: &'static str, _: &Path| Err(std::io::ErrorKind::ReadOnlyFilesystem.into());
+    let file = || world.client().file(REPO, "main", "tokenizer.json", &mut |_| ());
+    assert_eq!(watch(only_read, file).unwrap(), None);
+    assert_eq!(world.client().cached(REPO, "main", "tokenizer.json").unwrap(), Cached::Unknown);
 }
 
 #[test]
@@ -504,7 +520,7 @@ fn where_links_are_not_possible_files_are_copied() {
 #[test]
 fn two_downloads_at_once_are_one() {
     let world = World::with_store(|request, _| {
-        let whole = Reply::part(&support::model("")["model.safetensors"].bytes, request);
+        let whole = Reply::part(&WEIGHTS, request);
         Some(whole.silent_for(Duration::from_millis(300)))
     });
     let waited = AtomicUsize::new(0);

@@ -70,19 +70,16 @@ impl Blob<'_> {
         make_folder_of(&path)?;
         let open = || OpenOptions::new().create(true).truncate(false).write(true).open(&path);
         let file = open().map_err(FileError::io(&path, "opening"))?;
-        let locked = match file.try_lock() {
-            Err(TryLockError::WouldBlock) => {
-                progress(Progress::Locked { file: self.file });
-                file.lock()
-            }
-            Err(TryLockError::Error(e)) => Err(e),
-            Ok(()) => Ok(()),
-        };
-        match locked {
-            // Some network drives have no locks. Two downloads at once are then noticed by the hash.
-            Err(e) if e.kind() != ErrorKind::Unsupported => Err(FileError::io(&path, "locking")(e).into()),
-            _ => Ok(file),
+        let mut locked = file.try_lock();
+        if matches!(locked, Err(TryLockError::WouldBlock)) {
+            progress(Progress::Locked { file: self.file });
+            locked = file.lock().map_err(TryLockError::Error);
         }
+        while matches!(&locked, Err(TryLockError::Error(e)) if e.kind() == ErrorKind::Interrupted) {
+            locked = file.lock().map_err(TryLockError::Error);
+        }
+        // Other errors are those of drives that have no locks: there, two downloads at once are noticed by the hash.
+        Ok(file)
     }
 
     /// What an earlier download left, or an empty file.
@@ -146,8 +143,7 @@ impl Blob<'_> {
                 Err(e) => return Err(Failure::network(&reply.url, e, part.gained())),
             };
             if self.info.size.is_some_and(|size| part.done + count as u64 > size) {
-                let more = format!("more than {} bytes", part.done);
-                return Err(self.damaged(path, "size", &self.size(), more).into());
+                return Err(self.damaged(path, "size", &self.size(), "more than that".into()).into());
             }
             part.append(path, &piece[..count]).map_err(not_written(part.done))?;
             tell(part.done);

@@ -182,7 +182,7 @@ impl Client {
         for _ in 0..MOST_HOPS {
             let mut request = request(&url).header("accept-encoding", "identity");
             if let Some(token) = self.token.as_ref().filter(|_| own) {
-                request = request.header("authorization", token.header());
+                request = request.header("authorization", token.header()?);
             }
             let response = request.call().map_err(|e| lost(&url, e))?;
             let reply = Reply { url, response, own };

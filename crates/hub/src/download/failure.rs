@@ -114,14 +114,16 @@ impl Client {
 /// The failure of a connection.
 pub fn lost(url: &str, error: ureq::Error) -> Failure {
     use ureq::Error;
-    let failure = Failure::network(url, &error, false);
     match error {
-        // What a further attempt does not change: a certificate that is not trusted, a token with odd characters.
-        Error::Io(e) if e.kind() == std::io::ErrorKind::InvalidData => Failure { again: Again::Never, ..failure },
-        Error::Http(_) | Error::BadUri(_) | Error::InvalidProxyUrl | Error::Tls(_) | Error::Rustls(_) => {
-            Failure { again: Again::Never, ..failure }
+        // What a further attempt does not change.
+        Error::Io(e) if e.kind() == std::io::ErrorKind::InvalidData => {
+            let hint = "SSL_CERT_FILE may name a file of certificates that are trusted";
+            Failure { again: Again::Never, ..Failure::network(url, format!("{e} ({hint})"), false) }
         }
-        _ => failure,
+        Error::Http(_) | Error::BadUri(_) | Error::InvalidProxyUrl | Error::Tls(_) | Error::Rustls(_) => {
+            Failure { again: Again::Never, ..Failure::network(url, error, false) }
+        }
+        _ => Failure::network(url, error, false),
     }
 }
 

@@ -5,7 +5,7 @@ mod server;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use ironlens_hub::{Hub, HubConfig, HubError, Progress, model_files};
@@ -40,13 +40,16 @@ impl Stored {
 /// The files of a repository, by name.
 pub type Files = BTreeMap<String, Stored>;
 
+/// The bytes of the model's weights.
+pub static WEIGHTS: LazyLock<Vec<u8>> =
+    LazyLock::new(|| (0..100_000_u32).flat_map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()).collect());
+
 /// A model: its configuration, and weights in a store at that address.
 pub fn model(store: &str) -> Files {
-    let weights = (0..100_000_u32).flat_map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
     Files::from([
         ("README.md".into(), Stored { bytes: b"# A model".to_vec(), store: None }),
         ("config.json".into(), Stored { bytes: b"{}".to_vec(), store: None }),
-        ("model.safetensors".into(), Stored { bytes: weights, store: Some(store.into()) }),
+        ("model.safetensors".into(), Stored { bytes: WEIGHTS.clone(), store: Some(store.into()) }),
     ])
 }
 
@@ -71,12 +74,6 @@ pub fn answer(files: &Files, commit: &str, request: &Request) -> Reply {
             .with("X-Linked-Etag", &etag)
             .with("X-Linked-Size", &file.bytes.len().to_string()),
     }
-}
-
-/// What a store answers: it has the files by name, and knows nobody.
-pub fn store_answer(files: &Files, request: &Request) -> Reply {
-    let name = request.path.trim_start_matches('/').split('?').next().unwrap();
-    Reply::part(&files[name].bytes, request)
 }
 
 /// A hub with a model, a store on another port, and an empty cache.
@@ -111,9 +108,8 @@ impl World {
         store_odd: impl Fn(&Request, usize) -> Option<Reply> + Send + Sync + 'static,
     ) -> World {
         let (hub_odd, store_odd): (Arc<Odd>, Arc<Odd>) = (Arc::new(hub_odd), Arc::new(store_odd));
-        let bytes = model("");
         let store = Server::start(move |request, before| {
-            store_odd(request, before).unwrap_or_else(|| store_answer(&bytes, request))
+            store_odd(request, before).unwrap_or_else(|| Reply::part(&WEIGHTS, request))
         });
         let files = model(&store.address);
         let known = files.clone();
