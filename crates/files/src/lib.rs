@@ -17,13 +17,21 @@
 #![forbid(unsafe_code)]
 
 mod atomic;
+mod blocks;
+mod counted;
 mod error;
+mod gguf;
 mod ordinary;
 mod safetensors;
+mod source;
+mod stored;
 #[doc(hidden)]
 pub mod watch;
 
 pub use crate::safetensors::{Dtype, SafeTensorsFile, TensorInfo, write_safetensors};
 pub use atomic::{sync_folder, write_atomically, write_atomically_with};
+pub use blocks::BlockType;
 pub use error::FileError;
+pub use gguf::{FromGguf, GgufArray, GgufFile, GgufMetadata, GgufValue, write_gguf};
 pub use ordinary::open_ordinary;
+pub use stored::{Stored, StoredTensor, TensorFile};

@@ -4,17 +4,16 @@
 //! somebody cuts short meanwhile is an error here, and would be a bus error there.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::io::{self, Write};
+use std::path::Path;
 
 pub use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo as Place};
 
 use crate::atomic::write_atomically_with;
+use crate::counted::Counted;
 use crate::error::FileError;
-use crate::ordinary::open_ordinary;
+use crate::source::Source;
 
 /// Longest header: the format's own limit.
 const MAX_HEADER: u64 = 100_000_000;
@@ -41,9 +40,7 @@ impl TensorInfo {
 /// A safetensors file whose header was read; tensors are read when asked for.
 #[derive(Debug)]
 pub struct SafeTensorsFile {
-    path: PathBuf,
-    /// A read moves the file's position.
-    file: Mutex<File>,
+    source: Source,
     tensors: Vec<TensorInfo>,
     /// Where each tensor's bytes begin.
     starts: Vec<u64>,
@@ -58,34 +55,32 @@ impl SafeTensorsFile {
     /// If the file cannot be read, is no safetensors file, or is cut short.
     pub fn open(path: impl AsRef<Path>) -> Result<SafeTensorsFile, FileError> {
         let path = path.as_ref();
-        let read = || -> io::Result<Result<SafeTensorsFile, String>> {
-            let mut file = open_ordinary(path)?;
-            let length = file.metadata()?.len();
-            let mut size = [0; 8];
-            if length < 8 {
-                return Ok(Err(format!("it has {length} bytes, fewer than any header")));
-            }
-            file.read_exact(&mut size)?;
-            let size = u64::from_le_bytes(size);
-            if size > MAX_HEADER.min(length - 8) {
-                return Ok(Err(format!("its header should have {size} bytes, the file has {length}")));
-            }
-            let mut header = vec![0; size as usize];
-            file.read_exact(&mut header)?;
-            Ok(parse(&header, length - 8 - size).map(|(tensors, starts)| SafeTensorsFile {
-                path: path.into(),
-                file: Mutex::new(file),
-                index: tensors.iter().enumerate().map(|(i, t)| (t.name.clone(), i)).collect(),
-                tensors,
-                starts: starts.into_iter().map(|s| 8 + size + s).collect(),
-            }))
-        };
-        read().map_err(FileError::io(path, "reading"))?.map_err(|reason| FileError::format(path, reason))
+        let source = Source::open(path, "safetensors")?;
+        let length = source.length();
+        if length < 8 {
+            return Err(FileError::format(path, format!("it has {length} bytes, fewer than any header")));
+        }
+        let mut size = [0; 8];
+        source.read_at(0, &mut size)?;
+        let size = u64::from_le_bytes(size);
+        if size > MAX_HEADER.min(length - 8) {
+            let reason = format!("its header should have {size} bytes, the file has {length}");
+            return Err(FileError::format(path, reason));
+        }
+        let mut header = vec![0; size as usize];
+        source.read_at(8, &mut header)?;
+        let (tensors, starts) = parse(&header, length - 8 - size).map_err(|reason| FileError::format(path, reason))?;
+        Ok(SafeTensorsFile {
+            source,
+            index: tensors.iter().enumerate().map(|(i, t)| (t.name.clone(), i)).collect(),
+            tensors,
+            starts: starts.into_iter().map(|s| 8 + size + s).collect(),
+        })
     }
 
     /// The file's path, as it was given.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.source.path()
     }
 
     /// All tensors, in the order of the file.
@@ -103,13 +98,17 @@ impl SafeTensorsFile {
     /// # Errors
     /// If there is none, or the file cannot be read.
     pub fn read(&self, name: &str) -> Result<Vec<u8>, FileError> {
-        let missing = || FileError::format(&self.path, format!("it has no tensor `{name}`"));
+        let missing = || FileError::format(self.path(), format!("it has no tensor `{name}`"));
         let at = *self.index.get(name).ok_or_else(missing)?;
         let mut bytes = vec![0; self.tensors[at].bytes().expect("sizes were checked with the header")];
-        let mut file = self.file.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let read = file.seek(SeekFrom::Start(self.starts[at])).and_then(|_| file.read_exact(&mut bytes));
-        read.map_err(FileError::io(&self.path, "reading"))?;
+        self.read_at(at, 0, &mut bytes)?;
         Ok(bytes)
+    }
+
+    /// Fills `out` with the bytes of a tensor, given by its place in [`tensors`](SafeTensorsFile::tensors), from
+    /// its byte `start` on.
+    pub(crate) fn read_at(&self, position: usize, start: u64, out: &mut [u8]) -> Result<(), FileError> {
+        self.source.read_at(self.starts[position] + start, out)
     }
 }
 
@@ -167,34 +166,16 @@ pub fn write_safetensors(
         file.write_all(&(header.len() as u64).to_le_bytes())?;
         file.write_all(&header)?;
         for &i in &order {
-            let mut counted = Counted { file: &mut *file, bytes: 0 };
+            let mut counted = Counted::new(&mut *file);
             write(i, &mut counted)?;
-            if Some(counted.bytes) != tensors[i].bytes() {
+            if tensors[i].bytes().is_none_or(|bytes| bytes as u64 != counted.bytes()) {
                 let TensorInfo { name, shape, .. } = &tensors[i];
-                let text = format!("{} bytes were given for tensor `{name}` of shape {shape:?}", counted.bytes);
+                let text = format!("{} bytes were given for tensor `{name}` of shape {shape:?}", counted.bytes());
                 return Err(io::Error::other(text));
             }
         }
         Ok(())
     })
-}
-
-/// Counts what is written.
-struct Counted<'w> {
-    file: &'w mut dyn Write,
-    bytes: usize,
-}
-
-impl Write for Counted<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.file.write(bytes)?;
-        self.bytes += written;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
 }
 
 #[cfg(test)]
