@@ -22,9 +22,11 @@ mod counted;
 mod error;
 mod gguf;
 mod ordinary;
+mod pickle;
 mod safetensors;
 mod source;
 mod stored;
+mod torch;
 #[doc(hidden)]
 pub mod watch;
 
@@ -34,4 +36,6 @@ pub use blocks::BlockType;
 pub use error::FileError;
 pub use gguf::{FromGguf, GgufArray, GgufFile, GgufMetadata, GgufValue, write_gguf};
 pub use ordinary::open_ordinary;
+pub use pickle::{TorchTensor, TorchValue};
 pub use stored::{Stored, StoredTensor, TensorFile};
+pub use torch::TorchFile;

@@ -99,13 +99,13 @@ impl Input<'_> {
         Ok(out)
     }
 
-    #[expect(dead_code)]
-    /// The next bytes up to an end of line, which is taken and not given.
-    pub(crate) fn line(&mut self) -> Result<Vec<u8>, FileError> {
+    /// The next bytes up to an end of line, which is taken and not given. There are `most` at most.
+    pub(crate) fn line(&mut self, most: usize) -> Result<Vec<u8>, FileError> {
         let mut line = Vec::new();
         loop {
-            match self.array::<1>()? {
+            match self.array()? {
                 [b'\n'] => return Ok(line),
+                _ if line.len() == most => return Err(self.source.damaged("a name in it has no end")),
                 [byte] => line.push(byte),
             }
         }

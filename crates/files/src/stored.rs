@@ -11,7 +11,7 @@ use crate::error::FileError;
 use crate::safetensors::TensorInfo;
 
 /// Bytes that are read at once on their way to `f32`.
-const CHUNK: usize = 1 << 18;
+pub(crate) const CHUNK: usize = 1 << 18;
 
 /// How the elements of a tensor lie in a file, little-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub struct StoredTensor {
 impl StoredTensor {
     /// Its number of elements; `None` if that is beyond what can be counted.
     pub fn numel(&self) -> Option<usize> {
-        self.shape.iter().copied().try_fold(1usize, usize::checked_mul)
+        count(&self.shape)
     }
 
     /// Its size in bytes; `None` if that is beyond what can be counted, or its last axis is not made of
@@ -51,6 +51,12 @@ impl StoredTensor {
             }
         }
     }
+}
+
+/// The number of elements of a shape, if it and that of any part of the axes can be counted.
+pub(crate) fn count(shape: &[usize]) -> Option<usize> {
+    let whole = shape.iter().try_fold(1usize, |n, &length| n.checked_mul(length.max(1)))?;
+    Some(if shape.contains(&0) { 0 } else { whole })
 }
 
 impl From<&TensorInfo> for StoredTensor {
