@@ -18,6 +18,7 @@
 
 mod atomic;
 mod blocks;
+mod checkpoint;
 mod counted;
 mod error;
 mod gguf;
@@ -33,6 +34,7 @@ pub mod watch;
 pub use crate::safetensors::{Dtype, SafeTensorsFile, TensorInfo, write_safetensors};
 pub use atomic::{sync_folder, write_atomically, write_atomically_with};
 pub use blocks::BlockType;
+pub use checkpoint::{Checkpoint, CheckpointFile};
 pub use error::FileError;
 pub use gguf::{FromGguf, GgufArray, GgufFile, GgufMetadata, GgufValue, write_gguf};
 pub use ordinary::open_ordinary;

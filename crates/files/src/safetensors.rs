@@ -3,7 +3,7 @@
 //! Tensors are read by position, one at a time, rather than through a memory map: a file that
 //! somebody cuts short meanwhile is an error here, and would be a bus error there.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -46,6 +46,7 @@ pub struct SafeTensorsFile {
     starts: Vec<u64>,
     /// Places in `tensors`.
     index: HashMap<String, usize>,
+    metadata: BTreeMap<String, String>,
 }
 
 impl SafeTensorsFile {
@@ -69,18 +70,25 @@ impl SafeTensorsFile {
         }
         let mut header = vec![0; size as usize];
         source.read_at(8, &mut header)?;
-        let (tensors, starts) = parse(&header, length - 8 - size).map_err(|reason| FileError::format(path, reason))?;
+        let Header { tensors, starts, metadata } =
+            parse(&header, length - 8 - size).map_err(|reason| FileError::format(path, reason))?;
         Ok(SafeTensorsFile {
             source,
             index: tensors.iter().enumerate().map(|(i, t)| (t.name.clone(), i)).collect(),
             tensors,
             starts: starts.into_iter().map(|s| 8 + size + s).collect(),
+            metadata,
         })
     }
 
     /// The file's path, as it was given.
     pub fn path(&self) -> &Path {
         self.source.path()
+    }
+
+    /// What the writer said of the file, by keys such as `format`.
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
     }
 
     /// All tensors, in the order of the file.
@@ -112,8 +120,16 @@ impl SafeTensorsFile {
     }
 }
 
-/// Tensors and where their bytes begin, from a header that is followed by `length` bytes.
-fn parse(header: &[u8], length: u64) -> Result<(Vec<TensorInfo>, Vec<u64>), String> {
+/// What a header says.
+struct Header {
+    tensors: Vec<TensorInfo>,
+    /// Where each tensor's bytes begin after the header.
+    starts: Vec<u64>,
+    metadata: BTreeMap<String, String>,
+}
+
+/// Reads a header that is followed by `length` bytes.
+fn parse(header: &[u8], length: u64) -> Result<Header, String> {
     // Checks that the places lie side by side and are as long as type and shape say.
     let header: Metadata = serde_json::from_slice(header).map_err(|e| format!("its header is not one ({e})"))?;
     if header.data_len() as u64 != length {
@@ -124,7 +140,8 @@ fn parse(header: &[u8], length: u64) -> Result<(Vec<TensorInfo>, Vec<u64>), Stri
     all.sort_by(|(a, x), (b, y)| x.data_offsets.cmp(&y.data_offsets).then_with(|| a.cmp(b)));
     let starts = all.iter().map(|(_, place)| place.data_offsets.0 as u64).collect();
     let info = |(name, place): (String, &Place)| TensorInfo { name, dtype: place.dtype, shape: place.shape.clone() };
-    Ok((all.into_iter().map(info).collect(), starts))
+    let metadata = header.metadata().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect();
+    Ok(Header { tensors: all.into_iter().map(info).collect(), starts, metadata })
 }
 
 /// Writes a safetensors file whole or not at all (see [`write_atomically_with`]). `write` is called once
@@ -209,7 +226,11 @@ mod tests {
         let other = safetensors::SafeTensors::deserialize(&bytes).unwrap();
         assert_eq!(other.tensor("b").unwrap().data(), [1; 8]);
         let views: Vec<(String, _)> = other.tensors();
-        assert_eq!(safetensors::serialize(views, None).unwrap(), bytes);
+        assert_eq!(safetensors::serialize(views.clone(), None).unwrap(), bytes);
+        assert!(file.metadata().is_empty());
+        let metadata = HashMap::from([("format".into(), "pt".into())]);
+        fs::write(&path, safetensors::serialize(views, Some(metadata)).unwrap()).unwrap();
+        assert_eq!(SafeTensorsFile::open(&path).unwrap().metadata()["format"], "pt");
     }
 
     #[test]
