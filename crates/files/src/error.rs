@@ -24,6 +24,24 @@ pub enum FileError {
         /// What is wrong.
         reason: String,
     },
+    /// Not a file of the format that it should have, or cut short.
+    #[error("{path} is not a whole {format} file: {reason}")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The format, such as `GGUF`.
+        format: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The file or folder does not have, or may not give, what was asked of it.
+    #[error("{path}: {reason}")]
+    Refused {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is missing or not allowed, and what would be.
+        reason: String,
+    },
 }
 
 impl FileError {
@@ -35,5 +53,9 @@ impl FileError {
 
     pub(crate) fn format(path: impl Into<PathBuf>, reason: impl ToString) -> FileError {
         FileError::Format { path: path.into(), reason: reason.to_string() }
+    }
+
+    pub(crate) fn refused(path: impl Into<PathBuf>, reason: impl ToString) -> FileError {
+        FileError::Refused { path: path.into(), reason: reason.to_string() }
     }
 }

@@ -3,18 +3,17 @@
 //! Tensors are read by position, one at a time, rather than through a memory map: a file that
 //! somebody cuts short meanwhile is an error here, and would be a bus error there.
 
-use std::collections::{HashMap, HashSet};
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io::{self, Write};
+use std::path::Path;
 
 pub use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo as Place};
 
 use crate::atomic::write_atomically_with;
+use crate::counted::Counted;
 use crate::error::FileError;
-use crate::ordinary::open_ordinary;
+use crate::source::Source;
 
 /// Longest header: the format's own limit.
 const MAX_HEADER: u64 = 100_000_000;
@@ -41,14 +40,13 @@ impl TensorInfo {
 /// A safetensors file whose header was read; tensors are read when asked for.
 #[derive(Debug)]
 pub struct SafeTensorsFile {
-    path: PathBuf,
-    /// A read moves the file's position.
-    file: Mutex<File>,
+    source: Source,
     tensors: Vec<TensorInfo>,
     /// Where each tensor's bytes begin.
     starts: Vec<u64>,
     /// Places in `tensors`.
     index: HashMap<String, usize>,
+    metadata: BTreeMap<String, String>,
 }
 
 impl SafeTensorsFile {
@@ -58,34 +56,39 @@ impl SafeTensorsFile {
     /// If the file cannot be read, is no safetensors file, or is cut short.
     pub fn open(path: impl AsRef<Path>) -> Result<SafeTensorsFile, FileError> {
         let path = path.as_ref();
-        let read = || -> io::Result<Result<SafeTensorsFile, String>> {
-            let mut file = open_ordinary(path)?;
-            let length = file.metadata()?.len();
-            let mut size = [0; 8];
-            if length < 8 {
-                return Ok(Err(format!("it has {length} bytes, fewer than any header")));
-            }
-            file.read_exact(&mut size)?;
-            let size = u64::from_le_bytes(size);
-            if size > MAX_HEADER.min(length - 8) {
-                return Ok(Err(format!("its header should have {size} bytes, the file has {length}")));
-            }
-            let mut header = vec![0; size as usize];
-            file.read_exact(&mut header)?;
-            Ok(parse(&header, length - 8 - size).map(|(tensors, starts)| SafeTensorsFile {
-                path: path.into(),
-                file: Mutex::new(file),
-                index: tensors.iter().enumerate().map(|(i, t)| (t.name.clone(), i)).collect(),
-                tensors,
-                starts: starts.into_iter().map(|s| 8 + size + s).collect(),
-            }))
-        };
-        read().map_err(FileError::io(path, "reading"))?.map_err(|reason| FileError::format(path, reason))
+        let source = Source::open(path, "safetensors")?;
+        let length = source.length();
+        if length < 8 {
+            return Err(FileError::format(path, format!("it has {length} bytes, fewer than any header")));
+        }
+        let mut size = [0; 8];
+        source.read_at(0, &mut size)?;
+        let size = u64::from_le_bytes(size);
+        if size > MAX_HEADER.min(length - 8) {
+            let reason = format!("its header should have {size} bytes, the file has {length}");
+            return Err(FileError::format(path, reason));
+        }
+        let mut header = vec![0; size as usize];
+        source.read_at(8, &mut header)?;
+        let Header { tensors, starts, metadata } =
+            parse(&header, length - 8 - size).map_err(|reason| FileError::format(path, reason))?;
+        Ok(SafeTensorsFile {
+            source,
+            index: tensors.iter().enumerate().map(|(i, t)| (t.name.clone(), i)).collect(),
+            tensors,
+            starts: starts.into_iter().map(|s| 8 + size + s).collect(),
+            metadata,
+        })
     }
 
     /// The file's path, as it was given.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.source.path()
+    }
+
+    /// What the writer said of the file, by keys such as `format`.
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
     }
 
     /// All tensors, in the order of the file.
@@ -103,18 +106,30 @@ impl SafeTensorsFile {
     /// # Errors
     /// If there is none, or the file cannot be read.
     pub fn read(&self, name: &str) -> Result<Vec<u8>, FileError> {
-        let missing = || FileError::format(&self.path, format!("it has no tensor `{name}`"));
+        let missing = || FileError::format(self.path(), format!("it has no tensor `{name}`"));
         let at = *self.index.get(name).ok_or_else(missing)?;
         let mut bytes = vec![0; self.tensors[at].bytes().expect("sizes were checked with the header")];
-        let mut file = self.file.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let read = file.seek(SeekFrom::Start(self.starts[at])).and_then(|_| file.read_exact(&mut bytes));
-        read.map_err(FileError::io(&self.path, "reading"))?;
+        self.read_at(at, 0, &mut bytes)?;
         Ok(bytes)
+    }
+
+    /// Fills `out` with the bytes of a tensor, given by its place in [`tensors`](SafeTensorsFile::tensors), from
+    /// its byte `start` on.
+    pub(crate) fn read_at(&self, position: usize, start: u64, out: &mut [u8]) -> Result<(), FileError> {
+        self.source.read_at(self.starts[position] + start, out)
     }
 }
 
-/// Tensors and where their bytes begin, from a header that is followed by `length` bytes.
-fn parse(header: &[u8], length: u64) -> Result<(Vec<TensorInfo>, Vec<u64>), String> {
+/// What a header says.
+struct Header {
+    tensors: Vec<TensorInfo>,
+    /// Where each tensor's bytes begin after the header.
+    starts: Vec<u64>,
+    metadata: BTreeMap<String, String>,
+}
+
+/// Reads a header that is followed by `length` bytes.
+fn parse(header: &[u8], length: u64) -> Result<Header, String> {
     // Checks that the places lie side by side and are as long as type and shape say.
     let header: Metadata = serde_json::from_slice(header).map_err(|e| format!("its header is not one ({e})"))?;
     if header.data_len() as u64 != length {
@@ -125,7 +140,8 @@ fn parse(header: &[u8], length: u64) -> Result<(Vec<TensorInfo>, Vec<u64>), Stri
     all.sort_by(|(a, x), (b, y)| x.data_offsets.cmp(&y.data_offsets).then_with(|| a.cmp(b)));
     let starts = all.iter().map(|(_, place)| place.data_offsets.0 as u64).collect();
     let info = |(name, place): (String, &Place)| TensorInfo { name, dtype: place.dtype, shape: place.shape.clone() };
-    Ok((all.into_iter().map(info).collect(), starts))
+    let metadata = header.metadata().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect();
+    Ok(Header { tensors: all.into_iter().map(info).collect(), starts, metadata })
 }
 
 /// Writes a safetensors file whole or not at all (see [`write_atomically_with`]). `write` is called once
@@ -167,34 +183,16 @@ pub fn write_safetensors(
         file.write_all(&(header.len() as u64).to_le_bytes())?;
         file.write_all(&header)?;
         for &i in &order {
-            let mut counted = Counted { file: &mut *file, bytes: 0 };
+            let mut counted = Counted::new(&mut *file);
             write(i, &mut counted)?;
-            if Some(counted.bytes) != tensors[i].bytes() {
+            if tensors[i].bytes().is_none_or(|bytes| bytes as u64 != counted.bytes()) {
                 let TensorInfo { name, shape, .. } = &tensors[i];
-                let text = format!("{} bytes were given for tensor `{name}` of shape {shape:?}", counted.bytes);
+                let text = format!("{} bytes were given for tensor `{name}` of shape {shape:?}", counted.bytes());
                 return Err(io::Error::other(text));
             }
         }
         Ok(())
     })
-}
-
-/// Counts what is written.
-struct Counted<'w> {
-    file: &'w mut dyn Write,
-    bytes: usize,
-}
-
-impl Write for Counted<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.file.write(bytes)?;
-        self.bytes += written;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
 }
 
 #[cfg(test)]
@@ -228,7 +226,11 @@ mod tests {
         let other = safetensors::SafeTensors::deserialize(&bytes).unwrap();
         assert_eq!(other.tensor("b").unwrap().data(), [1; 8]);
         let views: Vec<(String, _)> = other.tensors();
-        assert_eq!(safetensors::serialize(views, None).unwrap(), bytes);
+        assert_eq!(safetensors::serialize(views.clone(), None).unwrap(), bytes);
+        assert!(file.metadata().is_empty());
+        let metadata = HashMap::from([("format".into(), "pt".into())]);
+        fs::write(&path, safetensors::serialize(views, Some(metadata)).unwrap()).unwrap();
+        assert_eq!(SafeTensorsFile::open(&path).unwrap().metadata()["format"], "pt");
     }
 
     #[test]
