@@ -28,6 +28,9 @@ pub struct Processing {
     pub fold_value_biases: bool,
     /// QK and OV are refactored with even, orthogonal columns.
     pub refactor_factored_attn_matrices: bool,
+    /// Also where TransformerLens changes the function of the model; without it, what would change it is not
+    /// done, or done so that it does not.
+    pub like_transformerlens: bool,
 }
 
 impl Default for Processing {
@@ -38,6 +41,7 @@ impl Default for Processing {
             center_unembed: true,
             fold_value_biases: true,
             refactor_factored_attn_matrices: false,
+            like_transformerlens: true,
         }
     }
 }
@@ -54,6 +58,9 @@ pub fn process_weights(model: &HookedTransformer, steps: Processing) -> Result<H
     };
     let kind = weights.cfg.normalization_type;
     if steps.fold_ln && kind.has_weights() {
+        if kind.centers() && !steps.like_transformerlens {
+            weights.give_gates_biases();
+        }
         weights.fold_layer_norm(kind.centers());
     }
     if steps.center_writing_weights && kind.centers() && !weights.cfg.final_rms {
@@ -130,6 +137,10 @@ impl Weights {
         ];
         for l in 0..self.cfg.n_layers {
             let at = |name: &str| format!("blocks.{l}.{name}");
+            // Norms of what is written stay.
+            if !self.cfg.normalizes_inputs() {
+                continue;
+            }
             let b = layer_norm.then(|| self.take(&at("ln1.b")));
             let w = self.take(&at("ln1.w"));
             for (matrix, bias) in &attn {
@@ -148,6 +159,9 @@ impl Weights {
             if layer_norm {
                 let b = self.take(&at("ln2.b"));
                 self.add_through(&at("mlp.b_in"), &at("mlp.W_in"), &b);
+                if self.cfg.gate_bias {
+                    self.add_through(&at("mlp.b_gate"), &at("mlp.W_gate"), &b);
+                }
             }
             let w = self.take(&at("ln2.w"));
             self.scale_rows(&at("mlp.W_in"), &w);
@@ -176,6 +190,23 @@ impl Weights {
             self.center_rows("unembed.W_U");
         }
         self.cfg.normalization_type = if layer_norm { NormalizationType::LNPre } else { NormalizationType::RMSPre };
+    }
+
+    /// Lets gated MLPs add biases before their product, which take up those of the norm, if there are any:
+    /// after the product there is no place for them.
+    fn give_gates_biases(&mut self) {
+        let layers = || (0..self.cfg.n_layers).map(|l| format!("blocks.{l}."));
+        let zero = |name: String| self.all.get(&name).is_none_or(|b| b.to_vec_f64().iter().all(|v| *v == 0.0));
+        let needed = self.cfg.gated_mlp && !self.cfg.gate_bias && !layers().all(|at| zero(format!("{at}ln2.b")));
+        // Biases that are added after the product would be lost.
+        if !needed || !layers().all(|at| zero(format!("{at}mlp.b_in"))) {
+            return;
+        }
+        for at in layers().collect::<Vec<_>>() {
+            let b = self.get(&format!("{at}mlp.b_in")).clone();
+            self.set(&format!("{at}mlp.b_gate"), b);
+        }
+        self.cfg.gate_bias = true;
     }
 
     fn center_writing_weights(&mut self) {

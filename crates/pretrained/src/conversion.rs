@@ -305,6 +305,17 @@ impl<'a> Conversion<'a> {
         self.linear((&at("W_out"), &at("b_out")), down, [f, m])
     }
 
+    /// Takes note that only some of the checkpoint's layers are wanted.
+    pub fn ignore_layers_beyond(&mut self) {
+        let layers = self.cfg.n_layers;
+        let beyond = |name: &&String| {
+            let mut parts = name.split('.').peekable();
+            // The first number in a name is that of its layer.
+            parts.find_map(|part| part.parse::<usize>().ok()).is_some_and(|l| l >= layers)
+        };
+        self.used.extend(self.shapes.keys().filter(beyond).cloned().collect::<Vec<_>>());
+    }
+
     /// Multiplies a weight that was written.
     pub fn scale(&mut self, name: &str, factor: f64) -> Result<(), PretrainedError> {
         if factor == 1.0 {

@@ -43,6 +43,17 @@ pub enum PretrainedError {
     /// Options that do not go together, or that the model has no use for.
     #[error("{0}")]
     Options(String),
+    /// A name that nothing is known by, or a model that cannot be fetched.
+    #[error(transparent)]
+    Hub(#[from] ironlens_hub::HubError),
+    /// A name that is neither a path nor known.
+    #[error("there is no file or folder {given:?}, and no model of this name{}", suggestion(nearest))]
+    Unknown {
+        /// What was given.
+        given: String,
+        /// Names that look like it, best first.
+        nearest: Vec<&'static str>,
+    },
     /// A model that cannot be built.
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -54,5 +65,12 @@ pub enum PretrainedError {
 impl From<ConfigError> for PretrainedError {
     fn from(error: ConfigError) -> Self {
         PretrainedError::Model(error.into())
+    }
+}
+
+fn suggestion(nearest: &[&str]) -> String {
+    match nearest {
+        [] => String::new(),
+        names => format!("; the nearest names are {}", names.join(", ")),
     }
 }

@@ -41,7 +41,11 @@ fn tensors(c: &mut Conversion<'_>) -> Read<()> {
     for l in 0..c.cfg.n_layers {
         llama::norms(c, l)?;
         llama::attention(c, l)?;
-        c.copy(&format!("blocks.{l}.attn.sinks"), &format!("{}self_attn.sinks", layer(l)), &[c.cfg.n_heads])?;
+        let sinks = format!("{}self_attn.sinks", layer(l));
+        match c.cfg.attn_sinks {
+            true => c.copy(&format!("blocks.{l}.attn.sinks"), &sinks, &[c.cfg.n_heads])?,
+            false => c.ignore(&sinks),
+        }
         experts(c, l)?;
     }
     Ok(())

@@ -23,6 +23,7 @@ mod granite;
 mod llama;
 mod mistral;
 mod mixtral;
+pub(crate) mod nano_gpt;
 mod nemotron;
 mod olmo;
 mod opt;

@@ -634,7 +634,6 @@ mod tests {
     #[test]
     fn what_is_not_implemented_is_refused_by_name_and_accepted_at_its_default() {
         for (field, default, other) in [
-            ("num_experts", "null", "8"),
             ("load_in_4bit", "false", "true"),
             ("rotary_scaling_factor", "1", "8.0"),
             ("use_yarn_rope", "false", "true"),

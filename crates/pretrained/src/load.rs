@@ -1,0 +1,280 @@
+//! From a name, a folder or a file to a model.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use ironlens_files::{Checkpoint, FileError};
+use ironlens_lens::{Processing, process_weights};
+use ironlens_tensor::{DType, Device};
+use ironlens_transformer::{Config, HookedTransformer};
+use serde_json::Value;
+
+use crate::conversion::{Conversion, Source};
+use crate::error::PretrainedError;
+use crate::families::{Family, family_of};
+use crate::hf::HfConfig;
+use crate::{gguf, like_transformerlens, names, state_dict};
+
+/// How a model is loaded; names and defaults are those of TransformerLens's `from_pretrained`.
+#[derive(Clone, Debug)]
+pub struct LoadOptions {
+    /// Fold the norms' weights into what reads them.
+    pub fold_ln: bool,
+    /// Centre what is written to the stream, in models with layer norms.
+    pub center_writing_weights: bool,
+    /// Centre the unembedding over the vocabulary, unless logits are capped.
+    pub center_unembed: bool,
+    /// Move `b_V` into `b_O`.
+    pub fold_value_biases: bool,
+    /// Refactor QK and OV with orthogonal columns.
+    pub refactor_factored_attn_matrices: bool,
+    /// Take only so many layers.
+    pub first_n_layers: Option<usize>,
+    /// Take another longest sequence; a learned table of positions is cut.
+    pub n_ctx: Option<usize>,
+    /// Whether text is given a beginning-of-sequence token; the family's habit if `None`.
+    pub default_prepend_bos: Option<bool>,
+    /// Type of weights and activations.
+    pub dtype: DType,
+    /// Where the model lives.
+    pub device: Device,
+    /// A branch, tag or commit at the hub.
+    pub revision: Option<String>,
+    /// Which of the checkpoints that were taken in training, counted from 0.
+    pub checkpoint_index: Option<usize>,
+    /// The same, by its step or number of tokens.
+    pub checkpoint_value: Option<u64>,
+    /// Where TransformerLens 2.18 computes something else than Hugging Face, do as it does.
+    pub like_transformerlens: bool,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        LoadOptions {
+            fold_ln: true,
+            center_writing_weights: true,
+            center_unembed: true,
+            fold_value_biases: true,
+            refactor_factored_attn_matrices: false,
+            first_n_layers: None,
+            n_ctx: None,
+            default_prepend_bos: None,
+            dtype: DType::F32,
+            device: Device::Cpu,
+            revision: None,
+            checkpoint_index: None,
+            checkpoint_value: None,
+            like_transformerlens: false,
+        }
+    }
+}
+
+impl LoadOptions {
+    /// Weights as they are stored, as of TransformerLens's `from_pretrained_no_processing`.
+    pub fn no_processing() -> LoadOptions {
+        LoadOptions {
+            fold_ln: false,
+            center_writing_weights: false,
+            center_unembed: false,
+            fold_value_biases: false,
+            ..LoadOptions::default()
+        }
+    }
+
+    /// The steps that a model of this configuration takes.
+    fn processing(&self, cfg: &Config) -> Processing {
+        use ironlens_transformer::PositionalEmbeddingType::Shortformer;
+        // Positions of shortformer models are not normalised; a folded norm would not reach them.
+        let foldable = cfg.positional_embedding_type != Shortformer;
+        Processing {
+            // As in TransformerLens: experts read a norm that is not folded.
+            fold_ln: self.fold_ln && foldable && cfg.num_experts == 0,
+            center_writing_weights: self.center_writing_weights && foldable,
+            center_unembed: self.center_unembed && foldable && cfg.output_logits_soft_cap <= 0.0,
+            fold_value_biases: self.fold_value_biases,
+            refactor_factored_attn_matrices: self.refactor_factored_attn_matrices,
+            like_transformerlens: self.like_transformerlens,
+        }
+    }
+}
+
+/// What a path holds: where its weights are, and what says what model it is.
+enum Found {
+    /// A folder as Hugging Face writes it.
+    HuggingFace { hf: HfConfig, weights: PathBuf },
+    /// A folder that [`save_pretrained`](crate::Pretrained::save_pretrained) wrote, or weights under
+    /// TransformerLens's names with its configuration beside them.
+    Own { cfg: Box<Config>, weights: PathBuf },
+    /// A file that says itself what it is.
+    Single(PathBuf),
+}
+
+/// Loads the model that `source` is: a folder, a `.gguf`, `.safetensors`, `.pt` or `.pth` file, or a name.
+///
+/// # Errors
+/// See [`Pretrained::from_pretrained`](crate::Pretrained::from_pretrained).
+pub(crate) fn load(source: &str, options: &LoadOptions) -> Result<HookedTransformer, PretrainedError> {
+    let path = Path::new(source);
+    let folder = if path.exists() { path.to_path_buf() } else { names::resolve(source, options)? };
+    let model = match find(&folder)? {
+        Found::HuggingFace { hf, weights } => {
+            let checkpoint = Checkpoint::open(&weights)?;
+            convert(&hf, &checkpoint, &weights, options, false)?
+        }
+        Found::Own { cfg, weights } => state_dict::read(*cfg, &Checkpoint::open(&weights)?, options)?,
+        Found::Single(file) => {
+            let checkpoint = Checkpoint::open(&file)?;
+            match checkpoint.gguf() {
+                Some(gguf) => {
+                    let (hf, source) = gguf::open(gguf)?;
+                    convert(&hf, &source, &file, options, true)?
+                }
+                None => state_dict::read_alone(&checkpoint, options)?,
+            }
+        }
+    };
+    let model = process(model, options)?;
+    Ok(if options.dtype == model.params().dtype() { model } else { model.to_dtype(options.dtype) })
+}
+
+/// The model with processed weights.
+fn process(model: HookedTransformer, options: &LoadOptions) -> Result<HookedTransformer, PretrainedError> {
+    let steps = options.processing(model.config());
+    let none = Processing {
+        fold_ln: false,
+        center_writing_weights: false,
+        center_unembed: false,
+        fold_value_biases: false,
+        refactor_factored_attn_matrices: false,
+        ..steps
+    };
+    if steps == none { Ok(model) } else { Ok(process_weights(&model, steps)?) }
+}
+
+fn find(path: &Path) -> Result<Found, PretrainedError> {
+    if path.is_file() {
+        let beside = path.with_file_name("config.json");
+        let gguf = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf"));
+        if gguf || !beside.is_file() {
+            return Ok(Found::Single(path.into()));
+        }
+        return of_config(&beside, path);
+    }
+    let config = path.join("config.json");
+    if config.is_file() {
+        return of_config(&config, path);
+    }
+    // A folder with one GGUF file, as downloads leave it.
+    let mut files: Vec<PathBuf> = fs::read_dir(path)
+        .map_err(FileError::io(path, "reading"))?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|file| file.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf")))
+        .collect();
+    match (files.pop(), files.is_empty()) {
+        (Some(file), true) => Ok(Found::Single(file)),
+        (Some(_), false) => {
+            let reason = "it holds several GGUF files; name the one that is meant".into();
+            Err(PretrainedError::NotAModel { path: path.into(), reason })
+        }
+        (None, _) => {
+            let reason = "it has no config.json and no GGUF file; give the folder of a model as Hugging Face writes \
+                          it, a .gguf, .pt or .safetensors file, or a name"
+                .into();
+            Err(PretrainedError::NotAModel { path: path.into(), reason })
+        }
+    }
+}
+
+/// Longest `config.json` that is read.
+const MAX_CONFIG: u64 = 16 << 20;
+
+/// The text of a small file.
+pub(crate) fn read_text(path: &Path) -> Result<String, PretrainedError> {
+    let read = || {
+        let size = fs::metadata(path)?.len();
+        if size > MAX_CONFIG {
+            return Err(std::io::Error::other(format!("it has {size} bytes, more than any such file needs")));
+        }
+        fs::read_to_string(path)
+    };
+    Ok(read().map_err(FileError::io(path, "reading"))?)
+}
+
+fn of_config(config: &Path, weights: &Path) -> Result<Found, PretrainedError> {
+    let text = read_text(config)?;
+    let hf = HfConfig::from_json(&text)?;
+    let own = hf.get("d_model").is_some() && hf.get("n_layers").is_some();
+    if own {
+        let cfg = state_dict::config(&text, config)?;
+        return Ok(Found::Own { cfg: Box::new(cfg), weights: weights.into() });
+    }
+    Ok(Found::HuggingFace { hf, weights: weights.into() })
+}
+
+/// The model of a checkpoint of Hugging Face's; `offset_inside` is whether Gemma's norms have their 1 already.
+fn convert(
+    hf: &HfConfig,
+    source: &dyn Source,
+    path: &Path,
+    options: &LoadOptions,
+    offset_inside: bool,
+) -> Result<HookedTransformer, PretrainedError> {
+    let family = family_of(hf)?;
+    let cfg = configuration(family, hf, options)?;
+    let mut model = HookedTransformer::new(cfg, &options.device, 0)?;
+    let mut conversion = Conversion::new(hf, source, family.prefix, &mut model);
+    if offset_inside {
+        conversion.norm_offset = -1.0;
+        if !matches!(family.name, "Gemma" | "Gemma 2" | "Gemma 3") {
+            conversion.norm_offset = 0.0;
+        }
+    }
+    (family.tensors)(&mut conversion)?;
+    if options.first_n_layers.is_some() {
+        conversion.ignore_layers_beyond();
+    }
+    conversion.finish(path)?;
+    Ok(model)
+}
+
+/// The resolved configuration, as options change it.
+fn configuration(family: &Family, hf: &HfConfig, options: &LoadOptions) -> Result<Config, PretrainedError> {
+    let mut cfg = (family.config)(hf)?;
+    if options.like_transformerlens {
+        like_transformerlens::change(family.name, &mut cfg);
+    }
+    cfg.original_architecture = hf.architectures().first().map(|c| c.to_string());
+    apply(options, &mut cfg)?;
+    Ok(cfg.resolved()?)
+}
+
+/// What options say of a configuration.
+pub(crate) fn apply(options: &LoadOptions, cfg: &mut Config) -> Result<(), PretrainedError> {
+    if let Some(n) = options.first_n_layers {
+        if n == 0 || n > cfg.n_layers {
+            let text = format!("first_n_layers is {n}, the model has {} layers; give 1 to {0}", cfg.n_layers);
+            return Err(PretrainedError::Options(text));
+        }
+        cfg.n_layers = n;
+        cfg.attn_types.truncate(n);
+        cfg.dense_layers.retain(|l| *l < n);
+        cfg.no_rope_layers.retain(|l| *l < n);
+    }
+    if let Some(n) = options.n_ctx {
+        let learned = cfg.has_pos_embed() && cfg.alibi_slopes.is_empty();
+        if n == 0 || (learned && n > cfg.n_ctx) {
+            let text = format!("n_ctx is {n}; the model's positions are learned, for 1 to {} of them", cfg.n_ctx);
+            return Err(PretrainedError::Options(text));
+        }
+        cfg.n_ctx = n;
+    }
+    if let Some(prepend) = options.default_prepend_bos {
+        cfg.default_prepend_bos = prepend;
+    }
+    Ok(())
+}
+
+/// The value of `name` in a JSON object, if it is text.
+pub(crate) fn text_of<'v>(value: &'v Value, name: &str) -> Option<&'v str> {
+    value.get(name)?.as_str()
+}
