@@ -11,7 +11,7 @@ use crate::error::FileError;
 use crate::gguf::GgufFile;
 use crate::ordinary::open_ordinary;
 use crate::safetensors::SafeTensorsFile;
-use crate::stored::{StoredTensor, TensorFile};
+use crate::stored::{CHUNK, StoredTensor, TensorBytes, TensorFile};
 use crate::torch::TorchFile;
 
 /// Names of weights in a folder. The first that is there is read.
@@ -177,7 +177,9 @@ impl TensorFile for Checkpoint {
     fn tensors(&self) -> &[StoredTensor] {
         &self.tensors
     }
+}
 
+impl TensorBytes for Checkpoint {
     fn position(&self, name: &str) -> Option<usize> {
         self.index.get(name).copied()
     }
@@ -195,7 +197,7 @@ impl TensorFile for Checkpoint {
         let (file, place) = self.places[position];
         match &self.files[file] {
             Torch(file) => file.chunk(place),
-            SafeTensors(_) | Gguf(_) => crate::stored::CHUNK,
+            SafeTensors(_) | Gguf(_) => CHUNK,
         }
     }
 }

@@ -16,7 +16,7 @@ pub use write::write_gguf;
 use crate::blocks::BlockType;
 use crate::error::FileError;
 use crate::source::{Input, Source};
-use crate::stored::{Stored, StoredTensor, TensorFile};
+use crate::stored::{Stored, StoredTensor, TensorBytes, TensorFile};
 use value::read_text;
 
 const MAGIC: [u8; 4] = *b"GGUF";
@@ -167,7 +167,9 @@ impl TensorFile for GgufFile {
     fn tensors(&self) -> &[StoredTensor] {
         &self.tensors
     }
+}
 
+impl TensorBytes for GgufFile {
     fn position(&self, name: &str) -> Option<usize> {
         self.index.get(name).copied()
     }

@@ -47,6 +47,24 @@ impl Source {
         read.map_err(FileError::io(&self.path, "reading"))
     }
 
+    /// The `N` bytes from `start` on.
+    pub(crate) fn array<const N: usize>(&self, start: u64) -> Result<[u8; N], FileError> {
+        self.check(start, self.length, N as u64)?;
+        let mut out = [0; N];
+        self.read_at(start, &mut out)?;
+        Ok(out)
+    }
+
+    /// Checks that `count` bytes from `start` on are before `end`.
+    fn check(&self, start: u64, end: u64, count: u64) -> Result<(), FileError> {
+        match end.saturating_sub(start) {
+            left if left < count => {
+                Err(self.damaged(format!("{count} bytes should follow at byte {start}, {left} do")))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The part from `start` to `end` (at most the file's own), to be read from front to back.
     pub(crate) fn input(&self, start: u64, end: u64) -> Input<'_> {
         Input { source: self, at: start, end: end.min(self.length), buffer: Vec::new(), used: 0 }
@@ -93,7 +111,7 @@ impl Input<'_> {
 
     /// The next `count` bytes.
     pub(crate) fn bytes(&mut self, count: u64) -> Result<Vec<u8>, FileError> {
-        self.check(count)?;
+        self.source.check(self.at, self.end, count)?;
         let mut out = vec![0; usize::try_from(count).map_err(|e| self.source.damaged(e))?];
         self.fill(&mut out)?;
         Ok(out)
@@ -111,14 +129,8 @@ impl Input<'_> {
         }
     }
 
-    fn check(&self, count: u64) -> Result<(), FileError> {
-        let (at, left) = (self.at, self.left());
-        let short = || self.source.damaged(format!("{count} bytes should follow at byte {at}, {left} do"));
-        if count > left { Err(short()) } else { Ok(()) }
-    }
-
     fn fill(&mut self, mut out: &mut [u8]) -> Result<(), FileError> {
-        self.check(out.len() as u64)?;
+        self.source.check(self.at, self.end, out.len() as u64)?;
         while !out.is_empty() {
             if self.used == self.buffer.len() {
                 self.buffer.resize(self.left().min(BUFFER) as usize, 0);

@@ -74,25 +74,13 @@ impl std::fmt::Display for Stored {
     }
 }
 
-/// What files of tensors have in common: a header that was read and checked, and tensors that are read
-/// when they are asked for.
-///
-/// Whatever a file holds is given as `f32` too: `F64` is rounded, `F16`, `BF16` and quantised blocks are
-/// exact, whole numbers and truth values become numbers.
-pub trait TensorFile {
-    /// The file's or folder's path, as it was given.
-    fn path(&self) -> &Path;
-
-    /// All tensors. Their sizes were checked against that of the file.
-    fn tensors(&self) -> &[StoredTensor];
-
-    /// The place of a name in [`tensors`](TensorFile::tensors).
+/// What a kind of file does for [`TensorFile`]. Tensors are named by their place in
+/// [`tensors`](TensorFile::tensors).
+pub trait TensorBytes {
+    /// The place of a tensor's name.
     fn position(&self, name: &str) -> Option<usize>;
 
-    /// Fills `out` with the bytes of the tensor at this place, from its byte `start` on.
-    ///
-    /// # Errors
-    /// If the file cannot be read, or has fewer bytes.
+    /// Fills `out` with bytes of a tensor, from its byte `start` on. Both are whole elements or blocks, inside it.
     fn read_at(&self, position: usize, start: u64, out: &mut [u8]) -> Result<(), FileError>;
 
     /// How many bytes of a tensor are best read at once. (One whose elements lie apart is collected from
@@ -100,6 +88,21 @@ pub trait TensorFile {
     fn chunk(&self, _position: usize) -> usize {
         CHUNK
     }
+}
+
+/// What files of tensors have in common: a header that was read and checked, and tensors that are read
+/// when they are asked for.
+///
+/// Whatever a file holds is given as `f32` too: `F64` is rounded, `F16`, `BF16` and quantised blocks are
+/// exact, whole numbers and truth values become numbers.
+///
+/// The kinds of files are those of this crate.
+pub trait TensorFile: TensorBytes {
+    /// The file's or folder's path, as it was given.
+    fn path(&self) -> &Path;
+
+    /// All tensors. Their sizes were checked against that of the file.
+    fn tensors(&self) -> &[StoredTensor];
 
     /// The tensor of this name.
     fn get(&self, name: &str) -> Option<&StoredTensor> {
@@ -182,12 +185,18 @@ fn read_elements<F: TensorFile + ?Sized>(
     while !out.is_empty() {
         let blocks = (skip + out.len()).div_ceil(elements).min(most);
         raw.resize(blocks * bytes, 0);
-        values.resize(blocks * elements, 0.0);
         file.read_at(at, block as u64 * bytes as u64, &mut raw)?;
-        widen(&raw, &mut values);
-        let given = out.len().min(values.len() - skip);
-        out[..given].copy_from_slice(&values[skip..skip + given]);
-        out = &mut out[given..];
+        let given = out.len().min(blocks * elements - skip);
+        let (now, later) = out.split_at_mut(given);
+        if given == blocks * elements {
+            widen(&raw, now);
+        } else {
+            // The range begins or ends within a block.
+            values.resize(blocks * elements, 0.0);
+            widen(&raw, &mut values);
+            now.copy_from_slice(&values[skip..skip + given]);
+        }
+        out = later;
         (block, skip) = (block + blocks, 0);
     }
     Ok(())

@@ -11,7 +11,7 @@ use crate::error::FileError;
 use crate::pickle::{Storage, TorchTensor, TorchValue};
 use crate::safetensors::TensorInfo;
 use crate::source::Source;
-use crate::stored::{StoredTensor, TensorFile};
+use crate::stored::{CHUNK, StoredTensor, TensorBytes, TensorFile};
 
 /// Keys under which checkpoints keep the weights beside other things.
 const WRAPPERS: [&str; 4] = ["state_dict", "model_state_dict", "model", "module"];
@@ -132,23 +132,21 @@ impl TorchFile {
         }
     }
 
-    /// Fills `out` with bytes of a tensor, from its byte `from` on; its storage begins at `start`.
+    /// Fills `out` with elements of a tensor, from its byte `from` on; its storage begins at `start`.
     fn read_view(&self, tensor: &TorchTensor, start: u64, from: u64, out: &mut [u8]) -> Result<(), FileError> {
         let width = width(tensor);
         if tensor.contiguous() {
             return self.source.read_at(start + (tensor.offset * width) as u64 + from, out);
         }
-        // The elements that hold these bytes, and the part of the storage where these are.
-        let from = from as usize;
-        let elements = from / width..(from + out.len()).div_ceil(width);
-        let places = || Places::new(tensor, elements.start).take(elements.len());
-        let (Some(first), Some(last)) = (places().min(), places().max()) else { return Ok(()) };
+        // The part of the storage that has these elements is read whole.
+        let count = out.len() / width;
+        let places = || Places::new(tensor, from as usize / width).take(count);
+        let Some(place) = places().next() else { return Ok(()) };
+        let (first, last) = places().fold((place, place), |(first, last), at| (first.min(at), last.max(at)));
         let mut part = vec![0; (last - first + 1) * width];
         self.source.read_at(start + (first * width) as u64, &mut part)?;
-        let skipped = from - elements.start * width;
-        let gathered = places().flat_map(|place| &part[(place - first) * width..][..width]);
-        for (out, byte) in out.iter_mut().zip(gathered.skip(skipped)) {
-            *out = *byte;
+        for (out, place) in out.chunks_exact_mut(width).zip(places()) {
+            out.copy_from_slice(&part[(place - first) * width..][..width]);
         }
         Ok(())
     }
@@ -162,7 +160,9 @@ impl TensorFile for TorchFile {
     fn tensors(&self) -> &[StoredTensor] {
         &self.tensors
     }
+}
 
+impl TensorBytes for TorchFile {
     fn position(&self, name: &str) -> Option<usize> {
         self.index.get(name).copied()
     }
@@ -174,7 +174,7 @@ impl TensorFile for TorchFile {
 
     fn chunk(&self, position: usize) -> usize {
         // Each reading of some elements that lie apart reads all that lies between them.
-        if self.views[position].contiguous() { crate::stored::CHUNK } else { usize::MAX }
+        if self.views[position].contiguous() { CHUNK } else { usize::MAX }
     }
 }
 

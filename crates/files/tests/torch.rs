@@ -43,11 +43,6 @@ fn every_type_and_view_of_either_format_is_read() {
         let mut rows = [0.0; 12];
         file.read_rows_into("transposed", 1..3, &mut rows).unwrap();
         assert_eq!(rows, transposed[6..18]);
-        // Bytes that begin and end within elements.
-        let bytes = file.read("transposed").unwrap();
-        let mut some = [0; 7];
-        file.read_at(file.position("transposed").unwrap(), 6, &mut some).unwrap();
-        assert_eq!(some, bytes[6..13]);
         assert_eq!(file.read_f32("scalar").unwrap(), [1.5]);
         assert!(file.read_f32("empty").unwrap().is_empty());
         assert_eq!(file.read_f32("ones").unwrap(), [1.0; 5]);

@@ -37,7 +37,7 @@ pub(super) fn read(source: &Source) -> Result<Contents, FileError> {
     for key in &keys {
         let known = if let TorchValue::Text(key) = key { widths.get_key_value(key) } else { None };
         let (&key, width) = known.ok_or_else(|| source.damaged("it lists a storage that no tensor is of"))?;
-        let numel = u64::from_le_bytes(source.input(at, source.length()).array()?);
+        let numel = u64::from_le_bytes(source.array(at)?);
         let start = at + 8;
         let end = numel.checked_mul(*width).and_then(|bytes| start.checked_add(bytes));
         let end = end.filter(|&end| end <= source.length());

@@ -69,7 +69,7 @@ fn entries(source: &Source) -> Result<HashMap<String, Place>, FileError> {
 fn list(source: &Source) -> Result<(u64, u64, u64), FileError> {
     let cut = || source.damaged("the list at its end is missing: it was cut short, or is no zip archive of torch's");
     let at = source.length().checked_sub(END).ok_or_else(cut)?;
-    let end: [u8; END as usize] = source.input(at, source.length()).array()?;
+    let end: [u8; END as usize] = source.array(at)?;
     if !end.starts_with(b"PK\x05\x06") {
         return Err(cut());
     }
@@ -77,11 +77,11 @@ fn list(source: &Source) -> Result<(u64, u64, u64), FileError> {
     if count == u64::from(u16::MAX) || size == u64::from(u32::MAX) || start == u64::from(u32::MAX) {
         // The numbers do not fit here and are in a record of their own.
         let at = at.checked_sub(LOCATOR).ok_or_else(cut)?;
-        let locator: [u8; LOCATOR as usize] = source.input(at, source.length()).array()?;
+        let locator: [u8; LOCATOR as usize] = source.array(at)?;
         if !locator.starts_with(b"PK\x06\x07") {
             return Err(cut());
         }
-        let large: [u8; LARGE_END] = source.input(u64_at(&locator, 8), source.length()).array()?;
+        let large: [u8; LARGE_END] = source.array(u64_at(&locator, 8))?;
         if !large.starts_with(b"PK\x06\x06") {
             return Err(cut());
         }
@@ -117,7 +117,7 @@ fn entry(input: &mut Input<'_>) -> Result<(String, Place), FileError> {
         return Err(wrong("is compressed, which torch does not do; pack the archive without compression"));
     }
     // Before its bytes an entry repeats its name, with extra bytes of its own that align it.
-    let head: [u8; LOCAL] = source.input(local, source.length()).array()?;
+    let head: [u8; LOCAL] = source.array(local)?;
     if !head.starts_with(MAGIC) {
         return Err(wrong("is not where the list says"));
     }
