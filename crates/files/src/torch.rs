@@ -14,7 +14,7 @@ use crate::source::Source;
 use crate::stored::{CHUNK, StoredTensor, TensorBytes, TensorFile};
 
 /// Keys under which checkpoints keep the weights beside other things.
-const WRAPPERS: [&str; 4] = ["state_dict", "model_state_dict", "model", "module"];
+const WRAPPERS: [&str; 5] = ["state_dict", "model_state_dict", "model_state", "model", "module"];
 
 /// Bytes of the longest name of a tensor.
 const MAX_NAME: usize = 512;
@@ -102,8 +102,8 @@ impl TorchFile {
     }
 
     /// The part of [`value`](TorchFile::value) that holds the weights: what is under `state_dict`,
-    /// `model_state_dict`, `model` or `module`, one inside another too, unless there are tensors beside these;
-    /// else all of it.
+    /// `model_state_dict`, `model_state`, `model` or `module`, one inside another too, unless there are tensors with
+    /// axes beside these; else all of it.
     pub fn state_dict(&self) -> &TorchValue {
         state_dict(&self.value)
     }

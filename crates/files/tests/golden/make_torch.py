@@ -52,7 +52,7 @@ torch.save(
     pickle_protocol=4,
 )
 torch.save(
-    {"state_dict": weights(TYPES), "bytes": b"\x00\xff", "set": {5}},
+    {"state_dict": weights(TYPES), "bytes": b"\x00\xff", "set": {5}, "none": b""},
     here / "legacy.pth",
     _use_new_zipfile_serialization=False,
 )
