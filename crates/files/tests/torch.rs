@@ -74,6 +74,8 @@ fn what_lies_beside_the_weights_is_a_value() {
     let TorchValue::Tensor(loss) = value("best_val_loss") else { panic!("a tensor") };
     assert_eq!((loss.dtype(), loss.shape()), (Dtype::F32, &[][..]));
     assert_eq!(file.read_tensor(loss).unwrap(), 1.25f32.to_le_bytes());
+    let TorchValue::Tensor(state) = value("rng_state") else { panic!("a tensor") };
+    assert_eq!(file.read_tensor(state).unwrap(), [0, 1, 2]);
     assert!(file.state_dict().get("whole").is_some());
     assert!(file.get("optimizer.state.0.exp_avg").is_none());
     assert_eq!(golden("legacy.pth").value().get("none"), Some(&TorchValue::Bytes([].into())));
