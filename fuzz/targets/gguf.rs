@@ -16,7 +16,8 @@ fuzz_target!(|bytes: &[u8]| {
     }
     let again = folder.path().join("again.gguf");
     let read = |i: usize| file.read(&file.tensors()[i].name).expect("it was read before");
-    write_gguf(&again, file.metadata().pairs(), file.tensors(), |i, out| out.write_all(&read(i))).expect("it was a file");
+    write_gguf(&again, file.metadata().pairs(), file.tensors(), |i, out| out.write_all(&read(i)))
+        .expect("it was a file");
     let again = GgufFile::open(again).expect("it was written here");
     assert_eq!(again.tensors(), file.tensors());
     for (i, tensor) in file.tensors().iter().enumerate() {

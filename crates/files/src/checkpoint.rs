@@ -251,11 +251,11 @@ fn ending(path: &Path) -> Option<String> {
 
 /// The file of weights, or list of shards, of a folder.
 fn find(folder: &Path) -> Result<PathBuf, FileError> {
-    if folder.join("consolidated.01.pth").exists() {
-        let text = "its `consolidated.*.pth` hold parts of matrices, for several GPUs; take a converted checkpoint";
-        return Err(FileError::refused(folder, text));
-    }
     if let Some(path) = NAMES.iter().map(|name| folder.join(name)).find(|path| path.is_file()) {
+        if path.ends_with("consolidated.00.pth") && folder.join("consolidated.01.pth").exists() {
+            let text = "its `consolidated.*.pth` hold parts of matrices, for several GPUs; take a converted checkpoint";
+            return Err(FileError::refused(folder, text));
+        }
         return Ok(path);
     }
     let mut all = Vec::new();

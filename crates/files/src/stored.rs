@@ -146,7 +146,8 @@ pub trait TensorFile: TensorBytes {
     }
 
     /// Some rows of a tensor, which are its slices along the first axis (a tensor without axes has one), so
-    /// that a large one need not be in memory twice. Besides `out`, a buffer of a fixed size is taken.
+    /// that a large one need not be in memory twice. Besides `out`, a buffer of a fixed size is taken; for a
+    /// tensor of `torch.save` whose elements lie apart, one that holds the part of the file where they lie.
     ///
     /// # Errors
     /// As [`read_into`](TensorFile::read_into), and if there are no such rows.

@@ -13,8 +13,8 @@ use crate::safetensors::TensorInfo;
 use crate::source::Source;
 use crate::stored::{CHUNK, StoredTensor, TensorBytes, TensorFile};
 
-/// Keys under which checkpoints keep the weights beside other things.
-const WRAPPERS: [&str; 4] = ["state_dict", "model_state_dict", "model", "module"];
+/// Keys under which checkpoints keep the weights beside other things (nanoGPT's is `model`).
+const WRAPPERS: [&str; 5] = ["state_dict", "model_state_dict", "model_state", "model", "module"];
 
 /// Bytes of the longest name of a tensor.
 const MAX_NAME: usize = 512;
@@ -101,9 +101,8 @@ impl TorchFile {
         &self.value
     }
 
-    /// The part of [`value`](TorchFile::value) that holds the weights: what is under `state_dict`,
-    /// `model_state_dict`, `model` or `module`, one inside another too, unless there are tensors beside these;
-    /// else all of it.
+    /// The part of [`value`](TorchFile::value) that holds the weights: the dictionary under the first of
+    /// `state_dict`, `model_state_dict`, `model_state`, `model` and `module` that has one, or else all of it.
     pub fn state_dict(&self) -> &TorchValue {
         state_dict(&self.value)
     }
@@ -139,7 +138,8 @@ impl TorchFile {
             return self.source.read_at(start + (tensor.offset * width) as u64 + from, out);
         }
         // The part of the storage that has these elements is read whole.
-        let places = || Places::new(tensor, from as usize / width).take(out.len() / width);
+        let count = out.len() / width;
+        let places = || Places::new(tensor, from as usize / width).take(count);
         let Some(place) = places().next() else { return Ok(()) };
         let (first, last) = places().fold((place, place), |(first, last), at| (first.min(at), last.max(at)));
         let mut part = vec![0; (last - first + 1) * width];
@@ -224,17 +224,9 @@ impl Iterator for Places<'_> {
 }
 
 /// See [`TorchFile::state_dict`].
-fn state_dict(mut value: &TorchValue) -> &TorchValue {
-    loop {
-        let TorchValue::Dict(pairs) = value else { return value };
-        let plain =
-            pairs.iter().any(|(_, value)| matches!(value, TorchValue::Tensor(tensor) if !tensor.shape.is_empty()));
-        let inner = WRAPPERS.iter().filter_map(|key| value.get(key)).find(|v| matches!(v, TorchValue::Dict(_)));
-        match inner {
-            Some(inner) if !plain => value = inner,
-            _ => return value,
-        }
-    }
+fn state_dict(value: &TorchValue) -> &TorchValue {
+    let wrapped = WRAPPERS.iter().filter_map(|key| value.get(key)).find(|v| matches!(v, TorchValue::Dict(_)));
+    wrapped.unwrap_or(value)
 }
 
 /// Collects the tensors in a value, with the names that lead to them after `prefix`.

@@ -105,8 +105,15 @@ fn a_folder_s_weights_are_found() {
     assert!(Checkpoint::open(folder.path()).unwrap().torch().unwrap().value().get("model_args").is_some());
     shard(at("model.safetensors"), &["model"], [0.0; 2]);
     assert!(Checkpoint::open(folder.path()).unwrap().get("model").is_some());
+
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    fs::copy(golden("plain.pt"), at("consolidated.00.pth")).unwrap();
+    assert!(Checkpoint::open(folder.path()).unwrap().get("whole").is_some());
     fs::write(at("consolidated.01.pth"), "").unwrap();
     error(folder.path(), "parts of matrices");
+    shard(at("model.safetensors"), &["model"], [0.0; 2]);
+    assert!(Checkpoint::open(folder.path()).unwrap().get("model").is_some());
 }
 
 #[test]

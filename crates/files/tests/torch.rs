@@ -74,8 +74,11 @@ fn what_lies_beside_the_weights_is_a_value() {
     let TorchValue::Tensor(loss) = value("best_val_loss") else { panic!("a tensor") };
     assert_eq!((loss.dtype(), loss.shape()), (Dtype::F32, &[][..]));
     assert_eq!(file.read_tensor(loss).unwrap(), 1.25f32.to_le_bytes());
+    let TorchValue::Tensor(state) = value("rng_state") else { panic!("a tensor") };
+    assert_eq!(file.read_tensor(state).unwrap(), [0, 1, 2]);
     assert!(file.state_dict().get("whole").is_some());
     assert!(file.get("optimizer.state.0.exp_avg").is_none());
+    assert_eq!(golden("legacy.pth").value().get("none"), Some(&TorchValue::Bytes([].into())));
     for name in ["nested.pt", "legacy.pth"] {
         let file = golden(name);
         assert_eq!(file.value().get("bytes"), Some(&TorchValue::Bytes([0, 0xff].into())));
@@ -199,6 +202,7 @@ fn bad_pickles_are_refused_with_a_reason() {
     refused(&[&[b']'; 100][..], &[b'a'; 99], b"."].concat(), "deeper than 64, or hold themselves");
     let itself = [b"\x80\x02]q\x00h\x00a\x8c\x64".as_slice(), &[b'x'; 100], b"0."].concat();
     refused(&itself, "hold themselves");
+    refused(&[b"\x80\x02".as_slice(), &b"N0".repeat(1 << 22), b"N."].concat(), "more than 8388608 opcodes");
     // 2^40 values of 160 bytes: each list holds the one before twice.
     let mut doubling = b"\x80\x02]q\x00".to_vec();
     (0..40u8).for_each(|i| doubling.extend([b']', b'q', i + 1, b'h', i, b'a', b'h', i, b'a']));

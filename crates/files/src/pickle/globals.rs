@@ -18,7 +18,7 @@ pub(super) enum Global {
     Dict,
     /// Types that only hold what they are given: lists, tuples, sets, `torch.Size`.
     Holder,
-    /// `_codecs.encode`: how protocol 2 writes bytes.
+    /// `_codecs.encode`, and `bytes` for none: how protocol 2 writes bytes.
     Encode,
     /// `torch.device`.
     Device,
@@ -60,7 +60,7 @@ impl Global {
         match name {
             "collections.OrderedDict" | "builtins.dict" | "__builtin__.dict" => Some(Global::Dict),
             "torch.Size" => Some(Global::Holder),
-            "_codecs.encode" => Some(Global::Encode),
+            "_codecs.encode" | "builtins.bytes" | "__builtin__.bytes" => Some(Global::Encode),
             "torch.device" => Some(Global::Device),
             "torch._utils._rebuild_parameter" => Some(Global::Parameter),
             "torch._utils._rebuild_tensor" | "torch._utils._rebuild_tensor_v2" | "torch._utils._rebuild_tensor_v3" => {
@@ -109,6 +109,7 @@ impl Machine<'_, '_> {
                 _ => return Err("a dictionary is made of more than one value".into()),
             },
             Global::Encode => match arguments.iter().map(|&id| self.node(id)).collect::<Vec<_>>()[..] {
+                [] => Node::Bytes([].into()),
                 [Node::Text(text), Node::Text(codec)] if matches!(&**codec, "latin1" | "latin-1") => {
                     let bytes = text.chars().map(|c| u8::try_from(c).map_err(|_| "a text is no bytes".to_owned()));
                     let bytes: Arc<[u8]> = bytes.collect::<Result<_, _>>()?;
@@ -130,7 +131,7 @@ impl Machine<'_, '_> {
             },
             Global::Type(..) | Global::Storage(_) => return Err("a type is called".into()),
         };
-        self.add(node)
+        Ok(self.add(node))
     }
 
     /// The pairs of a list of pairs.

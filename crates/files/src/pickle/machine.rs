@@ -15,6 +15,10 @@ const NEWEST: u8 = 5;
 /// Bytes of the longest name that is asked for.
 const MAX_NAME: usize = 1 << 10;
 
+/// Most opcodes of a pickle, each of which makes one value at most: some hundred times what a model with its
+/// optimiser has.
+const MAX_STEPS: u64 = 1 << 23;
+
 /// How many values the copies that calls make, and values named more than once, may add up to for each byte of
 /// the pickle. A few bytes could otherwise ask for more than any memory holds.
 const COPIES: u64 = 4;
@@ -44,14 +48,16 @@ pub(super) fn run(input: &mut Input<'_>) -> Result<(Vec<Node>, Id, u64), FileErr
     let nodes = Vec::new();
     let mut machine =
         Machine { input, start, nodes, stack: Vec::new(), marks: Vec::new(), memo: HashMap::new(), spent: 0 };
-    loop {
+    for _ in 0..MAX_STEPS {
         let [opcode] = machine.input.array()?;
         if opcode == b'.' {
             let root = machine.pop().map_err(|reason| machine.refused(reason))?;
-            return Ok((machine.nodes, root, COPIES * (machine.input.position() - start)));
+            let most = COPIES * (machine.input.position() - start);
+            return Ok((machine.nodes, root, most.min(MAX_STEPS)));
         }
         machine.step(opcode)?.map_err(|reason| machine.refused(reason))?;
     }
+    Err(machine.refused(format!("its pickle has more than {MAX_STEPS} opcodes")))
 }
 
 pub(super) struct Machine<'i, 's> {
@@ -189,9 +195,9 @@ impl Machine<'_, '_> {
         FileError::refused(self.input.source().path(), reason)
     }
 
-    pub(super) fn add(&mut self, node: Node) -> Result<Id, String> {
+    pub(super) fn add(&mut self, node: Node) -> Id {
         self.nodes.push(node);
-        Ok(self.nodes.len() - 1)
+        self.nodes.len() - 1
     }
 
     pub(super) fn node(&self, id: Id) -> &Node {
@@ -215,7 +221,7 @@ impl Machine<'_, '_> {
     }
 
     fn push(&mut self, node: Node) -> Result<(), String> {
-        let id = self.add(node)?;
+        let id = self.add(node);
         self.stack.push(id);
         Ok(())
     }

@@ -39,6 +39,7 @@ torch.save(
         "optimizer": {"state": {0: {"exp_avg": torch.ones(2)}}, "param_groups": [{"lr": 1e-3, "betas": (0.9, 0.95)}]},
         "model_args": {"n_layer": 2, "bias": False, "dropout": 0.0, "name": "größe"},
         "best_val_loss": torch.tensor(1.25),
+        "rng_state": torch.arange(3, dtype=torch.uint8),
         "iter_num": -7,
         "large": 2**70,
         "dtype": torch.bfloat16,
@@ -52,7 +53,7 @@ torch.save(
     pickle_protocol=4,
 )
 torch.save(
-    {"state_dict": weights(TYPES), "bytes": b"\x00\xff", "set": {5}},
+    {"state_dict": weights(TYPES), "bytes": b"\x00\xff", "set": {5}, "none": b""},
     here / "legacy.pth",
     _use_new_zipfile_serialization=False,
 )
