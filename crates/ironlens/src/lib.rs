@@ -35,7 +35,7 @@
 //! ```
 //!
 //! The parts are crates of their own, each useful alone: [`tensor`], [`autograd`], [`nn`],
-//! [`transformer`], [`lens`], [`train`], [`report`], [`files`].
+//! [`transformer`], [`lens`], [`pretrained`], [`train`], [`report`], [`files`].
 
 pub mod plot;
 
@@ -43,6 +43,7 @@ pub use ironlens_autograd as autograd;
 pub use ironlens_files as files;
 pub use ironlens_lens as lens;
 pub use ironlens_nn as nn;
+pub use ironlens_pretrained as pretrained;
 pub use ironlens_report as report;
 pub use ironlens_tensor as tensor;
 pub use ironlens_train as train;
@@ -57,6 +58,7 @@ pub mod prelude {
     pub use ironlens_lens::{
         Composition, Decompose, FactoredMatrix, Metric, Processing, StackOptions, Sublayers, Weights, process_weights,
     };
+    pub use ironlens_pretrained::{LoadOptions, Pretrained};
     pub use ironlens_report::{Colorscale, Figure, Series, bar};
     pub use ironlens_tensor::{DType, Device, IndexTensor, Tensor};
     pub use ironlens_train::{

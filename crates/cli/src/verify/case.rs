@@ -46,7 +46,7 @@ impl Case {
 }
 
 /// Token ids `[batch, pos]`.
-fn read_tokens(path: &Path) -> Result<IndexTensor> {
+pub fn read_tokens(path: &Path) -> Result<IndexTensor> {
     let file = SafeTensorsFile::open(path)?;
     let info = file.get("tokens").with_context(|| format!("{} has no `tokens`", path.display()))?;
     if info.shape.len() != 2 || info.shape.contains(&0) {

@@ -147,7 +147,7 @@ fn tolerance_of(name: &str, group: f64) -> f64 {
 
 /// Largest absolute difference over largest absolute expected value; infinite if non-finite
 /// elements differ in kind.
-fn error_of(value: &Tensor, expected: &Tensor) -> f64 {
+pub fn error_of(value: &Tensor, expected: &Tensor) -> f64 {
     let (difference, alike) = value.to_dtype(expected.dtype()).max_abs_diff(expected);
     if !alike {
         return f64::INFINITY;

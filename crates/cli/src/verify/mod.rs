@@ -2,10 +2,12 @@
 //!
 //! A case is a folder with `config.json`, `weights.safetensors`, `inputs.safetensors` (`tokens`)
 //! and `expected.safetensors`, whose tensors are named `group/..`. Every expected tensor is
-//! computed and compared, or counted as not checked.
+//! computed and compared, or counted as not checked. A folder with `hf/` is a checkpoint as Hugging Face
+//! writes it (`pretrained.rs`).
 
 mod case;
 mod groups;
+mod pretrained;
 mod table;
 
 use std::path::{Path, PathBuf};
@@ -104,7 +106,9 @@ pub fn run(args: &Args) -> Result<bool> {
 /// # Errors
 /// If one of them holds none.
 pub fn find_cases(dirs: &[PathBuf]) -> Result<Vec<PathBuf>> {
-    let is_case = |p: &Path| p.join("config.json").is_file() && p.join("expected.safetensors").is_file();
+    let is_case = |p: &Path| {
+        p.join("config.json").is_file() && p.join("expected.safetensors").is_file() || pretrained::is_case(p)
+    };
     let mut cases = Vec::new();
     for dir in dirs {
         if is_case(dir) {
@@ -129,8 +133,12 @@ pub fn find_cases(dirs: &[PathBuf]) -> Result<Vec<PathBuf>> {
 /// Compares one case; gives its groups, and the expected tensors that no group knows.
 pub fn verify_case(dir: &Path, device: &Device, dtype: DType) -> (Vec<GroupResult>, Vec<String>) {
     let name = dir.file_name().map_or_else(|| dir.display().to_string(), |n| n.to_string_lossy().into_owned());
-    match Case::load(dir, device, dtype) {
-        Ok(case) => groups::compare(&name, &case),
+    let compared = match pretrained::is_case(dir) {
+        true => pretrained::compare(&name, dir, device, dtype),
+        false => Case::load(dir, device, dtype).map(|case| groups::compare(&name, &case)),
+    };
+    match compared {
+        Ok(compared) => compared,
         Err(error) => {
             let result = GroupResult {
                 case: name,
