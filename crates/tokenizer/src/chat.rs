@@ -7,7 +7,7 @@
 use std::io;
 
 use minijinja::value::{Kwargs, ValueKind};
-use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value};
+use minijinja::{Environment, Error, ErrorKind, Value};
 use minijinja_contrib::pycompat::unknown_method_callback;
 use serde::{Deserialize, Serialize};
 use serde_json::ser::{CharEscape, Formatter, Serializer};
@@ -92,8 +92,7 @@ impl Tokenizer {
 }
 
 fn render(source: &str, context: Value) -> Result<String, Reason> {
-    let mut environment = Environment::empty();
-    environment.set_undefined_behavior(UndefinedBehavior::Lenient);
+    let mut environment = Environment::new();
     environment.set_trim_blocks(true);
     environment.set_lstrip_blocks(true);
     environment.set_fuel(Some(FUEL));
@@ -161,7 +160,9 @@ fn to_json(value: &Value, options: Kwargs) -> Result<Value, Error> {
         None => None,
         Some(indent) => Some(match indent.as_str() {
             Some(text) => text.to_owned(),
-            None => " ".repeat(usize::try_from(indent).map_err(|e| Error::new(ErrorKind::InvalidOperation, e.to_string()))?.min(64)),
+            None => " ".repeat(
+                usize::try_from(indent).map_err(|e| Error::new(ErrorKind::InvalidOperation, e.to_string()))?.min(64),
+            ),
         }),
     };
     let separators: Option<Vec<String>> = options.get("separators")?;

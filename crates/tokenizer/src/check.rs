@@ -100,7 +100,10 @@ pub fn check_case(folder: impl AsRef<Path>) -> Result<Vec<Comparison>> {
     expected.texts.iter().for_each(|text| list.extend(texts(&tokenizer, text)));
     list.extend(expected.batches.iter().zip(0..).map(|(case, i)| (format!("batch {i}"), batch(&tokenizer, case))));
     list.extend(expected.single_tokens.iter().map(|case| {
-        (format!("to_single_token {:?}", case.string), compare(tokenizer.to_single_token(&case.string).ok(), case.token))
+        (
+            format!("to_single_token {:?}", case.string),
+            compare(tokenizer.to_single_token(&case.string).ok(), case.token),
+        )
     }));
     list.extend(expected.positions.iter().map(|case| {
         let what = format!("get_token_position {:?} in {:?}", case.single_token, case.input);

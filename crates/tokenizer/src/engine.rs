@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use tokenizers::{AddedToken, PostProcessorWrapper, PreTokenizerWrapper, Tokenizer as Backend};
+use tokenizers::{AddedToken, ModelWrapper, PostProcessorWrapper, PreTokenizerWrapper, Tokenizer as Backend};
 
 use crate::error::{Result, TokenizerError};
 
@@ -46,6 +46,12 @@ impl Engine {
             let step = step.add_prefix_space(add);
             self.backend.with_pre_tokenizer(Some(step));
         }
+    }
+
+    /// Puts another model into the pipeline; only for one without added tokens, whose ids would stay.
+    pub(crate) fn set_model(&mut self, model: ModelWrapper) -> Result<()> {
+        self.backend.with_model(model);
+        self.measure()
     }
 
     pub(crate) fn add_tokens(&mut self, tokens: &[AddedToken]) -> Result<()> {

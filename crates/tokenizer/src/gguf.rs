@@ -76,16 +76,18 @@ impl GgufVocabulary {
     fn byte_level(&self) -> Result<Engine> {
         let pre = self.pre.as_deref().unwrap_or("default");
         let cuts = of_pre(pre).ok_or_else(|| {
-            TokenizerError::vocabulary(format!("tokenizer.ggml.pre is {pre:?}, which is not known; give tokenizer.json"))
+            TokenizerError::vocabulary(format!(
+                "tokenizer.ggml.pre is {pre:?}, which is not known; give tokenizer.json"
+            ))
         })?;
         let mut found = Vec::new();
-        for (text, id) in self.tokens.iter().zip(0..) {
-            let special = match self.kind(id as usize)? {
+        for (id, text) in self.tokens.iter().enumerate() {
+            let special = match self.kind(id)? {
                 Kind::Control | Kind::Unknown => true,
                 Kind::UserDefined => false,
                 Kind::Normal | Kind::Unused | Kind::Byte => continue,
             };
-            found.push(Found { id, text: text.clone(), special });
+            found.push(Found { text: text.clone(), special });
         }
         let known: HashSet<&str> = self.tokens.iter().map(String::as_str).collect();
         ByteLevelBpe {

@@ -466,7 +466,12 @@ impl HookedTokenizer {
     ///
     /// # Errors
     /// If BOS or padding is needed and is not in the vocabulary, or `max_length` has no room for text.
-    pub fn tokenize_and_concatenate(&self, texts: impl Texts, max_length: usize, add_bos: bool) -> Result<Vec<Vec<u32>>> {
+    pub fn tokenize_and_concatenate(
+        &self,
+        texts: impl Texts,
+        max_length: usize,
+        add_bos: bool,
+    ) -> Result<Vec<Vec<u32>>> {
         let length = max_length.saturating_sub(usize::from(add_bos));
         if length == 0 {
             let reason = format!("rows of {max_length} tokens have no room for text; give at least 2");

@@ -95,15 +95,15 @@ fn spelling(piece: &Piece) -> String {
 }
 
 fn found(pieces: &[Piece]) -> Vec<Found> {
-    let token = |(piece, id): (&Piece, u32)| {
+    let token = |piece: &Piece| {
         let special = match piece.kind {
             Kind::Control | Kind::Unknown => true,
             Kind::UserDefined => false,
             Kind::Normal | Kind::Unused | Kind::Byte => return None,
         };
-        Some(Found { id, text: spelling(piece), special })
+        Some(Found { text: spelling(piece), special })
     };
-    pieces.iter().zip(0..).filter_map(token).collect()
+    pieces.iter().filter_map(token).collect()
 }
 
 /// SentencePiece merges the two neighbours whose union has the best score.

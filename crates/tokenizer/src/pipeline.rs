@@ -1,17 +1,24 @@
-//! `tokenizer.json` for vocabularies that come in other forms: byte-level BPE, and SentencePiece's pieces.
+//! Pipelines for vocabularies that come in other forms than `tokenizer.json`: byte-level BPE, SentencePiece's pieces.
+//!
+//! What surrounds the model is told as that file tells it; the model itself, which is large, is built directly.
 
 use serde_json::{Value, json};
+use tokenizers::models::bpe::BPE;
+use tokenizers::models::unigram::Unigram;
+use tokenizers::{AddedToken, ModelWrapper};
 
-use crate::engine::Engine;
+use crate::engine::{Engine, guarded};
 use crate::error::{Result, TokenizerError};
 
 /// A pair of tokens that become one; earlier pairs first.
 pub(crate) type Merge = (String, String);
 
+type Vocab = tokenizers::models::bpe::Vocab;
+
 /// A token that is found in a text before everything else.
 #[derive(Clone, Debug)]
 pub(crate) struct Found {
-    pub id: u32,
+    /// Its text, which is in the vocabulary.
     pub text: String,
     /// Left out when special tokens are skipped.
     pub special: bool,
@@ -41,18 +48,18 @@ impl ByteLevelBpe {
             })
         };
         steps.push(byte_level(false));
-        build(json!({
+        let surroundings = json!({
             "version": "1.0",
-            "added_tokens": found(&self.found),
             "normalizer": self.compose.then(|| json!({ "type": "NFC" })),
             "pre_tokenizer": { "type": "Sequence", "pretokenizers": steps },
             "post_processor": byte_level(false),
             "decoder": byte_level(false),
-            "model": {
-                "type": "BPE", "vocab": vocab_object(&self.vocab), "merges": self.merges,
-                "ignore_merges": self.ignore_merges, "byte_fallback": false,
-            },
-        }))
+            "model": no_model(),
+        });
+        let model = BPE::builder()
+            .vocab_and_merges(self.vocab.into_iter().collect::<Vocab>(), self.merges)
+            .ignore_merges(self.ignore_merges);
+        build(surroundings, || model.build().map(ModelWrapper::from), &self.found)
     }
 }
 
@@ -123,27 +130,28 @@ impl Pieces {
         if self.dummy_prefix {
             decoders.push(json!({ "type": "Strip", "content": " ", "start": 1, "stop": 0 }));
         }
-        let unk = self.unk.map(|id| &self.vocab[id as usize].0);
-        let model = match &self.division {
-            Division::Bpe(merges) => json!({
-                "type": "BPE",
-                "vocab": vocab_object(&self.vocab.iter().map(|(text, _)| text).zip(0..).collect::<Vec<_>>()),
-                "merges": merges, "unk_token": unk, "fuse_unk": true, "byte_fallback": self.byte_fallback,
-                "ignore_merges": false,
-            }),
-            Division::Unigram => json!({
-                "type": "Unigram", "vocab": self.vocab, "unk_id": self.unk, "byte_fallback": self.byte_fallback,
-            }),
-        };
-        build(json!({
+        let surroundings = json!({
             "version": "1.0",
-            "added_tokens": found(&self.found),
             "normalizer": { "type": "Sequence", "normalizers": normalizers },
             "pre_tokenizer": pre_tokenizer,
             "post_processor": null,
             "decoder": { "type": "Sequence", "decoders": decoders },
-            "model": model,
-        }))
+            "model": no_model(),
+        });
+        let model = || match self.division {
+            Division::Unigram => {
+                Unigram::from(self.vocab, self.unk.map(|id| id as usize), self.byte_fallback).map(ModelWrapper::from)
+            }
+            Division::Bpe(merges) => {
+                let unk = self.unk.and_then(|id| self.vocab.get(id as usize)).map(|(text, _)| text.clone());
+                let vocab: Vocab = self.vocab.into_iter().map(|(text, _)| text).zip(0..).collect();
+                let model = BPE::builder().vocab_and_merges(vocab, merges).fuse_unk(true);
+                let model = model.byte_fallback(self.byte_fallback);
+                let model = if let Some(unk) = unk { model.unk_token(unk) } else { model };
+                model.build().map(ModelWrapper::from)
+            }
+        };
+        build(surroundings, model, &self.found)
     }
 }
 
@@ -169,21 +177,22 @@ pub(crate) fn template(bos: Option<&(String, u32)>, eos: Option<&(String, u32)>)
     json!({ "type": "TemplateProcessing", "single": one("A", 0), "pair": pair, "special_tokens": tokens })
 }
 
-fn found(tokens: &[Found]) -> Vec<Value> {
-    let token = |t: &Found| {
-        json!({
-            "id": t.id, "content": t.text, "single_word": false, "lstrip": false, "rstrip": false,
-            "normalized": false, "special": t.special,
-        })
-    };
-    tokens.iter().map(token).collect()
+/// The model of a pipeline that is yet to get one.
+fn no_model() -> Value {
+    json!({ "type": "BPE", "vocab": { "": 0 }, "merges": [] })
 }
 
-fn vocab_object<S: AsRef<str>>(vocab: &[(S, u32)]) -> serde_json::Map<String, Value> {
-    vocab.iter().map(|(token, id)| (token.as_ref().to_owned(), json!(id))).collect()
-}
-
-fn build(json: Value) -> Result<Engine> {
-    let bytes = serde_json::to_vec(&json).map_err(|e| TokenizerError::vocabulary(e.to_string()))?;
-    Engine::from_json(&bytes)
+fn build(
+    surroundings: Value,
+    model: impl FnOnce() -> tokenizers::Result<ModelWrapper>,
+    found: &[Found],
+) -> Result<Engine> {
+    let bytes = serde_json::to_vec(&surroundings).map_err(|e| TokenizerError::vocabulary(e.to_string()))?;
+    let mut engine = Engine::from_json(&bytes)?;
+    let model = guarded("building the model", model).map_err(|e| TokenizerError::vocabulary(e.to_string()))?;
+    engine.set_model(model)?;
+    let found: Vec<AddedToken> =
+        found.iter().map(|token| AddedToken::from(token.text.as_str(), token.special).normalized(false)).collect();
+    engine.add_tokens(&found)?;
+    Ok(engine)
 }

@@ -17,7 +17,7 @@ use crate::pipeline::{ByteLevelBpe, Found};
 pub struct TiktokenOptions {
     /// How a text is cut into words: the name of an encoding (`gpt2`, `r50k_base`, `p50k_base`, `cl100k_base`,
     /// `o200k_base`, `llama3`, `qwen`) or a regular expression. If `None`, the file's name says it, and
-    /// `cl100k_base` where that says nothing.
+    /// `llama3` is meant where that says nothing.
     pub pattern: Option<String>,
     /// Special tokens and their ids.
     pub special: Vec<(String, u32)>,
@@ -27,7 +27,7 @@ impl TiktokenOptions {
     pub(crate) fn expression(&self, file_stem: &str) -> String {
         match &self.pattern {
             Some(pattern) => of_tiktoken(pattern).unwrap_or(pattern).to_owned(),
-            None => of_tiktoken(file_stem).or_else(|| of_tiktoken("cl100k_base")).unwrap_or_default().to_owned(),
+            None => of_tiktoken(file_stem).or_else(|| of_tiktoken("llama3")).unwrap_or_default().to_owned(),
         }
     }
 }
@@ -48,14 +48,14 @@ pub(crate) fn build(bytes: &[u8], expression: String, special: &[(String, u32)])
     if all.len() < ranks.len() {
         return Err(TokenizerError::vocabulary("a token occurs twice in the file of ranks"));
     }
-    let pairs = merges(ranks.iter().map(|(token, _)| token.as_slice()), &all, |token, place| {
-        token.split_at_checked(place)
-    })?;
+    let pairs =
+        merges(ranks.iter().map(|(token, _)| token.as_slice()), &all, |token, place| token.split_at_checked(place))?;
     let merges = pairs.iter().map(|(left, right)| (spell(left), spell(right))).collect();
     let mut vocab: Vec<_> = ranks.iter().map(|(token, rank)| (spell(token), *rank)).collect();
     vocab.extend(special.iter().cloned());
-    let found = special.iter().map(|(text, id)| Found { id: *id, text: text.clone(), special: true }).collect();
-    ByteLevelBpe { vocab, merges, found, cuts: vec![expression], ignore_merges: true, ..ByteLevelBpe::default() }.build()
+    let found = special.iter().map(|(text, _)| Found { text: text.clone(), special: true }).collect();
+    ByteLevelBpe { vocab, merges, found, cuts: vec![expression], ignore_merges: true, ..ByteLevelBpe::default() }
+        .build()
 }
 
 fn read_ranks(bytes: &[u8]) -> Result<Vec<(Vec<u8>, u32)>> {
@@ -63,9 +63,8 @@ fn read_ranks(bytes: &[u8]) -> Result<Vec<(Vec<u8>, u32)>> {
     for (line, number) in bytes.split(|&b| b == b'\n').zip(1..) {
         let mut words = line.split(|b| b.is_ascii_whitespace()).filter(|word| !word.is_empty());
         let Some(token) = words.next() else { continue };
-        let wrong = || {
-            TokenizerError::vocabulary(format!("line {number} of the ranks is not a token in base64 and a number"))
-        };
+        let wrong =
+            || TokenizerError::vocabulary(format!("line {number} of the ranks is not a token in base64 and a number"));
         let (Some(rank), None) = (words.next(), words.next()) else { return Err(wrong()) };
         let rank = std::str::from_utf8(rank).ok().and_then(|rank| rank.parse().ok()).filter(|&rank| rank < MAX_ID);
         let token = STANDARD.decode(token).map_err(|_| wrong())?;

@@ -155,8 +155,7 @@ impl Tokenizer {
     fn of_ranks(path: &Path, bytes: &[u8], options: &TiktokenOptions, settings: Settings) -> Result<Tokenizer> {
         let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
         let special: Vec<(String, u32)> = options.special.iter().cloned().chain(settings.added_ids()).collect();
-        let engine =
-            tiktoken::build(bytes, options.expression(stem), &special).map_err(|error| error.of_file(path))?;
+        let engine = tiktoken::build(bytes, options.expression(stem), &special).map_err(|error| error.of_file(path))?;
         Tokenizer::set_up(engine, settings, false)
     }
 
