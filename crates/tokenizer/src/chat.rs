@@ -43,8 +43,34 @@ pub struct ChatOptions {
     pub add_generation_prompt: bool,
     /// Which template, if there are several; "default" if `None`.
     pub template: Option<String>,
-    /// Further variables (`tools`, `documents`, `enable_thinking`).
-    pub variables: serde_json::Map<String, serde_json::Value>,
+    /// Further variables.
+    variables: Vec<(String, Value)>,
+}
+
+impl ChatOptions {
+    /// With the beginning of an answer after the messages, or without.
+    pub fn new(add_generation_prompt: bool) -> ChatOptions {
+        ChatOptions { add_generation_prompt, ..ChatOptions::default() }
+    }
+
+    /// With a further variable (`tools`, `documents`, `enable_thinking`).
+    pub fn with_variable(mut self, name: impl Into<String>, value: impl Serialize) -> ChatOptions {
+        self.variables.push((name.into(), Value::from_serialize(value)));
+        self
+    }
+
+    /// With a further variable that is written as JSON. Unlike values of `serde_json`, it keeps the order of its
+    /// keys, which templates print.
+    ///
+    /// # Errors
+    /// If the text is not JSON.
+    pub fn with_json(mut self, name: impl Into<String>, json: &str) -> Result<ChatOptions> {
+        let name = name.into();
+        let value = serde_json::from_str(json)
+            .map_err(|e| TokenizerError::Argument(format!("the variable {name} of the chat is not JSON: {e}")))?;
+        self.variables.push((name, value));
+        Ok(self)
+    }
 }
 
 impl Tokenizer {
@@ -56,7 +82,7 @@ impl Tokenizer {
     /// # Errors
     /// If there is no template, or it does not compile, fails, or refuses the messages.
     pub fn apply_chat_template(&self, messages: &[impl Serialize], add_generation_prompt: bool) -> Result<String> {
-        self.apply_chat_template_with(messages, &ChatOptions { add_generation_prompt, ..ChatOptions::default() })
+        self.apply_chat_template_with(messages, &ChatOptions::new(add_generation_prompt))
     }
 
     /// As [`apply_chat_template`](Self::apply_chat_template), with a named template or further variables.
@@ -82,7 +108,7 @@ impl Tokenizer {
         for (name, role) in roles.into_iter().chain([("unk_token", &special.unk)]) {
             variables.extend(token(role).map(|text| (name, text.into())));
         }
-        let further = options.variables.iter().map(|(name, value)| (name.as_str(), Value::from_serialize(value)));
+        let further = options.variables.iter().map(|(name, value)| (name.as_str(), value.clone()));
         let context: Value = variables.into_iter().chain(further).collect();
         guarded("the chat template", || render(source, context)).map_err(|error| match error {
             TokenizerError::Engine { reason, .. } => TokenizerError::ChatTemplate(reason),
