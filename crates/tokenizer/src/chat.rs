@@ -40,10 +40,9 @@ impl ChatMessage {
 #[derive(Clone, Debug, Default)]
 pub struct ChatOptions {
     /// The beginning of an answer follows the messages.
-    pub add_generation_prompt: bool,
+    add_generation_prompt: bool,
     /// Which template, if there are several; "default" if `None`.
-    pub template: Option<String>,
-    /// Further variables.
+    template: Option<String>,
     variables: Vec<(String, Value)>,
 }
 
@@ -51,6 +50,12 @@ impl ChatOptions {
     /// With the beginning of an answer after the messages, or without.
     pub fn new(add_generation_prompt: bool) -> ChatOptions {
         ChatOptions { add_generation_prompt, ..ChatOptions::default() }
+    }
+
+    /// With the template of that name, instead of "default".
+    pub fn with_template(mut self, name: impl Into<String>) -> ChatOptions {
+        self.template = Some(name.into());
+        self
     }
 
     /// With a further variable (`tools`, `documents`, `enable_thinking`).

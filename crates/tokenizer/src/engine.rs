@@ -1,5 +1,6 @@
 //! Hugging Face's `tokenizers`, behind a door through which no panic passes.
 
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tokenizers::{AddedToken, ModelWrapper, PostProcessorWrapper, PreTokenizerWrapper, Tokenizer as Backend};
@@ -94,10 +95,10 @@ impl Engine {
         self.vocab_size
     }
 
-    /// The token of that text which is found in a text before everything else.
-    pub(crate) fn added(&self, token: &str) -> Option<AddedToken> {
+    /// The tokens that are found in a text before everything else, by their text.
+    pub(crate) fn added(&self) -> HashMap<&str, &AddedToken> {
         let decoder = self.backend.get_added_vocabulary().get_added_tokens_decoder();
-        decoder.values().find(|t| t.content == token).cloned()
+        decoder.values().map(|token| (token.content.as_str(), token)).collect()
     }
 }
 

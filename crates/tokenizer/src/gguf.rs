@@ -122,8 +122,8 @@ impl GgufVocabulary {
 
 /// The two tokens of a merge. A token may itself have spaces, so each space is tried until both sides are known.
 fn split_merge(merge: &str, known: &HashSet<&str>) -> Result<Merge> {
-    let halves = merge.match_indices(' ').map(|(place, _)| (&merge[..place], &merge[place + 1..]));
-    let both = halves.filter(|(left, right)| known.contains(left) && known.contains(right)).next();
+    let mut halves = merge.match_indices(' ').map(|(place, _)| (&merge[..place], &merge[place + 1..]));
+    let both = halves.find(|(left, right)| known.contains(left) && known.contains(right));
     let (left, right) =
         both.ok_or_else(|| TokenizerError::vocabulary(format!("the merge {merge:?} is not of two tokens")))?;
     Ok((left.to_owned(), right.to_owned()))

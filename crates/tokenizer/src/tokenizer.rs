@@ -162,18 +162,7 @@ impl Tokenizer {
     /// What transformers does to a pipeline once it knows the settings; `own_template` lets the class put BOS and
     /// EOS around texts.
     fn set_up(mut engine: Engine, settings: Settings, own_template: bool) -> Result<Tokenizer> {
-        let special = settings.special();
-        let mut missing: Vec<AddedToken> = settings.added_tokens();
-        missing.retain(|token| engine.added(&token.content).as_ref() != Some(token));
-        for token in &special {
-            let there = engine.added(&token.content).is_some() || missing.iter().any(|m| m.content == token.content);
-            if !there {
-                missing.push(token.clone());
-            }
-        }
-        for token in &mut missing {
-            token.special |= special.iter().any(|s| s.content == token.content);
-        }
+        let missing = missing_tokens(&engine, &settings);
         if !missing.is_empty() {
             engine.add_tokens(&missing)?;
         }
@@ -267,6 +256,22 @@ impl Tokenize for Tokenizer {
     fn special_tokens(&self) -> &SpecialTokens {
         &self.special
     }
+}
+
+/// The tokens that the settings name and the pipeline does not find in texts, or finds with other flags.
+fn missing_tokens(engine: &Engine, settings: &Settings) -> Vec<AddedToken> {
+    let (added, special) = (engine.added(), settings.special());
+    let mut missing = settings.added_tokens();
+    missing.retain(|token| added.get(token.content.as_str()) != Some(&token));
+    for token in &special {
+        if !added.contains_key(token.content.as_str()) && missing.iter().all(|other| other.content != token.content) {
+            missing.push(token.clone());
+        }
+    }
+    for token in &mut missing {
+        token.special |= special.iter().any(|other| other.content == token.content);
+    }
+    missing
 }
 
 /// The bytes of a file that must be there.
