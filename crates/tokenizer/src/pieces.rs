@@ -77,7 +77,7 @@ pub(crate) fn build(pieces: &[Piece], algorithm: Algorithm, normalisation: Norma
         division,
         found: found(pieces),
         unk,
-        byte_fallback: pieces.iter().filter(|piece| piece.kind == Kind::Byte).count() == 256,
+        byte_fallback: pieces.iter().any(|piece| piece.kind == Kind::Byte),
         dummy_prefix,
         prefix_after_found,
         remove_extra_spaces,

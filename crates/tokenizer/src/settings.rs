@@ -180,9 +180,9 @@ impl Settings {
         self.added().into_iter().map(|(_, token)| token).collect()
     }
 
-    /// Texts and ids of these, if they are special.
+    /// Texts and ids of these.
     pub(crate) fn added_ids(&self) -> Vec<(String, u32)> {
-        self.added().into_iter().filter(|(_, token)| token.special).map(|(id, token)| (token.content, id)).collect()
+        self.added().into_iter().map(|(id, token)| (token.content, id)).collect()
     }
 
     fn added(&self) -> Vec<(u32, AddedToken)> {
