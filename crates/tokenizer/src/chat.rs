@@ -18,7 +18,7 @@ use crate::tokenize::{SpecialToken, Tokenize};
 use crate::tokenizer::Tokenizer;
 
 /// Instructions that a template may take: far beyond any chat, and reached in seconds by one that never ends.
-const FUEL: u64 = 50_000_000;
+const FUEL: u64 = 10_000_000;
 
 /// What somebody said.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -52,7 +52,7 @@ impl Class {
             "Gemma" | "gemma" | "gemma2" | "gemma3" | "gemma3_text" => Class::Gemma,
             "Cohere" | "cohere" => Class::Cohere,
             "GPTNeoX" | "gpt_neox" => Class::GptNeoX,
-            "GPT2" | "gpt2" | "gpt_neo" | "gptj" | "opt" => Class::Gpt2,
+            "GPT2" | "CodeGen" | "gpt2" | "gpt_neo" | "gptj" | "opt" | "codegen" | "phi" => Class::Gpt2,
             "Qwen2" | "qwen2" | "qwen3" => Class::Qwen2,
             "Bloom" | "bloom" => Class::Bloom,
             "T5" | "t5" => Class::T5,

@@ -52,7 +52,12 @@ impl Tokenizer {
             let vocab = read_vocab(&vocab).map_err(|e| e.of_file(&path("vocab.json")))?;
             let merges = read_merges(&merges).map_err(|e| e.of_file(&path("merges.txt")))?;
             let engine = of_vocab_and_merges(vocab, merges, &settings).map_err(|e| e.of_file(&path("merges.txt")))?;
-            return Tokenizer::set_up(engine, settings, true);
+            let mut tokenizer = Tokenizer::set_up(engine, settings, true)?;
+            // In this form alone, GPT-2's class obeys the flag: OPT's folders are such.
+            if tokenizer.settings.class == Class::Gpt2 && tokenizer.settings.flag("add_bos_token") == Some(true) {
+                tokenizer.put_around(true, false)?;
+            }
+            return Ok(tokenizer);
         }
         for name in ["tokenizer.model", "spiece.model", "sentencepiece.bpe.model"] {
             let Some(bytes) = read_bytes(&path(name))? else { continue };
@@ -146,6 +151,7 @@ impl Tokenizer {
         let engine = model.build(settings.flag("legacy").unwrap_or(true))?;
         let roles = model.roles().map(|role| role.map(special));
         settings.fill(roles);
+        // A model alone is read as Llama's class reads one: with BOS before texts.
         if settings.class == Class::Other && settings.raw.is_empty() && settings.bos.is_some() {
             settings.class = Class::Llama;
         }

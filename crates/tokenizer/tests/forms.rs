@@ -203,4 +203,7 @@ fn vocab_and_merges_are_gpt2_s() {
     let tokenizer = Tokenizer::from_folder(folder.path()).unwrap();
     assert_eq!(tokenizer.encode("hi<|endoftext|>h", true).unwrap(), [2, 3, 0]);
     assert_eq!(tokenizer.special_tokens().bos.as_ref().unwrap().id, Some(3));
+    let config = r#"{"tokenizer_class": "GPT2Tokenizer", "add_bos_token": true}"#;
+    fs::write(folder.path().join("tokenizer_config.json"), config).unwrap();
+    assert_eq!(Tokenizer::from_folder(folder.path()).unwrap().encode("hi", true).unwrap(), [3, 2]);
 }
