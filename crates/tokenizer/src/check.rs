@@ -5,7 +5,8 @@ use std::path::Path;
 use serde::Deserialize;
 
 use crate::error::{Result, TokenizerError};
-use crate::hooked::{HookedTokenizer, Occurrence, PaddingSide, TokenOptions};
+use crate::hooked::HookedTokenizer;
+use crate::prompt::{Occurrence, PaddingSide, TokenOptions};
 use crate::settings::read_bytes;
 use crate::tokenize::Tokenize;
 

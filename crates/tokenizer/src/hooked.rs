@@ -1,184 +1,12 @@
-//! TransformerLens's rules: BOS, padding, masks, single tokens, and rows of running text.
+//! TransformerLens's rules: BOS, padding, masks and single tokens.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::{Result, TokenizerError};
+use crate::prompt::{Occurrence, PaddingSide, Prompt, Single, Texts, TokenOptions, Tokens};
 use crate::tokenize::{SpecialToken, SpecialTokens, Tokenize};
 use crate::tokenizer::Tokenizer;
-
-/// Where shorter rows of a batch are filled.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum PaddingSide {
-    /// After the text.
-    #[default]
-    Right,
-    /// Before it.
-    Left,
-}
-
-/// Which occurrence of a token is meant.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Occurrence {
-    /// The first.
-    #[default]
-    First,
-    /// The last.
-    Last,
-}
-
-/// How texts become ids; `default()` is what TransformerLens does without arguments.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TokenOptions {
-    /// BOS before every text; the tokenizer's own default if `None`.
-    pub prepend_bos: Option<bool>,
-    /// Where shorter rows are filled; the tokenizer's own default if `None`.
-    pub padding_side: Option<PaddingSide>,
-    /// Texts longer than the context are cut at its length.
-    pub truncate: bool,
-}
-
-impl Default for TokenOptions {
-    fn default() -> TokenOptions {
-        TokenOptions { prepend_bos: None, padding_side: None, truncate: true }
-    }
-}
-
-impl TokenOptions {
-    /// The defaults with or without BOS.
-    pub fn prepend_bos(prepend: bool) -> TokenOptions {
-        TokenOptions { prepend_bos: Some(prepend), ..TokenOptions::default() }
-    }
-}
-
-/// A batch of ids, `[rows, columns]` in row-major order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tokens {
-    /// Ids, filled with the padding token.
-    pub ids: Vec<u32>,
-    /// 1 where a model shall attend, 0 at padding.
-    pub attention_mask: Vec<u8>,
-    /// How many texts.
-    pub rows: usize,
-    /// Length of the longest.
-    pub columns: usize,
-}
-
-impl Tokens {
-    /// The ids of one text, with padding.
-    ///
-    /// # Panics
-    /// If there is no such row.
-    pub fn row(&self, row: usize) -> &[u32] {
-        assert!(row < self.rows, "row {row} of {}", self.rows);
-        &self.ids[row * self.columns..][..self.columns]
-    }
-
-    /// The mask of one text.
-    ///
-    /// # Panics
-    /// If there is no such row.
-    pub fn mask(&self, row: usize) -> &[u8] {
-        assert!(row < self.rows, "row {row} of {}", self.rows);
-        &self.attention_mask[row * self.columns..][..self.columns]
-    }
-}
-
-/// One text or several: what [`HookedTokenizer::to_tokens`] takes.
-pub trait Texts {
-    /// The texts.
-    fn texts(&self) -> Vec<&str>;
-}
-
-impl Texts for str {
-    fn texts(&self) -> Vec<&str> {
-        vec![self]
-    }
-}
-
-impl Texts for String {
-    fn texts(&self) -> Vec<&str> {
-        vec![self]
-    }
-}
-
-impl<S: AsRef<str>> Texts for [S] {
-    fn texts(&self) -> Vec<&str> {
-        self.iter().map(AsRef::as_ref).collect()
-    }
-}
-
-impl<S: AsRef<str>, const N: usize> Texts for [S; N] {
-    fn texts(&self) -> Vec<&str> {
-        self.as_slice().texts()
-    }
-}
-
-impl<S: AsRef<str>> Texts for Vec<S> {
-    fn texts(&self) -> Vec<&str> {
-        self.as_slice().texts()
-    }
-}
-
-impl<T: Texts + ?Sized> Texts for &T {
-    fn texts(&self) -> Vec<&str> {
-        (**self).texts()
-    }
-}
-
-/// A prompt as text, or as ids that were made before.
-#[derive(Clone, Copy, Debug)]
-pub enum Prompt<'p> {
-    /// Text.
-    Text(&'p str),
-    /// Ids, which stay as they are.
-    Ids(&'p [u32]),
-}
-
-impl<'p> From<&'p str> for Prompt<'p> {
-    fn from(text: &'p str) -> Prompt<'p> {
-        Prompt::Text(text)
-    }
-}
-
-impl<'p> From<&'p String> for Prompt<'p> {
-    fn from(text: &'p String) -> Prompt<'p> {
-        Prompt::Text(text)
-    }
-}
-
-impl<'p> From<&'p [u32]> for Prompt<'p> {
-    fn from(ids: &'p [u32]) -> Prompt<'p> {
-        Prompt::Ids(ids)
-    }
-}
-
-impl<'p> From<&'p Vec<u32>> for Prompt<'p> {
-    fn from(ids: &'p Vec<u32>) -> Prompt<'p> {
-        Prompt::Ids(ids)
-    }
-}
-
-/// A token as text, or as its id.
-#[derive(Clone, Copy, Debug)]
-pub enum Single<'t> {
-    /// Text that is one token.
-    Text(&'t str),
-    /// An id.
-    Id(u32),
-}
-
-impl<'t> From<&'t str> for Single<'t> {
-    fn from(text: &'t str) -> Single<'t> {
-        Single::Text(text)
-    }
-}
-
-impl From<u32> for Single<'_> {
-    fn from(id: u32) -> Self {
-        Single::Id(id)
-    }
-}
 
 /// A tokenizer with TransformerLens's rules and names (2.18).
 ///
@@ -457,54 +285,12 @@ impl HookedTokenizer {
         place.ok_or_else(|| TokenizerError::NotFound { token, text: text(), length: ids.len() })
     }
 
-    /// Rows of `max_length` ids out of a running text: TransformerLens's `tokenize_and_concatenate`, in one process.
-    ///
-    /// Each thousand texts are joined by EOS and cut into 20 chunks of about one length, at white space if there is
-    /// some within a tenth of it; the chunks are tokenized alone, padding tokens dropped (which are the EOS tokens
-    /// too, if they are the same), and what fills no row is left out, unless there is no other row: then it is filled
-    /// with padding. `add_bos` puts BOS first in each row.
-    ///
-    /// # Errors
-    /// If BOS or padding is needed and is not in the vocabulary, or `max_length` has no room for text.
-    pub fn tokenize_and_concatenate(
-        &self,
-        texts: impl Texts,
-        max_length: usize,
-        add_bos: bool,
-    ) -> Result<Vec<Vec<u32>>> {
-        let length = max_length.saturating_sub(usize::from(add_bos));
-        if length == 0 {
-            let reason = format!("rows of {max_length} tokens have no room for text; give at least 2");
-            return Err(TokenizerError::Argument(reason));
-        }
-        let pad = self.pad()?;
-        let bos = if add_bos { Some(self.bos()?.1) } else { None };
-        let eos = self.special.eos.as_ref().map_or("", |token| &token.text);
-        let mut rows = Vec::new();
-        for batch in texts.texts().chunks(1000) {
-            let text = batch.join(eos);
-            if text.chars().all(is_space) {
-                continue;
-            }
-            let mut ids = Vec::new();
-            for chunk in chunks(&text) {
-                ids.extend(self.tokenizer.encode(chunk, true)?);
-            }
-            ids.retain(|&id| id != pad);
-            if ids.len() < length {
-                ids.resize(length, pad);
-            }
-            rows.extend(ids.chunks_exact(length).map(|row| bos.iter().chain(row).copied().collect()));
-        }
-        Ok(rows)
-    }
-
     /// Text and id of BOS.
-    fn bos(&self) -> Result<(&str, u32)> {
+    pub(crate) fn bos(&self) -> Result<(&str, u32)> {
         needed("BOS", &self.special.bos, "pass prepend_bos = false, or name another in tokenizer_config.json")
     }
 
-    fn pad(&self) -> Result<u32> {
+    pub(crate) fn pad(&self) -> Result<u32> {
         let advice = "give texts of one length, or name another in tokenizer_config.json";
         needed("padding", &self.special.pad, advice).map(|(_, id)| id)
     }
@@ -565,31 +351,4 @@ fn around(tokenizer: &dyn Tokenize) -> Result<(Vec<u32>, Vec<u32>)> {
     };
     let after = whole.get(at + bare.len()..).unwrap_or_default();
     Ok((whole[..at].to_vec(), after.to_vec()))
-}
-
-/// What Python's `str.isspace` takes for white space.
-fn is_space(c: char) -> bool {
-    c.is_whitespace() || ('\x1c'..='\x1f').contains(&c)
-}
-
-/// 20 chunks, the last ones maybe empty. Lengths count characters.
-fn chunks(text: &str) -> Vec<&str> {
-    const CHUNKS: usize = 20;
-    let length = text.chars().count().saturating_sub(1) / CHUNKS + 1;
-    let mut rest = text;
-    let mut chunks = Vec::with_capacity(CHUNKS);
-    for _ in 0..CHUNKS {
-        let mut ends = rest.char_indices().skip(length).take(length / 10);
-        let at_least = rest.char_indices().nth(length).map_or(rest.len(), |(place, _)| place);
-        let beyond = rest.char_indices().nth(length + length / 10).map_or(rest.len(), |(place, _)| place);
-        let end = if at_least == rest.len() {
-            rest.len()
-        } else {
-            ends.find(|(_, c)| is_space(*c)).map_or(beyond, |(place, _)| place)
-        };
-        let (chunk, after) = rest.split_at(end);
-        chunks.push(chunk);
-        rest = after;
-    }
-    chunks
 }
