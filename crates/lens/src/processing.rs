@@ -24,7 +24,7 @@ pub struct Processing {
     pub center_writing_weights: bool,
     /// Each direction of `W_U` is centred over the vocabulary (softmax does not see a shift).
     pub center_unembed: bool,
-    /// `b_V` moves into `b_O` (attention sums to 1).
+    /// `b_V` moves into `b_O` (attention sums to 1; without `like_transformerlens`, only where it does).
     pub fold_value_biases: bool,
     /// QK and OV are refactored with even, orthogonal columns.
     pub refactor_factored_attn_matrices: bool,
@@ -70,7 +70,9 @@ pub fn process_weights(model: &HookedTransformer, steps: Processing) -> Result<H
         weights.center_last("unembed.W_U");
         weights.center_last("unembed.b_U");
     }
-    if steps.fold_value_biases || steps.refactor_factored_attn_matrices {
+    // With sinks attention does not sum to 1, and a clipped bias is not added in full.
+    let movable = steps.like_transformerlens || !(weights.cfg.attn_sinks || weights.cfg.clip_qkv.is_some());
+    if (steps.fold_value_biases && movable) || steps.refactor_factored_attn_matrices {
         weights.fold_value_biases();
     }
     if steps.refactor_factored_attn_matrices {

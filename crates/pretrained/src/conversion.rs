@@ -316,13 +316,18 @@ impl<'a> Conversion<'a> {
         self.used.extend(self.shapes.keys().filter(beyond).cloned().collect::<Vec<_>>());
     }
 
+    /// A weight of the model as it is now.
+    pub fn weight(&self, name: &str) -> Result<Tensor, PretrainedError> {
+        Ok(self.model.param(name)?)
+    }
+
     /// Multiplies a weight that was written.
     pub fn scale(&mut self, name: &str, factor: f64) -> Result<(), PretrainedError> {
         if factor == 1.0 {
             return Ok(());
         }
-        let w = self.model.param(name)?.affine(factor, 0.0);
-        Ok(self.model.params_mut().set(name, &w).map_err(ironlens_transformer::ModelError::from)?)
+        let w = self.weight(name)?.affine(factor, 0.0);
+        self.write(name, Some(w))
     }
 
     /// Tells what is wrong, if anything is: what was gathered, weights that nothing was written to, and

@@ -3,6 +3,8 @@
 use super::{Family, Read, act_fn, layer, llama, llama_keys};
 use crate::conversion::Conversion;
 use crate::hf::HfConfig;
+use half::bf16;
+use ironlens_tensor::{DType, Device, Tensor};
 use ironlens_transformer::config::Config;
 
 pub(super) const FAMILY: Family = Family {
@@ -32,8 +34,19 @@ fn tensors(c: &mut Conversion<'_>) -> Read<()> {
         c.stream_norm(&format!("blocks.{l}.ln2"), &at("feedforward_layernorm"))?;
         llama::attention(c, l)?;
         c.mlp(l, &at("mlp.up_proj"), &at("mlp.down_proj"), None)?;
-        for name in ["alpha_p", "alpha_n", "beta"] {
-            c.copy_if_there(&format!("blocks.{l}.mlp.act_fn.{name}"), &at(&format!("mlp.act_fn.{name}")), &[])?;
+        xielu(c, l)?;
+    }
+    Ok(())
+}
+
+/// The parameters of a layer's xIELU: Hugging Face keeps them in bf16, whatever the model's type is.
+fn xielu(c: &mut Conversion<'_>, l: usize) -> Read<()> {
+    for name in ["alpha_p", "alpha_n", "beta"] {
+        let from = format!("{}mlp.act_fn.{name}", layer(l));
+        if c.has(&from) {
+            let value = c.read(&from, &[])?;
+            let rounded = |t: Tensor| Tensor::scalar(bf16::from_f64(t.item()).to_f64(), DType::F32, &Device::Cpu);
+            c.write(&format!("blocks.{l}.mlp.act_fn.{name}"), value.map(rounded))?;
         }
     }
     Ok(())

@@ -1,0 +1,295 @@
+//! The files beside `tokenizer.json`: which token has which role, which class reads it, chat templates.
+//!
+//! The rules are those of transformers 4.57: `tokenizer_config.json` first, `special_tokens_map.json` in folders
+//! from before `added_tokens_decoder`, then the defaults of the tokenizer's class.
+
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+
+use ironlens_files::{FileError, open_ordinary};
+use serde_json::{Map, Value, json};
+use tokenizers::AddedToken;
+
+use crate::error::{Result, TokenizerError};
+
+/// What is said about a tokenizer beside its vocabulary.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Settings {
+    /// `tokenizer_config.json`, as it was read; what is kept below replaces its entries when it is written.
+    pub raw: Map<String, Value>,
+    /// What reads it, without "Fast".
+    pub class: Class,
+    pub bos: Option<AddedToken>,
+    pub eos: Option<AddedToken>,
+    pub pad: Option<AddedToken>,
+    pub unk: Option<AddedToken>,
+    /// Name and source.
+    pub chat_templates: Vec<(String, String)>,
+}
+
+/// Classes of transformers that set a tokenizer up in a way of their own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Class {
+    #[default]
+    Other,
+    Llama,
+    Gemma,
+    Cohere,
+    GptNeoX,
+    Gpt2,
+    Qwen2,
+    Bloom,
+    T5,
+}
+
+impl Class {
+    /// By the name of the class, or of the kind of model that a `config.json` names.
+    fn of(name: &str) -> Option<Class> {
+        let name = name.strip_suffix("Fast").unwrap_or(name);
+        Some(match name.strip_suffix("Tokenizer").unwrap_or(name) {
+            "Llama" | "CodeLlama" | "llama" | "mistral" | "mixtral" => Class::Llama,
+            "Gemma" | "gemma" | "gemma2" | "gemma3" | "gemma3_text" => Class::Gemma,
+            "Cohere" | "cohere" => Class::Cohere,
+            "GPTNeoX" | "gpt_neox" => Class::GptNeoX,
+            "GPT2" | "CodeGen" | "gpt2" | "gpt_neo" | "gptj" | "opt" | "codegen" | "phi" => Class::Gpt2,
+            "Qwen2" | "qwen2" | "qwen3" => Class::Qwen2,
+            "Bloom" | "bloom" => Class::Bloom,
+            "T5" | "t5" => Class::T5,
+            _ => return None,
+        })
+    }
+
+    /// Whether the class puts BOS and EOS around texts as its own flags say, whatever `tokenizer.json` has, and
+    /// whether it adds BOS if it is not told.
+    pub(crate) fn own_template(self) -> Option<bool> {
+        match self {
+            Class::Llama | Class::Gemma | Class::Cohere => Some(true),
+            Class::GptNeoX => Some(false),
+            _ => None,
+        }
+    }
+
+    /// BOS, EOS, padding and unknown where the configuration says nothing.
+    fn defaults(self) -> [Option<&'static str>; 4] {
+        const TEXT: Option<&str> = Some("<|endoftext|>");
+        match self {
+            Class::Other => [None; 4],
+            Class::Llama => [Some("<s>"), Some("</s>"), None, Some("<unk>")],
+            Class::Gemma => [Some("<bos>"), Some("<eos>"), Some("<pad>"), Some("<unk>")],
+            Class::Cohere => [Some("<BOS_TOKEN>"), Some("<|END_OF_TURN_TOKEN|>"), None, Some("<UNK>")],
+            Class::GptNeoX | Class::Gpt2 => [TEXT, TEXT, None, TEXT],
+            Class::Qwen2 => [None, TEXT, TEXT, TEXT],
+            Class::Bloom => [Some("<s>"), Some("</s>"), Some("<pad>"), Some("<unk>")],
+            Class::T5 => [None, Some("</s>"), Some("<pad>"), Some("<unk>")],
+        }
+    }
+}
+
+const ROLES: [&str; 4] = ["bos_token", "eos_token", "pad_token", "unk_token"];
+
+impl Settings {
+    /// Reads what a folder has of them. A folder with none is one of a tokenizer without special tokens.
+    pub(crate) fn read(folder: &Path) -> Result<Settings> {
+        let raw = read_object(&folder.join("tokenizer_config.json"))?.unwrap_or_default();
+        let map = read_object(&folder.join("special_tokens_map.json"))?.unwrap_or_default();
+        let model = read_object(&folder.join("config.json"))?.unwrap_or_default();
+        let named = |object: &Map<String, Value>, key| object.get(key)?.as_str().map(str::to_owned);
+        let class = match named(&raw, "tokenizer_class").or_else(|| named(&model, "tokenizer_class")) {
+            Some(name) => Class::of(&name),
+            None => named(&model, "model_type").and_then(|name| Class::of(&name)),
+        };
+        let mut settings = Settings { class: class.unwrap_or_default(), raw, ..Settings::default() };
+        settings.take_roles(&map);
+        settings.chat_templates = settings.templates(folder)?;
+        Ok(settings)
+    }
+
+    fn take_roles(&mut self, map: &Map<String, Value>) {
+        // Folders from before `added_tokens_decoder` believe the map first.
+        let sources = if self.raw.contains_key("added_tokens_decoder") { [&self.raw, map] } else { [map, &self.raw] };
+        let mut roles = self.class.defaults().map(|token| token.map(special));
+        for (role, name) in roles.iter_mut().zip(ROLES) {
+            if let Some(value) = sources.iter().find_map(|source| source.get(name)) {
+                *role = token(value);
+            }
+        }
+        [self.bos, self.eos, self.pad, self.unk] = roles;
+    }
+
+    /// Templates of the configuration, and of files, which are believed first.
+    fn templates(&self, folder: &Path) -> Result<Vec<(String, String)>> {
+        let mut templates = match self.raw.get("chat_template") {
+            Some(Value::String(source)) => vec![("default".to_owned(), source.clone())],
+            Some(Value::Array(named)) => named
+                .iter()
+                .filter_map(|t| Some((t.get("name")?.as_str()?.to_owned(), t.get("template")?.as_str()?.to_owned())))
+                .collect(),
+            _ => Vec::new(),
+        };
+        let mut put = |name: &str, source: String| {
+            templates.retain(|(known, _)| known != name);
+            templates.push((name.to_owned(), source));
+        };
+        if let Some(Value::String(source)) =
+            read_object(&folder.join("chat_template.json"))?.and_then(|mut object| object.remove("chat_template"))
+        {
+            put("default", source);
+        }
+        if let Some(source) = read_text(&folder.join("chat_template.jinja"))? {
+            put("default", source);
+        }
+        if let Ok(entries) = fs::read_dir(folder.join("additional_chat_templates")) {
+            let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+            paths.sort();
+            for path in paths.iter().filter(|path| path.extension().is_some_and(|e| e == "jinja")) {
+                if let (Some(name), Some(source)) = (path.file_stem().and_then(|n| n.to_str()), read_text(path)?) {
+                    put(name, source);
+                }
+            }
+        }
+        Ok(templates)
+    }
+
+    /// Takes a class, and its roles, where the files name none.
+    pub(crate) fn assume(&mut self, class: Class) {
+        if self.class == Class::Other && !self.raw.contains_key("tokenizer_class") {
+            self.class = class;
+            self.fill(class.defaults().map(|token| token.map(special)));
+        }
+    }
+
+    /// Gives BOS, EOS, padding and unknown to roles that no token has, unless the configuration says that none
+    /// shall have them.
+    pub(crate) fn fill(&mut self, tokens: [Option<AddedToken>; 4]) {
+        let roles = [&mut self.bos, &mut self.eos, &mut self.pad, &mut self.unk];
+        for ((role, token), name) in roles.into_iter().zip(tokens).zip(ROLES) {
+            if role.is_none() && !self.raw.contains_key(name) {
+                *role = token;
+            }
+        }
+    }
+
+    /// A flag of the configuration.
+    pub(crate) fn flag(&self, name: &str) -> Option<bool> {
+        self.raw.get(name)?.as_bool()
+    }
+
+    /// The tokens that the configuration wants found in texts, by id.
+    pub(crate) fn added_tokens(&self) -> Vec<AddedToken> {
+        self.added().into_iter().map(|(_, token)| token).collect()
+    }
+
+    /// Texts and ids of these.
+    pub(crate) fn added_ids(&self) -> Vec<(String, u32)> {
+        self.added().into_iter().map(|(id, token)| (token.content, id)).collect()
+    }
+
+    fn added(&self) -> Vec<(u32, AddedToken)> {
+        let Some(Value::Object(decoder)) = self.raw.get("added_tokens_decoder") else { return Vec::new() };
+        let mut tokens: Vec<(u32, AddedToken)> =
+            decoder.iter().filter_map(|(id, value)| Some((id.parse().ok()?, token(value)?))).collect();
+        tokens.sort_by_key(|(id, _)| *id);
+        tokens
+    }
+
+    /// The tokens with a role, and those that are special without one.
+    pub(crate) fn special(&self) -> Vec<AddedToken> {
+        let further = match self.raw.get("additional_special_tokens").or_else(|| self.raw.get("extra_special_tokens")) {
+            Some(Value::Array(tokens)) => tokens.iter().filter_map(token).collect(),
+            Some(Value::Object(named)) => named.values().filter_map(token).collect(),
+            _ => Vec::new(),
+        };
+        [&self.bos, &self.eos, &self.pad, &self.unk].into_iter().flatten().cloned().chain(further).collect()
+    }
+
+    /// `tokenizer_config.json` that says all this again.
+    pub(crate) fn to_json(&self) -> Value {
+        let mut object = self.raw.clone();
+        object.entry("tokenizer_class").or_insert_with(|| json!(self.class.saved_name()));
+        for (name, role) in ROLES.into_iter().zip([&self.bos, &self.eos, &self.pad, &self.unk]) {
+            object.insert(name.to_owned(), role.as_ref().map_or(Value::Null, |token| json!(token.content)));
+        }
+        match self.chat_templates.as_slice() {
+            [] => {}
+            [(name, source)] if name == "default" => {
+                object.insert("chat_template".to_owned(), json!(source));
+            }
+            several => {
+                let named = several.iter().map(|(name, source)| json!({ "name": name, "template": source }));
+                object.insert("chat_template".to_owned(), named.collect());
+            }
+        }
+        Value::Object(object)
+    }
+}
+
+impl Class {
+    fn saved_name(self) -> &'static str {
+        match self {
+            Class::Other => "PreTrainedTokenizerFast",
+            Class::Llama => "LlamaTokenizerFast",
+            Class::Gemma => "GemmaTokenizerFast",
+            Class::Cohere => "CohereTokenizerFast",
+            Class::GptNeoX => "GPTNeoXTokenizerFast",
+            Class::Gpt2 => "GPT2TokenizerFast",
+            Class::Qwen2 => "Qwen2TokenizerFast",
+            Class::Bloom => "BloomTokenizerFast",
+            Class::T5 => "T5TokenizerFast",
+        }
+    }
+}
+
+/// A token that is matched in texts as it stands.
+pub(crate) fn special(text: &str) -> AddedToken {
+    AddedToken::from(text, true)
+}
+
+/// A token as the configuration spells it: its text, or an object with flags.
+fn token(value: &Value) -> Option<AddedToken> {
+    let flag = |name, default| value.get(name).and_then(Value::as_bool).unwrap_or(default);
+    match value {
+        Value::String(text) => Some(special(text)),
+        Value::Object(object) => {
+            let special = flag("special", true);
+            Some(
+                AddedToken::from(object.get("content")?.as_str()?, special)
+                    .single_word(flag("single_word", false))
+                    .lstrip(flag("lstrip", false))
+                    .rstrip(flag("rstrip", false))
+                    .normalized(flag("normalized", !special)),
+            )
+        }
+        _ => None,
+    }
+}
+
+/// The text of a file; `None` if there is no such file.
+///
+/// # Errors
+/// If it cannot be read, or is not UTF-8.
+pub(crate) fn read_text(path: &Path) -> Result<Option<String>> {
+    let Some(bytes) = read_bytes(path)? else { return Ok(None) };
+    String::from_utf8(bytes).map(Some).map_err(|e| TokenizerError::format(path, format!("it is not UTF-8 text: {e}")))
+}
+
+/// The bytes of a file; `None` if there is no such file.
+pub(crate) fn read_bytes(path: &Path) -> Result<Option<Vec<u8>>> {
+    if !path.try_exists().map_err(FileError::io(path, "reading"))? {
+        return Ok(None);
+    }
+    let mut bytes = Vec::new();
+    let read = open_ordinary(path).and_then(|mut file| file.read_to_end(&mut bytes));
+    read.map_err(FileError::io(path, "reading"))?;
+    Ok(Some(bytes))
+}
+
+/// The object in a JSON file; `None` if there is no such file.
+fn read_object(path: &Path) -> Result<Option<Map<String, Value>>> {
+    let Some(bytes) = read_bytes(path)? else { return Ok(None) };
+    match serde_json::from_slice(&bytes) {
+        Ok(Value::Object(object)) => Ok(Some(object)),
+        Ok(_) => Err(TokenizerError::format(path, "it is JSON, but not an object")),
+        Err(error) => Err(TokenizerError::format(path, format!("it is not JSON: {error}"))),
+    }
+}

@@ -1,0 +1,55 @@
+//! What every tokenizer can do, and the tokens that have a role.
+
+use std::fmt;
+
+use crate::error::Result;
+
+/// Text to ids and back.
+pub trait Tokenize: fmt::Debug + Send + Sync {
+    /// Ids of a text. `add_special` adds what the tokenizer puts around every text by itself (BOS for Llama,
+    /// nothing for GPT-2). Special tokens that are spelt out in the text are found in either case.
+    ///
+    /// # Errors
+    /// If the tokenizer fails on the text.
+    fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>>;
+
+    /// Text of ids, U+FFFD for incomplete characters; `skip_special` leaves special tokens out.
+    ///
+    /// # Errors
+    /// If an id is beyond the vocabulary. Ids below its end that no token has are nothing, as in Hugging Face's.
+    fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String>;
+
+    /// Id of a token in its stored spelling (`Ġthe`, `▁the`).
+    fn token_to_id(&self, token: &str) -> Option<u32>;
+
+    /// Stored spelling of the token with an id.
+    fn id_to_token(&self, id: u32) -> Option<String>;
+
+    /// One more than the largest id.
+    fn vocab_size(&self) -> usize;
+
+    /// The tokens that have a role.
+    fn special_tokens(&self) -> &SpecialTokens;
+}
+
+/// A token with a role.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpecialToken {
+    /// Its text.
+    pub text: String,
+    /// Its id; `None` for a text that the vocabulary lacks.
+    pub id: Option<u32>,
+}
+
+/// The tokens that have a role; `None` where a tokenizer names none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SpecialTokens {
+    /// Begins a text.
+    pub bos: Option<SpecialToken>,
+    /// Ends a text.
+    pub eos: Option<SpecialToken>,
+    /// Fills shorter rows of a batch.
+    pub pad: Option<SpecialToken>,
+    /// Stands for what cannot be spelt.
+    pub unk: Option<SpecialToken>,
+}
