@@ -10,9 +10,14 @@
 mod analyze;
 pub mod bench;
 mod devices;
+mod download;
 mod hint;
 mod input;
+mod inspect;
+mod models;
 mod pipeline;
+mod pretrained;
+mod prompt;
 mod report;
 mod say;
 mod settings;
@@ -46,7 +51,15 @@ enum Command {
     Pipeline(pipeline::Args),
     /// Analyse a trained model: heads, attribution, patching, ablation, circuits; into its report
     Analyze(analyze::Args),
-    /// Compare with reference cases made by TransformerLens
+    /// Show how a pretrained model continues a text, and what it gives an answer
+    Prompt(prompt::Args),
+    /// Show what a pretrained model is: configuration, modules, weights, memory, checks
+    Inspect(inspect::Args),
+    /// List the families and names of pretrained models
+    Models(models::Args),
+    /// Fetch a pretrained model into the Hugging Face cache
+    Download(download::Args),
+    /// Compare with reference cases made by TransformerLens and Hugging Face
     Verify(verify::Args),
     /// List the devices of this machine, and which one `auto` takes
     Devices,
@@ -70,6 +83,10 @@ impl Cli {
             Command::Report(args) => report::run(args).map(|()| true),
             Command::Pipeline(args) => pipeline::run(args).map(|()| true),
             Command::Analyze(args) => analyze::run(args).map(|()| true),
+            Command::Prompt(args) => prompt::run(args).map(|()| true),
+            Command::Inspect(args) => inspect::run(args),
+            Command::Models(args) => models::run(args).map(|()| true),
+            Command::Download(args) => download::run(args).map(|()| true),
             Command::Verify(args) => verify::run(args),
             Command::Devices => devices::run().map(|()| true),
             Command::Bench(args) => bench::run(args),

@@ -150,7 +150,7 @@ fn add_transformer(report: &mut Report, run: &RunDir, last: &Checkpoint, analysi
     report.subtitle = format!("{}, trained on {}", describe(&after), config.data.description);
     report.facts.push(("weights".into(), after.params().count().to_string()));
     report.facts.push(("precision".into(), after.params().dtype().to_string()));
-    report.model_tree = after.to_string();
+    report.model_tree = format!("{after}");
     report.parameters = after
         .params()
         .iter()

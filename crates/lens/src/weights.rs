@@ -109,11 +109,11 @@ macro_rules! stacked {
             fn all_head_labels(&self) -> Vec<String>;
 
             /// The direction of the residual stream that is the logit of each token: columns of `W_U`,
-            /// `[tokens.., d_model]`.
+            /// `[tokens.., d_model]`. Tokens are given as ids, or as texts that are one token each.
             ///
             /// # Errors
-            /// If a token does not exist.
-            fn tokens_to_residual_directions(&self, tokens: &IndexTensor) -> Result<Tensor, LensError>;
+            /// If a token does not exist, a text is none or several, or the model has no tokenizer for it.
+            fn tokens_to_residual_directions(&self, tokens: impl Into<TokenNames>) -> Result<Tensor, LensError>;
         }
     };
 }
@@ -224,8 +224,58 @@ impl Weights for HookedTransformer {
         (0..self.config().n_layers).flat_map(|l| (0..heads).map(move |h| format!("L{l}H{h}"))).collect()
     }
 
-    fn tokens_to_residual_directions(&self, tokens: &IndexTensor) -> Result<Tensor, LensError> {
-        residual_directions(self, tokens)
+    fn tokens_to_residual_directions(&self, tokens: impl Into<TokenNames>) -> Result<Tensor, LensError> {
+        let tokens = match tokens.into() {
+            TokenNames::Ids(ids) => ids,
+            TokenNames::Text(text) => IndexTensor::new(vec![self.to_single_token(&text)?], &[]),
+            TokenNames::Texts(texts) => {
+                let ids = texts.iter().map(|t| self.to_single_token(t)).collect::<Result<Vec<u32>, _>>()?;
+                let count = ids.len();
+                IndexTensor::new(ids, &[count])
+            }
+        };
+        residual_directions(self, &tokens)
+    }
+}
+
+/// Tokens, by their ids or as texts.
+#[derive(Clone, Debug)]
+pub enum TokenNames {
+    /// Ids of any shape.
+    Ids(IndexTensor),
+    /// One text, which is one token.
+    Text(String),
+    /// Texts, each of which is one token.
+    Texts(Vec<String>),
+}
+
+impl From<&IndexTensor> for TokenNames {
+    fn from(ids: &IndexTensor) -> TokenNames {
+        TokenNames::Ids(ids.clone())
+    }
+}
+
+impl From<u32> for TokenNames {
+    fn from(id: u32) -> TokenNames {
+        TokenNames::Ids(IndexTensor::new(vec![id], &[]))
+    }
+}
+
+impl From<&str> for TokenNames {
+    fn from(text: &str) -> TokenNames {
+        TokenNames::Text(text.into())
+    }
+}
+
+impl<S: AsRef<str>> From<&[S]> for TokenNames {
+    fn from(texts: &[S]) -> TokenNames {
+        TokenNames::Texts(texts.iter().map(|t| t.as_ref().to_string()).collect())
+    }
+}
+
+impl<S: AsRef<str>, const N: usize> From<[S; N]> for TokenNames {
+    fn from(texts: [S; N]) -> TokenNames {
+        texts.as_slice().into()
     }
 }
 

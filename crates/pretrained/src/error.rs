@@ -40,6 +40,12 @@ pub enum PretrainedError {
         /// Why not, and what to do.
         reason: String,
     },
+    /// A model that does not do what every model does.
+    #[error("the model was read, and does not work as it should:\n  {}\nthe checkpoint may be damaged", problems.join("\n  "))]
+    Check {
+        /// One line for each check that failed.
+        problems: Vec<String>,
+    },
     /// Options that do not go together, or that the model has no use for.
     #[error("{0}")]
     Options(String),
@@ -54,6 +60,9 @@ pub enum PretrainedError {
         /// Names that look like it, best first.
         nearest: Vec<&'static str>,
     },
+    /// A tokenizer that cannot be read.
+    #[error(transparent)]
+    Tokenizer(#[from] ironlens_tokenizer::TokenizerError),
     /// A model that cannot be built.
     #[error(transparent)]
     Model(#[from] ModelError),

@@ -28,6 +28,7 @@
 
 #![forbid(unsafe_code)]
 
+mod check;
 mod conversion;
 mod error;
 mod families;
@@ -38,15 +39,18 @@ mod load;
 mod names;
 mod save;
 mod state_dict;
+mod text;
 
 use std::path::Path;
 
 use ironlens_files::Checkpoint;
 use ironlens_transformer::HookedTransformer;
 
+pub use check::{Check, check};
 pub use error::PretrainedError;
 pub use ironlens_hub as hub;
 pub use load::LoadOptions;
+pub use names::fetch;
 pub use state_dict::Loaded;
 
 /// What a family of models is called, and the classes of Hugging Face's that are of it.

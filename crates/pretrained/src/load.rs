@@ -9,11 +9,12 @@ use ironlens_tensor::{DType, Device};
 use ironlens_transformer::{Config, HookedTransformer};
 use serde_json::Value;
 
+use crate::check::checked;
 use crate::conversion::{Conversion, Source};
 use crate::error::PretrainedError;
 use crate::families::{Family, family_of};
 use crate::hf::HfConfig;
-use crate::{gguf, like_transformerlens, names, state_dict};
+use crate::{gguf, like_transformerlens, names, state_dict, text};
 
 /// How a model is loaded; names and defaults are those of TransformerLens's `from_pretrained`.
 #[derive(Clone, Debug)]
@@ -115,26 +116,37 @@ enum Found {
 /// See [`Pretrained::from_pretrained`](crate::Pretrained::from_pretrained).
 pub(crate) fn load(source: &str, options: &LoadOptions) -> Result<HookedTransformer, PretrainedError> {
     let path = Path::new(source);
-    let folder = if path.exists() { path.to_path_buf() } else { names::resolve(source, options)? };
+    let folder = if path.exists() { path.to_path_buf() } else { names::fetch(source, options, &mut |_| {})? };
+    // The tokenizer of weights is in their folder.
+    let beside = if folder.is_file() { folder.parent().unwrap_or(Path::new(".")) } else { &folder };
     let model = match find(&folder)? {
         Found::HuggingFace { hf, weights } => {
             let checkpoint = Checkpoint::open(&weights)?;
-            convert(&hf, &checkpoint, &weights, options, false)?
+            let mut model = convert(&hf, &checkpoint, &weights, options, false)?;
+            text::of_folder(&mut model, beside)?;
+            model
         }
-        Found::Own { cfg, weights } => state_dict::read(*cfg, &Checkpoint::open(&weights)?, options)?,
+        Found::Own { cfg, weights } => {
+            let mut model = state_dict::read(*cfg, &Checkpoint::open(&weights)?, options)?;
+            text::of_folder(&mut model, beside)?;
+            model
+        }
         Found::Single(file) => {
             let checkpoint = Checkpoint::open(&file)?;
             match checkpoint.gguf() {
                 Some(gguf) => {
                     let (hf, source) = gguf::open(gguf)?;
-                    convert(&hf, &source, &file, options, true)?
+                    let mut model = convert(&hf, &source, &file, options, true)?;
+                    text::of_gguf(&mut model, gguf)?;
+                    model
                 }
                 None => state_dict::read_alone(&checkpoint, options)?,
             }
         }
     };
     let model = process(model, options)?;
-    Ok(if options.dtype == model.params().dtype() { model } else { model.to_dtype(options.dtype) })
+    let model = if options.dtype == model.params().dtype() { model } else { model.to_dtype(options.dtype) };
+    checked(model)
 }
 
 /// The model with processed weights.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use ironlens_hub::{
-    Hub, HubConfig, checkpoint_files, checkpoint_labels, checkpoint_revision, checkpoints_among, lookup, model_files,
+    Hub, HubConfig, Progress, checkpoint_files, checkpoint_labels, checkpoint_revision, checkpoints_among, lookup, model_files,
     nearest,
 };
 
@@ -11,8 +11,15 @@ use crate::error::PretrainedError;
 use crate::load::LoadOptions;
 
 /// The folder of the model of this name, in the Hugging Face cache; with the feature `download`, what is not
-/// there is fetched.
-pub(crate) fn resolve(name: &str, options: &LoadOptions) -> Result<PathBuf, PretrainedError> {
+/// there is fetched, and `progress` told of it.
+///
+/// # Errors
+/// If nothing is known by this name, or it cannot be fetched.
+pub fn fetch(
+    name: &str,
+    options: &LoadOptions,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<PathBuf, PretrainedError> {
     let known = lookup(name);
     // Names of repositories have an owner; those without one are all known.
     let looks_like_a_path = name.starts_with(['/', '.', '~']) || name.matches('/').count() > 1;
@@ -28,7 +35,7 @@ pub(crate) fn resolve(name: &str, options: &LoadOptions) -> Result<PathBuf, Pret
         (Some(all), None, Some(index)) => checkpoint_files(files, *all.labels.get(index)?),
         _ => model_files(files),
     };
-    Ok(hub.snapshot(repo, &revision, wanted, &mut |_| {})?)
+    Ok(hub.snapshot(repo, &revision, wanted, progress)?)
 }
 
 /// The revision that options ask for.

@@ -1,6 +1,8 @@
 //! What can go wrong between text and ids.
 
-use std::path::{Path, PathBuf};
+#[cfg(feature = "formats")]
+use std::path::Path;
+use std::path::PathBuf;
 
 use ironlens_files::FileError;
 
@@ -99,6 +101,7 @@ pub enum TokenizerError {
 /// Shorthand for results of this crate.
 pub(crate) type Result<T, E = TokenizerError> = std::result::Result<T, E>;
 
+#[cfg(feature = "formats")]
 impl TokenizerError {
     pub(crate) fn format(path: &Path, reason: impl ToString) -> TokenizerError {
         TokenizerError::Format { path: path.to_path_buf(), reason: reason.to_string() }

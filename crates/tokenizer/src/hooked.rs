@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::error::{Result, TokenizerError};
 use crate::prompt::{Occurrence, PaddingSide, Prompt, Single, Texts, TokenOptions, Tokens};
 use crate::tokenize::{SpecialToken, SpecialTokens, Tokenize};
+#[cfg(feature = "formats")]
 use crate::tokenizer::Tokenizer;
 
 /// A tokenizer with TransformerLens's rules and names (2.18).
@@ -35,6 +36,7 @@ impl HookedTokenizer {
     ///
     /// # Errors
     /// If the tokenizer cannot tokenize at all.
+    #[cfg(feature = "formats")]
     pub fn new(tokenizer: Tokenizer) -> Result<HookedTokenizer> {
         HookedTokenizer::of(Arc::new(tokenizer.with_bos()?))
     }
@@ -43,6 +45,7 @@ impl HookedTokenizer {
     ///
     /// # Errors
     /// As [`Tokenizer::from_folder`].
+    #[cfg(feature = "formats")]
     pub fn from_folder(folder: impl AsRef<Path>) -> Result<HookedTokenizer> {
         HookedTokenizer::new(Tokenizer::from_folder(folder)?)
     }
@@ -297,6 +300,10 @@ impl HookedTokenizer {
 }
 
 impl Tokenize for HookedTokenizer {
+    fn save_into(&self, folder: &Path) -> Result<bool> {
+        self.tokenizer.save_into(folder)
+    }
+
     fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>> {
         self.tokenizer.encode(text, add_special)
     }

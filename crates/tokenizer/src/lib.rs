@@ -26,40 +26,59 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! [`Tokenizer`] reads the forms in which tokenizers come and does what Hugging Face's does with them;
+//! `Tokenizer` (feature `formats`, on by default) reads the forms in which tokenizers come and does what Hugging Face's does with them;
 //! [`HookedTokenizer`] adds TransformerLens's rules for BOS and padding; [`Decoder`] gives text while ids are
 //! generated.
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "formats")]
 mod bytes;
+#[cfg(feature = "formats")]
 mod chat;
+#[cfg(feature = "formats")]
 mod check;
+#[cfg(feature = "formats")]
 mod engine;
 mod error;
+#[cfg(feature = "formats")]
 mod gguf;
 mod hooked;
+#[cfg(feature = "formats")]
 mod merges;
+#[cfg(feature = "formats")]
 mod patterns;
+#[cfg(feature = "formats")]
 mod pieces;
+#[cfg(feature = "formats")]
 mod pipeline;
 mod prompt;
+#[cfg(feature = "formats")]
 mod protobuf;
 mod rows;
+#[cfg(feature = "formats")]
 mod sentencepiece;
+#[cfg(feature = "formats")]
 mod settings;
 mod stream;
+#[cfg(feature = "formats")]
 mod tiktoken;
 mod tokenize;
+#[cfg(feature = "formats")]
 mod tokenizer;
 
+#[cfg(feature = "formats")]
 pub use chat::{ChatMessage, ChatOptions};
+#[cfg(feature = "formats")]
 pub use check::{Comparison, check_case};
 pub use error::TokenizerError;
+#[cfg(feature = "formats")]
 pub use gguf::GgufVocabulary;
 pub use hooked::HookedTokenizer;
 pub use prompt::{Occurrence, PaddingSide, Prompt, Single, Texts, TokenOptions, Tokens};
 pub use stream::Decoder;
+#[cfg(feature = "formats")]
 pub use tiktoken::TiktokenOptions;
 pub use tokenize::{SpecialToken, SpecialTokens, Tokenize};
+#[cfg(feature = "formats")]
 pub use tokenizer::Tokenizer;

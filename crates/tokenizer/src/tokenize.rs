@@ -1,6 +1,7 @@
 //! What every tokenizer can do, and the tokens that have a role.
 
 use std::fmt;
+use std::path::Path;
 
 use crate::error::Result;
 
@@ -30,6 +31,15 @@ pub trait Tokenize: fmt::Debug + Send + Sync {
 
     /// The tokens that have a role.
     fn special_tokens(&self) -> &SpecialTokens;
+
+    /// Writes files into a folder from which the tokenizer can be read again; false if it is of a kind that has
+    /// none.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    fn save_into(&self, _folder: &Path) -> Result<bool> {
+        Ok(false)
+    }
 }
 
 /// A token with a role.

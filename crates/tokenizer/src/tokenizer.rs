@@ -239,6 +239,10 @@ impl Tokenizer {
 }
 
 impl Tokenize for Tokenizer {
+    fn save_into(&self, folder: &Path) -> Result<bool> {
+        Tokenizer::save_into(self, folder).map(|()| true)
+    }
+
     fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>> {
         self.engine.encode(text, add_special)
     }

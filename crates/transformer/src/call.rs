@@ -6,6 +6,7 @@ use ironlens_autograd::{Tape, Var};
 use ironlens_nn::optim::grad_norm;
 use ironlens_nn::{Ctx, Hooks, Leaves, Padding, Params, Registry, Target};
 use ironlens_tensor::{DType, Device, IndexTensor, Tensor};
+use ironlens_tokenizer::{PaddingSide, TokenOptions};
 
 use crate::cache::{ActivationCache, Keep, PosSlice, Recorder};
 use crate::config::PositionalEmbeddingType;
@@ -16,12 +17,50 @@ use crate::model::HookedTransformer;
 use crate::names::{LayerIndex, resolve_layer};
 
 /// What a model reads.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub enum Input {
     /// Tokens `[batch, pos]`.
     Tokens(IndexTensor),
+    /// Texts, which the model's tokenizer turns into tokens; shorter ones are padded, and the padding is hidden.
+    Texts(Vec<String>),
     /// The residual stream `[batch, pos, d_model]`, for [`Call::start_at_layer`].
     Residual(Tensor),
+}
+
+impl From<&str> for Input {
+    fn from(text: &str) -> Input {
+        Input::Texts(vec![text.into()])
+    }
+}
+
+impl From<&String> for Input {
+    fn from(text: &String) -> Input {
+        text.as_str().into()
+    }
+}
+
+impl<S: AsRef<str>> From<&[S]> for Input {
+    fn from(texts: &[S]) -> Input {
+        Input::Texts(texts.iter().map(|t| t.as_ref().to_string()).collect())
+    }
+}
+
+impl<S: AsRef<str>> From<&Vec<S>> for Input {
+    fn from(texts: &Vec<S>) -> Input {
+        texts.as_slice().into()
+    }
+}
+
+impl<S: AsRef<str>, const N: usize> From<&[S; N]> for Input {
+    fn from(texts: &[S; N]) -> Input {
+        texts.as_slice().into()
+    }
+}
+
+impl<S: AsRef<str>, const N: usize> From<[S; N]> for Input {
+    fn from(texts: [S; N]) -> Input {
+        texts.as_slice().into()
+    }
 }
 
 impl From<&IndexTensor> for Input {
@@ -169,6 +208,7 @@ pub struct Call<'a, 'h> {
     tokens: Option<IndexTensor>,
     attention_mask: Option<IndexTensor>,
     padding_as_transformer_lens: bool,
+    text: TokenOptions,
     hooks: Hooks<'h>,
     leaves: Leaves<'h>,
     names: Target<'h>,
@@ -187,6 +227,7 @@ impl<'a, 'h> Call<'a, 'h> {
             tokens: None,
             attention_mask: None,
             padding_as_transformer_lens: false,
+            text: TokenOptions::default(),
             hooks: Hooks::new(),
             leaves: Leaves::All,
             names: Target::all(),
@@ -239,6 +280,18 @@ impl<'a, 'h> Call<'a, 'h> {
     /// embedding, and every token attends to it.
     pub fn padding_as_transformer_lens(mut self) -> Self {
         self.padding_as_transformer_lens = true;
+        self
+    }
+
+    /// Whether texts get a beginning-of-sequence token; the model's habit unless told otherwise.
+    pub fn prepend_bos(mut self, prepend: bool) -> Self {
+        self.text.prepend_bos = Some(prepend);
+        self
+    }
+
+    /// On which side shorter texts are padded; on the right unless told otherwise.
+    pub fn padding_side(mut self, side: PaddingSide) -> Self {
+        self.text.padding_side = Some(side);
         self
     }
 
@@ -445,11 +498,21 @@ struct Plan {
 impl Plan {
     fn new(call: &Call<'_, '_>) -> Result<Plan, ModelError> {
         let cfg = call.model.config();
-        let (shape, tokens) = match &call.input {
+        let mut attention_mask = call.attention_mask.clone();
+        let input = match &call.input {
+            Input::Texts(texts) => {
+                let read = call.model.to_tokens_with(texts, &call.text)?;
+                attention_mask = attention_mask.or(read.attention_mask);
+                Input::Tokens(read.tokens)
+            }
+            other => other.clone(),
+        };
+        let (shape, tokens) = match &input {
             Input::Tokens(t) => (t.shape().to_vec(), Some(t.clone())),
             Input::Residual(r) => (r.shape().to_vec(), call.tokens.clone()),
+            Input::Texts(_) => unreachable!("texts were turned into tokens"),
         };
-        let residual = matches!(call.input, Input::Residual(_));
+        let residual = matches!(input, Input::Residual(_));
         if residual != call.start_at_layer.is_some() {
             return Err(ModelError::Options(match residual {
                 true => "a residual stream as input needs start_at_layer to say where it enters".into(),
@@ -474,7 +537,7 @@ impl Plan {
         if pos > cfg.n_ctx {
             return Err(ModelError::TooLong { pos, n_ctx: cfg.n_ctx });
         }
-        for (what, given) in [("the tokens", &tokens), ("the attention mask", &call.attention_mask)] {
+        for (what, given) in [("the tokens", &tokens), ("the attention mask", &attention_mask)] {
             if let Some(t) = given.as_ref().filter(|t| t.shape() != [batch, pos]) {
                 return Err(ModelError::Shape {
                     what,
@@ -521,9 +584,9 @@ impl Plan {
         let (blocks, logits) = (stop.unwrap_or(layers) > start, stop.is_none() && call.return_type != ReturnType::None);
         fit::activations(cfg, call.model.device(), [batch, pos], blocks, logits)?;
         Ok(Plan {
-            input: call.input.clone(),
+            input,
             tokens,
-            padding: call.attention_mask.as_ref().map(|mask| match call.padding_as_transformer_lens {
+            padding: attention_mask.as_ref().map(|mask| match call.padding_as_transformer_lens {
                 false => Padding::new(mask),
                 true => Padding::new(mask).as_transformer_lens(),
             }),
@@ -541,6 +604,7 @@ impl Plan {
         let padding = self.padding.as_ref();
         let (mut residual, pos_embed) = match &self.input {
             Input::Tokens(tokens) => self.embed(model, ctx, tokens)?,
+            Input::Texts(_) => unreachable!("texts were turned into tokens"),
             Input::Residual(r) => {
                 let residual = Var::from(r.to_dtype(ctx.dtype()).to_device(ctx.device()));
                 let shortformer = cfg.positional_embedding_type == PositionalEmbeddingType::Shortformer;

@@ -1,6 +1,7 @@
 //! What can go wrong when a model is built or run.
 
 use ironlens_nn::{HookError, ParamError};
+use ironlens_tokenizer::TokenizerError;
 
 use crate::cache::CacheError;
 use crate::config::ConfigError;
@@ -28,6 +29,12 @@ pub enum ModelError {
     /// A weights file that does not fit.
     #[error(transparent)]
     Weights(#[from] WeightsError),
+    /// Text that cannot be turned into tokens, or tokens into text.
+    #[error(transparent)]
+    Text(#[from] TokenizerError),
+    /// Text for a model that reads tokens only.
+    #[error("the model has no tokenizer; give tokens [batch, pos], or a tokenizer with set_tokenizer")]
+    NoTokenizer,
     /// A token that the model does not know.
     #[error(
         "token {token} at batch {batch}, position {pos} is outside of the vocabulary: d_vocab is {d_vocab}, so ids are 0 to {}",

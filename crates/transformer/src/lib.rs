@@ -37,6 +37,7 @@ mod loss;
 mod model;
 pub mod names;
 mod rerun;
+mod text;
 #[allow(clippy::wildcard_enum_match_arm, reason = "of another crate's many types and errors, few are ours")]
 mod weights;
 
@@ -50,4 +51,6 @@ pub use ironlens_nn::{HookError, HookFailure, HookInfo, Hooks, Leaves, ParamErro
 pub use loss::{next_token_loss, next_token_losses};
 pub use model::HookedTransformer;
 pub use rerun::{Change, Positions, Reached, Rerun, Site};
+pub use ironlens_tokenizer::{HookedTokenizer, Occurrence, PaddingSide, TokenOptions};
+pub use text::TextTokens;
 pub use weights::{WeightsError, load_params, read_tensors, write_atomically, write_tensors};

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use ironlens_autograd::Var;
 use ironlens_nn::{Ctx, Hooks, Params, Registry};
-use ironlens_tensor::{DType, Device, IndexTensor, Tensor, UnaryOp};
+use ironlens_tensor::{DType, Device, Tensor, UnaryOp};
+use ironlens_tokenizer::HookedTokenizer;
 
 use crate::build::Net;
 use crate::cache::ActivationCache;
@@ -22,6 +23,7 @@ pub struct HookedTransformer {
     cfg: Arc<Config>,
     pub(crate) net: Arc<Net>,
     pub(crate) params: Params,
+    pub(crate) tokenizer: Option<Arc<HookedTokenizer>>,
 }
 
 impl HookedTransformer {
@@ -38,7 +40,7 @@ impl HookedTransformer {
         let (net, registry) = build(&cfg);
         fit::weights(&registry, device)?;
         let params = Params::initialised(registry, seed, device);
-        Ok(HookedTransformer { cfg: Arc::new(cfg), net: Arc::new(net), params })
+        Ok(HookedTransformer { cfg: Arc::new(cfg), net: Arc::new(net), params, tokenizer: None })
     }
 
     /// The resolved configuration.
@@ -81,28 +83,29 @@ impl HookedTransformer {
         Call::new(self, input.into())
     }
 
-    /// Logits `[batch, pos, d_vocab_out]` of tokens `[batch, pos]`.
+    /// Logits `[batch, pos, d_vocab_out]` of tokens `[batch, pos]`, or of a text or several.
     ///
     /// # Errors
-    /// If a token is outside of the vocabulary, or there are too many positions.
-    pub fn forward(&self, tokens: &IndexTensor) -> Result<Tensor, ModelError> {
-        Ok(self.call(tokens).output()?.logits().value().clone())
+    /// If a token is outside of the vocabulary, there are too many positions, or the model has no tokenizer for
+    /// a text.
+    pub fn forward(&self, input: impl Into<Input>) -> Result<Tensor, ModelError> {
+        Ok(self.call(input).output()?.logits().value().clone())
     }
 
     /// Logits, with hooks.
     ///
     /// # Errors
     /// As [`HookedTransformer::forward`], and if a hook names nothing that fires, or fails.
-    pub fn run_with_hooks(&self, tokens: &IndexTensor, hooks: &mut Hooks<'_>) -> Result<Tensor, ModelError> {
-        Ok(self.call(tokens).hooks(hooks).output()?.logits().value().clone())
+    pub fn run_with_hooks(&self, input: impl Into<Input>, hooks: &mut Hooks<'_>) -> Result<Tensor, ModelError> {
+        Ok(self.call(input).hooks(hooks).output()?.logits().value().clone())
     }
 
     /// Logits, and every activation.
     ///
     /// # Errors
     /// As [`HookedTransformer::forward`].
-    pub fn run_with_cache(&self, tokens: &IndexTensor) -> Result<(Tensor, ActivationCache), ModelError> {
-        let (output, cache) = self.call(tokens).cached()?;
+    pub fn run_with_cache(&self, input: impl Into<Input>) -> Result<(Tensor, ActivationCache), ModelError> {
+        let (output, cache) = self.call(input).cached()?;
         Ok((output.logits().value().clone(), cache))
     }
 
@@ -224,6 +227,7 @@ impl HookedTransformer {
     ) -> Result<HookedTransformer, ModelError> {
         let cfg = Config { init_weights: false, ..cfg };
         let mut model = HookedTransformer::new(cfg, self.device(), 0)?.to_dtype(self.params.dtype());
+        model.tokenizer = self.tokenizer.clone();
         let mut missing: std::collections::BTreeSet<String> =
             model.params.iter().map(|(name, _)| name.to_string()).collect();
         for (name, value) in weights {
@@ -267,6 +271,8 @@ impl fmt::Debug for HookedTransformer {
 
 #[cfg(test)]
 mod tests {
+    use ironlens_tensor::IndexTensor;
+
     use super::*;
     use crate::config::{ActFn, AttnType, PositionalEmbeddingType};
 

@@ -89,7 +89,7 @@ pub fn run(args: &Args) -> Result<()> {
     let report = Report {
         title: format!("Analysis of {name}"),
         subtitle: format!("on {data}"),
-        model_tree: subject.model.to_string(),
+        model_tree: format!("{}", subject.model),
         sections: analysis.to_sections()?,
         ..Report::default()
     };

@@ -1,0 +1,69 @@
+//! `ironlens inspect`: what a pretrained model is, and whether it works.
+
+use anyhow::Result;
+use clap::Args as ClapArgs;
+use ironlens_pretrained::check;
+use serde_json::{Value, json};
+
+use crate::pretrained::ModelArgs;
+use crate::threads;
+
+/// Flags of `inspect`.
+#[derive(ClapArgs, Clone, Debug)]
+#[group(skip)]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints configuration, tree, parameters, memory and checks; false if a check fails.
+///
+/// # Errors
+/// If the model cannot be loaded.
+pub fn run(args: &Args) -> Result<bool> {
+    threads::start()?;
+    let model = args.model.load()?;
+    let checks = check(&model)?;
+    let cfg = model.config();
+    let config: Value = serde_json::from_str(&cfg.to_json())?;
+    let counts: Vec<(&str, &[usize])> = model.registry().params().collect();
+    let total: usize = counts.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
+    let bytes = total * model.params().dtype().size();
+    let passed = checks.iter().all(|c| c.passed);
+    if args.json {
+        let checks: Vec<Value> =
+            checks.iter().map(|c| json!({ "what": c.what, "found": c.found, "passed": c.passed })).collect();
+        let params: Vec<Value> = counts.iter().map(|(n, s)| json!({ "name": n, "shape": s })).collect();
+        let all = json!({ "config": config, "parameters": params, "count": total, "bytes": bytes, "checks": checks });
+        println!("{}", serde_json::to_string_pretty(&all)?);
+        return Ok(passed);
+    }
+    println!("{model}\n");
+    let default: Value = serde_json::from_str(&ironlens_transformer::Config::default().to_json())?;
+    for (name, value) in config.as_object().into_iter().flatten() {
+        if default.get(name) != Some(value) {
+            println!("{name:34} {value}");
+        }
+    }
+    println!("\nparameters");
+    // Layers alike are told once.
+    let layer = |name: &str| name.strip_prefix("blocks.").and_then(|n| n.split('.').next()?.parse::<usize>().ok());
+    for (name, shape) in counts.iter().filter(|(name, _)| layer(name).is_none_or(|l| l == 0)) {
+        println!("  {name:34} {shape:?}");
+    }
+    if cfg.n_layers > 1 {
+        println!("  and so on for {} layers", cfg.n_layers);
+    }
+    println!("{total} numbers, {:.1} MB as {}", bytes as f64 / 1e6, model.params().dtype());
+    println!();
+    for c in &checks {
+        println!("{} {:18} {}", if c.passed { "ok  " } else { "FAIL" }, c.what, c.found);
+    }
+    if model.tokenizer().is_none() {
+        println!("     tokenizer          none came with it: it reads tokens, not text");
+    }
+    Ok(passed)
+}

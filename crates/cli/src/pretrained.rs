@@ -1,0 +1,142 @@
+//! Pretrained models by name or path: the flags that say which, and the bar while one is fetched.
+
+use std::collections::HashMap;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use clap::Args as ClapArgs;
+use indicatif::{ProgressBar, ProgressStyle};
+use ironlens_pretrained::hub::Progress;
+use ironlens_pretrained::{LoadOptions, Pretrained, fetch};
+use ironlens_tensor::{DType, Device};
+use ironlens_transformer::HookedTransformer;
+
+use crate::say::say_aside;
+
+/// Flags that name a model and how it is loaded.
+#[derive(ClapArgs, Clone, Debug)]
+#[group(skip)]
+pub struct ModelArgs {
+    /// A name (gpt2, pythia-70m, EleutherAI/pythia-70m), a folder as Hugging Face writes it, or a .gguf, .pt or
+    /// .safetensors file
+    pub model: String,
+    /// A branch, tag or commit at the hub
+    #[arg(long, value_name = "NAME")]
+    revision: Option<String>,
+    /// Take the checkpoint of this step (or number of tokens) of training
+    #[arg(long, value_name = "N", conflicts_with = "revision")]
+    checkpoint: Option<u64>,
+    /// Take the first N layers only
+    #[arg(long, value_name = "N")]
+    first_n_layers: Option<usize>,
+    /// Longest sequence, if not the model's own
+    #[arg(long, value_name = "N")]
+    n_ctx: Option<usize>,
+    /// Weights as they are stored: norms are not folded, nothing is centred
+    #[arg(long)]
+    no_processing: bool,
+    /// Where TransformerLens 2.18 computes something else than Hugging Face, do as it does
+    #[arg(long)]
+    like_transformerlens: bool,
+    /// Whether text begins with a beginning-of-sequence token [default: the family's habit]
+    #[arg(long, value_name = "true|false")]
+    prepend_bos: Option<bool>,
+    /// Where to compute
+    #[arg(long, value_name = "auto|cpu|gpu", default_value = "auto")]
+    pub device: String,
+    /// f64 computes in double precision on the CPU
+    #[arg(long, value_name = "f32|f64", default_value = "f32", value_parser = ["f32", "f64"])]
+    dtype: String,
+}
+
+impl ModelArgs {
+    /// What they say of loading.
+    ///
+    /// # Errors
+    /// If the device cannot be had.
+    pub fn options(&self) -> Result<LoadOptions> {
+        let device = Device::from_name(&self.device)?;
+        let dtype = if self.dtype == "f64" { DType::F64 } else { DType::F32 };
+        if dtype == DType::F64 && device != Device::Cpu {
+            bail!("--dtype f64 computes on the CPU only; add --device cpu");
+        }
+        let base = if self.no_processing { LoadOptions::no_processing() } else { LoadOptions::default() };
+        Ok(LoadOptions {
+            first_n_layers: self.first_n_layers,
+            n_ctx: self.n_ctx,
+            default_prepend_bos: self.prepend_bos,
+            dtype,
+            device,
+            revision: self.revision.clone(),
+            checkpoint_value: self.checkpoint,
+            like_transformerlens: self.like_transformerlens,
+            ..base
+        })
+    }
+
+    /// The model, fetched first if it is a name that is not on this machine.
+    ///
+    /// # Errors
+    /// As [`Pretrained::from_pretrained`].
+    pub fn load(&self) -> Result<HookedTransformer> {
+        let options = self.options()?;
+        let path = self.fetch(&options)?;
+        let start = Instant::now();
+        let model = HookedTransformer::from_pretrained_with(path.to_string_lossy(), &options)?;
+        if start.elapsed() > Duration::from_secs(1) {
+            say_aside(format_args!("loaded in {:.1} s", start.elapsed().as_secs_f64()));
+        }
+        Ok(model)
+    }
+
+    /// The path of the model.
+    ///
+    /// # Errors
+    /// If it is none, and no model of this name can be fetched.
+    pub fn fetch(&self, options: &LoadOptions) -> Result<PathBuf> {
+        let path = Path::new(&self.model);
+        if path.exists() {
+            return Ok(path.into());
+        }
+        let mut bars = Bars::default();
+        Ok(fetch(&self.model, options, &mut |progress| bars.show(progress))?)
+    }
+}
+
+/// A bar for the file that is being fetched.
+#[derive(Default)]
+struct Bars(HashMap<String, ProgressBar>);
+
+impl Bars {
+    fn show(&mut self, progress: Progress<'_>) {
+        if !std::io::stderr().is_terminal() {
+            return;
+        }
+        match progress {
+            Progress::Bytes { file, done, total } => {
+                let bar = self.0.entry(file.to_string()).or_insert_with(|| {
+                    let style = "{msg:28} {bar:30} {bytes:>10} of {total_bytes:10} {binary_bytes_per_sec:>12} {eta:>5}";
+                    let bar = ProgressBar::new(total.unwrap_or(0));
+                    if let Ok(style) = ProgressStyle::with_template(style) {
+                        bar.set_style(style);
+                    }
+                    bar.set_message(file.to_string());
+                    // What was there before is no part of the rate.
+                    bar.set_position(done);
+                    bar.reset_eta();
+                    bar
+                });
+                bar.set_position(done);
+                if total == Some(done) {
+                    bar.finish();
+                }
+            }
+            Progress::Again { why, wait } => {
+                say_aside(format_args!("{why}; trying again in {:.0} s", wait.as_secs_f64()));
+            }
+            Progress::Locked { file } => say_aside(format_args!("waiting for another download of {file}")),
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! `ironlens prompt`: how a pretrained model continues a text.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use clap::Args as ClapArgs;
+use ironlens_lens::{PromptTest, test_prompt};
+use ironlens_transformer::HookedTransformer;
+use serde_json::{Value, json};
+
+use crate::input::read_text;
+use crate::pretrained::ModelArgs;
+use crate::threads;
+
+/// Flags of `prompt`.
+#[derive(ClapArgs, Clone, Debug)]
+#[group(skip)]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// The prompt
+    #[arg(value_name = "PROMPT", required_unless_present = "text")]
+    prompt: Option<String>,
+    /// The answer whose rank and probability are wanted, such as " Mary"
+    #[arg(long, value_name = "TEXT")]
+    answer: Option<String>,
+    /// An answer to compare with: the difference of the two logits is told
+    #[arg(long, value_name = "TEXT", requires = "answer")]
+    wrong: Option<String>,
+    /// Many prompts: a file with a JSON object {"prompt": .., "answer": .., "wrong": ..} a line
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt", "answer", "wrong"])]
+    text: Option<PathBuf>,
+    /// Print JSON, an object a line
+    #[arg(long)]
+    json: bool,
+}
+
+/// A prompt and what may follow it.
+struct Question {
+    prompt: String,
+    answer: Option<String>,
+    wrong: Option<String>,
+}
+
+/// Prints what follows.
+///
+/// # Errors
+/// If the model cannot be loaded, has no tokenizer, or a text does not fit it.
+pub fn run(args: &Args) -> Result<()> {
+    let questions = match (&args.text, &args.prompt) {
+        (Some(path), _) => questions(&read_text(path, "the prompts")?)?,
+        (None, Some(prompt)) => {
+            vec![Question { prompt: prompt.clone(), answer: args.answer.clone(), wrong: args.wrong.clone() }]
+        }
+        (None, None) => bail!("give a prompt, or a file of prompts with --text"),
+    };
+    threads::start()?;
+    let model = args.model.load()?;
+    for (i, question) in questions.iter().enumerate() {
+        if i > 0 && !args.json {
+            println!();
+        }
+        ask(&model, question, args.json).with_context(|| format!("prompt {}: {:?}", i + 1, question.prompt))?;
+    }
+    Ok(())
+}
+
+fn ask(model: &HookedTransformer, question: &Question, as_json: bool) -> Result<()> {
+    // Answers are taken as they are written: a space before a word is part of its token.
+    let Some(answer) = &question.answer else {
+        let logits = model.forward(&question.prompt)?;
+        let last = logits.select(0, 0).select(0, logits.dim(1) - 1);
+        let (chances, best) = last.softmax().topk(10.min(last.numel()), 0);
+        let top: Vec<(String, f64)> = best
+            .as_slice()
+            .iter()
+            .zip(chances.to_vec_f64())
+            .map(|(&token, chance)| Ok((model.to_single_str_token(token)?, chance)))
+            .collect::<Result<_>>()?;
+        if as_json {
+            let top: Vec<Value> = top.iter().map(|(t, p)| json!({ "token": t, "probability": p })).collect();
+            println!("{}", json!({ "prompt": question.prompt, "top": top }));
+        } else {
+            println!("{:?}", model.to_str_tokens(&question.prompt)?);
+            top.iter().for_each(|(token, chance)| println!("{:>6.2}%  {token:?}", 100.0 * chance));
+        }
+        return Ok(());
+    };
+    let test = test_prompt(model, &question.prompt, answer, false)?;
+    let difference = match &question.wrong {
+        None => None,
+        Some(wrong) => {
+            let wrong = test_prompt(model, &question.prompt, wrong, false)?;
+            Some(first(&test)? - first(&wrong)?)
+        }
+    };
+    if as_json {
+        let steps: Vec<Value> = test
+            .steps
+            .iter()
+            .map(|s| {
+                let top: Vec<Value> =
+                    s.top.iter().map(|c| json!({ "token": c.text, "logit": c.logit, "probability": c.probability })).collect();
+                json!({ "token": s.answer.text, "rank": s.rank, "logit": s.answer.logit,
+                        "probability": s.answer.probability, "top": top })
+            })
+            .collect();
+        println!("{}", json!({ "prompt": question.prompt, "answer": steps, "logit_difference": difference }));
+        return Ok(());
+    }
+    println!("{test}");
+    if let (Some(difference), Some(wrong)) = (difference, &question.wrong) {
+        println!("Logit difference {answer:?} - {wrong:?}: {difference:.3}");
+    }
+    Ok(())
+}
+
+/// The logit of an answer's first token.
+fn first(test: &PromptTest) -> Result<f64> {
+    Ok(test.steps.first().context("the answer has no tokens")?.answer.logit)
+}
+
+/// The prompts of a file.
+fn questions(text: &str) -> Result<Vec<Question>> {
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let questions: Vec<Question> = lines
+        .map(|(i, line)| {
+            let expected = || format!("line {} is no object with \"prompt\" (and \"answer\", \"wrong\")", i + 1);
+            let value: Value = serde_json::from_str(line).with_context(expected)?;
+            let text = |name: &str| -> Result<Option<String>> {
+                match value.get(name) {
+                    None | Some(Value::Null) => Ok(None),
+                    Some(Value::String(text)) => Ok(Some(text.clone())),
+                    Some(other) => bail!("line {}: \"{name}\" is {other}, expected text", i + 1),
+                }
+            };
+            if let Some(unknown) = value
+                .as_object()
+                .and_then(|o| o.keys().find(|k| !["prompt", "answer", "wrong"].contains(&k.as_str())))
+            {
+                bail!("line {} has {unknown:?}; a line has \"prompt\", \"answer\" and \"wrong\"", i + 1);
+            }
+            let (answer, wrong) = (text("answer")?, text("wrong")?);
+            if wrong.is_some() && answer.is_none() {
+                bail!("line {} has \"wrong\" without \"answer\"", i + 1);
+            }
+            Ok(Question { prompt: text("prompt")?.with_context(expected)?, answer, wrong })
+        })
+        .collect::<Result<_>>()?;
+    if questions.is_empty() {
+        bail!("the file has no prompts: one JSON object a line, such as {{\"prompt\": \"..\", \"answer\": \" ..\"}}");
+    }
+    Ok(questions)
+}
