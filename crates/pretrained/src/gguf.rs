@@ -101,11 +101,12 @@ pub(crate) fn open(file: &GgufFile) -> Result<(HfConfig, GgufSource<'_>), Pretra
     map.insert("architectures".into(), json!([class]));
     for (from, to) in NUMBERS {
         let key = format!("{arch}.{from}");
-        let value = match metadata.value(&key) {
-            None => continue,
-            Some(_) => metadata.optional::<f64>(&key)?.unwrap_or_default(),
-        };
-        map.insert(to.into(), if value.fract() == 0.0 { json!(value as i64) } else { json!(value) });
+        // Some numbers are whole in one file and have a fraction in another.
+        if let Ok(Some(whole)) = metadata.optional::<i64>(&key) {
+            map.insert(to.into(), json!(whole));
+        } else if let Some(number) = metadata.optional::<f64>(&key)? {
+            map.insert(to.into(), json!(number));
+        }
     }
     let vocabulary = file.get("token_embd.weight").and_then(|t| t.shape.first().copied()).unwrap_or(0);
     map.insert("vocab_size".into(), json!(vocabulary));

@@ -25,15 +25,17 @@ pub(crate) fn of_gguf(model: &mut HookedTransformer, file: &GgufFile) -> Result<
     let texts = |name: &str| -> Result<Vec<String>, PretrainedError> {
         Ok(metadata.optional::<&[String]>(&key(name))?.map(<[String]>::to_vec).unwrap_or_default())
     };
-    let numbers = |name: &str| -> Result<Vec<f64>, PretrainedError> {
-        Ok(metadata.optional::<Vec<f64>>(&key(name))?.unwrap_or_default())
-    };
     let vocabulary = GgufVocabulary {
         model: kind.into(),
         pre: metadata.optional::<&str>(&key("pre"))?.map(String::from),
         tokens: texts("tokens")?,
-        scores: numbers("scores")?.into_iter().map(|x| x as f32).collect(),
-        token_types: numbers("token_type")?.into_iter().map(|x| x as i32).collect(),
+        scores: metadata.optional::<Vec<f64>>(&key("scores"))?.unwrap_or_default().into_iter().map(|x| x as f32).collect(),
+        token_types: metadata
+            .optional::<Vec<i64>>(&key("token_type"))?
+            .unwrap_or_default()
+            .into_iter()
+            .map(|x| i32::try_from(x).unwrap_or_default())
+            .collect(),
         merges: texts("merges")?,
         bos_id: id(metadata, &key("bos_token_id"))?,
         eos_id: id(metadata, &key("eos_token_id"))?,
