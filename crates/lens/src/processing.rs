@@ -52,6 +52,14 @@ impl Default for Processing {
 /// # Errors
 /// If QK is to be refactored where positions are rotated or heads share keys.
 pub fn process_weights(model: &HookedTransformer, steps: Processing) -> Result<HookedTransformer, LensError> {
+    process_weights_of(model.clone(), steps)
+}
+
+/// As [`process_weights`], of a model that is no longer needed: there are never two of a large one.
+///
+/// # Errors
+/// As [`process_weights`].
+pub fn process_weights_of(model: HookedTransformer, steps: Processing) -> Result<HookedTransformer, LensError> {
     let mut weights = Weights {
         cfg: model.config().clone(),
         all: model.params().iter().map(|(name, value)| (name.to_string(), value)).collect(),
@@ -79,7 +87,7 @@ pub fn process_weights(model: &HookedTransformer, steps: Processing) -> Result<H
         weights.refactor_factored_attn_matrices()?;
     }
     let Weights { cfg, all } = weights;
-    Ok(model.with_weights(cfg, all.iter().map(|(n, t)| (n.as_str(), t)))?)
+    Ok(model.into_weights(cfg, all)?)
 }
 
 /// Weights by name, on the way.

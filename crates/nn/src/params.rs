@@ -109,6 +109,40 @@ impl Params {
         Ok(())
     }
 
+    /// Edits a part of parameter `name`: `region` picks it as a view, and `value` takes its place, converting to
+    /// this model's dtype.
+    ///
+    /// ```
+    /// # use ironlens_nn::{Init, Params, Registry};
+    /// # use ironlens_tensor::{Device, Tensor};
+    /// # let mut registry = Registry::new("Toy");
+    /// # registry.root().param("W_Q", &[2, 3], Init::Zeros);
+    /// # let mut params = Params::zeros(registry, &Device::Cpu);
+    /// params.assign("W_Q", |w| w.select(0, 1), &Tensor::from([1.0, 2.0, 3.0]))?;
+    /// assert_eq!(params.get("W_Q")?.to_vec(), [0.0, 0.0, 0.0, 1.0, 2.0, 3.0]);
+    /// # Ok::<(), ironlens_nn::ParamError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If there is no such parameter, or the part has another shape.
+    pub fn assign(
+        &mut self,
+        name: &str,
+        region: impl Fn(&Tensor) -> Tensor,
+        value: &Tensor,
+    ) -> Result<(), ParamError> {
+        let (slot, layout) = self.place(name)?;
+        let layout = layout.clone();
+        let part = |stored: &Tensor| region(&stored.with_layout(layout.clone()));
+        let expected = part(&self.slots[slot]).shape().to_vec();
+        if expected != value.shape() {
+            return Err(ParamError::Shape { name: name.into(), expected, given: value.shape().to_vec() });
+        }
+        let value = value.to_dtype(self.dtype).to_device(&self.device);
+        self.slots[slot].assign(part, &value);
+        Ok(())
+    }
+
     /// Parameters of whose full name `names` is true are trained no more (PyTorch's `requires_grad = False`):
     /// they are constants of recorded passes and optimisers leave them as they are. A stored tensor of
     /// which no part is trained costs neither gradient nor moments. Gives how many `names` names.

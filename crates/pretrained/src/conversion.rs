@@ -3,10 +3,11 @@
 //! Shapes: N heads, K key and value heads, h the width of a head, m that of the stream, f neurons, V tokens.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use ironlens_files::{FileError, TensorFile};
-use ironlens_tensor::{Device, Tensor};
-use ironlens_transformer::{Config, HookedTransformer};
+use ironlens_tensor::{Device, Tensor, release_pooled_memory};
+use ironlens_transformer::{Config, HookedTransformer, ModelError};
 
 use crate::error::PretrainedError;
 use crate::hf::HfConfig;
@@ -17,6 +18,8 @@ pub(crate) trait Source {
     fn shapes(&self) -> BTreeMap<String, Vec<usize>>;
     /// The elements of tensor `name`, in row-major order.
     fn read(&self, name: &str) -> Result<Vec<f32>, FileError>;
+    /// Those of some of its rows, of `width` elements each.
+    fn read_rows(&self, name: &str, rows: Range<usize>, width: usize) -> Result<Vec<f32>, FileError>;
 }
 
 impl<F: TensorFile> Source for F {
@@ -27,7 +30,22 @@ impl<F: TensorFile> Source for F {
     fn read(&self, name: &str) -> Result<Vec<f32>, FileError> {
         self.read_f32(name)
     }
+
+    fn read_rows(&self, name: &str, rows: Range<usize>, width: usize) -> Result<Vec<f32>, FileError> {
+        let mut out = vec![0.0; rows.len() * width];
+        self.read_rows_into(name, rows, &mut out)?;
+        Ok(out)
+    }
 }
+
+/// Elements of an embedding that are read at once: other copies of it would be a good part of a small model.
+const CHUNK: usize = 1 << 20;
+
+/// Temporary tensors from this size on are given back to the system at once.
+const LARGE: usize = 1 << 18;
+
+/// A weight, the axis along which rows of a tensor lie in it, and what is made of them.
+type Target<'t> = (&'static str, usize, &'t dyn Fn(Tensor) -> Tensor);
 
 /// A checkpoint on its way into a model. Problems are gathered, so that all are told.
 pub(crate) struct Conversion<'a> {
@@ -89,22 +107,40 @@ impl<'a> Conversion<'a> {
         self.find(name).is_some()
     }
 
-    /// Tensor `name`, on the CPU; `None`, and a problem, if it is not there, of another shape or not finite.
-    pub fn read(&mut self, name: &str, shape: &[usize]) -> Result<Option<Tensor>, PretrainedError> {
+    /// The name in the checkpoint of tensor `name`; `None`, and a problem, if it is not there or of another
+    /// shape.
+    fn found(&mut self, name: &str, shape: &[usize]) -> Option<String> {
         let Some(found) = self.find(name) else {
             self.problems.push(format!("`{name}` {shape:?} is missing"));
-            return Ok(None);
+            return None;
         };
         let given = &self.shapes[&found];
         // Some scalars are kept as vectors of one.
         let scalars = given.iter().chain(shape).all(|&n| n == 1);
         if given != shape && !scalars {
             self.problems.push(format!("`{found}` has shape {given:?}, expected {shape:?}"));
-            return Ok(None);
+            return None;
         }
-        let values = self.source.read(&found)?;
+        Some(found)
+    }
+
+    /// Whether values are finite; a problem if not. `offset` elements of the tensor are before them.
+    fn all_finite(&mut self, name: &str, values: &[f32], offset: usize) -> bool {
+        // A sum is quick, and not finite if one of its parts is not.
+        if values.iter().map(|v| v * 0.0).sum::<f32>() == 0.0 {
+            return true;
+        }
         if let Some(at) = values.iter().position(|v| !v.is_finite()) {
-            self.problems.push(format!("`{found}` has the value {} at element {at}", values[at]));
+            self.problems.push(format!("`{name}` has the value {} at element {}", values[at], offset + at));
+        }
+        false
+    }
+
+    /// Tensor `name`, on the CPU; `None`, and a problem, if it is not there, of another shape or not finite.
+    pub fn read(&mut self, name: &str, shape: &[usize]) -> Result<Option<Tensor>, PretrainedError> {
+        let Some(found) = self.found(name, shape) else { return Ok(None) };
+        let values = self.source.read(&found)?;
+        if !self.all_finite(&found, &values, 0) {
             return Ok(None);
         }
         self.used.insert(found);
@@ -127,8 +163,13 @@ impl<'a> Conversion<'a> {
     /// Sets weight `name` of the model, if there is a value.
     pub fn write(&mut self, name: &str, value: Option<Tensor>) -> Result<(), PretrainedError> {
         if let Some(value) = value {
-            self.model.params_mut().set(name, &value).map_err(|e| PretrainedError::Model(e.into()))?;
+            self.model.params_mut().set(name, &value).map_err(ModelError::from)?;
             self.written.insert(name.into());
+            let large = value.numel() >= LARGE;
+            drop(value);
+            if large {
+                release_pooled_memory();
+            }
         }
         Ok(())
     }
@@ -147,22 +188,46 @@ impl<'a> Conversion<'a> {
     /// The embedding of tokens `[V, m]`, times `scale`, and the unembedding: `head`, or else the embedding
     /// as it was read, divided by `logits_scale`.
     pub fn embeddings(&mut self, embed: &str, head: &str, scale: f64, logits_scale: f64) -> Result<(), PretrainedError> {
-        let (rows, m) = (self.cfg.d_vocab, self.cfg.d_model);
-        let Some(w) = self.read(embed, &[rows, m])? else { return Ok(()) };
         let tied = self.hf.flag("tie_word_embeddings", false)? || !self.has(head);
-        let unembed = match tied {
-            true => {
-                self.ignore(head);
-                Some(w.clone())
-            }
-            false => self.read(head, &[self.cfg.d_vocab_out, m])?,
-        };
-        self.write("embed.W_E", Some(if scale == 1.0 { w } else { w.affine(scale, 0.0) }))?;
-        let unembed = unembed.map(|u| if logits_scale == 1.0 { u } else { u.affine(1.0 / logits_scale, 0.0) });
-        self.write("unembed.W_U", unembed.map(|u| u.t()))?;
-        if let Some(bias) = head.strip_suffix(".weight").map(|h| format!("{h}.bias")) {
-            self.copy_if_there("unembed.b_U", &bias, &[self.cfg.d_vocab_out])?;
+        let scaled = |t: Tensor, by: f64| if by == 1.0 { t } else { t.affine(by, 0.0) };
+        let embedding = move |rows: Tensor| scaled(rows, scale);
+        let unembedding = move |rows: Tensor| scaled(rows, 1.0 / logits_scale).t();
+        let (v, v_out) = (self.cfg.d_vocab, self.cfg.d_vocab_out);
+        if tied {
+            self.ignore(head);
+            self.by_rows(embed, v, &[("embed.W_E", 0, &embedding), ("unembed.W_U", 1, &unembedding)])?;
+        } else {
+            self.by_rows(embed, v, &[("embed.W_E", 0, &embedding)])?;
+            self.by_rows(head, v_out, &[("unembed.W_U", 1, &unembedding)])?;
         }
+        if let Some(bias) = head.strip_suffix(".weight").map(|h| format!("{h}.bias")) {
+            self.copy_if_there("unembed.b_U", &bias, &[v_out])?;
+        }
+        Ok(())
+    }
+
+    /// Reads a tensor `[rows, m]` some rows at a time. Of each target: the weight, the axis of it along which
+    /// the rows lie, and what is made of them.
+    fn by_rows(&mut self, name: &str, rows: usize, targets: &[Target<'_>]) -> Result<(), PretrainedError> {
+        let m = self.cfg.d_model;
+        let Some(found) = self.found(name, &[rows, m]) else { return Ok(()) };
+        let step = (CHUNK / m).max(1);
+        for start in (0..rows).step_by(step) {
+            let count = step.min(rows - start);
+            let values = self.source.read_rows(&found, start..start + count, m)?;
+            if !self.all_finite(&found, &values, start * m) {
+                return Ok(());
+            }
+            let part = Tensor::from_vec(values, &[count, m], &Device::Cpu);
+            for (to, axis, make) in targets {
+                let value = make(part.clone());
+                let region = |w: &Tensor| w.narrow(*axis, start, count);
+                self.model.params_mut().assign(to, region, &value).map_err(ModelError::from)?;
+            }
+        }
+        self.written.extend(targets.iter().map(|(to, _, _)| to.to_string()));
+        self.used.insert(found);
+        release_pooled_memory();
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 //! by their names there.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use ironlens_files::{FileError, GgufFile, TensorFile};
 use serde_json::{Map, Value, json};
@@ -213,6 +214,14 @@ impl Source for GgufSource<'_> {
         let Some(heads) = *heads else { return Ok(values) };
         let shape = self.file.get(own).map(|t| t.shape.clone()).unwrap_or_default();
         Ok(halves_again(&values, &shape, heads))
+    }
+
+    fn read_rows(&self, name: &str, rows: Range<usize>, width: usize) -> Result<Vec<f32>, FileError> {
+        let (own, heads) = &self.tensors[name];
+        debug_assert!(heads.is_none(), "rows of queries and keys are not read apart");
+        let mut out = vec![0.0; rows.len() * width];
+        self.file.read_rows_into(own, rows, &mut out)?;
+        Ok(out)
     }
 }
 

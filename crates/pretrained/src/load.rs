@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ironlens_files::{Checkpoint, FileError};
-use ironlens_lens::{Processing, process_weights};
+use ironlens_lens::{Processing, process_weights_of};
 use ironlens_tensor::{DType, Device};
 use ironlens_transformer::{Config, HookedTransformer};
 use serde_json::Value;
@@ -160,7 +160,7 @@ fn process(model: HookedTransformer, options: &LoadOptions) -> Result<HookedTran
         refactor_factored_attn_matrices: false,
         ..steps
     };
-    if steps == none { Ok(model) } else { Ok(process_weights(&model, steps)?) }
+    if steps == none { Ok(model) } else { Ok(process_weights_of(model, steps)?) }
 }
 
 fn find(path: &Path) -> Result<Found, PretrainedError> {

@@ -1,6 +1,7 @@
 //! State dicts that are named as TransformerLens, ARENA, nanoGPT or minGPT name them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::Path;
 
 use ironlens_files::{Checkpoint, FileError, TensorFile, TorchValue};
@@ -128,6 +129,10 @@ impl Source for Renamed<'_> {
 
     fn read(&self, name: &str) -> Result<Vec<f32>, FileError> {
         self.source.read(&self.names[name])
+    }
+
+    fn read_rows(&self, name: &str, rows: Range<usize>, width: usize) -> Result<Vec<f32>, FileError> {
+        self.source.read_rows(&self.names[name], rows, width)
     }
 }
 

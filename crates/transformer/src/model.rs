@@ -1,11 +1,12 @@
 //! [`HookedTransformer`].
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
 use ironlens_autograd::Var;
 use ironlens_nn::{Ctx, Hooks, Params, Registry};
-use ironlens_tensor::{DType, Device, Tensor, UnaryOp};
+use ironlens_tensor::{DType, Device, Tensor, UnaryOp, release_pooled_memory};
 use ironlens_tokenizer::HookedTokenizer;
 
 use crate::build::Net;
@@ -225,19 +226,28 @@ impl HookedTransformer {
         cfg: Config,
         weights: impl IntoIterator<Item = (&'t str, &'t Tensor)>,
     ) -> Result<HookedTransformer, ModelError> {
-        let cfg = Config { init_weights: false, ..cfg };
-        let mut model = HookedTransformer::new(cfg, self.device(), 0)?.to_dtype(self.params.dtype());
-        model.tokenizer = self.tokenizer.clone();
-        let mut missing: std::collections::BTreeSet<String> =
-            model.params.iter().map(|(name, _)| name.to_string()).collect();
-        for (name, value) in weights {
-            model.params.set(name, value)?;
-            missing.remove(name);
-        }
-        match missing.first() {
-            Some(name) => Err(ModelError::Options(format!("the weight `{name}` was not given"))),
-            None => Ok(model),
-        }
+        let weights = weights.into_iter().map(|(name, value)| (name, value.clone()));
+        self.shell().filled(cfg, weights)
+    }
+
+    /// As [`HookedTransformer::with_weights`], where the model and the weights given are no longer needed: memory
+    /// of each is given back once it is taken over.
+    ///
+    /// # Errors
+    /// As [`HookedTransformer::with_weights`].
+    pub fn into_weights<N: AsRef<str>>(
+        self,
+        cfg: Config,
+        weights: impl IntoIterator<Item = (N, Tensor)>,
+    ) -> Result<HookedTransformer, ModelError> {
+        let shell = self.shell();
+        drop(self);
+        shell.filled(cfg, weights)
+    }
+
+    /// What of a model does not depend on its weights.
+    fn shell(&self) -> Shell {
+        Shell { device: self.device().clone(), dtype: self.params.dtype(), tokenizer: self.tokenizer.clone() }
     }
 
     /// The same model in another element type.
@@ -248,6 +258,43 @@ impl HookedTransformer {
     /// The same model on another device.
     pub fn to_device(&self, device: &Device) -> HookedTransformer {
         HookedTransformer { params: self.params.to_device(device), ..self.clone() }
+    }
+}
+
+/// Weights from this size on are given back to the system at once, so that a large model is never there twice.
+const LARGE: usize = 1 << 18;
+
+/// A model without its weights.
+struct Shell {
+    device: Device,
+    dtype: DType,
+    tokenizer: Option<Arc<HookedTokenizer>>,
+}
+
+impl Shell {
+    /// The model of `cfg` with these weights.
+    fn filled<N: AsRef<str>>(
+        self,
+        cfg: Config,
+        weights: impl IntoIterator<Item = (N, Tensor)>,
+    ) -> Result<HookedTransformer, ModelError> {
+        let cfg = Config { init_weights: false, ..cfg };
+        let mut model = HookedTransformer::new(cfg, &self.device, 0)?.to_dtype(self.dtype);
+        model.tokenizer = self.tokenizer;
+        let mut missing: BTreeSet<String> = model.params.iter().map(|(name, _)| name.to_string()).collect();
+        for (name, value) in weights {
+            model.params.set(name.as_ref(), &value)?;
+            missing.remove(name.as_ref());
+            let large = value.numel() >= LARGE;
+            drop(value);
+            if large {
+                release_pooled_memory();
+            }
+        }
+        match missing.first() {
+            Some(name) => Err(ModelError::Options(format!("the weight `{name}` was not given"))),
+            None => Ok(model),
+        }
     }
 }
 
