@@ -60,43 +60,42 @@ pub fn process_weights(model: &HookedTransformer, steps: Processing) -> Result<H
 /// # Errors
 /// As [`process_weights`].
 pub fn process_weights_of(model: HookedTransformer, steps: Processing) -> Result<HookedTransformer, LensError> {
-    let mut weights = Weights {
-        cfg: model.config().clone(),
-        all: model.params().iter().map(|(name, value)| (name.to_string(), value)).collect(),
-    };
-    let kind = weights.cfg.normalization_type;
-    if steps.fold_ln && kind.has_weights() {
-        if kind.centers() && !steps.like_transformerlens {
-            weights.give_gates_biases();
-        }
-        weights.fold_layer_norm(kind.centers());
-    }
-    if steps.center_writing_weights && kind.centers() && !weights.cfg.final_rms {
-        weights.center_writing_weights();
-    }
-    if steps.center_unembed {
-        weights.center_last("unembed.W_U");
-        weights.center_last("unembed.b_U");
-    }
-    // With sinks attention does not sum to 1, and a clipped bias is not added in full.
-    let movable = steps.like_transformerlens || !(weights.cfg.attn_sinks || weights.cfg.clip_qkv.is_some());
-    if (steps.fold_value_biases && movable) || steps.refactor_factored_attn_matrices {
-        weights.fold_value_biases();
-    }
-    if steps.refactor_factored_attn_matrices {
-        weights.refactor_factored_attn_matrices()?;
-    }
-    let Weights { cfg, all } = weights;
-    Ok(model.into_weights(cfg, all)?)
+    model.rebuilt(|cfg, all| Weights { cfg, all }.process(steps))
 }
 
 /// Weights by name, on the way.
-struct Weights {
-    cfg: Config,
-    all: BTreeMap<String, Tensor>,
+struct Weights<'w> {
+    cfg: &'w mut Config,
+    all: &'w mut BTreeMap<String, Tensor>,
 }
 
-impl Weights {
+impl Weights<'_> {
+    fn process(&mut self, steps: Processing) -> Result<(), LensError> {
+        let kind = self.cfg.normalization_type;
+        if steps.fold_ln && kind.has_weights() {
+            if kind.centers() && !steps.like_transformerlens {
+                self.give_gates_biases();
+            }
+            self.fold_layer_norm(kind.centers());
+        }
+        if steps.center_writing_weights && kind.centers() && !self.cfg.final_rms {
+            self.center_writing_weights();
+        }
+        if steps.center_unembed {
+            self.center_last("unembed.W_U");
+            self.center_last("unembed.b_U");
+        }
+        // With sinks attention does not sum to 1, and a clipped bias is not added in full.
+        let movable = steps.like_transformerlens || !(self.cfg.attn_sinks || self.cfg.clip_qkv.is_some());
+        if (steps.fold_value_biases && movable) || steps.refactor_factored_attn_matrices {
+            self.fold_value_biases();
+        }
+        if steps.refactor_factored_attn_matrices {
+            self.refactor_factored_attn_matrices()?;
+        }
+        Ok(())
+    }
+
     fn get(&self, name: &str) -> &Tensor {
         &self.all[name]
     }

@@ -1,6 +1,6 @@
 //! [`HookedTransformer`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -230,19 +230,21 @@ impl HookedTransformer {
         self.shell().filled(cfg, weights)
     }
 
-    /// As [`HookedTransformer::with_weights`], where the model and the weights given are no longer needed: memory
-    /// of each is given back once it is taken over.
+    /// A model whose configuration and weights (by name, as [`HookedTransformer::params`] gives them) are what
+    /// `change` leaves. The model itself is given up first: memory of what is replaced is free at once, unless
+    /// clones hold it.
     ///
     /// # Errors
-    /// As [`HookedTransformer::with_weights`].
-    pub fn into_weights<N: AsRef<str>>(
+    /// What `change` gives, and as [`HookedTransformer::with_weights`].
+    pub fn rebuilt<E: From<ModelError>>(
         self,
-        cfg: Config,
-        weights: impl IntoIterator<Item = (N, Tensor)>,
-    ) -> Result<HookedTransformer, ModelError> {
-        let shell = self.shell();
+        change: impl FnOnce(&mut Config, &mut BTreeMap<String, Tensor>) -> Result<(), E>,
+    ) -> Result<HookedTransformer, E> {
+        let (shell, mut cfg) = (self.shell(), self.config().clone());
+        let mut weights = self.params.iter().map(|(name, value)| (name.to_string(), value)).collect();
         drop(self);
-        shell.filled(cfg, weights)
+        change(&mut cfg, &mut weights)?;
+        Ok(shell.filled(cfg, weights)?)
     }
 
     /// What of a model does not depend on its weights.
