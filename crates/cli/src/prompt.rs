@@ -99,8 +99,11 @@ fn ask(model: &HookedTransformer, question: &Question, as_json: bool) -> Result<
             .steps
             .iter()
             .map(|s| {
-                let top: Vec<Value> =
-                    s.top.iter().map(|c| json!({ "token": c.text, "logit": c.logit, "probability": c.probability })).collect();
+                let top: Vec<Value> = s
+                    .top
+                    .iter()
+                    .map(|c| json!({ "token": c.text, "logit": c.logit, "probability": c.probability }))
+                    .collect();
                 json!({ "token": s.answer.text, "rank": s.rank, "logit": s.answer.logit,
                         "probability": s.answer.probability, "top": top })
             })
@@ -134,9 +137,8 @@ fn questions(text: &str) -> Result<Vec<Question>> {
                     Some(other) => bail!("line {}: \"{name}\" is {other}, expected text", i + 1),
                 }
             };
-            if let Some(unknown) = value
-                .as_object()
-                .and_then(|o| o.keys().find(|k| !["prompt", "answer", "wrong"].contains(&k.as_str())))
+            if let Some(unknown) =
+                value.as_object().and_then(|o| o.keys().find(|k| !["prompt", "answer", "wrong"].contains(&k.as_str())))
             {
                 bail!("line {} has {unknown:?}; a line has \"prompt\", \"answer\" and \"wrong\"", i + 1);
             }

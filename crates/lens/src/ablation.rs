@@ -3,6 +3,7 @@
 use ironlens_tensor::{IndexTensor, Tensor};
 use ironlens_transformer::{Change, HookedTransformer, Rerun, Site};
 
+use crate::components::refuse_post_norms;
 use crate::error::LensError;
 use crate::metric::Metric;
 use crate::patching::{Axis, Cells, PatchOptions, PatchResult, generic_activation_patch};
@@ -82,7 +83,7 @@ pub fn ablate(
 /// stream, so no MLP is run again.
 ///
 /// # Errors
-/// If tokens do not fit, or the layer has no MLP.
+/// If tokens do not fit, the layer has no MLP but experts or nothing, or norms stand after MLPs.
 pub fn ablate_neurons(
     model: &HookedTransformer,
     tokens: &IndexTensor,
@@ -90,13 +91,8 @@ pub fn ablate_neurons(
     layer: usize,
     mut options: PatchOptions<'_>,
 ) -> Result<Tensor, LensError> {
-    if model.config().use_normalization_before_and_after {
-        return Err(LensError::argument(
-            "the model",
-            "one with use_normalization_before_and_after",
-            "neurons that add up: there a norm stands between them and the stream",
-        ));
-    }
+    LensError::unless_mlp(model.config(), layer, "its neurons")?;
+    refuse_post_norms(model, "the ablation of neurons")?;
     let rerun = Rerun::new(model, tokens)?;
     let (batch, pos) = rerun.sizes();
     let name = format!("blocks.{layer}.mlp.hook_post");

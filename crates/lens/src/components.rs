@@ -59,13 +59,13 @@ impl Components {
     }
 }
 
-/// Refuses models whose sublayers are normalised before they are added: their heads do not add up.
+/// Refuses models whose sublayers are normalised before they are added: their heads and neurons do not add up.
 pub(crate) fn refuse_post_norms(model: &HookedTransformer, what: &'static str) -> Result<(), LensError> {
-    match model.config().use_normalization_before_and_after {
+    match model.config().normalizes_outputs() {
         true => Err(LensError::argument(
             "the model",
-            format!("one with use_normalization_before_and_after for {what}"),
-            "heads that add up: there a norm stands between them and the stream",
+            format!("one with use_normalization_before_and_after or use_normalization_after_only for {what}"),
+            "heads and neurons that add up: there a norm stands between them and the stream",
         )),
         false => Ok(()),
     }

@@ -1,6 +1,6 @@
 //! What can go wrong in an analysis.
 
-use ironlens_transformer::{CacheError, HookError, ModelError};
+use ironlens_transformer::{CacheError, Config, HookError, ModelError};
 
 /// An error of an analysis.
 #[derive(Debug, thiserror::Error)]
@@ -29,5 +29,21 @@ pub enum LensError {
 impl LensError {
     pub(crate) fn argument(what: &'static str, given: impl Into<String>, expected: impl Into<String>) -> LensError {
         LensError::Argument { what, given: given.into(), expected: expected.into() }
+    }
+
+    /// Refuses a layer that has experts where `wanted`, of one MLP, is asked for.
+    pub(crate) fn unless_mlp(cfg: &Config, layer: usize, wanted: &str) -> Result<(), LensError> {
+        match layer < cfg.n_layers && cfg.has_experts(layer) {
+            true => Err(LensError::argument(
+                "what is asked of an MLP",
+                wanted,
+                format!(
+                    "a layer without experts: layer {layer} has {}, whose weights are \
+                     `blocks.{layer}.mlp.experts.0.W_in.weight` and so on, and neurons that only some tokens reach",
+                    cfg.num_experts
+                ),
+            )),
+            false => Ok(()),
+        }
     }
 }

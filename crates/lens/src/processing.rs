@@ -2,10 +2,12 @@
 //!
 //! The norms' weights move into the matrices that read them, directions that no norm sees go, and
 //! constants are gathered, so that a weight is what it does. The function of the model stays, but
-//! for these cases, in which TransformerLens changes it too (numbers are kept equal to its own):
+//! for these cases, in which TransformerLens changes it too (numbers are kept equal to its own, unless
+//! [`Processing::like_transformerlens`] is off):
 //! `final_rms` with layer norms, whose unembedding is centred though the final norm does not centre;
 //! gated MLPs with `ln2.b` other than 0, whose `b_in` is added after the product; shortformer models,
-//! whose positions are not normalised; and soft-capped logits, which centring shifts.
+//! whose positions are not normalised; soft-capped logits, which centring shifts; and value biases where
+//! attention does not sum to 1. Norms that experts read are not folded, as in TransformerLens.
 
 use std::collections::BTreeMap;
 
@@ -50,7 +52,7 @@ impl Default for Processing {
 /// folding, and all its hooks fire.
 ///
 /// # Errors
-/// If QK is to be refactored where positions are rotated or heads share keys.
+/// If QK is to be refactored where positions are rotated, heads share keys, or attention is no function of QK.
 pub fn process_weights(model: &HookedTransformer, steps: Processing) -> Result<HookedTransformer, LensError> {
     process_weights_of(model.clone(), steps)
 }
@@ -72,21 +74,21 @@ struct Weights<'w> {
 impl Weights<'_> {
     fn process(&mut self, steps: Processing) -> Result<(), LensError> {
         let kind = self.cfg.normalization_type;
-        if steps.fold_ln && kind.has_weights() {
-            if kind.centers() && !steps.like_transformerlens {
-                self.give_gates_biases();
-            }
-            self.fold_layer_norm(kind.centers());
+        let as_it_does = steps.like_transformerlens;
+        let shortformer = self.cfg.positional_embedding_type == PositionalEmbeddingType::Shortformer;
+        let foldable = kind.has_weights() && self.cfg.num_experts == 0;
+        if steps.fold_ln && foldable && (as_it_does || !shortformer && self.has_room_for_norms()) {
+            self.fold_layer_norm(as_it_does);
         }
-        if steps.center_writing_weights && kind.centers() && !self.cfg.final_rms {
+        if steps.center_writing_weights && kind.centers() && !self.cfg.final_rms && (as_it_does || !shortformer) {
             self.center_writing_weights();
         }
-        if steps.center_unembed {
+        if steps.center_unembed && (as_it_does || self.cfg.output_logits_soft_cap <= 0.0) {
             self.center_last("unembed.W_U");
             self.center_last("unembed.b_U");
         }
         // With sinks attention does not sum to 1, and a clipped bias is not added in full.
-        let movable = steps.like_transformerlens || !(self.cfg.attn_sinks || self.cfg.clip_qkv.is_some());
+        let movable = as_it_does || !(self.cfg.attn_sinks || self.cfg.clip_qkv.is_some());
         if (steps.fold_value_biases && movable) || steps.refactor_factored_attn_matrices {
             self.fold_value_biases();
         }
@@ -137,7 +139,9 @@ impl Weights<'_> {
         self.set(matrix, scaled);
     }
 
-    fn fold_layer_norm(&mut self, layer_norm: bool) {
+    /// `as_it_does`: also where the final norm does not centre, `W_U` is centred as if it did.
+    fn fold_layer_norm(&mut self, as_it_does: bool) {
+        let layer_norm = self.cfg.normalization_type.centers();
         let kv = if self.cfg.is_grouped_query() { "_" } else { "" };
         let attn = [
             ("W_Q".to_string(), "b_Q".to_string()),
@@ -195,27 +199,30 @@ impl Weights<'_> {
         }
         let w = self.take("ln_final.w");
         self.scale_rows("unembed.W_U", &w);
-        if layer_norm {
+        if layer_norm && (as_it_does || !self.cfg.final_rms) {
             self.center_rows("unembed.W_U");
         }
         self.cfg.normalization_type = if layer_norm { NormalizationType::LNPre } else { NormalizationType::RMSPre };
     }
 
-    /// Lets gated MLPs add biases before their product, which take up those of the norm, if there are any:
-    /// after the product there is no place for them.
-    fn give_gates_biases(&mut self) {
+    /// Whether there is a place for the norms' biases. Gated MLPs, which add theirs after the product, are made
+    /// to add them before it; where they have some already, these would be lost.
+    fn has_room_for_norms(&mut self) -> bool {
         let layers = || (0..self.cfg.n_layers).map(|l| format!("blocks.{l}."));
         let zero = |name: String| self.all.get(&name).is_none_or(|b| b.to_vec_f64().iter().all(|v| *v == 0.0));
-        let needed = self.cfg.gated_mlp && !self.cfg.gate_bias && !layers().all(|at| zero(format!("{at}ln2.b")));
-        // Biases that are added after the product would be lost.
-        if !needed || !layers().all(|at| zero(format!("{at}mlp.b_in"))) {
-            return;
+        let gated = self.cfg.gated_mlp && !self.cfg.gate_bias && !self.cfg.attn_only;
+        if !gated || layers().all(|at| zero(format!("{at}ln2.b"))) {
+            return true;
+        }
+        if !layers().all(|at| zero(format!("{at}mlp.b_in"))) {
+            return false;
         }
         for at in layers().collect::<Vec<_>>() {
             let b = self.get(&format!("{at}mlp.b_in")).clone();
             self.set(&format!("{at}mlp.b_gate"), b);
         }
         self.cfg.gate_bias = true;
+        true
     }
 
     fn center_writing_weights(&mut self) {
@@ -224,10 +231,26 @@ impl Weights<'_> {
             self.center_last("pos_embed.W_pos");
         }
         for l in 0..self.cfg.n_layers {
-            for name in ["attn.W_O", "attn.b_O", "mlp.W_out", "mlp.b_out"] {
-                if name.starts_with("attn") || !self.cfg.attn_only {
-                    self.center_last(&format!("blocks.{l}.{name}"));
-                }
+            let at = |name: &str| format!("blocks.{l}.{name}");
+            self.center_last(&at("attn.W_O"));
+            self.center_last(&at("attn.b_O"));
+            if self.cfg.has_experts(l) {
+                self.center_experts(&at("mlp."));
+            } else if !self.cfg.attn_only {
+                self.center_last(&at("mlp.W_out"));
+                self.center_last(&at("mlp.b_out"));
+            }
+        }
+    }
+
+    /// What each expert writes: matrices are `[d_model, d_mlp]` there.
+    fn center_experts(&mut self, mlp: &str) {
+        let names: Vec<String> = self.all.keys().filter(|name| name.starts_with(mlp)).cloned().collect();
+        for name in names {
+            if name.ends_with(".W_out.weight") {
+                self.center_rows(&name);
+            } else if name.ends_with(".W_out.bias") {
+                self.center_last(&name);
             }
         }
     }
@@ -253,6 +276,12 @@ impl Weights<'_> {
         }
         if self.cfg.is_grouped_query() {
             return refuse("grouped queries", "keys of its own for every head");
+        }
+        if self.cfg.use_qk_norm || self.cfg.clip_qkv.is_some() {
+            return refuse("norms or clipping of queries and keys", "scores that are their products");
+        }
+        if self.cfg.attn_sinks {
+            return refuse("sinks", "attention that sums to 1, so that value biases can be moved");
         }
         for l in 0..self.cfg.n_layers {
             let at = |name: &str| format!("blocks.{l}.attn.{name}");

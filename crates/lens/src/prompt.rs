@@ -81,7 +81,10 @@ pub fn test_prompt(
             top: best.as_slice().iter().map(|&t| candidate(t)).collect::<Result<_, ModelError>>()?,
         })
     });
-    Ok(PromptTest { steps: steps.collect::<Result<_, ModelError>>()?, prompt: tokenizer.to_str_tokens(&prompt, &whole)? })
+    Ok(PromptTest {
+        steps: steps.collect::<Result<_, ModelError>>()?,
+        prompt: tokenizer.to_str_tokens(&prompt, &whole)?,
+    })
 }
 
 impl PromptTest {
@@ -97,9 +100,21 @@ impl fmt::Display for PromptTest {
         let answer: Vec<&str> = self.steps.iter().map(|s| s.answer.text.as_str()).collect();
         writeln!(f, "Tokenized answer: {answer:?}")?;
         for Step { answer, rank, top } in &self.steps {
-            writeln!(f, "Rank {rank:<6} Logit {:>7.3}  Prob {:>6.2}%  {:?}", answer.logit, 100.0 * answer.probability, answer.text)?;
+            writeln!(
+                f,
+                "Rank {rank:<6} Logit {:>7.3}  Prob {:>6.2}%  {:?}",
+                answer.logit,
+                100.0 * answer.probability,
+                answer.text
+            )?;
             for (place, c) in top.iter().enumerate() {
-                writeln!(f, "  Top {place:>2}    Logit {:>7.3}  Prob {:>6.2}%  {:?}", c.logit, 100.0 * c.probability, c.text)?;
+                writeln!(
+                    f,
+                    "  Top {place:>2}    Logit {:>7.3}  Prob {:>6.2}%  {:?}",
+                    c.logit,
+                    100.0 * c.probability,
+                    c.text
+                )?;
             }
         }
         write!(f, "Ranks of the answer's tokens: {:?}", self.ranks())

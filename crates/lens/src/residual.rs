@@ -75,7 +75,7 @@ pub trait Decompose {
     /// `remainder`, the rest of the stream follows. Reads `layer`, `apply_ln` and `pos_slice`.
     ///
     /// # Errors
-    /// If `post` is not cached, or the layer or a neuron does not exist.
+    /// If `post` is not cached, the layer or a neuron does not exist, or a layer has experts.
     fn stack_neuron_results(
         &self,
         options: &StackOptions,
@@ -203,21 +203,18 @@ impl Decompose for ActivationCache {
     ) -> Result<Stack, LensError> {
         let layer = target(self, options)?;
         let (mut parts, mut labels) = (Vec::new(), Vec::new());
-        let all = Tensor::from_vec(
-            (0..self.model().config().d_mlp).map(|i| i as f32).collect(),
-            &[self.model().config().d_mlp],
-            self.model().device(),
-        );
-        let chosen = neurons.apply(&all, 0)?.to_vec();
         for l in 0..layer {
             let results = self.get_neuron_results(l, neurons, &options.pos_slice)?;
             parts.push(components_first(&results));
-            labels.extend(chosen.iter().map(|i| format!("L{l}N{i}")));
+            let width = self.model().config().d_mlp_of(l);
+            let all = Tensor::from_vec((0..width).map(|i| i as f32).collect(), &[width], self.model().device());
+            labels.extend(neurons.apply(&all, 0)?.to_vec().into_iter().map(|i| format!("L{l}N{i}")));
         }
         scaled(self, joined(self, parts, labels, layer, options, remainder)?, options)
     }
 
     fn get_neuron_results(&self, layer: usize, neurons: &PosSlice, pos_slice: &PosSlice) -> Result<Tensor, LensError> {
+        LensError::unless_mlp(self.model().config(), layer, "what its neurons write")?;
         let post = self.get(("post", layer))?;
         let post = pos_slice.apply(post, post.ndim() - 2)?;
         let post = neurons.apply(&post, post.ndim() - 1)?;

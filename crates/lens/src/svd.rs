@@ -46,11 +46,15 @@ pub fn singular_vectors(model: &HookedTransformer, matrix: Matrix, n: usize) -> 
             (svd.s, svd.v)
         }
         Matrix::WIn(layer) => {
+            LensError::unless_mlp(cfg, layer, "the directions of W_in")?;
             let w = model.param(&format!("blocks.{layer}.mlp.W_in"))?.t();
             let w = model.param(&format!("blocks.{layer}.ln2.w")).map_or(w.clone(), |ln| &w * &ln);
             right_vectors(&w)
         }
-        Matrix::WOut(layer) => right_vectors(&model.param(&format!("blocks.{layer}.mlp.W_out"))?),
+        Matrix::WOut(layer) => {
+            LensError::unless_mlp(cfg, layer, "the directions of W_out")?;
+            right_vectors(&model.param(&format!("blocks.{layer}.mlp.W_out"))?)
+        }
     };
     if n > values.dim(0) {
         return Err(LensError::argument(

@@ -28,7 +28,7 @@ macro_rules! stacked {
             /// Parameter `name` of every block, such as `attn.W_O`, `[layer, ..]`.
             ///
             /// # Errors
-            /// If the model has none of that name.
+            /// If the model has none of that name, or experts where it has an MLP's.
             fn stack_param(&self, name: &str) -> Result<Tensor, LensError>;
 
             $(
@@ -102,7 +102,7 @@ macro_rules! stacked {
             /// with `mlp_input` also `b_O` of that layer, `[d_model]`.
             ///
             /// # Errors
-            /// If the layer does not exist.
+            /// If the layer does not exist, or biases of MLPs are asked for where there are experts.
             fn accumulated_bias(&self, layer: usize, mlp_input: bool, mlp_biases: bool) -> Result<Tensor, LensError>;
 
             /// `L0H0`, `L0H1`, ..
@@ -152,6 +152,9 @@ impl Weights for HookedTransformer {
         let cfg = self.config();
         let shared = ["attn.W_K", "attn.W_V", "attn.b_K", "attn.b_V"].contains(&name) && cfg.is_grouped_query();
         let stored = if shared { name.replacen("attn.", "attn._", 1) } else { name.to_string() };
+        if name.starts_with("mlp.") {
+            (0..cfg.n_layers).try_for_each(|l| LensError::unless_mlp(cfg, l, name))?;
+        }
         let parts: Vec<Tensor> =
             (0..cfg.n_layers).map(|l| self.param(&format!("blocks.{l}.{stored}"))).collect::<Result<_, _>>()?;
         let stack = Tensor::stack(&parts, 0);
@@ -213,6 +216,7 @@ impl Weights for HookedTransformer {
         for l in 0..attn_to {
             sum += self.param(&format!("blocks.{l}.attn.b_O"))?;
             if mlp_biases && !cfg.attn_only && l < layer {
+                LensError::unless_mlp(cfg, l, "its bias")?;
                 sum += self.param(&format!("blocks.{l}.mlp.b_out"))?;
             }
         }

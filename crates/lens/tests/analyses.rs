@@ -4,6 +4,7 @@ mod common;
 
 use common::{base, model, tokens};
 use ironlens_lens::ablation::{Ablation, Parts, ablate, ablate_neurons};
+use ironlens_lens::attribution::edge_attribution;
 use ironlens_lens::logits::{Units, direct_logit_attribution, logit_lens, top_tokens};
 use ironlens_lens::patching::PatchOptions;
 use ironlens_lens::patterns::{attention_distance, attention_entropy};
@@ -11,7 +12,8 @@ use ironlens_lens::svd::{Matrix, singular_vectors};
 use ironlens_lens::{
     Composition, Decompose, FactoredMatrix, Metric, Processing, StackOptions, Sublayers, Weights, process_weights,
 };
-use ironlens_tensor::{Device, IndexTensor, Rng, Tensor};
+use ironlens_tensor::{DType, Device, IndexTensor, Rng, Tensor};
+use ironlens_transformer::config::QkNormType;
 use ironlens_transformer::{ActFn, Config, Hooks, NormalizationType, PosSlice, PositionalEmbeddingType};
 
 fn assert_close(a: &Tensor, b: &Tensor, tolerance: f64) {
@@ -222,6 +224,184 @@ fn processing_keeps_the_function() {
     let grouped = model(Config { n_key_value_heads: 2, ..base() });
     let steps = Processing { refactor_factored_attn_matrices: true, ..Default::default() };
     assert!(process_weights(&grouped, steps).unwrap_err().to_string().contains("grouped queries"));
+}
+
+/// With `like_transformerlens` off nothing changes what the model says, also where TransformerLens changes it.
+#[test]
+fn processing_of_ones_own_keeps_every_function() {
+    let rms = Config { normalization_type: NormalizationType::RMS, ..base() };
+    let rotary = Config { positional_embedding_type: PositionalEmbeddingType::Rotary, ..rms.clone() };
+    let gated = Config { gated_mlp: true, ..base() };
+    let experts = Config { num_experts: 4, experts_per_token: 2, gated_mlp: true, d_mlp: 10, ..rms.clone() };
+    let qk_norm = |kind| Config { use_qk_norm: true, qk_norm_type: kind, ..base() };
+    let cases = [
+        // Whether norms can be folded.
+        ("a gated MLP with biases", gated.clone(), false),
+        ("biases before the product", Config { gate_bias: true, ..gated.clone() }, true),
+        ("a final RMS norm", Config { final_rms: true, ..base() }, true),
+        ("soft-capped logits", Config { output_logits_soft_cap: 4.0, ..base() }, true),
+        ("shortformer", Config { positional_embedding_type: PositionalEmbeddingType::Shortformer, ..base() }, false),
+        ("sinks", Config { attn_sinks: true, n_key_value_heads: 2, ..base() }, true),
+        ("clipped", Config { clip_qkv: Some(0.3), ..base() }, true),
+        ("experts", experts.clone(), false),
+        ("experts after layer norms", Config { normalization_type: NormalizationType::LN, ..experts.clone() }, false),
+        (
+            "gpt-oss",
+            Config {
+                gpt_oss_experts: true,
+                attn_sinks: true,
+                dense_layers: vec![1],
+                d_mlp_dense: 7,
+                ..experts.clone()
+            },
+            false,
+        ),
+        ("a shared expert", Config { d_shared_expert: 5, norm_topk_prob: false, ..experts }, false),
+        ("norms per head", qk_norm(QkNormType::LayerNormPerHead), true),
+        ("norms of all heads", Config { n_key_value_heads: 2, ..qk_norm(QkNormType::RmsOfAllHeads) }, true),
+        ("norms after only", Config { use_normalization_after_only: true, ..rotary.clone() }, true),
+        ("xIELU", Config { act_fn: ActFn::Xielu, ..rotary.clone() }, true),
+        ("squared ReLU", Config { act_fn: ActFn::Relu2, no_rope_layers: vec![0], ..rotary }, true),
+        (
+            "ALiBi's slopes",
+            Config {
+                positional_embedding_type: PositionalEmbeddingType::Alibi,
+                alibi_slopes: vec![0.5, 0.1, 0.3, 0.2],
+                ..base()
+            },
+            true,
+        ),
+    ];
+    let x = &tokens(6)[0];
+    for (what, cfg, foldable) in cases {
+        let model = model(cfg).to_dtype(DType::F64);
+        let kind = model.config().normalization_type;
+        for fold_ln in [true, false] {
+            let steps = Processing { like_transformerlens: false, fold_ln, ..Processing::default() };
+            let processed = process_weights(&model, steps).unwrap();
+            let [before, after] = [&model, &processed].map(|m| m.forward(x).unwrap().log_softmax());
+            let (difference, _) = before.max_abs_diff(&after);
+            assert!(difference < 1e-12, "{what}, fold_ln {fold_ln}: log-probabilities differ by {difference}");
+            let folded = processed.config().normalization_type != kind;
+            assert_eq!(folded, fold_ln && foldable, "{what}: from {kind}");
+            // Nothing is left to do.
+            let again = process_weights(&processed, steps).unwrap();
+            assert!(again.forward(x).unwrap().log_softmax().max_abs_diff(&after).0 < 1e-12, "{what}: again");
+        }
+        // What TransformerLens does to it is another matter, but no panic.
+        process_weights(&model, Processing::default()).unwrap();
+    }
+    // Biases of norms find a place in gated MLPs whose own are 0, as all published ones are.
+    let mut model = model(gated);
+    for l in 0..3 {
+        let name = format!("blocks.{l}.mlp.b_in");
+        let zero = model.param(&name).unwrap().zeros_like();
+        model.params_mut().set(&name, &zero).unwrap();
+    }
+    let steps = Processing { like_transformerlens: false, ..Processing::default() };
+    let processed = process_weights(&model, steps).unwrap();
+    assert!(processed.config().gate_bias && processed.config().normalization_type == NormalizationType::LNPre);
+    let [before, after] = [&model, &processed].map(|m| m.forward(x).unwrap().log_softmax());
+    assert_close(&before, &after, 2e-5);
+    let like = process_weights(&model, Processing::default()).unwrap();
+    assert!(before.max_abs_diff(&like.forward(x).unwrap().log_softmax()).0 > 1e-3, "TransformerLens changes it");
+}
+
+#[test]
+fn attention_that_is_no_function_of_qk_is_not_refactored() {
+    for (cfg, why) in [
+        (Config { use_qk_norm: true, ..base() }, "queries and keys"),
+        (Config { clip_qkv: Some(1.0), ..base() }, "queries and keys"),
+        (Config { attn_sinks: true, ..base() }, "sinks"),
+    ] {
+        let steps = Processing { refactor_factored_attn_matrices: true, ..Default::default() };
+        let text = process_weights(&model(cfg), steps).unwrap_err().to_string();
+        assert!(text.contains("refactoring QK") && text.contains(why), "{text}");
+    }
+}
+
+/// Layer 1 has an MLP of its own width, the others have experts.
+#[test]
+fn what_is_asked_of_an_mlp_is_refused_by_layers_with_experts() {
+    let cfg = Config {
+        num_experts: 4,
+        experts_per_token: 2,
+        gated_mlp: true,
+        d_mlp: 10,
+        dense_layers: vec![1],
+        d_mlp_dense: 14,
+        ..base()
+    };
+    let model = model(cfg.clone());
+    let x = &tokens(6)[0];
+    let (logits, cache) = model.run_with_cache(x).unwrap();
+    let metric = Metric::logit_diff(&[3, 5], &[4, 6]).unwrap();
+    let (all, some) = (StackOptions::default(), PosSlice::Range(0, 3));
+    let mut errors = vec![
+        model.w_in().unwrap_err().to_string(),
+        model.w_gate().unwrap_err().to_string(),
+        model.w_out().unwrap_err().to_string(),
+        model.b_in().unwrap_err().to_string(),
+        model.b_out().unwrap_err().to_string(),
+        model.accumulated_bias(3, false, true).unwrap_err().to_string(),
+        cache.stack_neuron_results(&all, &some, true).unwrap_err().to_string(),
+        cache.get_neuron_results(0, &some, &PosSlice::All).unwrap_err().to_string(),
+        cache.get_full_resid_decomposition(&all, true).unwrap_err().to_string(),
+        ablate_neurons(&model, x, &metric, 0, PatchOptions::default()).unwrap_err().to_string(),
+    ];
+    for matrix in [Matrix::WIn(0), Matrix::WOut(0)] {
+        errors.push(singular_vectors(&model, matrix, 2).unwrap_err().to_string());
+    }
+    for text in &errors {
+        assert!(text.contains("layer 0 has 4") && text.contains("expert"), "{text}");
+        assert!(text.contains("blocks.0.mlp.experts.0.W_in.weight"), "{text}");
+        assert!(model.param("blocks.0.mlp.experts.0.W_in.weight").is_ok());
+    }
+    // The layer without experts answers, and so does what is about whole sublayers.
+    assert_eq!(cache.get_neuron_results(1, &PosSlice::All, &PosSlice::All).unwrap().shape(), [2, 6, 14, 24]);
+    assert_eq!(ablate_neurons(&model, x, &metric, 1, PatchOptions::default()).unwrap().shape(), [14]);
+    assert!(
+        singular_vectors(&model, Matrix::WOut(1), 2).is_ok() && singular_vectors(&model, Matrix::WIn(1), 2).is_ok()
+    );
+    assert!(model.w_q().is_ok() && model.accumulated_bias(3, false, false).is_ok());
+    let stream = cache.get(("resid_post", -1)).unwrap();
+    let parts = cache.get_full_resid_decomposition(&all, false).unwrap();
+    assert_close(&parts.values.sum(&[0]), stream, 5e-5);
+    let mlps = ablate(&model, x, &metric, Parts::Mlps, &Ablation::Zero, PatchOptions::default()).unwrap();
+    assert_eq!(mlps.values.shape(), [3]);
+    let (right, wrong) = (IndexTensor::new(vec![3, 5], &[2]), IndexTensor::new(vec![4, 6], &[2]));
+    for units in [Units::Sublayers, Units::Heads] {
+        let found = direct_logit_attribution(&cache, &right, Some(&wrong), -1, units).unwrap();
+        assert!((found.values.iter().sum::<f64>() - metric.of(&logits)).abs() < 1e-5);
+    }
+
+    // Widths may differ from layer to layer only where there are experts; labels follow the layer's own.
+    let first = common::model(Config { dense_layers: vec![0], ..cfg });
+    let (_, cache) = first.run_with_cache(x).unwrap();
+    let options = StackOptions { layer: Some(1), ..Default::default() };
+    let stack = cache.stack_neuron_results(&options, &PosSlice::All, true).unwrap();
+    assert_eq!((stack.values.dim(0), stack.labels.len(), stack.labels[13].as_str()), (15, 15, "L0N13"));
+    assert_close(&stack.values.sum(&[0]), cache.get(("resid_pre", 1)).unwrap(), 2e-5);
+}
+
+#[test]
+fn norms_after_sublayers_are_refused_where_parts_must_add_up() {
+    let rms = NormalizationType::RMS;
+    for cfg in [
+        Config { use_normalization_after_only: true, normalization_type: rms, ..base() },
+        Config { use_normalization_before_and_after: true, normalization_type: rms, ..base() },
+    ] {
+        let model = model(cfg);
+        let [clean, corrupted] = tokens(6);
+        let metric = Metric::logit_diff(&[3, 5], &[4, 6]).unwrap();
+        let texts = [
+            ablate_neurons(&model, &clean, &metric, 0, PatchOptions::default()).unwrap_err().to_string(),
+            edge_attribution(&model, &clean, &corrupted, &metric, 1).map(|_| ()).unwrap_err().to_string(),
+        ];
+        for text in texts {
+            assert!(text.contains("use_normalization_after_only") && text.contains("add up"), "{text}");
+        }
+    }
 }
 
 #[test]

@@ -155,14 +155,12 @@ impl Moe {
         let router = Linear::new(&mut s, "W_gate", [cfg.d_model, cfg.n_experts], cfg.biases, init);
         let experts = {
             let mut s = s.child("experts", "ModuleList");
-            let expert = |i: usize| {
-                Expert::new(s.child(&i.to_string(), "MoEGatedMLP"), cfg, cfg.d_mlp, "token d_mlp", init)
-            };
+            let expert =
+                |i: usize| Expert::new(s.child(&i.to_string(), "MoEGatedMLP"), cfg, cfg.d_mlp, "token d_mlp", init);
             (0..cfg.n_experts).map(expert).collect()
         };
         let shared = cfg.shared.map(|d_mlp| {
-            let expert =
-                Expert::new(s.child("shared_expert", "MoEGatedMLP"), cfg, d_mlp, "batch pos d_mlp", init);
+            let expert = Expert::new(s.child("shared_expert", "MoEGatedMLP"), cfg, d_mlp, "batch pos d_mlp", init);
             let gate = Linear::new(&mut s, "shared_expert_gate", [cfg.d_model, 1], false, init);
             (expert, gate, s.hook("hook_shared_expert_weight", "batch pos 1"))
         });

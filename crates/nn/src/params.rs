@@ -125,12 +125,7 @@ impl Params {
     ///
     /// # Errors
     /// If there is no such parameter, or the part has another shape.
-    pub fn assign(
-        &mut self,
-        name: &str,
-        region: impl Fn(&Tensor) -> Tensor,
-        value: &Tensor,
-    ) -> Result<(), ParamError> {
+    pub fn assign(&mut self, name: &str, region: impl Fn(&Tensor) -> Tensor, value: &Tensor) -> Result<(), ParamError> {
         let (slot, layout) = self.place(name)?;
         let layout = layout.clone();
         let part = |stored: &Tensor| region(&stored.with_layout(layout.clone()));

@@ -202,9 +202,8 @@ fn wavelengths(cfg: &RotaryConfig, long: bool, round: impl Fn(f64) -> f64) -> Ve
         }
         Some(RopeScaling::Yarn { factor, beta_fast, beta_slow, context, truncate, .. }) => {
             // The (fractional) pair that turns so many times within the context.
-            let pair_of = |turns: f64| {
-                (cfg.dim as f64 * (*context as f64 / (turns * 2.0 * PI)).ln()) / (2.0 * cfg.base.ln())
-            };
+            let pair_of =
+                |turns: f64| (cfg.dim as f64 * (*context as f64 / (turns * 2.0 * PI)).ln()) / (2.0 * cfg.base.ln());
             let (mut first, mut last) = (pair_of(*beta_fast), pair_of(*beta_slow));
             if *truncate {
                 (first, last) = (first.floor(), last.ceil());

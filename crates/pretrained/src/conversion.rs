@@ -187,7 +187,13 @@ impl<'a> Conversion<'a> {
 
     /// The embedding of tokens `[V, m]`, times `scale`, and the unembedding: `head`, or else the embedding
     /// as it was read, divided by `logits_scale`.
-    pub fn embeddings(&mut self, embed: &str, head: &str, scale: f64, logits_scale: f64) -> Result<(), PretrainedError> {
+    pub fn embeddings(
+        &mut self,
+        embed: &str,
+        head: &str,
+        scale: f64,
+        logits_scale: f64,
+    ) -> Result<(), PretrainedError> {
         let tied = self.hf.flag("tie_word_embeddings", false)? || !self.has(head);
         let scaled = |t: Tensor, by: f64| if by == 1.0 { t } else { t.affine(by, 0.0) };
         let embedding = move |rows: Tensor| scaled(rows, scale);

@@ -14,7 +14,8 @@ impl HfConfig {
     /// # Errors
     /// If it is no JSON object.
     pub fn from_json(text: &str) -> Result<HfConfig, PretrainedError> {
-        let map = serde_json::from_str(text).map_err(|e| PretrainedError::Config(format!("it is no JSON object: {e}")))?;
+        let map =
+            serde_json::from_str(text).map_err(|e| PretrainedError::Config(format!("it is no JSON object: {e}")))?;
         Ok(HfConfig(map))
     }
 

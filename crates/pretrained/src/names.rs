@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use ironlens_hub::{
-    Hub, HubConfig, Progress, checkpoint_files, checkpoint_labels, checkpoint_revision, checkpoints_among, lookup, model_files,
-    nearest,
+    Hub, HubConfig, Progress, checkpoint_files, checkpoint_labels, checkpoint_revision, checkpoints_among, lookup,
+    model_files, nearest,
 };
 
 use crate::error::PretrainedError;

@@ -29,7 +29,12 @@ pub(crate) fn of_gguf(model: &mut HookedTransformer, file: &GgufFile) -> Result<
         model: kind.into(),
         pre: metadata.optional::<&str>(&key("pre"))?.map(String::from),
         tokens: texts("tokens")?,
-        scores: metadata.optional::<Vec<f64>>(&key("scores"))?.unwrap_or_default().into_iter().map(|x| x as f32).collect(),
+        scores: metadata
+            .optional::<Vec<f64>>(&key("scores"))?
+            .unwrap_or_default()
+            .into_iter()
+            .map(|x| x as f32)
+            .collect(),
         token_types: metadata
             .optional::<Vec<i64>>(&key("token_type"))?
             .unwrap_or_default()

@@ -2,8 +2,8 @@
 
 use ironlens_autograd::Var;
 use ironlens_nn::{
-    Attention, AttentionInput, Ctx, HookError, HookPoint, Init, Mlp, Moe, Norm, NormAxes, NormKind, Padding,
-    Positions, Scope,
+    Attention, AttentionInput, Ctx, HookError, HookPoint, Init, Mlp, Moe, Norm, NormAxes, NormKind, Padding, Positions,
+    Scope,
 };
 
 use crate::build;

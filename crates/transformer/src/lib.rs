@@ -48,9 +48,9 @@ pub use config::{
 };
 pub use error::ModelError;
 pub use ironlens_nn::{HookError, HookFailure, HookInfo, Hooks, Leaves, ParamError, Target};
+pub use ironlens_tokenizer::{HookedTokenizer, Occurrence, PaddingSide, TokenOptions};
 pub use loss::{next_token_loss, next_token_losses};
 pub use model::HookedTransformer;
 pub use rerun::{Change, Positions, Reached, Rerun, Site};
-pub use ironlens_tokenizer::{HookedTokenizer, Occurrence, PaddingSide, TokenOptions};
 pub use text::TextTokens;
 pub use weights::{WeightsError, load_params, read_tensors, write_atomically, write_tensors};

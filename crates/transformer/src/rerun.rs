@@ -231,8 +231,10 @@ impl<'m> Rerun<'m> {
         for (l, block) in model.net.blocks.iter().enumerate() {
             let raw = |name| cache.get((name, l)).cloned();
             let (q, k) = (Var::from(raw("q")?), Var::from(raw("k")?));
-            let (q, k) =
-                (block.attn.ready_queries(&mut ctx, &q, &every, pos)?, block.attn.ready_keys(&mut ctx, &k, &every, pos)?);
+            let (q, k) = (
+                block.attn.ready_queries(&mut ctx, &q, &every, pos)?,
+                block.attn.ready_keys(&mut ctx, &k, &every, pos)?,
+            );
             ready.push([q.into_value(), k.into_value()]);
         }
         let shortformer = cfg.positional_embedding_type == PositionalEmbeddingType::Shortformer;

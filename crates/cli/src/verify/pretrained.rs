@@ -41,7 +41,8 @@ pub fn compare(name: &str, dir: &Path, device: &Device, dtype: DType) -> Result<
     let mut groups: BTreeMap<String, Vec<&String>> = BTreeMap::new();
     for key in expected.keys() {
         // Nothing reads it in ALiBi models, and TransformerLens leaves in it what was in memory.
-        if raw.config().positional_embedding_type == PositionalEmbeddingType::Alibi && key.ends_with("pos_embed.W_pos") {
+        if raw.config().positional_embedding_type == PositionalEmbeddingType::Alibi && key.ends_with("pos_embed.W_pos")
+        {
             continue;
         }
         let group = key.splitn(3, '/').take(2).collect::<Vec<_>>().join("/");

@@ -36,8 +36,8 @@ impl VectorNorm {
             QkNorm::LayerNormPerHead => (NormKind::LayerNormPre, d_head, NormAxes::VECTORS),
         };
         let norm = Norm::new(s, name, norm, width, eps, axes);
-        let per_head = (kind == QkNorm::LayerNormPerHead)
-            .then(|| s.param(&format!("{name}.w"), &[heads, d_head], Init::Ones));
+        let per_head =
+            (kind == QkNorm::LayerNormPerHead).then(|| s.param(&format!("{name}.w"), &[heads, d_head], Init::Ones));
         VectorNorm { kind, norm, per_head }
     }
 

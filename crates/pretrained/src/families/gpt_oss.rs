@@ -6,13 +6,8 @@ use crate::error::PretrainedError;
 use crate::hf::HfConfig;
 use ironlens_transformer::config::Config;
 
-pub(super) const FAMILY: Family = Family {
-    name: "gpt-oss",
-    architectures: &["GptOssForCausalLM", "GptOssModel"],
-    prefix: "model.",
-    config,
-    tensors,
-};
+pub(super) const FAMILY: Family =
+    Family { name: "gpt-oss", architectures: &["GptOssForCausalLM", "GptOssModel"], prefix: "model.", config, tensors };
 
 fn config(hf: &HfConfig) -> Read<Config> {
     let mut cfg = llama_keys(hf)?;

@@ -5,13 +5,8 @@ use crate::conversion::Conversion;
 use crate::hf::HfConfig;
 use ironlens_transformer::config::{Config, PositionalEmbeddingType};
 
-pub(super) const FAMILY: Family = Family {
-    name: "GPT-J",
-    architectures: &["GPTJForCausalLM", "GPTJModel"],
-    prefix: "transformer.",
-    config,
-    tensors,
-};
+pub(super) const FAMILY: Family =
+    Family { name: "GPT-J", architectures: &["GPTJForCausalLM", "GPTJModel"], prefix: "transformer.", config, tensors };
 
 fn config(hf: &HfConfig) -> Read<Config> {
     let cfg = gpt2::gpt_keys(hf)?;

@@ -5,13 +5,8 @@ use crate::conversion::Conversion;
 use crate::hf::HfConfig;
 use ironlens_transformer::config::Config;
 
-pub(super) const FAMILY: Family = Family {
-    name: "Llama",
-    architectures: &["LlamaForCausalLM", "LlamaModel"],
-    prefix: "model.",
-    config,
-    tensors,
-};
+pub(super) const FAMILY: Family =
+    Family { name: "Llama", architectures: &["LlamaForCausalLM", "LlamaModel"], prefix: "model.", config, tensors };
 
 pub(super) fn config(hf: &HfConfig) -> Read<Config> {
     let mut cfg = llama_keys(hf)?;

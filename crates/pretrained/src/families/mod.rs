@@ -95,7 +95,10 @@ const OTHERS: [(&str, &str); 7] = [
     ("Wav2Vec2", "models of sound are out of scope; this library reads text"),
     ("CLIP", "models of pictures are out of scope; this library reads text"),
     ("ViT", "models of pictures are out of scope; this library reads text"),
-    ("Mamba", "state-space models have no attention to look at; there are transformers of its size, such as pythia-160m"),
+    (
+        "Mamba",
+        "state-space models have no attention to look at; there are transformers of its size, such as pythia-160m",
+    ),
 ];
 
 /// The family of a configuration.

@@ -6,13 +6,8 @@ use crate::conversion::Conversion;
 use crate::hf::{HfConfig, mistaken};
 use ironlens_transformer::config::{Config, NormalizationType, QkNormType};
 
-pub(super) const FAMILY: Family = Family {
-    name: "OLMo",
-    architectures: &["OlmoForCausalLM", "OlmoModel"],
-    prefix: "model.",
-    config,
-    tensors,
-};
+pub(super) const FAMILY: Family =
+    Family { name: "OLMo", architectures: &["OlmoForCausalLM", "OlmoModel"], prefix: "model.", config, tensors };
 
 pub(super) const FAMILY_2: Family = Family {
     name: "OLMo 2",

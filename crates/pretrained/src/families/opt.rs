@@ -6,13 +6,8 @@ use crate::error::PretrainedError;
 use crate::hf::HfConfig;
 use ironlens_transformer::config::Config;
 
-pub(super) const FAMILY: Family = Family {
-    name: "OPT",
-    architectures: &["OPTForCausalLM", "OPTModel"],
-    prefix: "model.",
-    config,
-    tensors,
-};
+pub(super) const FAMILY: Family =
+    Family { name: "OPT", architectures: &["OPTForCausalLM", "OPTModel"], prefix: "model.", config, tensors };
 
 fn config(hf: &HfConfig) -> Read<Config> {
     let (d_model, n_heads) = (hf.size("hidden_size")?, hf.size("num_attention_heads")?);

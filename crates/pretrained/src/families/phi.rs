@@ -7,13 +7,8 @@ use crate::error::PretrainedError;
 use crate::hf::HfConfig;
 use ironlens_transformer::config::{Config, NormalizationType};
 
-pub(super) const FAMILY: Family = Family {
-    name: "Phi",
-    architectures: &["PhiForCausalLM", "PhiModel"],
-    prefix: "model.",
-    config,
-    tensors,
-};
+pub(super) const FAMILY: Family =
+    Family { name: "Phi", architectures: &["PhiForCausalLM", "PhiModel"], prefix: "model.", config, tensors };
 
 pub(super) const FAMILY_3: Family = Family {
     name: "Phi 3",

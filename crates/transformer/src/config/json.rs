@@ -9,7 +9,8 @@ use serde_json::{Map, Value, json};
 
 use super::error::{ConfigError, invalid, nearest};
 use super::{
-    ActFn, AttentionDir, AttnType, Config, InitMode, NormalizationType, PositionalEmbeddingType, QkNormType, RopeScaling,
+    ActFn, AttentionDir, AttnType, Config, InitMode, NormalizationType, PositionalEmbeddingType, QkNormType,
+    RopeScaling,
 };
 
 /// How a field's value is written.
@@ -600,6 +601,96 @@ mod tests {
             let root = f64::from(d).sqrt();
             let cfg = Config { attn_scale: root, initializer_range: 0.8 / root, ..Config::default() };
             assert_eq!(Config::from_json(&cfg.to_json()).unwrap(), cfg);
+        }
+    }
+
+    /// A configuration with every field that TransformerLens does not have off its default, but for the rotation's.
+    fn beyond() -> Config {
+        Config {
+            num_experts: 4,
+            experts_per_token: 2,
+            norm_topk_prob: false,
+            d_shared_expert: 5,
+            dense_layers: vec![0, 2],
+            d_mlp_dense: 7,
+            gpt_oss_experts: true,
+            gate_bias: true,
+            use_normalization_after_only: true,
+            qk_norm_type: QkNormType::LayerNormPerHead,
+            clip_qkv: Some(0.1 + 0.2),
+            attn_sinks: true,
+            alibi_slopes: vec![0.1, 1.0 / 3.0],
+            no_rope_layers: vec![3],
+            rope_scaling_global_only: true,
+            ..Config::default()
+        }
+    }
+
+    #[test]
+    fn fields_beyond_transformerlens_read_back_and_are_absent_at_their_defaults() {
+        const BEYOND: usize = 14;
+        let names = |cfg: &Config| {
+            let map: Map<String, Value> = serde_json::from_str(&cfg.to_json()).unwrap();
+            map.into_iter().map(|(name, _)| name).collect::<Vec<_>>()
+        };
+        let (none, mut all) = (names(&Config::default()), beyond());
+        for scaling in [
+            RopeScaling::Linear { factor: 1.0 / 3.0 },
+            RopeScaling::Llama3 { factor: 8.0, low: 1.0, high: 4.5, context: 8192 },
+            RopeScaling::Yarn {
+                factor: 32.0,
+                beta_fast: 31.5,
+                beta_slow: 1.0,
+                context: 4096,
+                truncate: false,
+                attention_factor: 1.3465735902799727,
+            },
+            RopeScaling::LongRope {
+                short: vec![1.0, 0.1 + 0.2],
+                long: vec![2.0, 1e-3],
+                context: 4096,
+                attention_factor: 1.19,
+            },
+        ] {
+            all.rope_scaling = Some(scaling);
+            assert_eq!(Config::from_json(&all.to_json()).unwrap(), all);
+            assert_eq!(serde_json::from_value::<Config>(serde_json::to_value(&all).unwrap()).unwrap(), all);
+        }
+        let given = names(&all);
+        let more: Vec<&String> = given.iter().filter(|name| !none.contains(name)).collect();
+        assert_eq!(more.len(), BEYOND, "{more:?}");
+        for name in &more {
+            assert!(FIELDS.contains(&name.as_str()), "{name}");
+        }
+        // One at a time: only what is not at its default is written.
+        let sinks = names(&Config { attn_sinks: true, ..Config::default() });
+        assert_eq!(sinks.iter().filter(|name| !none.contains(name)).collect::<Vec<_>>(), ["attn_sinks"]);
+    }
+
+    #[test]
+    fn fields_beyond_transformerlens_are_refused_in_another_kind() {
+        refused(r#"{"norm_topk_prob": 1}"#, &["norm_topk_prob", "1", "true or false"]);
+        refused(r#"{"dense_layers": [0, -1]}"#, &["dense_layers", "[0,-1]", "a list of whole numbers"]);
+        refused(r#"{"no_rope_layers": 3}"#, &["no_rope_layers", "3", "a list of whole numbers"]);
+        refused(r#"{"alibi_slopes": [0.5, "x"]}"#, &["alibi_slopes", "a list of numbers"]);
+        refused(
+            r#"{"qk_norm_type": "rms_of_al_heads"}"#,
+            &["layer_norm_per_head", "did you mean \"rms_of_all_heads\""],
+        );
+        refused(r#"{"clip_qkv": "8"}"#, &["clip_qkv", "\"8\"", "a number, or null"]);
+        refused(r#"{"d_shared_expert": 1.5}"#, &["d_shared_expert", "1.5", "a whole number"]);
+        refused(r#"{"num_expert": 4}"#, &["did you mean `num_experts`"]);
+        for scaling in [
+            r#"{}"#,
+            r#"{"rope_type": "linear"}"#,
+            r#"{"rope_type": "ntk", "factor": 2.0}"#,
+            r#"{"rope_type": "yarn", "factor": 2.0}"#,
+            r#"{"rope_type": "longrope", "short_factor": [1], "long_factor": ["x"], "attention_factor": 1.0,
+                "original_max_position_embeddings": 8}"#,
+            r#"[2.0]"#,
+        ] {
+            let words = ["rope_scaling", "linear, llama3, yarn or longrope", "or null"];
+            refused(&format!("{{\"rope_scaling\": {scaling}}}"), &words);
         }
     }
 

@@ -23,9 +23,7 @@ mod json;
 mod memory;
 mod validate;
 
-pub use choices::{
-    ActFn, AttentionDir, AttnType, InitMode, NormalizationType, PositionalEmbeddingType, QkNormType,
-};
+pub use choices::{ActFn, AttentionDir, AttnType, InitMode, NormalizationType, PositionalEmbeddingType, QkNormType};
 pub use error::ConfigError;
 pub use ironlens_nn::RopeScaling;
 pub use memory::machine_memory;

@@ -2,7 +2,8 @@
 
 use super::error::invalid;
 use super::{
-    ActFn, AttentionDir, Config, ConfigError, InitMode, NormalizationType, PositionalEmbeddingType, QkNormType, RopeScaling,
+    ActFn, AttentionDir, Config, ConfigError, InitMode, NormalizationType, PositionalEmbeddingType, QkNormType,
+    RopeScaling,
 };
 
 /// Far above any use, and far below where weights of f32 end.
@@ -52,10 +53,18 @@ impl Config {
             self.d_mlp = self.d_mlp();
         }
         // Bytes of the largest parameters must be countable, or sizes computed from them would wrap.
-        let sizes = [self.d_model, self.d_head, self.n_heads, self.d_mlp, self.d_vocab, self.d_vocab_out, self.n_ctx];
-        if let Some(size) = sizes.into_iter().find(|size| *size > 1 << 30) {
-            let names = ["d_model", "d_head", "n_heads", "d_mlp", "d_vocab", "d_vocab_out", "n_ctx"];
-            let field = names[sizes.iter().position(|s| *s == size).unwrap_or(0)];
+        let sizes = [
+            ("d_model", self.d_model),
+            ("d_head", self.d_head),
+            ("n_heads", self.n_heads),
+            ("d_mlp", self.d_mlp),
+            ("d_shared_expert", self.d_shared_expert),
+            ("d_mlp_dense", self.d_mlp_dense),
+            ("d_vocab", self.d_vocab),
+            ("d_vocab_out", self.d_vocab_out),
+            ("n_ctx", self.n_ctx),
+        ];
+        if let Some((field, size)) = sizes.into_iter().find(|(_, size)| *size > 1 << 30) {
             return Err(invalid(field, size, "at most 2^30", "check the number of zeros"));
         }
         Ok(())
@@ -287,7 +296,11 @@ impl Config {
             RopeScaling::Llama3 { factor, low, high, context } => {
                 positive("rope_scaling.factor", *factor)?;
                 positive("rope_scaling.low_freq_factor", *low)?;
-                positive("rope_scaling.high_freq_factor", high - low)?;
+                if !(high.is_finite() && high > low) {
+                    let expected = format!("above low_freq_factor = {low}");
+                    let hint = "wavelengths between the two are blended; Llama 3.1 has 1 and 4";
+                    return Err(invalid("rope_scaling.high_freq_factor", high, expected, hint));
+                }
                 sizes(*context)
             }
             RopeScaling::Yarn { factor, beta_fast, beta_slow, context, attention_factor, .. } => {
@@ -475,6 +488,115 @@ mod tests {
         let both = Config { use_normalization_before_and_after: true, ..small() };
         refused(both.clone(), "use_normalization_before_and_after", &["LN", "RMS"]);
         assert!(Config { normalization_type: NormalizationType::RMS, ..both }.resolved().is_ok());
+    }
+
+    #[test]
+    fn experts_must_fit() {
+        let experts = Config { num_experts: 4, experts_per_token: 2, gated_mlp: true, ..small() };
+        assert!(experts.resolved().is_ok());
+        let alone = Config { experts_per_token: 0, ..experts.clone() };
+        refused(alone, "experts_per_token", &["is 0", "from 1 to num_experts = 4"]);
+        refused(Config { experts_per_token: 5, ..experts.clone() }, "experts_per_token", &["is 5", "from 1 to", "4"]);
+        refused(Config { num_experts: 0, ..experts.clone() }, "experts_per_token", &["is 2", "without num_experts"]);
+        refused(Config { num_experts: 1 << 40, ..experts.clone() }, "num_experts", &["1099511627776", "2^16"]);
+        refused(Config { gated_mlp: false, ..experts.clone() }, "gated_mlp", &["false", "true with num_experts"]);
+        refused(Config { attn_only: true, ..experts.clone() }, "attn_only", &["true", "false with num_experts"]);
+        let beyond = Config { dense_layers: vec![0, 2], ..experts.clone() };
+        refused(beyond, "dense_layers", &["is 2", "below n_layers = 2"]);
+        for (cfg, field) in [
+            (Config { d_shared_expert: 8, ..small() }, "d_shared_expert"),
+            (Config { dense_layers: vec![1], ..small() }, "dense_layers"),
+            (Config { d_mlp_dense: 8, ..small() }, "d_mlp_dense"),
+            (Config { gpt_oss_experts: true, ..small() }, "gpt_oss_experts"),
+        ] {
+            refused(cfg, field, &["is given", "not given without num_experts"]);
+        }
+        refused(Config { d_shared_expert: 1 << 40, ..experts.clone() }, "d_shared_expert", &["1099511627776", "2^30"]);
+        let dense = Config { dense_layers: vec![0], d_mlp_dense: usize::MAX, ..experts };
+        refused(dense, "d_mlp_dense", &["2^30"]);
+    }
+
+    #[test]
+    fn parts_beyond_transformerlens_must_fit() {
+        refused(Config { gate_bias: true, ..small() }, "gate_bias", &["is true", "false without gated_mlp"]);
+        let after = Config { use_normalization_after_only: true, ..small() };
+        refused(after.clone(), "use_normalization_after_only", &["is true", "normalization_type = LN", "RMS"]);
+        let rms = Config { normalization_type: NormalizationType::RMS, ..after };
+        assert!(rms.resolved().is_ok());
+        let both = Config { use_normalization_before_and_after: true, ..rms };
+        refused(both, "use_normalization_after_only", &["is true", "false with use_normalization_before_and_after"]);
+        for kind in [QkNormType::RmsOfAllHeads, QkNormType::LayerNormPerHead] {
+            let cfg = Config { qk_norm_type: kind, ..small() };
+            refused(cfg.clone(), "qk_norm_type", &[kind.name().unwrap(), "rms without use_qk_norm"]);
+            assert!(Config { use_qk_norm: true, ..cfg }.resolved().is_ok());
+        }
+        for at in [0.0, -2.5, f64::NAN, f64::INFINITY] {
+            refused(Config { clip_qkv: Some(at), ..small() }, "clip_qkv", &[&at.to_string(), "above 0"]);
+        }
+        let slopes = |slopes: &[f64]| Config { alibi_slopes: slopes.to_vec(), ..small() };
+        refused(slopes(&[0.5; 4]), "alibi_slopes", &["given", "positional_embedding_type = alibi"]);
+        let alibi = |s: &[f64]| Config { positional_embedding_type: PositionalEmbeddingType::Alibi, ..slopes(s) };
+        refused(alibi(&[0.5; 3]), "alibi_slopes", &["a list of 3", "one for each of the 4 heads"]);
+        refused(alibi(&[0.5, 0.5, f64::NAN, 0.5]), "alibi_slopes", &["NaN", "finite"]);
+        assert!(alibi(&[0.5; 4]).resolved().is_ok());
+        refused(Config { no_rope_layers: vec![1, 2], ..small() }, "no_rope_layers", &["is 2", "below n_layers = 2"]);
+    }
+
+    #[test]
+    fn stretched_rotations_must_fit() {
+        let rotary = Config { positional_embedding_type: PositionalEmbeddingType::Rotary, ..small() };
+        let stretched = |scaling: RopeScaling| Config { rope_scaling: Some(scaling), ..rotary.clone() };
+        let linear = |factor| stretched(RopeScaling::Linear { factor });
+        let refused_number = |cfg, field, given: f64| {
+            refused(cfg, &format!("rope_scaling.{field}"), &[&format!("is {given}"), "a finite number above 0"]);
+        };
+        assert!(linear(2.0).resolved().is_ok());
+        for factor in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            refused_number(linear(factor), "factor", factor);
+        }
+        let standard = Config { positional_embedding_type: PositionalEmbeddingType::Standard, ..linear(2.0) };
+        refused(standard, "rope_scaling", &["given", "without rotary positions"]);
+        let twice = Config { use_NTK_by_parts_rope: true, ..linear(2.0) };
+        refused(twice, "rope_scaling", &["given", "use_NTK_by_parts_rope"]);
+
+        let llama = |factor, low, high, context| stretched(RopeScaling::Llama3 { factor, low, high, context });
+        assert!(llama(8.0, 1.0, 4.0, 64).resolved().is_ok());
+        refused_number(llama(0.0, 1.0, 4.0, 64), "factor", 0.0);
+        refused_number(llama(8.0, -1.0, 4.0, 64), "low_freq_factor", -1.0);
+        for high in [1.0, 0.5, f64::NAN, f64::INFINITY] {
+            let words = [&format!("is {high}")[..], "above low_freq_factor = 1"];
+            refused(llama(8.0, 1.0, high, 64), "rope_scaling.high_freq_factor", &words);
+        }
+        refused_number(llama(8.0, 1.0, 4.0, 0), "original_max_position_embeddings", 0.0);
+
+        let yarn = |numbers: [f64; 4], context| {
+            let [factor, beta_fast, beta_slow, attention_factor] = numbers;
+            stretched(RopeScaling::Yarn { factor, beta_fast, beta_slow, context, truncate: true, attention_factor })
+        };
+        let good = [4.0, 32.0, 1.0, 1.1];
+        assert!(yarn(good, 64).resolved().is_ok());
+        for (i, field) in ["factor", "beta_fast", "beta_slow", "attention_factor"].into_iter().enumerate() {
+            for bad in [0.0, -3.0, f64::NAN] {
+                let mut numbers = good;
+                numbers[i] = bad;
+                refused_number(yarn(numbers, 64), field, bad);
+            }
+        }
+        refused_number(yarn(good, 0), "original_max_position_embeddings", 0.0);
+        refused(Config { rotary_base: 1.0, ..yarn(good, 64) }, "rotary_base", &["is 1", "another base with YaRN"]);
+
+        let long = |short: &[f64], long: &[f64], context, attention_factor| {
+            let (short, long) = (short.to_vec(), long.to_vec());
+            stretched(RopeScaling::LongRope { short, long, context, attention_factor })
+        };
+        assert!(long(&[1.0; 4], &[2.0; 4], 64, 1.2).resolved().is_ok());
+        let words = ["3 numbers", "rotary_dim / 2 = 4 numbers"];
+        refused(long(&[1.0; 3], &[2.0; 4], 64, 1.2), "rope_scaling.short_factor", &words);
+        refused(long(&[1.0; 4], &[2.0; 3], 64, 1.2), "rope_scaling.long_factor", &words);
+        refused_number(long(&[1.0, 0.0, 1.0, 1.0], &[2.0; 4], 64, 1.2), "short_factor", 0.0);
+        refused_number(long(&[1.0; 4], &[2.0, 2.0, 2.0, -2.0], 64, 1.2), "long_factor", -2.0);
+        refused_number(long(&[1.0; 4], &[2.0; 4], 64, f64::NAN), "attention_factor", f64::NAN);
+        refused_number(long(&[1.0; 4], &[2.0; 4], 0, 1.2), "original_max_position_embeddings", 0.0);
     }
 
     #[test]
