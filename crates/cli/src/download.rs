@@ -21,7 +21,7 @@ pub fn run(args: &Args) -> Result<()> {
     if std::path::Path::new(&args.model.model).exists() {
         bail!("{} is on this machine already; give the name of a model", args.model.model);
     }
-    let path = args.model.fetch(&args.model.options()?)?;
+    let path = args.model.path()?;
     println!("{}", path.display());
     Ok(())
 }

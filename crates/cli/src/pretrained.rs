@@ -81,28 +81,39 @@ impl ModelArgs {
     /// # Errors
     /// As [`Pretrained::from_pretrained`].
     pub fn load(&self) -> Result<HookedTransformer> {
-        let options = self.options()?;
-        let path = self.fetch(&options)?;
-        let start = Instant::now();
-        let model = HookedTransformer::from_pretrained_with(path.to_string_lossy(), &options)?;
-        if start.elapsed() > Duration::from_secs(1) {
-            say_aside(format_args!("loaded in {:.1} s", start.elapsed().as_secs_f64()));
-        }
-        Ok(model)
+        load(&self.model, self.options()?)
     }
 
     /// The path of the model.
     ///
     /// # Errors
     /// If it is none, and no model of this name can be fetched.
-    pub fn fetch(&self, options: &LoadOptions) -> Result<PathBuf> {
-        let path = Path::new(&self.model);
-        if path.exists() {
-            return Ok(path.into());
-        }
-        let mut bars = Bars::default();
-        Ok(fetch(&self.model, options, &mut |progress| bars.show(progress))?)
+    pub fn path(&self) -> Result<PathBuf> {
+        path_of(&self.model, &self.options()?)
     }
+}
+
+/// The model of a name or path, fetched first if it is not on this machine.
+///
+/// # Errors
+/// As [`Pretrained::from_pretrained`].
+pub fn load(model: &str, options: LoadOptions) -> Result<HookedTransformer> {
+    let path = path_of(model, &options)?;
+    let start = Instant::now();
+    let model = HookedTransformer::from_pretrained_with(path.to_string_lossy(), &options)?;
+    if start.elapsed() > Duration::from_secs(1) {
+        say_aside(format_args!("loaded in {:.1} s", start.elapsed().as_secs_f64()));
+    }
+    Ok(model)
+}
+
+fn path_of(model: &str, options: &LoadOptions) -> Result<PathBuf> {
+    let path = Path::new(model);
+    if path.exists() {
+        return Ok(path.into());
+    }
+    let mut bars = Bars::default();
+    Ok(fetch(model, options, &mut |progress| bars.show(progress))?)
 }
 
 /// A bar for the file that is being fetched.

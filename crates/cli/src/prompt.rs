@@ -12,6 +12,9 @@ use crate::input::read_text;
 use crate::pretrained::ModelArgs;
 use crate::threads;
 
+/// What a line of a file of prompts may have.
+const KEYS: [&str; 4] = ["prompt", "answer", "wrong", "corrupted"];
+
 /// Flags of `prompt`.
 #[derive(ClapArgs, Clone, Debug)]
 #[group(skip)]
@@ -36,10 +39,13 @@ pub struct Args {
 }
 
 /// A prompt and what may follow it.
-struct Question {
-    prompt: String,
-    answer: Option<String>,
-    wrong: Option<String>,
+#[derive(Clone, Debug)]
+pub struct Question {
+    pub prompt: String,
+    pub answer: Option<String>,
+    pub wrong: Option<String>,
+    /// The prompt with another answer, for patching.
+    pub corrupted: Option<String>,
 }
 
 /// Prints what follows.
@@ -50,7 +56,12 @@ pub fn run(args: &Args) -> Result<()> {
     let questions = match (&args.text, &args.prompt) {
         (Some(path), _) => questions(&read_text(path, "the prompts")?)?,
         (None, Some(prompt)) => {
-            vec![Question { prompt: prompt.clone(), answer: args.answer.clone(), wrong: args.wrong.clone() }]
+            vec![Question {
+                prompt: prompt.clone(),
+                answer: args.answer.clone(),
+                wrong: args.wrong.clone(),
+                corrupted: None,
+            }]
         }
         (None, None) => bail!("give a prompt, or a file of prompts with --text"),
     };
@@ -123,12 +134,12 @@ fn first(test: &PromptTest) -> Result<f64> {
     Ok(test.steps.first().context("the answer has no tokens")?.answer.logit)
 }
 
-/// The prompts of a file.
-fn questions(text: &str) -> Result<Vec<Question>> {
+/// The prompts of a file, a JSON object a line.
+pub fn questions(text: &str) -> Result<Vec<Question>> {
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     let questions: Vec<Question> = lines
         .map(|(i, line)| {
-            let expected = || format!("line {} is no object with \"prompt\" (and \"answer\", \"wrong\")", i + 1);
+            let expected = || format!("line {} is no object with \"prompt\" ({})", i + 1, KEYS.join(", "));
             let value: Value = serde_json::from_str(line).with_context(expected)?;
             let text = |name: &str| -> Result<Option<String>> {
                 match value.get(name) {
@@ -137,16 +148,19 @@ fn questions(text: &str) -> Result<Vec<Question>> {
                     Some(other) => bail!("line {}: \"{name}\" is {other}, expected text", i + 1),
                 }
             };
-            if let Some(unknown) =
-                value.as_object().and_then(|o| o.keys().find(|k| !["prompt", "answer", "wrong"].contains(&k.as_str())))
-            {
-                bail!("line {} has {unknown:?}; a line has \"prompt\", \"answer\" and \"wrong\"", i + 1);
+            if let Some(unknown) = value.as_object().and_then(|o| o.keys().find(|k| !KEYS.contains(&k.as_str()))) {
+                bail!("line {} has {unknown:?}; a line has {}", i + 1, KEYS.join(", "));
             }
             let (answer, wrong) = (text("answer")?, text("wrong")?);
             if wrong.is_some() && answer.is_none() {
                 bail!("line {} has \"wrong\" without \"answer\"", i + 1);
             }
-            Ok(Question { prompt: text("prompt")?.with_context(expected)?, answer, wrong })
+            Ok(Question {
+                prompt: text("prompt")?.with_context(expected)?,
+                answer,
+                wrong,
+                corrupted: text("corrupted")?,
+            })
         })
         .collect::<Result<_>>()?;
     if questions.is_empty() {

@@ -2,6 +2,7 @@
 
 mod picture;
 mod sections;
+mod text;
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::Args as ClapArgs;
 use indicatif::ProgressBar;
+use ironlens_pretrained::LoadOptions;
 use ironlens_report::Report;
 use ironlens_tensor::Device;
 use ironlens_train::{Data, DataRecord, RandomTokens, RunDir};
@@ -27,8 +29,21 @@ const FILE: &str = "analysis.json";
 #[derive(ClapArgs, Clone, Debug)]
 #[group(skip)]
 pub struct Args {
-    /// A run, or a weights file in TransformerLens's names
+    /// A run, a weights file in TransformerLens's names, or, with --text, a pretrained model by name or path
     target: PathBuf,
+    /// Analyse a pretrained model on this text, or on those of a file with a JSON object {"prompt": .., "answer": ..,
+    /// "wrong": .., "corrupted": ..} a line
+    #[arg(long, value_name = "TEXT|FILE")]
+    text: Option<String>,
+    /// What should follow the text, such as " Mary" [default: what the model says]
+    #[arg(long, value_name = "TEXT", requires = "text")]
+    answer: Option<String>,
+    /// What should not; its logit is subtracted
+    #[arg(long, value_name = "TEXT", requires = "answer")]
+    wrong: Option<String>,
+    /// The text with another answer, of as many tokens [default: the wrong answer's last mention replaced]
+    #[arg(long, value_name = "TEXT", requires = "text")]
+    corrupted: Option<String>,
     /// Configuration of the weights file (JSON, TransformerLens's fields) [default: config.json beside it]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -54,6 +69,9 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let device = Device::from_name(&args.device)?;
     threads::start()?;
+    if let Some(text) = &args.text {
+        return on_text(args, text, device);
+    }
     if args.target.is_dir() {
         if args.config.is_some() {
             bail!("--config goes with a weights file; a run has its own configuration");
@@ -96,6 +114,25 @@ pub fn run(args: &Args) -> Result<()> {
     if let Some(path) = &args.json {
         write_json(path, &analysis)?;
     }
+    crate::report::write_page(&report, &page, args.figures.as_deref())
+}
+
+/// A pretrained model on a text.
+fn on_text(args: &Args, text: &str, device: Device) -> Result<()> {
+    if args.config.is_some() {
+        bail!("--config goes with a weights file; a pretrained model has its own configuration");
+    }
+    let questions = text::asked(text, args.answer.as_deref(), args.wrong.as_deref(), args.corrupted.as_deref())?;
+    let name = args.target.to_string_lossy().into_owned();
+    let model = crate::pretrained::load(&name, LoadOptions { device, ..LoadOptions::default() })?;
+    let (report, analysis) = text::analyse(&model, &name, questions)?;
+    for part in &analysis.sections {
+        println!("{}\n  {}", part.title, part.prose);
+    }
+    if let Some(path) = &args.json {
+        write_json(path, &analysis)?;
+    }
+    let page = args.out.clone().unwrap_or_else(|| text::page_of(&name));
     crate::report::write_page(&report, &page, args.figures.as_deref())
 }
 
