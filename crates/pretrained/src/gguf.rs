@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use ironlens_files::{FileError, GgufFile, TensorFile};
+use ironlens_files::{FileError, GgufFile, GgufValue, TensorFile};
 use serde_json::{Map, Value, json};
 
 use crate::conversion::Source;
@@ -103,9 +103,11 @@ pub(crate) fn open(file: &GgufFile) -> Result<(HfConfig, GgufSource<'_>), Pretra
         let key = format!("{arch}.{from}");
         let value = match metadata.value(&key) {
             None => continue,
-            Some(_) => metadata.optional::<f64>(&key)?.unwrap_or_default(),
+            // Sizes are whole numbers there, and everything else is not.
+            Some(GgufValue::F32(_) | GgufValue::F64(_)) => json!(metadata.required::<f64>(&key)?),
+            Some(_) => json!(metadata.required::<u64>(&key)?),
         };
-        map.insert(to.into(), if value.fract() == 0.0 { json!(value as i64) } else { json!(value) });
+        map.insert(to.into(), value);
     }
     let vocabulary = file.get("token_embd.weight").and_then(|t| t.shape.first().copied()).unwrap_or(0);
     map.insert("vocab_size".into(), json!(vocabulary));
