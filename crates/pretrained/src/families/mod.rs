@@ -95,7 +95,10 @@ const OTHERS: [(&str, &str); 7] = [
     ("Wav2Vec2", "models of sound are out of scope; this library reads text"),
     ("CLIP", "models of pictures are out of scope; this library reads text"),
     ("ViT", "models of pictures are out of scope; this library reads text"),
-    ("Mamba", "state-space models have no attention to look at; there are transformers of its size, such as pythia-160m"),
+    (
+        "Mamba",
+        "state-space models have no attention to look at; there are transformers of its size, such as pythia-160m",
+    ),
 ];
 
 /// The family of a configuration.
@@ -137,7 +140,7 @@ fn act_fn(hf: &HfConfig, key: &str, default: &str) -> Read<ActFn> {
 
 /// What Llama's keys say: sizes, RMS norms, rotation, grouped queries.
 fn llama_keys(hf: &HfConfig) -> Read<Config> {
-    let (d_model, n_heads) = (hf.size("hidden_size")?, hf.size("num_attention_heads")?);
+    let (d_model, n_heads) = (hf.size("hidden_size")?, hf.count("num_attention_heads")?);
     if n_heads == 0 {
         return Err(mistaken("num_attention_heads", "0", "at least 1"));
     }
@@ -147,7 +150,7 @@ fn llama_keys(hf: &HfConfig) -> Read<Config> {
         d_model,
         n_heads,
         d_head,
-        n_layers: hf.size("num_hidden_layers")?,
+        n_layers: hf.count("num_hidden_layers")?,
         d_mlp: hf.size("intermediate_size")?,
         n_ctx: hf.size("max_position_embeddings")?,
         d_vocab: hf.size("vocab_size")?,
