@@ -59,7 +59,7 @@ fn xielu(x: &Var, [alpha_p, alpha_n, beta]: [&Var; 3]) -> Var {
     let above = x.unary(UnaryOp::Square) * &softplus(alpha_p);
     let exp_minus_1 = x.minimum(-1e-6).into_unary(UnaryOp::Exp).affine(1.0, -1.0);
     let below = (exp_minus_1 - x) * &(beta + &softplus(alpha_n));
-    Var::where_(&x.gt(0.0), &above, &below) + &(x * beta)
+    Var::where_(x.gt(0.0), &above, &below) + &(x * beta)
 }
 
 /// The sizes and kind of an [`Mlp`].

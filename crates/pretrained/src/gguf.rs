@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use ironlens_files::{FileError, GgufFile, TensorFile};
+use ironlens_files::{FileError, GgufFile, GgufValue, TensorFile};
 use serde_json::{Map, Value, json};
 
 use crate::conversion::Source;
@@ -102,12 +102,13 @@ pub(crate) fn open(file: &GgufFile) -> Result<(HfConfig, GgufSource<'_>), Pretra
     map.insert("architectures".into(), json!([class]));
     for (from, to) in NUMBERS {
         let key = format!("{arch}.{from}");
-        // Some numbers are whole in one file and have a fraction in another.
-        if let Ok(Some(whole)) = metadata.optional::<i64>(&key) {
-            map.insert(to.into(), json!(whole));
-        } else if let Some(number) = metadata.optional::<f64>(&key)? {
-            map.insert(to.into(), json!(number));
-        }
+        let value = match metadata.value(&key) {
+            None => continue,
+            // Sizes are whole numbers there, and everything else is not.
+            Some(GgufValue::F32(_) | GgufValue::F64(_)) => json!(metadata.required::<f64>(&key)?),
+            Some(_) => json!(metadata.required::<u64>(&key)?),
+        };
+        map.insert(to.into(), value);
     }
     let vocabulary = file.get("token_embd.weight").and_then(|t| t.shape.first().copied()).unwrap_or(0);
     map.insert("vocab_size".into(), json!(vocabulary));

@@ -68,6 +68,27 @@ impl HfConfig {
         self.size_if_given(name)?.ok_or_else(|| mistaken(name, "not given", "a whole number"))
     }
 
+    /// A number of layers or heads, if it is given: lists are made of them before memory is asked for as a whole.
+    ///
+    /// # Errors
+    /// If it is something else, or beyond 2^16.
+    pub fn count_if_given(&self, name: &str) -> Result<Option<usize>, PretrainedError> {
+        match self.size_if_given(name)? {
+            Some(count) if count > 1 << 16 => {
+                Err(mistaken(name, &count.to_string(), "at most 2^16; check the number of zeros"))
+            }
+            count => Ok(count),
+        }
+    }
+
+    /// A number of layers or heads.
+    ///
+    /// # Errors
+    /// If it is not given, something else, or beyond 2^16.
+    pub fn count(&self, name: &str) -> Result<usize, PretrainedError> {
+        self.count_if_given(name)?.ok_or_else(|| mistaken(name, "not given", "a whole number"))
+    }
+
     /// A number, if it is given.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use crate::conversion::Conversion;
 use crate::hf::HfConfig;
 use half::bf16;
 use ironlens_tensor::{DType, Device, Tensor};
-use ironlens_transformer::config::Config;
+use ironlens_transformer::config::{ActFn, Config};
 
 pub(super) const FAMILY: Family = Family {
     name: "Apertus",
@@ -39,11 +39,15 @@ fn tensors(c: &mut Conversion<'_>) -> Read<()> {
     Ok(())
 }
 
-/// The parameters of a layer's xIELU: Hugging Face keeps them in bf16, whatever the model's type is.
+/// The parameters of a layer's xIELU, of which `beta` is a constant: Hugging Face keeps them in bf16, whatever the
+/// model's type is.
 fn xielu(c: &mut Conversion<'_>, l: usize) -> Read<()> {
+    if c.cfg.act_fn != ActFn::Xielu {
+        return Ok(());
+    }
     for name in ["alpha_p", "alpha_n", "beta"] {
         let from = format!("{}mlp.act_fn.{name}", layer(l));
-        if c.has(&from) {
+        if name != "beta" || c.has(&from) {
             let value = c.read(&from, &[])?;
             let rounded = |t: Tensor| Tensor::scalar(bf16::from_f64(t.item()).to_f64(), DType::F32, &Device::Cpu);
             c.write(&format!("blocks.{l}.mlp.act_fn.{name}"), value.map(rounded))?;

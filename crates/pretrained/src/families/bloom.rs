@@ -16,7 +16,7 @@ pub(super) const FAMILY: Family = Family {
 
 fn config(hf: &HfConfig) -> Read<Config> {
     let width = hf.size_if_given("hidden_size")?.map_or_else(|| hf.size("n_embed"), Ok)?;
-    let n_heads = hf.size_if_given("n_head")?.map_or_else(|| hf.size("num_attention_heads"), Ok)?;
+    let n_heads = hf.count_if_given("n_head")?.map_or_else(|| hf.count("num_attention_heads"), Ok)?;
     if hf.flag("apply_residual_connection_post_layernorm", false)? {
         return Err(PretrainedError::Family {
             architecture: "BLOOM with apply_residual_connection_post_layernorm".into(),
@@ -27,7 +27,7 @@ fn config(hf: &HfConfig) -> Read<Config> {
         d_model: width,
         n_heads,
         d_head: width.checked_div(n_heads).unwrap_or(0),
-        n_layers: hf.size_if_given("n_layer")?.map_or_else(|| hf.size("num_hidden_layers"), Ok)?,
+        n_layers: hf.count_if_given("n_layer")?.map_or_else(|| hf.count("num_hidden_layers"), Ok)?,
         d_mlp: width.saturating_mul(4),
         // ALiBi has no longest sequence; it is what the models were trained on.
         n_ctx: hf.size_if_given("seq_length")?.unwrap_or(2048),

@@ -16,7 +16,7 @@ pub(super) const FAMILY: Family = Family {
 };
 
 fn config(hf: &HfConfig) -> Read<Config> {
-    let n_heads = hf.size_if_given("num_attention_heads")?.map_or_else(|| hf.size("n_head"), Ok)?;
+    let n_heads = hf.count_if_given("num_attention_heads")?.map_or_else(|| hf.count("n_head"), Ok)?;
     let d_model = hf.size("hidden_size")?;
     let d_head = d_model.checked_div(n_heads).unwrap_or(0);
     let grouped = hf.flag("new_decoder_architecture", false)?;
@@ -25,7 +25,7 @@ fn config(hf: &HfConfig) -> Read<Config> {
         d_model,
         n_heads,
         d_head,
-        n_layers: hf.size_if_given("num_hidden_layers")?.map_or_else(|| hf.size("n_layer"), Ok)?,
+        n_layers: hf.count_if_given("num_hidden_layers")?.map_or_else(|| hf.count("n_layer"), Ok)?,
         d_mlp: hf.size_if_given("ffn_hidden_size")?.unwrap_or(d_model.saturating_mul(4)),
         n_ctx: hf.size_if_given("max_position_embeddings")?.unwrap_or(2048),
         d_vocab: hf.size("vocab_size")?,

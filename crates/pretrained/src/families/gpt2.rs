@@ -19,12 +19,12 @@ fn config(hf: &HfConfig) -> Read<Config> {
 
 /// What the keys of OpenAI's say.
 pub(super) fn gpt_keys(hf: &HfConfig) -> Read<Config> {
-    let (d_model, n_heads) = (hf.size("n_embd")?, hf.size("n_head")?);
+    let (d_model, n_heads) = (hf.size("n_embd")?, hf.count("n_head")?);
     Ok(Config {
         d_model,
         n_heads,
         d_head: d_model.checked_div(n_heads).unwrap_or(0),
-        n_layers: hf.size("n_layer")?,
+        n_layers: hf.count("n_layer")?,
         d_mlp: hf.size_if_given("n_inner")?.unwrap_or(d_model.saturating_mul(4)),
         // Files that were saved anew have no `n_ctx`.
         n_ctx: hf.size_if_given("n_positions")?.map_or_else(|| hf.size("n_ctx"), Ok)?,

@@ -15,12 +15,12 @@ pub(super) const FAMILY: Family = Family {
 };
 
 fn config(hf: &HfConfig) -> Read<Config> {
-    let (d_model, n_heads) = (hf.size("hidden_size")?, hf.size("num_attention_heads")?);
+    let (d_model, n_heads) = (hf.size("hidden_size")?, hf.count("num_attention_heads")?);
     let mut cfg = Config {
         d_model,
         n_heads,
         d_head: d_model.checked_div(n_heads).unwrap_or(0),
-        n_layers: hf.size("num_hidden_layers")?,
+        n_layers: hf.count("num_hidden_layers")?,
         d_mlp: hf.size("intermediate_size")?,
         n_ctx: hf.size("max_position_embeddings")?,
         d_vocab: hf.size("vocab_size")?,

@@ -140,7 +140,7 @@ fn act_fn(hf: &HfConfig, key: &str, default: &str) -> Read<ActFn> {
 
 /// What Llama's keys say: sizes, RMS norms, rotation, grouped queries.
 fn llama_keys(hf: &HfConfig) -> Read<Config> {
-    let (d_model, n_heads) = (hf.size("hidden_size")?, hf.size("num_attention_heads")?);
+    let (d_model, n_heads) = (hf.size("hidden_size")?, hf.count("num_attention_heads")?);
     if n_heads == 0 {
         return Err(mistaken("num_attention_heads", "0", "at least 1"));
     }
@@ -150,7 +150,7 @@ fn llama_keys(hf: &HfConfig) -> Read<Config> {
         d_model,
         n_heads,
         d_head,
-        n_layers: hf.size("num_hidden_layers")?,
+        n_layers: hf.count("num_hidden_layers")?,
         d_mlp: hf.size("intermediate_size")?,
         n_ctx: hf.size("max_position_embeddings")?,
         d_vocab: hf.size("vocab_size")?,

@@ -7,12 +7,12 @@ use ironlens_transformer::config::{ActFn, Config};
 
 /// Of `model_args` in a checkpoint.
 pub(crate) fn config(hf: &HfConfig) -> Read<Config> {
-    let (d_model, n_heads) = (hf.size("n_embd")?, hf.size("n_head")?);
+    let (d_model, n_heads) = (hf.size("n_embd")?, hf.count("n_head")?);
     Ok(Config {
         d_model,
         n_heads,
         d_head: d_model.checked_div(n_heads).unwrap_or(0),
-        n_layers: hf.size("n_layer")?,
+        n_layers: hf.count("n_layer")?,
         n_ctx: hf.size("block_size")?,
         d_vocab: hf.size("vocab_size")?,
         act_fn: ActFn::Gelu,

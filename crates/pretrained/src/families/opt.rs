@@ -10,7 +10,7 @@ pub(super) const FAMILY: Family =
     Family { name: "OPT", architectures: &["OPTForCausalLM", "OPTModel"], prefix: "model.", config, tensors };
 
 fn config(hf: &HfConfig) -> Read<Config> {
-    let (d_model, n_heads) = (hf.size("hidden_size")?, hf.size("num_attention_heads")?);
+    let (d_model, n_heads) = (hf.size("hidden_size")?, hf.count("num_attention_heads")?);
     let projected = hf.size_if_given("word_embed_proj_dim")?.is_some_and(|d| d != d_model);
     if projected || !hf.flag("do_layer_norm_before", true)? || hf.flag("_remove_final_layer_norm", false)? {
         return Err(PretrainedError::Family {
@@ -22,7 +22,7 @@ fn config(hf: &HfConfig) -> Read<Config> {
         d_model,
         n_heads,
         d_head: d_model.checked_div(n_heads).unwrap_or(0),
-        n_layers: hf.size("num_hidden_layers")?,
+        n_layers: hf.count("num_hidden_layers")?,
         d_mlp: hf.size("ffn_dim")?,
         n_ctx: hf.size("max_position_embeddings")?,
         d_vocab: hf.size("vocab_size")?,

@@ -1,0 +1,199 @@
+//! Models in GGUF files, written as llama.cpp's converter writes them.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use common::{HfCheckpoint, encoded, error_of, f64_options, load, load_with, tokens};
+use ironlens_files::{Dtype, GgufValue, Stored, StoredTensor, write_gguf};
+use ironlens_pretrained::LoadOptions;
+use ironlens_transformer::NormalizationType;
+
+/// What llama.cpp's converter calls the parts of a layer.
+const GGUF_NAMES: [(&str, &str); 13] = [
+    ("self_attn.q_proj", "attn_q"),
+    ("self_attn.k_proj", "attn_k"),
+    ("self_attn.v_proj", "attn_v"),
+    ("self_attn.o_proj", "attn_output"),
+    ("self_attn.q_norm", "attn_q_norm"),
+    ("self_attn.k_norm", "attn_k_norm"),
+    ("mlp.gate_proj", "ffn_gate"),
+    ("mlp.up_proj", "ffn_up"),
+    ("mlp.down_proj", "ffn_down"),
+    ("input_layernorm", "attn_norm"),
+    ("pre_feedforward_layernorm", "ffn_norm"),
+    ("post_feedforward_layernorm", "post_ffw_norm"),
+    ("post_attention_layernorm", "post_attention_norm"),
+];
+
+fn gguf_name(name: &str, gemma: bool) -> String {
+    match name {
+        "model.embed_tokens.weight" => return "token_embd.weight".into(),
+        "model.norm.weight" => return "output_norm.weight".into(),
+        "lm_head.weight" => return "output.weight".into(),
+        _ => {}
+    }
+    let (layer, rest) = name.strip_prefix("model.layers.").unwrap().split_once('.').unwrap();
+    let (part, kind) = rest.rsplit_once('.').unwrap();
+    let part = match part {
+        "post_attention_layernorm" if !gemma => "ffn_norm",
+        part => GGUF_NAMES.iter().find(|(hf, _)| *hf == part).unwrap_or_else(|| panic!("{name}")).1,
+    };
+    format!("blk.{layer}.{part}.{kind}")
+}
+
+/// Writes a checkpoint as llama.cpp's converter does: rows of queries and keys in the order in which it rotates
+/// them (Llama), 1 added to the weights of norms (Gemma).
+fn write_as_gguf(path: &Path, checkpoint: &HfCheckpoint, arch: &str, more: &[(&str, GgufValue)]) {
+    let size = |key: &str| checkpoint.config[key].as_u64().unwrap();
+    let whole = |key: &str| GgufValue::U32(size(key) as u32);
+    let number = |key: &str| GgufValue::F32(checkpoint.config[key].as_f64().unwrap() as f32);
+    let mut metadata = vec![("general.architecture".to_string(), GgufValue::String(arch.into()))];
+    for (key, value) in [
+        ("embedding_length", whole("hidden_size")),
+        ("block_count", whole("num_hidden_layers")),
+        ("feed_forward_length", whole("intermediate_size")),
+        ("attention.head_count", whole("num_attention_heads")),
+        ("attention.head_count_kv", whole("num_key_value_heads")),
+        ("context_length", whole("max_position_embeddings")),
+        ("attention.layer_norm_rms_epsilon", number("rms_norm_eps")),
+        ("rope.freq_base", number("rope_theta")),
+    ] {
+        metadata.push((format!("{arch}.{key}"), value));
+    }
+    metadata.extend(more.iter().map(|(key, value)| (format!("{arch}.{key}"), value.clone())));
+    let gemma = arch.starts_with("gemma");
+    let (mut infos, mut bytes) = (Vec::new(), Vec::new());
+    for (name, (shape, values)) in &checkpoint.tensors {
+        let mut values = values.clone();
+        if arch == "llama" && (name.contains("q_proj") || name.contains("k_proj")) {
+            let heads = size(if name.contains("q_proj") { "num_attention_heads" } else { "num_key_value_heads" });
+            values = neighbours(&values, shape[0], heads as usize);
+        }
+        if gemma && name.ends_with("norm.weight") {
+            values.iter_mut().for_each(|v| *v += 1.0);
+        }
+        let shape = shape.clone();
+        infos.push(StoredTensor { name: gguf_name(name, gemma), stored: Stored::Plain(Dtype::F32), shape });
+        bytes.push(encoded(&values, Dtype::F32));
+    }
+    // Factors of wavelengths, as a tensor of their own.
+    if let Some(factors) = llama3_factors(checkpoint) {
+        let shape = vec![factors.len()];
+        infos.push(StoredTensor { name: "rope_freqs.weight".into(), stored: Stored::Plain(Dtype::F32), shape });
+        bytes.push(encoded(&factors, Dtype::F32));
+    }
+    write_gguf(path, &metadata, &infos, |i, file| file.write_all(&bytes[i])).unwrap();
+}
+
+/// Rows `[head, 2, h / 2]` in the order `[head, h / 2, 2]`: llama.cpp's `permute`.
+fn neighbours(values: &[f32], rows: usize, heads: usize) -> Vec<f32> {
+    let (width, half) = (values.len() / rows, rows / heads / 2);
+    let row = |r: usize| &values[r * width..(r + 1) * width];
+    let order = (0..heads).flat_map(|h| (0..half).flat_map(move |i| [0, 1].map(|part| (2 * h + part) * half + i)));
+    order.flat_map(row).copied().collect()
+}
+
+/// llama.cpp's `rope_freqs`: what each wavelength of Llama 3.1 is multiplied by.
+fn llama3_factors(checkpoint: &HfCheckpoint) -> Option<Vec<f32>> {
+    let scaling = checkpoint.config.get("rope_scaling")?;
+    let number = |key: &str| scaling[key].as_f64().unwrap();
+    (scaling.get("rope_type")?.as_str() == Some("llama3")).then(|| {
+        let dim = checkpoint.config["head_dim"].as_f64().unwrap();
+        let (low, high) = (number("low_freq_factor"), number("high_freq_factor"));
+        let context = number("original_max_position_embeddings");
+        let factor = |i: usize| {
+            let base = checkpoint.config["rope_theta"].as_f64().unwrap();
+            let wavelength = 2.0 * std::f64::consts::PI * base.powf(2.0 * i as f64 / dim);
+            if wavelength < context / high {
+                1.0
+            } else if wavelength > context / low {
+                number("factor")
+            } else {
+                let smooth = (context / wavelength - low) / (high - low);
+                1.0 / ((1.0 - smooth) / number("factor") + smooth)
+            }
+        };
+        (0..dim as usize / 2).map(|i| factor(i) as f32).collect()
+    })
+}
+
+#[test]
+fn gguf_files_are_the_models_that_they_were_made_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let head = |name: &str| GgufValue::U32(HfCheckpoint::of(name).config["head_dim"].as_u64().unwrap() as u32);
+    let llama = HfCheckpoint::of("lma31");
+    // Qwen 2 is Llama with biases of queries, keys and values, and no permutation.
+    let mut qwen = HfCheckpoint::of("lma_bias_headdim");
+    qwen.set("architectures", serde_json::json!(["Qwen2ForCausalLM"]));
+    qwen.set("mlp_bias", false);
+    let qwen = qwen.renamed(|n| {
+        let bias_elsewhere = n.ends_with("bias") && !["q_proj", "k_proj", "v_proj"].iter().any(|p| n.contains(p));
+        (!bias_elsewhere).then(|| n.into())
+    });
+    // Every sixth layer looks at everything, as llama.cpp has it.
+    let mut gemma = HfCheckpoint::of("gemma3");
+    gemma.set("layer_types", serde_json::json!(vec!["sliding_attention"; 3]));
+    gemma.set("query_pre_attn_scalar", gemma.config["head_dim"].clone());
+    let window = ("attention.sliding_window", GgufValue::U32(6));
+    let qwen_head = ("attention.key_length", head("lma_bias_headdim"));
+    for (arch, checkpoint, more) in [
+        ("llama", llama, vec![("rope.dimension_count", head("lma31")), ("attention.key_length", head("lma31"))]),
+        ("qwen2", qwen, vec![qwen_head]),
+        ("gemma3", gemma, vec![window, ("attention.key_length", head("gemma3"))]),
+    ] {
+        let (hf, gguf) = (folder.path().join(format!("{arch}-hf")), folder.path().join(arch).join("model.gguf"));
+        checkpoint.write(&hf, Dtype::F32);
+        fs::create_dir_all(gguf.parent().unwrap()).unwrap();
+        write_as_gguf(&gguf, &checkpoint, arch, &more);
+        let hf = load_with(&hf, &f64_options()).unwrap();
+        let x = tokens("lma31");
+        let expected = hf.forward(&x).unwrap();
+        // The file, and the folder that it is alone in.
+        for path in [&gguf, gguf.parent().unwrap()] {
+            let found = load_with(path, &f64_options()).unwrap_or_else(|e| panic!("{arch}: {e}"));
+            let error = error_of(&found.forward(&x).unwrap(), &expected);
+            // Epsilon, base and the factors of wavelengths are f32 there, as is 1 + w.
+            assert!(error < 2e-6, "{arch}: logits differ by {error}");
+            let (a, b) = (found.config(), hf.config());
+            assert_eq!((a.n_heads, a.d_head, a.n_key_value_heads), (b.n_heads, b.d_head, b.n_key_value_heads));
+            assert_eq!((a.d_vocab, a.n_ctx, &a.attn_types), (b.d_vocab, b.n_ctx, &b.attn_types));
+        }
+        let processed = load_with(&gguf, &LoadOptions::default()).unwrap();
+        assert_eq!(processed.config().normalization_type, NormalizationType::RMSPre);
+    }
+    let several = folder.path().join("llama");
+    fs::copy(several.join("model.gguf"), several.join("other.gguf")).unwrap();
+    let text = load(&several).unwrap_err().to_string();
+    assert!(text.contains("several GGUF files"), "{text}");
+}
+
+#[test]
+fn gguf_files_that_are_not_read_say_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    let refused = |checkpoint: &HfCheckpoint, arch: &str, more: &[(&str, GgufValue)], words: &[&str]| {
+        write_as_gguf(&path, checkpoint, arch, more);
+        let text = load(&path).unwrap_err().to_string();
+        words.iter().for_each(|w| assert!(text.contains(w), "{w}: {text}"));
+    };
+    let llama = HfCheckpoint::of("lma31");
+    let head = ("attention.key_length", GgufValue::U32(12));
+    refused(&llama, "mamba", &[], &["\"mamba\"", "llama, mistral"]);
+    refused(&llama, "llama", &[("expert_count", GgufValue::U32(8))], &["with experts", "safetensors"]);
+    refused(&llama, "llama", &[("attention.key_length", GgufValue::String("x".into()))], &["attention.key_length"]);
+    refused(&llama, "llama", &[("attention.key_length", GgufValue::U32(10))], &["short_factor", "6 numbers", "5"]);
+    let mut plain = llama.clone();
+    plain.set("rope_scaling", serde_json::Value::Null);
+    refused(&plain, "llama", &[("attention.key_length", GgufValue::U32(10))], &["q_proj", "expected [40, 48]"]);
+    for part in ["mlp.up_proj.weight", "input_layernorm.weight"] {
+        let without = llama.renamed(|n| (n != format!("model.layers.1.{part}")).then(|| n.into()));
+        refused(&without, "llama", std::slice::from_ref(&head), &[&format!("layers.1.{part}"), "missing"]);
+    }
+    let mut none = plain;
+    none.set("num_attention_heads", 0);
+    none.set("num_key_value_heads", 0);
+    none.tensors.retain(|n, _| !n.contains("q_proj") && !n.contains("k_proj"));
+    refused(&none, "llama", &[], &["num_attention_heads", "at least 1"]);
+}
