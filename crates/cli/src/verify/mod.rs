@@ -3,12 +3,13 @@
 //! A case is a folder with `config.json`, `weights.safetensors`, `inputs.safetensors` (`tokens`)
 //! and `expected.safetensors`, whose tensors are named `group/..`. Every expected tensor is
 //! computed and compared, or counted as not checked. A folder with `hf/` is a checkpoint as Hugging Face
-//! writes it (`pretrained.rs`).
+//! writes it (`pretrained.rs`), one with `expected.json` is a tokenizer (`tokenizer.rs`).
 
 mod case;
 mod groups;
 mod pretrained;
 mod table;
+mod tokenizer;
 
 use std::path::{Path, PathBuf};
 
@@ -107,7 +108,9 @@ pub fn run(args: &Args) -> Result<bool> {
 /// If one of them holds none.
 pub fn find_cases(dirs: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let is_case = |p: &Path| {
-        p.join("config.json").is_file() && p.join("expected.safetensors").is_file() || pretrained::is_case(p)
+        p.join("config.json").is_file() && p.join("expected.safetensors").is_file()
+            || pretrained::is_case(p)
+            || tokenizer::is_case(p)
     };
     let mut cases = Vec::new();
     for dir in dirs {
@@ -133,9 +136,10 @@ pub fn find_cases(dirs: &[PathBuf]) -> Result<Vec<PathBuf>> {
 /// Compares one case; gives its groups, and the expected tensors that no group knows.
 pub fn verify_case(dir: &Path, device: &Device, dtype: DType) -> (Vec<GroupResult>, Vec<String>) {
     let name = dir.file_name().map_or_else(|| dir.display().to_string(), |n| n.to_string_lossy().into_owned());
-    let compared = match pretrained::is_case(dir) {
-        true => pretrained::compare(&name, dir, device, dtype),
-        false => Case::load(dir, device, dtype).map(|case| groups::compare(&name, &case)),
+    let compared = match (pretrained::is_case(dir), tokenizer::is_case(dir)) {
+        (true, _) => pretrained::compare(&name, dir, device, dtype),
+        (_, true) => tokenizer::compare(&name, dir).map(|results| (results, Vec::new())),
+        (false, false) => Case::load(dir, device, dtype).map(|case| groups::compare(&name, &case)),
     };
     match compared {
         Ok(compared) => compared,

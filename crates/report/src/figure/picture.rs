@@ -190,7 +190,8 @@ impl<DB: DrawingBackend> Page<'_, DB> {
         let few = across <= 2;
         let widest = h.y_labels.iter().map(|s| self.width(s, 10.0)).fold(24.0, f64::max).min(90.0);
         let (left, right) = (widest + if h.y.is_empty() { 12.0 } else { 32.0 }, 106.0);
-        let foot = if h.x_labels.is_empty() { 22.0 } else { 34.0 } + if h.x.is_empty() { 0.0 } else { 18.0 };
+        let tallest = h.x_labels.iter().map(|s| self.width(s, 10.0)).fold(24.0, f64::max).min(90.0);
+        let foot = if h.x_labels.is_empty() { 22.0 } else { tallest + 10.0 } + if h.x.is_empty() { 0.0 } else { 18.0 };
         let grid = Rect { x: inside.x + left, y: inside.y, w: inside.w - left - right, h: inside.h - foot };
         let named = h.panels.iter().any(|p| !p.0.is_empty());
         let (gap_x, head) = (if across > 1 { 34.0 } else { 0.0 }, if named { 22.0 } else { 4.0 });
@@ -297,7 +298,7 @@ impl<DB: DrawingBackend> Page<'_, DB> {
                 if h.x_labels.is_empty() {
                     self.text(&text, (x, y + 6.0), size, SOFT, (HPos::Center, VPos::Top), false, 60.0)?;
                 } else {
-                    self.text(&text, (x, y + 6.0), size, SOFT, (HPos::Right, VPos::Center), true, 30.0)?;
+                    self.text(&text, (x, y + 6.0), size, SOFT, (HPos::Right, VPos::Center), true, 90.0)?;
                 }
             }
         }
