@@ -27,7 +27,7 @@ fn strings(list: &Value) -> Vec<String> {
 fn the_printed_tree_is_python_s() {
     for (dir, model) in models() {
         let want = std::fs::read_to_string(dir.join("tree.txt")).unwrap();
-        assert_eq!(model.to_string().trim_end(), want.trim_end(), "{}", dir.display());
+        assert_eq!(format!("{model}").trim_end(), want.trim_end(), "{}", dir.display());
     }
 }
 

@@ -35,7 +35,7 @@
 //! ```
 //!
 //! The parts are crates of their own, each useful alone: [`tensor`], [`autograd`], [`nn`],
-//! [`transformer`], [`lens`], [`pretrained`], [`train`], [`report`], [`files`].
+//! [`transformer`], [`lens`], [`pretrained`], [`train`], [`report`], [`tokenizer`], [`files`].
 
 pub mod plot;
 
@@ -45,6 +45,7 @@ pub use ironlens_lens as lens;
 pub use ironlens_nn as nn;
 pub use ironlens_pretrained as pretrained;
 pub use ironlens_report as report;
+pub use ironlens_tokenizer as tokenizer;
 pub use ironlens_tensor as tensor;
 pub use ironlens_train as train;
 pub use ironlens_transformer as transformer;
@@ -57,6 +58,7 @@ pub mod prelude {
     pub use ironlens_lens::patching::{self, PatchOptions, Patching};
     pub use ironlens_lens::{
         Composition, Decompose, FactoredMatrix, Metric, Processing, StackOptions, Sublayers, Weights, process_weights,
+        test_prompt,
     };
     pub use ironlens_pretrained::{LoadOptions, Pretrained};
     pub use ironlens_report::{Colorscale, Figure, Series, bar};
@@ -67,6 +69,6 @@ pub mod prelude {
     };
     pub use ironlens_transformer::{
         ActFn, ActivationCache, AttentionDir, AttnType, Config, HookedTransformer, Hooks, InitMode, Leaves,
-        NormalizationType, PosSlice, PositionalEmbeddingType, ReturnType,
+        NormalizationType, Occurrence, PaddingSide, PosSlice, PositionalEmbeddingType, ReturnType, TokenOptions,
     };
 }

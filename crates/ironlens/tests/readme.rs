@@ -30,6 +30,16 @@ Ok(())
 }
 
 #[rustfmt::skip]
+fn pretrained() -> Done {
+let model = HookedTransformer::from_pretrained("gpt2")?;            // or a folder, a .gguf, a .pt
+let prompt = "When Mary and John went to the shops, John gave a bag to";
+let (logits, cache) = model.run_with_cache(prompt)?;
+println!("{:?}", model.to_str_tokens(prompt)?);
+println!("{}", test_prompt(&model, prompt, " Mary", false)?);       // its rank and probability, and the likeliest
+Ok(())
+}
+
+#[rustfmt::skip]
 fn hooks(model: &HookedTransformer, tokens: IndexTensor) -> Done {
 let mut ablate = Hooks::new().fwd("blocks.0.attn.hook_z", |z, _| {
     z.fill(|z| z.select(2, 1), 0.0);                        // head 1's output

@@ -505,7 +505,7 @@ impl Plan {
                 attention_mask = attention_mask.or(read.attention_mask);
                 Input::Tokens(read.tokens)
             }
-            other => other.clone(),
+            Input::Tokens(_) | Input::Residual(_) => call.input.clone(),
         };
         let (shape, tokens) = match &input {
             Input::Tokens(t) => (t.shape().to_vec(), Some(t.clone())),
