@@ -1,7 +1,7 @@
 //! Agreement with TransformerLens.
 
 use ironlens::prelude::*;
-use ironlens_cli::verify::verify_case;
+use ironlens_cli::verify::{find_cases, verify_case};
 use ironlens_tests::{cases, reference};
 
 #[test]
@@ -15,6 +15,24 @@ fn every_case_agrees() {
         groups += results.len();
     }
     assert!(groups >= 180, "only {groups} groups were compared");
+}
+
+/// Checkpoints as Hugging Face writes them: logits and tokens are Hugging Face's, names and activations
+/// TransformerLens's.
+#[test]
+fn every_checkpoint_agrees() {
+    let dirs = find_cases(&[reference().join("pretrained")]).unwrap();
+    assert!(dirs.len() >= 14, "only {} checkpoints were found", dirs.len());
+    let mut groups = 0;
+    for dir in dirs {
+        let (results, unknown) = verify_case(&dir, &Device::Cpu, DType::F32);
+        assert_eq!(unknown, Vec::<String>::new());
+        for r in &results {
+            assert!(r.passed(), "{} {}: error {:.2e} at {} {:?}", r.case, r.group, r.error, r.place, r.problem);
+        }
+        groups += results.len();
+    }
+    assert!(groups >= 60, "only {groups} groups were compared");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::conversion::Source;
 use crate::error::PretrainedError;
-use crate::hf::HfConfig;
+use crate::hf::{HfConfig, mistaken};
 
 /// llama.cpp's architectures that are read, and the classes that they were.
 const CLASSES: [(&str, &str); 11] = [
@@ -105,7 +105,10 @@ pub(crate) fn open(file: &GgufFile) -> Result<(HfConfig, GgufSource<'_>), Pretra
         let value = match metadata.value(&key) {
             None => continue,
             // Sizes are whole numbers there, and everything else is not.
-            Some(GgufValue::F32(_) | GgufValue::F64(_)) => json!(metadata.required::<f64>(&key)?),
+            Some(GgufValue::F32(_) | GgufValue::F64(_)) => match metadata.required::<f64>(&key)? {
+                number if number.is_finite() => json!(number),
+                number => return Err(mistaken(&key, &number.to_string(), "a finite number")),
+            },
             Some(_) => json!(metadata.required::<u64>(&key)?),
         };
         map.insert(to.into(), value);

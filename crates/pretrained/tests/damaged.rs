@@ -8,7 +8,7 @@ use std::path::Path;
 
 use common::{HfCheckpoint, case, cases, load};
 use ironlens_files::Dtype;
-use ironlens_pretrained::PretrainedError;
+use ironlens_pretrained::{Pretrained, PretrainedError};
 use ironlens_tensor::IndexTensor;
 use ironlens_transformer::HookedTransformer;
 use serde_json::{Map, Value, json};
@@ -148,6 +148,28 @@ fn a_configuration_has_any_value_anywhere() {
                 changed.config.remove(key);
                 changed.write_config(folder.path());
                 let _ = attempt(folder.path(), &format!("{name} without {key}"));
+            }
+        }
+    }
+}
+
+/// The same for configurations in TransformerLens's names, which saved models have.
+#[test]
+fn a_saved_configuration_has_any_value_anywhere() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["gpt_oss", "phi3_longrope"] {
+        load(&case(name).join("hf")).unwrap().save_pretrained(folder.path()).unwrap();
+        let path = folder.path().join("config.json");
+        let whole: Map<String, Value> = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        for place in places(&whole) {
+            for value in [json!(0), json!(-2), json!(0.5), json!(1_000_000_000_000u64), json!("x")] {
+                let mut changed = whole.clone();
+                set(&mut changed, &place, value.clone());
+                std::fs::write(&path, serde_json::to_string(&changed).unwrap()).unwrap();
+                let what = format!("{name}, saved, with {} = {value}", place.join("."));
+                if let Err(error) = attempt(folder.path(), &what) {
+                    assert!(error.to_string().len() > 20, "{what}: {error}");
+                }
             }
         }
     }

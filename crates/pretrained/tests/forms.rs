@@ -5,8 +5,8 @@ mod common;
 use common::{HfCheckpoint, assert_same_bits, case, cases, error_of, expected, f64_options, load, load_with, tokens};
 use ironlens_files::Dtype;
 use ironlens_pretrained::{LoadOptions, Pretrained};
-use ironlens_tensor::DType;
-use ironlens_transformer::HookedTransformer;
+use ironlens_tensor::{DType, Device, Rng, Tensor};
+use ironlens_transformer::{ActFn, Config, HookedTransformer, write_tensors};
 
 #[test]
 fn base_models_are_read_without_their_prefix() {
@@ -110,4 +110,122 @@ fn state_dicts_in_transformerlens_names_are_read_into_a_model() {
     if let Ok(loaded) = &result {
         assert!(loaded.unexpected.iter().any(|n| n.ends_with("attn.sinks")), "{loaded:?}");
     }
+}
+
+/// A folder with `config.json` and these tensors.
+fn written(cfg: &str, tensors: Vec<(String, Tensor)>) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("config.json"), cfg).unwrap();
+    let tensors = tensors.iter().map(|(name, t)| (name.as_str(), t.contiguous()));
+    write_tensors(&folder.path().join("model.safetensors"), tensors).unwrap();
+    folder
+}
+
+/// A small model with every weight random, also those that start at 0 or 1.
+fn random(cfg: Config) -> HookedTransformer {
+    let mut model = HookedTransformer::new(cfg, &Device::Cpu, 4).unwrap();
+    let names: Vec<String> = model.params().iter().map(|(name, _)| name.to_string()).collect();
+    for (i, name) in names.iter().enumerate() {
+        let shape = model.param(name).unwrap().shape().to_vec();
+        model.params_mut().set(name, &Rng::new(8, i as u64).normal(&shape, 0.1, 0.4, &Device::Cpu)).unwrap();
+    }
+    model
+}
+
+fn small() -> Config {
+    Config {
+        d_model: 12,
+        d_head: 4,
+        n_heads: 3,
+        n_layers: 2,
+        n_ctx: 10,
+        d_mlp: 20,
+        d_vocab: 15,
+        act_fn: ActFn::Gelu,
+        ..Config::default()
+    }
+}
+
+/// Othello-GPT's first weights: another's names, heads in one matrix, matrices transposed.
+#[test]
+fn weights_in_mingpts_names_are_turned() {
+    let model = random(small());
+    let mut tensors = Vec::new();
+    for (name, w) in model.params().iter() {
+        let rows = |n: usize| w.shape().iter().product::<usize>() / n;
+        let name = name.replace("ln_final.w", "ln_f.weight").replace("ln_final.b", "ln_f.bias");
+        let (layer, last) = name.rsplit_once('.').unwrap();
+        let layer = layer.strip_suffix(".attn").or(layer.strip_suffix(".mlp")).unwrap_or(layer);
+        let (to, value) = match last {
+            "W_E" => ("tok_emb.weight".into(), w),
+            "W_pos" => ("pos_emb".into(), w.unsqueeze(0)),
+            "W_U" => ("head.weight".into(), w.t()),
+            "b_U" => ("head.bias".into(), w),
+            "W_Q" | "W_K" | "W_V" => {
+                let part = [("W_Q", "query"), ("W_K", "key"), ("W_V", "value")].iter().find(|p| p.0 == last).unwrap().1;
+                (format!("{layer}.attn.{part}.weight"), w.permute(&[0, 2, 1]).reshape(&[12, 12]))
+            }
+            "b_Q" | "b_K" | "b_V" => {
+                let part = [("b_Q", "query"), ("b_K", "key"), ("b_V", "value")].iter().find(|p| p.0 == last).unwrap().1;
+                (format!("{layer}.attn.{part}.bias"), w.reshape(&[rows(1)]))
+            }
+            "W_O" => (format!("{layer}.attn.proj.weight"), w.permute(&[2, 0, 1]).reshape(&[12, 12])),
+            "b_O" => (format!("{layer}.attn.proj.bias"), w),
+            "W_in" => (format!("{layer}.mlp.0.weight"), w.t()),
+            "b_in" => (format!("{layer}.mlp.0.bias"), w),
+            "W_out" => (format!("{layer}.mlp.2.weight"), w.t()),
+            "b_out" => (format!("{layer}.mlp.2.bias"), w),
+            "w" => (format!("{layer}.weight"), w),
+            "b" => (format!("{layer}.bias"), w),
+            _ => (name.clone(), w),
+        };
+        tensors.push((to, value));
+    }
+    // Masks are computed here.
+    tensors.push(("blocks.0.attn.mask".into(), Tensor::ones(&[1, 1, 10, 10], DType::F32, &Device::Cpu)));
+    let folder = written(&model.config().to_json(), tensors);
+    assert_same_bits(&load(folder.path()).unwrap(), &model, &Rng::new(1, 0).integers(&[2, 9], 0, 15));
+}
+
+/// The first SoLU models': norms and configurations under other names, matrices transposed where there are few layers.
+#[test]
+fn weights_in_the_names_of_old_solu_models_are_turned() {
+    let model = random(Config { act_fn: ActFn::SoluLn, ..small() });
+    let tensors = model.params().iter().map(|(name, w)| {
+        let matrix = name.rsplit('.').next().unwrap().starts_with("W_");
+        let renamed = name.replace("ln_final.", "norm.").replace("ln", "norm");
+        (renamed, if matrix { w.transpose(w.ndim() - 2, w.ndim() - 1) } else { w })
+    });
+    let cfg = serde_json::json!({
+        "architecture": "neel-solu-old", "d_model": 12, "d_head": 4, "n_heads": 3, "n_layers": 2, "n_ctx": 10,
+        "d_mlp": 20, "d_vocab": 15, "act_fn": "solu_ln", "normalization": "LN",
+    });
+    let folder = written(&cfg.to_string(), tensors.collect());
+    assert_same_bits(&load(folder.path()).unwrap(), &model, &Rng::new(1, 0).integers(&[2, 9], 0, 15));
+}
+
+#[test]
+fn a_state_dict_that_lacks_weights_is_no_model() {
+    let model = random(small());
+    let tensors = || model.params().iter().map(|(name, w)| (name.to_string(), w)).collect::<Vec<_>>();
+    let refused = |tensors, words: &[&str]| {
+        let text = load(written(&model.config().to_json(), tensors).path()).map(|_| ()).unwrap_err().to_string();
+        words.iter().for_each(|w| assert!(text.contains(w), "{w}: {text}"));
+    };
+    let mut without = tensors();
+    without.retain(|(name, _)| name != "blocks.1.mlp.W_in" && name != "unembed.b_U");
+    refused(without, &["`blocks.1.mlp.W_in` is missing", "`unembed.b_U` is missing"]);
+    let mut more = tensors();
+    more.push(("blocks.2.ln1.w".into(), more[0].1.clone()));
+    refused(more, &["`blocks.2.ln1.w` is not a weight of this model"]);
+    let mut turned = tensors();
+    turned.iter_mut().filter(|t| t.0 == "blocks.0.mlp.W_in").for_each(|t| t.1 = t.1.t());
+    refused(turned, &["`blocks.0.mlp.W_in` has shape [20, 12], expected [12, 20]"]);
+    let mut nan = tensors();
+    nan[3].1 = nan[3].1.affine(0.0, f64::NAN);
+    refused(nan, &[model.params().iter().nth(3).unwrap().0, "NaN at element 0"]);
+    // Of fewer layers those of the others are not asked for.
+    let folder = written(&model.config().to_json(), tensors());
+    let options = LoadOptions { first_n_layers: Some(1), ..LoadOptions::no_processing() };
+    assert_eq!(load_with(folder.path(), &options).unwrap().config().n_layers, 1);
 }

@@ -6,8 +6,8 @@ use std::fs;
 use std::path::Path;
 
 use common::{HfCheckpoint, encoded, error_of, f64_options, load, load_with, tokens};
-use ironlens_files::{Dtype, GgufValue, Stored, StoredTensor, write_gguf};
-use ironlens_pretrained::LoadOptions;
+use ironlens_files::{Dtype, GgufArray, GgufValue, Stored, StoredTensor, write_gguf};
+use ironlens_pretrained::{LoadOptions, PretrainedError};
 use ironlens_transformer::NormalizationType;
 
 /// What llama.cpp's converter calls the parts of a layer.
@@ -27,7 +27,7 @@ const GGUF_NAMES: [(&str, &str); 13] = [
     ("post_attention_layernorm", "post_attention_norm"),
 ];
 
-fn gguf_name(name: &str, gemma: bool) -> String {
+fn gguf_name(name: &str, norms_after: bool) -> String {
     match name {
         "model.embed_tokens.weight" => return "token_embd.weight".into(),
         "model.norm.weight" => return "output_norm.weight".into(),
@@ -37,14 +37,14 @@ fn gguf_name(name: &str, gemma: bool) -> String {
     let (layer, rest) = name.strip_prefix("model.layers.").unwrap().split_once('.').unwrap();
     let (part, kind) = rest.rsplit_once('.').unwrap();
     let part = match part {
-        "post_attention_layernorm" if !gemma => "ffn_norm",
+        "post_attention_layernorm" if !norms_after => "ffn_norm",
         part => GGUF_NAMES.iter().find(|(hf, _)| *hf == part).unwrap_or_else(|| panic!("{name}")).1,
     };
     format!("blk.{layer}.{part}.{kind}")
 }
 
 /// Writes a checkpoint as llama.cpp's converter does: rows of queries and keys in the order in which it rotates
-/// them (Llama), 1 added to the weights of norms (Gemma).
+/// them (Llama), 1 added to the weights of norms (Gemma). `more` takes the place of keys of the same name.
 fn write_as_gguf(path: &Path, checkpoint: &HfCheckpoint, arch: &str, more: &[(&str, GgufValue)]) {
     let size = |key: &str| checkpoint.config[key].as_u64().unwrap();
     let whole = |key: &str| GgufValue::U32(size(key) as u32);
@@ -60,14 +60,16 @@ fn write_as_gguf(path: &Path, checkpoint: &HfCheckpoint, arch: &str, more: &[(&s
         ("attention.layer_norm_rms_epsilon", number("rms_norm_eps")),
         ("rope.freq_base", number("rope_theta")),
     ] {
-        metadata.push((format!("{arch}.{key}"), value));
+        if !more.iter().any(|(other, _)| *other == key) {
+            metadata.push((format!("{arch}.{key}"), value));
+        }
     }
     metadata.extend(more.iter().map(|(key, value)| (format!("{arch}.{key}"), value.clone())));
     let gemma = arch.starts_with("gemma");
     let (mut infos, mut bytes) = (Vec::new(), Vec::new());
     for (name, (shape, values)) in &checkpoint.tensors {
         let mut values = values.clone();
-        if arch == "llama" && (name.contains("q_proj") || name.contains("k_proj")) {
+        if ["llama", "smollm3"].contains(&arch) && (name.contains("q_proj") || name.contains("k_proj")) {
             let heads = size(if name.contains("q_proj") { "num_attention_heads" } else { "num_key_value_heads" });
             values = neighbours(&values, shape[0], heads as usize);
         }
@@ -75,7 +77,11 @@ fn write_as_gguf(path: &Path, checkpoint: &HfCheckpoint, arch: &str, more: &[(&s
             values.iter_mut().for_each(|v| *v += 1.0);
         }
         let shape = shape.clone();
-        infos.push(StoredTensor { name: gguf_name(name, gemma), stored: Stored::Plain(Dtype::F32), shape });
+        infos.push(StoredTensor {
+            name: gguf_name(name, gemma || arch == "olmo2"),
+            stored: Stored::Plain(Dtype::F32),
+            shape,
+        });
         bytes.push(encoded(&values, Dtype::F32));
     }
     // Factors of wavelengths, as a tensor of their own.
@@ -136,14 +142,42 @@ fn gguf_files_are_the_models_that_they_were_made_from() {
     let mut gemma = HfCheckpoint::of("gemma3");
     gemma.set("layer_types", serde_json::json!(vec!["sliding_attention"; 3]));
     gemma.set("query_pre_attn_scalar", gemma.config["head_dim"].clone());
+    // Of wavelengths that are stretched, llama.cpp keeps a kind and its numbers.
+    let plain = |name: &str| {
+        let mut checkpoint = HfCheckpoint::of(name);
+        checkpoint.set("rope_scaling", serde_json::Value::Null);
+        checkpoint
+    };
+    let (mut linear, mut yarn) = (plain("lma31"), plain("lma31"));
+    linear.set("rope_scaling", serde_json::json!({ "rope_type": "linear", "factor": 2.5 }));
+    let numbers = serde_json::json!({ "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16 });
+    yarn.set("rope_scaling", numbers);
+    let scaling = |kind: &str, factor: f32| {
+        vec![
+            ("attention.key_length", head("lma31")),
+            ("rope.scaling.type", GgufValue::String(kind.into())),
+            ("rope.scaling.factor", GgufValue::F32(factor)),
+            ("rope.scaling.original_context_length", GgufValue::U32(16)),
+        ]
+    };
     let window = ("attention.sliding_window", GgufValue::U32(6));
     let qwen_head = ("attention.key_length", head("lma_bias_headdim"));
-    for (arch, checkpoint, more) in [
-        ("llama", llama, vec![("rope.dimension_count", head("lma31")), ("attention.key_length", head("lma31"))]),
-        ("qwen2", qwen, vec![qwen_head]),
-        ("gemma3", gemma, vec![window, ("attention.key_length", head("gemma3"))]),
+    for (what, arch, checkpoint, more) in [
+        (
+            "Llama 3.1",
+            "llama",
+            llama,
+            vec![("rope.dimension_count", head("lma31")), ("attention.key_length", head("lma31"))],
+        ),
+        ("Qwen 2", "qwen2", qwen, vec![qwen_head]),
+        ("Gemma 3", "gemma3", gemma, vec![window, ("attention.key_length", head("gemma3"))]),
+        ("linear scaling", "llama", linear, scaling("linear", 2.5)),
+        ("YaRN", "llama", yarn, scaling("yarn", 4.0)),
+        ("no scaling", "llama", plain("lma31"), scaling("none", 1.0)),
+        ("OLMo 2", "olmo2", HfCheckpoint::of("olmo2"), vec![]),
+        ("SmolLM 3", "smollm3", HfCheckpoint::of("smollm3"), vec![]),
     ] {
-        let (hf, gguf) = (folder.path().join(format!("{arch}-hf")), folder.path().join(arch).join("model.gguf"));
+        let (hf, gguf) = (folder.path().join(format!("{what}-hf")), folder.path().join(what).join("model.gguf"));
         checkpoint.write(&hf, Dtype::F32);
         fs::create_dir_all(gguf.parent().unwrap()).unwrap();
         write_as_gguf(&gguf, &checkpoint, arch, &more);
@@ -152,10 +186,10 @@ fn gguf_files_are_the_models_that_they_were_made_from() {
         let expected = hf.forward(&x).unwrap();
         // The file, and the folder that it is alone in.
         for path in [&gguf, gguf.parent().unwrap()] {
-            let found = load_with(path, &f64_options()).unwrap_or_else(|e| panic!("{arch}: {e}"));
+            let found = load_with(path, &f64_options()).unwrap_or_else(|e| panic!("{what}: {e}"));
             let error = error_of(&found.forward(&x).unwrap(), &expected);
             // Epsilon, base and the factors of wavelengths are f32 there, as is 1 + w.
-            assert!(error < 2e-6, "{arch}: logits differ by {error}");
+            assert!(error < 2e-6, "{what}: logits differ by {error}");
             let (a, b) = (found.config(), hf.config());
             assert_eq!((a.n_heads, a.d_head, a.n_key_value_heads), (b.n_heads, b.d_head, b.n_key_value_heads));
             assert_eq!((a.d_vocab, a.n_ctx, &a.attn_types), (b.d_vocab, b.n_ctx, &b.attn_types));
@@ -163,7 +197,7 @@ fn gguf_files_are_the_models_that_they_were_made_from() {
         let processed = load_with(&gguf, &LoadOptions::default()).unwrap();
         assert_eq!(processed.config().normalization_type, NormalizationType::RMSPre);
     }
-    let several = folder.path().join("llama");
+    let several = folder.path().join("YaRN");
     fs::copy(several.join("model.gguf"), several.join("other.gguf")).unwrap();
     let text = load(&several).unwrap_err().to_string();
     assert!(text.contains("several GGUF files"), "{text}");
@@ -196,4 +230,63 @@ fn gguf_files_that_are_not_read_say_why() {
     none.set("num_key_value_heads", 0);
     none.tensors.retain(|n, _| !n.contains("q_proj") && !n.contains("k_proj"));
     refused(&none, "llama", &[], &["num_attention_heads", "at least 1"]);
+}
+
+#[test]
+fn metadata_has_any_value_anywhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    let keys = [
+        "embedding_length",
+        "block_count",
+        "feed_forward_length",
+        "attention.head_count",
+        "attention.head_count_kv",
+        "attention.key_length",
+        "attention.sliding_window",
+        "attention.layer_norm_rms_epsilon",
+        "context_length",
+        "rope.freq_base",
+        "rope.dimension_count",
+        "rope.scaling.type",
+        "rope.scaling.factor",
+        "rope.scaling.original_context_length",
+        "expert_count",
+        "final_logit_softcapping",
+    ];
+    let values = [
+        GgufValue::U32(0),
+        GgufValue::U32(1),
+        GgufValue::I32(-1),
+        GgufValue::U64(1_000_000_000_000),
+        GgufValue::U64(u64::MAX),
+        GgufValue::F32(0.5),
+        GgufValue::F64(-1e300),
+        GgufValue::F32(f32::NAN),
+        GgufValue::String("yarn".into()),
+        GgufValue::Bool(true),
+        GgufValue::Array(GgufArray::U32(vec![4, 4])),
+    ];
+    for (arch, name) in [("llama", "lma31"), ("gemma3", "gemma3")] {
+        let checkpoint = HfCheckpoint::of(name);
+        for key in keys {
+            // The second time, only where whole numbers and others are told apart.
+            for value in values.iter().take(if arch == "llama" { values.len() } else { 6 }) {
+                write_as_gguf(&path, &checkpoint, arch, &[(key, value.clone())]);
+                let tried = std::panic::catch_unwind(|| {
+                    load(&path)?.forward(&ironlens_tensor::IndexTensor::from([[1, 0, 1]]))?;
+                    Ok::<(), PretrainedError>(())
+                });
+                match tried {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => assert!(error.to_string().len() > 20, "{error}"),
+                    Err(_) => panic!("{arch} with {key} = {value:?}: a panic"),
+                }
+            }
+        }
+    }
+    // A number that is none is not taken for one that is not given.
+    write_as_gguf(&path, &HfCheckpoint::of("gemma3"), "gemma3", &[("rope.freq_base", GgufValue::F32(f32::NAN))]);
+    let text = load(&path).map(|_| ()).unwrap_err().to_string();
+    assert!(text.contains("gemma3.rope.freq_base") && text.contains("NaN"), "{text}");
 }

@@ -199,6 +199,33 @@ fn tokens_may_be_sent_to_any_expert_there_is() {
     }
 }
 
+/// Also with experts, whose tokens lie together with others' in a batch.
+#[test]
+fn a_sequence_alone_has_the_bits_that_it_has_in_a_batch() {
+    for (what, cfg, _) in architectures() {
+        let model = model(cfg);
+        let x = tokens(5, 9);
+        let logits = model.forward(&x).unwrap();
+        for row in [0, 3] {
+            let alone = model.forward(&x.rows(&[row])).unwrap();
+            assert!(alone.to_vec() == logits.narrow(0, row, 1).to_vec(), "{what}: sequence {row}");
+        }
+        let short = model.forward(&x.narrow(1, 0, 4)).unwrap();
+        assert!(short.to_vec() == logits.narrow(1, 0, 4).to_vec(), "{what}: earlier positions see later ones");
+    }
+}
+
+#[test]
+fn a_router_that_is_not_finite_is_seen_in_the_logits() {
+    let model = model(experts());
+    let mut hooks = Hooks::new().fwd("blocks.0.mlp.hook_expert_weights", |weights, _| {
+        weights.fill(|w| w.narrow(0, 0, 1), f64::NAN);
+        Ok(())
+    });
+    let logits = model.run_with_hooks(&tokens(1, 5), &mut hooks).unwrap().to_vec();
+    assert!(logits.iter().all(|v| v.is_nan()), "the first token is seen by all");
+}
+
 #[test]
 fn experts_get_the_best_of_their_router() {
     let model = model_f64(experts());

@@ -465,12 +465,13 @@ pub fn attend(q: &Var, k: &Var, v: &Var, spec: &AttentionSpec, sinks: Option<&Va
     }
 }
 
-/// Softmax of scores `[batch, head, query, key]`, beside one more score per head in the sum.
+/// Softmax of scores `[batch, head, query, key]`, beside one more score per head in the sum. It comes first, so that
+/// keys after a query, which weigh nothing, do not change in which order the others are added.
 fn softmax_beside(scores: &Var, sinks: Option<&Var>) -> Var {
     let Some(sinks) = sinks else { return scores.softmax() };
     let [batch, heads, queries, keys] = *scores.shape() else { unreachable!("scores are [batch, head, query, key]") };
     let sinks = sinks.reshape(&[1, heads, 1, 1]).expand(&[batch, heads, queries, 1]);
-    Var::cat(&[scores.clone(), sinks], 3).softmax().narrow(3, 0, keys)
+    Var::cat(&[sinks, scores.clone()], 3).softmax().narrow(3, 1, keys)
 }
 
 /// Rotation of sequences that are `len` long: to `positions` `[batch, pos]`, or to `0..len`.
