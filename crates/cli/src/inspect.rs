@@ -6,7 +6,6 @@ use ironlens_pretrained::check;
 use serde_json::{Value, json};
 
 use crate::pretrained::ModelArgs;
-use crate::threads;
 
 /// Flags of `inspect`.
 #[derive(ClapArgs, Clone, Debug)]
@@ -24,7 +23,6 @@ pub struct Args {
 /// # Errors
 /// If the model cannot be loaded.
 pub fn run(args: &Args) -> Result<bool> {
-    threads::start()?;
     let model = args.model.load()?;
     let checks = check(&model)?;
     let cfg = model.config();

@@ -14,6 +14,7 @@ use ironlens_tensor::{DType, Device};
 use ironlens_transformer::HookedTransformer;
 
 use crate::say::say_aside;
+use crate::threads;
 
 /// Flags that name a model and how it is loaded.
 #[derive(ClapArgs, Clone, Debug)]
@@ -81,7 +82,10 @@ impl ModelArgs {
     /// # Errors
     /// As [`Pretrained::from_pretrained`].
     pub fn load(&self) -> Result<HookedTransformer> {
-        load(&self.model, self.options()?)
+        // A device is looked for before there are threads: drivers are quieter then.
+        let options = self.options()?;
+        threads::start()?;
+        load(&self.model, options)
     }
 
     /// The path of the model.

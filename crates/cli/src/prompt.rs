@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 
 use crate::input::read_text;
 use crate::pretrained::ModelArgs;
-use crate::threads;
 
 /// What a line of a file of prompts may have.
 const KEYS: [&str; 4] = ["prompt", "answer", "wrong", "corrupted"];
@@ -65,7 +64,6 @@ pub fn run(args: &Args) -> Result<()> {
         }
         (None, None) => bail!("give a prompt, or a file of prompts with --text"),
     };
-    threads::start()?;
     let model = args.model.load()?;
     for (i, question) in questions.iter().enumerate() {
         if i > 0 && !args.json {
