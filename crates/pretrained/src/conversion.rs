@@ -353,16 +353,21 @@ impl<'a> Conversion<'a> {
         self.write(&format!("blocks.{layer}.attn.b_O"), b.map(scaled))
     }
 
-    /// An MLP of `Linear`s: in, out and, in a gated one, the gate.
+    /// An MLP of `Linear`s: in, out and, in a gated one, the gate. Biases of gate and input are read where the model
+    /// adds them before the product; elsewhere they have no place.
     pub fn mlp(&mut self, layer: usize, up: &str, down: &str, gate: Option<&str>) -> Result<(), PretrainedError> {
         let (m, f) = (self.cfg.d_model, self.cfg.d_mlp_of(layer));
         let at = |name: &str| format!("blocks.{layer}.mlp.{name}");
-        self.linear((&at("W_in"), &at("b_in")), up, [m, f])?;
-        self.linear((&at("W_out"), &at("b_out")), down, [f, m])?;
-        match gate {
-            Some(gate) => self.linear((&at("W_gate"), &at("b_gate")), gate, [m, f]),
-            None => Ok(()),
+        for (w, b, from) in [("W_in", "b_in", Some(up)), ("W_gate", "b_gate", gate)] {
+            let Some(from) = from else { continue };
+            if gate.is_none() || self.cfg.gate_bias {
+                self.linear((&at(w), &at(b)), from, [m, f])?;
+            } else {
+                let value = self.matrix(&format!("{from}.weight"), [f, m])?;
+                self.write(&at(w), value.map(|t| t.t()))?;
+            }
         }
+        self.linear((&at("W_out"), &at("b_out")), down, [f, m])
     }
 
     /// A gated MLP whose gate and input are one matrix `[2 * f, m]`, the gate first.

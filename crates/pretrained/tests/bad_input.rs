@@ -6,9 +6,9 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::{HfCheckpoint, case, load};
+use common::{HfCheckpoint, case, load, load_with};
 use ironlens_files::Dtype;
-use ironlens_pretrained::{Pretrained, PretrainedError};
+use ironlens_pretrained::{LoadOptions, Pretrained, PretrainedError};
 use ironlens_transformer::HookedTransformer;
 use serde_json::{Value, json};
 
@@ -118,6 +118,22 @@ fn sizes_that_cannot_be_or_are_not_those_of_the_weights() {
         c.config["rope_scaling"]["short_factor"] = json!([1.0]);
     });
     refused(scaled.path(), &["short_factor", "1 numbers", "expected"]);
+}
+
+/// A gated MLP without `mlp_bias` has no place for biases of gate and input, neither before nor after the product.
+#[test]
+fn biases_that_the_configuration_does_not_know() {
+    for part in ["gate_proj", "up_proj"] {
+        let name = format!("model.layers.1.mlp.{part}.bias");
+        let folder = changed("lma31", |c| {
+            c.tensors.insert(name.clone(), (vec![80], vec![0.5; 80]));
+        });
+        refused(folder.path(), &[&name, "[80]", "is not a tensor of this model"]);
+    }
+    // As TransformerLens, which has no such biases.
+    let like = LoadOptions { like_transformerlens: true, ..LoadOptions::no_processing() };
+    let text = load_with(&case("lma_bias_headdim").join("hf"), &like).map(|_| ()).unwrap_err().to_string();
+    assert!(text.contains("gate_proj.bias") && text.contains("is not a tensor of this model"), "{text}");
 }
 
 #[test]
