@@ -45,8 +45,8 @@ pub use ironlens_lens as lens;
 pub use ironlens_nn as nn;
 pub use ironlens_pretrained as pretrained;
 pub use ironlens_report as report;
-pub use ironlens_tokenizer as tokenizer;
 pub use ironlens_tensor as tensor;
+pub use ironlens_tokenizer as tokenizer;
 pub use ironlens_train as train;
 pub use ironlens_transformer as transformer;
 

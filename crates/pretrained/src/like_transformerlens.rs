@@ -17,13 +17,13 @@ pub(crate) fn change(family: &str, cfg: &mut Config) {
             cfg.parallel_attn_mlp = true;
             cfg.rotary_base = 10000.0;
         }
-        // The layers with a window are the others.
-        "Gemma 2" => {
+        // It knows the published models by name; in them, the layers with a window are the others.
+        "Gemma 2" if [2304, 3584, 4608].contains(&cfg.d_model) => {
             for kind in &mut cfg.attn_types {
                 *kind = if *kind == AttnType::Local { AttnType::Global } else { AttnType::Local };
             }
         }
-        "Gemma 3" => {
+        "Gemma 3" if [2560, 3840, 5376].contains(&cfg.d_model) => {
             cfg.rope_scaling = None;
             cfg.attn_scale = (cfg.d_head as f64).sqrt();
         }

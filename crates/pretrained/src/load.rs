@@ -275,7 +275,10 @@ pub(crate) fn apply(options: &LoadOptions, cfg: &mut Config) -> Result<(), Pretr
     if let Some(n) = options.n_ctx {
         let learned = cfg.has_pos_embed() && cfg.alibi_slopes.is_empty();
         if n == 0 || (learned && n > cfg.n_ctx) {
-            let text = format!("n_ctx is {n}; the model's positions are learned, for 1 to {} of them", cfg.n_ctx);
+            let text = match learned {
+                true => format!("n_ctx is {n}; the model's positions are learned, for 1 to {} of them", cfg.n_ctx),
+                false => format!("n_ctx is {n}; give at least 1"),
+            };
             return Err(PretrainedError::Options(text));
         }
         cfg.n_ctx = n;
