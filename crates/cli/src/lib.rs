@@ -22,6 +22,7 @@ mod report;
 mod say;
 mod settings;
 mod signals;
+mod story;
 mod tell;
 mod threads;
 mod train;

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::Args as ClapArgs;
 use ironlens_lens::heads::{HeadKind, head_scores};
-use ironlens_report::{Array, Detector, Evaluation, Hook, Metric, Parameter, Report, Snapshot, Stats};
+use ironlens_report::{Array, Detector, Evaluation, Hook, Metric, Parameter, Reference, Report, Snapshot, Stats};
 use ironlens_tensor::{Device, IndexTensor, Tensor};
-use ironlens_train::{Checkpoint, Metric as Step, RunDir, Task};
+use ironlens_train::{Checkpoint, Experiment, Metric as Step, RunDir, Task};
 use ironlens_transformer::{ActivationCache, HookedTransformer, read_tensors};
 
 use crate::analyze::Analysis;
 use crate::say::{say, say_aside};
+use crate::story;
 use crate::threads;
 use crate::train::RUNS;
 
@@ -120,6 +121,8 @@ fn collect(run: &RunDir, analysis: Option<Analysis>) -> Result<Report> {
         Some(model) => {
             // What guessing costs is known of losses that are a cross-entropy.
             report.chance_loss = task.map(|_| (model.d_vocab_out as f64).ln());
+            let same = |r: &ironlens_train::Reference| Reference { name: r.name.clone(), loss: r.loss, best: r.best };
+            report.references = config.references.iter().map(same).collect();
             add_transformer(&mut report, run, &last, analysis)?;
         }
         None => {
@@ -129,7 +132,9 @@ fn collect(run: &RunDir, analysis: Option<Analysis>) -> Result<Report> {
         }
     }
     report.subtitle += " — loss: ";
-    report.subtitle += task.map(Task::describe).unwrap_or(&config.learner.loss);
+    let experiment = Experiment::from_name(&config.learner.loss);
+    report.subtitle +=
+        task.map(Task::describe).or(experiment.map(Experiment::describe)).unwrap_or(&config.learner.loss);
     report.warnings.extend(run.notices());
     Ok(report)
 }
@@ -173,7 +178,10 @@ fn add_transformer(report: &mut Report, run: &RunDir, last: &Checkpoint, analysi
         }
         Err(e) => report.warnings.push(format!("Activations and head detectors are left out: {e}.")),
     }
-    report.sections = analysis.map_or(Ok(Vec::new()), |a| a.to_sections())?;
+    if let Some(experiment) = Experiment::from_name(&config.learner.loss) {
+        report.sections = story::of(experiment, run, &after)?;
+    }
+    report.sections.extend(analysis.map_or(Ok(Vec::new()), |a| a.to_sections())?);
     Ok(())
 }
 

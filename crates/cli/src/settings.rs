@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, ValueEnum};
 use ironlens_tensor::Device;
-use ironlens_train::{Preset, Schedule, Task, TrainConfig};
+use ironlens_train::{Experiment, Preset, Schedule, Task, TrainConfig};
 use ironlens_transformer::Config;
 use serde::Deserialize;
 
@@ -18,6 +18,9 @@ pub struct Settings {
     /// The model and training to start from
     #[arg(long, value_enum, default_value = "notebook")]
     pub preset: PresetName,
+    /// The text that the preset text learns
+    #[arg(long, value_name = "FILE")]
+    pub text: Option<PathBuf>,
     /// TOML file with tables [model] (TransformerLens's config fields) and [train]; wins over the preset
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -55,6 +58,14 @@ pub enum PresetName {
     Notebook,
     /// A small model on the same task, trained in seconds
     Tiny,
+    /// Random tokens said twice: two layers foresee the second time
+    Induction,
+    /// Markov chains whose transitions have to be found in context
+    Markov,
+    /// Sums modulo 113, most of them held out: learned by heart, and much later understood
+    Grokking,
+    /// The bytes of the file that --text names
+    Text,
 }
 
 /// [`Schedule`] as a flag.
@@ -66,14 +77,18 @@ pub enum ScheduleName {
     Constant,
 }
 
-/// A training on random tokens, resolved.
+/// A training, resolved.
 pub struct Recipe {
     /// The model.
     pub model: Config,
     /// How it is trained.
     pub train: TrainConfig,
-    /// What it learns.
+    /// What it learns, of random tokens.
     pub task: Task,
+    /// What it learns instead.
+    pub experiment: Option<Experiment>,
+    /// The text that it learns.
+    pub text: Option<PathBuf>,
     /// Seed of the starting weights.
     pub seed: u64,
     /// Seed of the tokens.
@@ -99,6 +114,10 @@ impl Settings {
         match self.preset {
             PresetName::Notebook => "notebook",
             PresetName::Tiny => "tiny",
+            PresetName::Induction => "induction",
+            PresetName::Markov => "markov",
+            PresetName::Grokking => "grokking",
+            PresetName::Text => "text",
         }
     }
 
@@ -110,8 +129,18 @@ impl Settings {
         let preset = match self.preset {
             PresetName::Notebook => Preset::Notebook,
             PresetName::Tiny => Preset::Tiny,
+            PresetName::Induction => Preset::Induction,
+            PresetName::Markov => Preset::Markov,
+            PresetName::Grokking => Preset::Grokking,
+            PresetName::Text => Preset::Text,
         };
         let mut recipe = Recipe::new(preset);
+        match (&self.text, recipe.experiment) {
+            (Some(path), Some(Experiment::Text)) => recipe.text = Some(path.clone()),
+            (None, Some(Experiment::Text)) => bail!("--preset text needs a text; name a file with --text FILE"),
+            (Some(_), _) => bail!("--text goes with --preset text"),
+            (None, _) => {}
+        }
         if let Some(path) = &self.config {
             recipe.overlay(&path.display().to_string(), &read_text(path, "the configuration")?)?;
         }
@@ -141,7 +170,15 @@ impl Settings {
 impl Recipe {
     /// That of a preset.
     pub fn new(preset: Preset) -> Recipe {
-        Recipe { model: preset.model(), train: preset.train(), task: Task::default(), seed: SEED, data_seed: DATA_SEED }
+        Recipe {
+            model: preset.model(),
+            train: preset.train(),
+            task: Task::default(),
+            experiment: preset.experiment(),
+            text: None,
+            seed: SEED,
+            data_seed: DATA_SEED,
+        }
     }
 
     /// Puts the fields of TOML text in their place, as `--config` does. `name` is what errors call the text.
@@ -177,6 +214,9 @@ impl Recipe {
                     anyhow!("{name}: [train] {key} = {value} cannot be: {}", in_words(e.message()))
                 };
                 match key.as_str() {
+                    "task" if self.experiment.is_some() => {
+                        bail!("{name}: [train] task goes with random tokens; this preset has a task of its own")
+                    }
                     "task" => self.task = value.clone().try_into().map_err(cannot)?,
                     "seed" => self.seed = value.clone().try_into().map_err(cannot)?,
                     "data_seed" => self.data_seed = value.clone().try_into().map_err(cannot)?,
@@ -204,7 +244,7 @@ impl Recipe {
         if model.n_ctx < 2 {
             bail!("n_ctx = {} cannot be: the task needs at least two positions", model.n_ctx);
         }
-        if model.d_vocab_out < model.d_vocab {
+        if self.experiment.is_none() && model.d_vocab_out < model.d_vocab {
             bail!(
                 "d_vocab_out = {} cannot be: the task predicts any of the d_vocab = {} tokens",
                 model.d_vocab_out,

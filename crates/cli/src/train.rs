@@ -8,7 +8,9 @@ use anyhow::{Result, bail};
 use clap::Args as ClapArgs;
 use indicatif::{HumanDuration, ProgressBar, ProgressState, ProgressStyle};
 use ironlens_tensor::Device;
-use ironlens_train::{LanguageModel, Metric, Observer, Progress, RandomTokens, Run, RunDir, Task, Trained, Trainer};
+use ironlens_train::{
+    Experiment, LanguageModel, Metric, Observer, Progress, RandomTokens, Run, RunDir, Task, Trained, Trainer, labelled_loss,
+};
 use ironlens_transformer::HookedTransformer;
 
 use crate::say::say;
@@ -57,7 +59,7 @@ pub fn run(args: &Args) -> Result<PathBuf> {
     let (trainer, path, recipe) = match &args.resume {
         Some(path) => {
             let run = RunDir::open(path)?;
-            let recipe = recipe_of(&run)?;
+            let recipe = recipe_of(&run, args.settings.text.as_deref())?;
             let steps = recipe.train.steps;
             if run.last_checkpoint().is_ok_and(|last| last.step >= steps) {
                 bail!("{} is complete: all {steps} steps are done; nothing to resume", path.display());
@@ -78,10 +80,18 @@ pub fn run(args: &Args) -> Result<PathBuf> {
         say!("{reason}");
     }
     let mut model = HookedTransformer::new(recipe.model, &device, recipe.seed)?;
-    let mut data = RandomTokens::new(model.config(), recipe.data_seed)?;
-    let mut learner = LanguageModel::of_task(&mut model, recipe.task);
     let mut console = Console::new(recipe.train.steps, recipe.train.log_every)?;
-    let result = trainer.observe(&mut console).fit(&mut learner, &mut data);
+    let trainer = trainer.observe(&mut console);
+    let result = match recipe.experiment {
+        None => {
+            let mut data = RandomTokens::new(model.config(), recipe.data_seed)?;
+            trainer.fit(&mut LanguageModel::of_task(&mut model, recipe.task), &mut data)
+        }
+        Some(experiment) => {
+            let mut data = experiment.data(model.config(), recipe.data_seed, recipe.text.as_deref())?;
+            trainer.fit(&mut LanguageModel::new(&mut model, labelled_loss).named(experiment.name()), &mut data)
+        }
+    };
     console.finish();
     summarise(&result?, &path, &device);
     match console.stop.asked() {
@@ -91,18 +101,30 @@ pub fn run(args: &Args) -> Result<PathBuf> {
 }
 
 /// How a run was made, if this command can go on with it.
-fn recipe_of(run: &RunDir) -> Result<Recipe> {
+fn recipe_of(run: &RunDir, text: Option<&Path>) -> Result<Recipe> {
     let (config, path) = (run.config(), run.path().display());
     let theirs = "go on with the run in the program that made it";
-    let Some(task) = Task::from_name(&config.learner.loss) else {
+    let (task, experiment) = (Task::from_name(&config.learner.loss), Experiment::from_name(&config.learner.loss));
+    if task.is_none() && experiment.is_none() {
         bail!("{path} was trained on the loss `{}`, which this command does not know; {theirs}", config.learner.loss);
-    };
+    }
+    if experiment == Some(Experiment::Text) && text.is_none() {
+        bail!("{path} was trained on a text; name it with --text FILE");
+    }
     let Some(data_seed) = config.data.seed else {
         bail!("{path} was trained on {}, which this command cannot make; {theirs}", config.data.description);
     };
     let model = run.model_config()?.clone();
     // Without the seed of its start, a run begins with a checkpoint, whose weights replace any.
-    Ok(Recipe { model, train: config.train.clone(), task, seed: config.seed.unwrap_or(0), data_seed })
+    Ok(Recipe {
+        model,
+        train: config.train.clone(),
+        task: task.unwrap_or_default(),
+        experiment,
+        text: text.map(Path::to_path_buf),
+        seed: config.seed.unwrap_or(0),
+        data_seed,
+    })
 }
 
 fn summarise(run: &Run, path: &Path, device: &Device) {

@@ -40,4 +40,4 @@ pub use array::Array;
 pub use color::Colorscale;
 pub use error::ReportError;
 pub use figure::{Figure, Number, Series, ToSeries, bar, imshow, line};
-pub use report::{Detector, Evaluation, Hook, Metric, Parameter, Report, Section, Snapshot, Stats};
+pub use report::{Detector, Evaluation, Hook, Metric, Parameter, Reference, Report, Section, Snapshot, Stats};

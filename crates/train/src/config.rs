@@ -1,11 +1,12 @@
 //! How to train.
 
 use ironlens_nn::optim::{Optimizer, Rule};
-use ironlens_transformer::{ActFn, Config};
+use ironlens_transformer::{ActFn, Config, NormalizationType, PositionalEmbeddingType};
 use serde::{Deserialize, Serialize};
 
 use crate::error::TrainError;
 use crate::memory;
+use crate::tasks::Experiment;
 
 /// The learning rate as a multiple of `lr`, by step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -237,6 +238,14 @@ pub enum Preset {
     Notebook,
     /// A smaller model on the same task, done in under a minute.
     Tiny,
+    /// Attention alone, in two layers, on random tokens that are said twice.
+    Induction,
+    /// Two small layers of attention on Markov chains.
+    Markov,
+    /// One layer without norms on sums modulo 113, of which most are held out.
+    Grokking,
+    /// Four layers on the bytes of a text.
+    Text,
 }
 
 impl Preset {
@@ -248,6 +257,50 @@ impl Preset {
                 Config { d_model: 768, d_head: 64, n_layers: 2, n_ctx: 128, d_mlp: 3072, d_vocab: 300, ..gelu }
             }
             Preset::Tiny => Config { d_model: 64, d_head: 16, n_layers: 2, n_ctx: 32, d_mlp: 256, d_vocab: 50, ..gelu },
+            Preset::Induction => Config {
+                d_model: 64,
+                d_head: 16,
+                n_layers: 2,
+                n_ctx: 33,
+                d_vocab: 33,
+                attn_only: true,
+                ..Config::default()
+            },
+            Preset::Markov => Config {
+                d_model: 32,
+                d_head: 32,
+                n_layers: 2,
+                n_ctx: 100,
+                d_vocab: 3,
+                attn_only: true,
+                positional_embedding_type: PositionalEmbeddingType::Rotary,
+                ..Config::default()
+            },
+            Preset::Grokking => Config {
+                d_model: 128,
+                d_head: 32,
+                n_layers: 1,
+                n_ctx: 3,
+                d_mlp: 512,
+                d_vocab: 114,
+                d_vocab_out: 113,
+                act_fn: ActFn::Relu,
+                normalization_type: NormalizationType::None,
+                initializer_range: 1.0 / 128f64.sqrt(),
+                ..Config::default()
+            },
+            Preset::Text => Config { d_model: 128, d_head: 32, n_layers: 4, n_ctx: 128, d_mlp: 512, d_vocab: 256, ..gelu },
+        }
+    }
+
+    /// The task, if it is one of its own.
+    pub fn experiment(self) -> Option<Experiment> {
+        match self {
+            Preset::Notebook | Preset::Tiny => None,
+            Preset::Induction => Some(Experiment::Induction),
+            Preset::Markov => Some(Experiment::Markov),
+            Preset::Grokking => Some(Experiment::ModularAddition),
+            Preset::Text => Some(Experiment::Text),
         }
     }
 
@@ -262,6 +315,45 @@ impl Preset {
                 schedule: Schedule::Warmup,
                 checkpoint_every: 250,
                 ..TrainConfig::notebook()
+            },
+            Preset::Induction => TrainConfig {
+                steps: 2000,
+                batch_size: 64,
+                lr: 3e-3,
+                schedule: Schedule::Cosine,
+                eval_batch_size: 64,
+                ..TrainConfig::default()
+            },
+            Preset::Markov => TrainConfig {
+                steps: 2000,
+                batch_size: 64,
+                lr: 3e-3,
+                schedule: Schedule::Cosine,
+                eval_batch_size: 256,
+                ..TrainConfig::default()
+            },
+            // Every pair that is shown, in each step.
+            Preset::Grokking => TrainConfig {
+                steps: 15_000,
+                batch_size: 3830,
+                lr: 1e-3,
+                schedule: Schedule::Warmup,
+                warmup_steps: 10,
+                betas: (0.9, 0.98),
+                weight_decay: 1.0,
+                max_grad_norm: 0.0,
+                checkpoint_every: 2500,
+                eval_batch_size: 8939,
+                ..TrainConfig::default()
+            },
+            Preset::Text => TrainConfig {
+                steps: 3000,
+                batch_size: 16,
+                lr: 1e-3,
+                schedule: Schedule::Cosine,
+                weight_decay: 0.1,
+                eval_batch_size: 32,
+                ..TrainConfig::default()
             },
         }
     }

@@ -73,6 +73,36 @@ pub trait Data {
 
     /// What this is, for the record of a run; a run is only resumed with data of the same description.
     fn describe(&self) -> DataRecord;
+
+    /// Losses on `held_out` that say what a loss means: of guessing, of simpler rules, and the best that can be.
+    fn references(&self, held_out: &Self::Batch) -> Vec<Reference> {
+        let _ = held_out;
+        Vec::new()
+    }
+}
+
+/// A loss to compare with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reference {
+    /// Whose loss it is, such as `guessing evenly`.
+    pub name: String,
+    /// The loss, on the held-out part.
+    pub loss: f64,
+    /// Whether nobody can do better on average.
+    pub best: bool,
+}
+
+impl Reference {
+    /// A loss that can be bettered.
+    pub fn new(name: impl Into<String>, loss: f64) -> Reference {
+        Reference { name: name.into(), loss, best: false }
+    }
+
+    /// The best possible loss.
+    pub fn best(name: impl Into<String>, loss: f64) -> Reference {
+        Reference { name: name.into(), loss, best: true }
+    }
 }
 
 /// What data says of itself, as a run directory keeps it.
@@ -95,7 +125,7 @@ impl fmt::Display for DataRecord {
 }
 
 /// Seed of held-out batches, apart from the data's.
-const HELD_OUT: u64 = 0x5eed_4e1d_0047;
+pub(crate) const HELD_OUT: u64 = 0x5eed_4e1d_0047;
 
 /// The notebook's data: position 0 is the beginning-of-sequence token 0, all others are drawn
 /// evenly from the ids `1..d_vocab`.

@@ -36,7 +36,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::config::TrainConfig;
-use crate::data::{Data, DataRecord, RandomTokens};
+use crate::data::{Data, DataRecord, RandomTokens, Reference};
 use crate::error::TrainError;
 use crate::learner::{Learner, LearnerRecord};
 
@@ -73,6 +73,9 @@ pub struct RunConfig {
     /// The seed that, with the configuration, gives the transformer that the run starts from. A run
     /// that starts from other weights keeps them as a checkpoint of step 0.
     pub seed: Option<u64>,
+    /// Losses on the held-out part to compare with ([`Data::references`]).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub references: Vec<Reference>,
     /// The device it ran on.
     pub device: String,
     /// The command that started it, if a command did.
@@ -129,6 +132,7 @@ impl RunConfig {
             train: train.clone(),
             own: Own::default(),
             seed,
+            references: Vec::new(),
             device: learner.params().device().to_string(),
             command,
             version: env!("CARGO_PKG_VERSION").into(),

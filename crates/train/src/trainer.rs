@@ -336,8 +336,11 @@ impl<'o> Trainer<'o> {
         let (dir, lock, at) = match keep {
             Keep::Nothing => return Ok(None),
             Keep::New(path) => {
-                let ran =
-                    RunConfig { own, ..RunConfig::new(learner, data, &self.config, self.seed, self.command.take())? };
+                let ran = RunConfig {
+                    own,
+                    references: data.references(held_out),
+                    ..RunConfig::new(learner, data, &self.config, self.seed, self.command.take())?
+                };
                 let (dir, lock) = RunDir::create(path, ran)?;
                 (dir, lock, Restored::default())
             }

@@ -197,6 +197,10 @@ pub(crate) fn held_out(report: &Report) -> Option<Figure> {
     if let Some(chance) = report.chance_loss {
         figure = figure.rule(chance, "guessing");
     }
+    // A rule at 0 has no place on a scale of logarithms.
+    for reference in report.references.iter().filter(|r| r.loss > 0.0) {
+        figure = figure.rule(reference.loss, &reference.name);
+    }
     Some(figure)
 }
 

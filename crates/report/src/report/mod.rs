@@ -50,6 +50,8 @@ pub struct Report {
     pub evaluations: Vec<Evaluation>,
     /// The loss of guessing, drawn as a rule: `ln(d_vocab)`.
     pub chance_loss: Option<f64>,
+    /// What others lose on the same held-out data, drawn as rules: simpler rules, and the best that can be.
+    pub references: Vec<Reference>,
     /// Scores of every head for each kind of head.
     pub detectors: Vec<Detector>,
     /// The configuration, one row each.
@@ -128,6 +130,17 @@ pub struct Evaluation {
     pub step: usize,
     /// The loss.
     pub loss: f64,
+}
+
+/// A loss to compare with.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Reference {
+    /// Whose it is: "counting states".
+    pub name: String,
+    /// The loss.
+    pub loss: f64,
+    /// Whether nobody can do better on average.
+    pub best: bool,
 }
 
 /// How much every head behaves as one kind of head.

@@ -6,6 +6,7 @@ pub(crate) fn sentences(report: &Report) -> Vec<String> {
     let mut out = Vec::new();
     out.extend(losses(report));
     out.extend(held_out(report));
+    out.extend(compared(report));
     out.extend(report.detectors.iter().filter_map(best_head));
     out
 }
@@ -38,6 +39,27 @@ fn losses(report: &Report) -> Option<String> {
 fn held_out(report: &Report) -> Option<String> {
     let last = report.evaluations.last()?;
     Some(format!("Held-out loss {} after {} steps.", number(last.loss), last.step))
+}
+
+/// The held-out loss beside what others lose there: the best that can be, and the nearest rule that is beaten.
+fn compared(report: &Report) -> Option<String> {
+    let loss = report.evaluations.last()?.loss;
+    if report.references.is_empty() || !loss.is_finite() {
+        return None;
+    }
+    let best = report.references.iter().find(|r| r.best).map(|r| {
+        format!("The best possible is {} ({}): the gap is {}.", number(r.loss), r.name, number(loss - r.loss))
+    });
+    let beaten = report.references.iter().filter(|r| !r.best && r.loss > loss);
+    let nearest = beaten.min_by(|a, b| a.loss.total_cmp(&b.loss));
+    let rule = match nearest {
+        Some(r) => format!("It is below {} ({}).", r.name, number(r.loss)),
+        None => {
+            let next = report.references.iter().min_by(|a, b| (a.loss - loss).abs().total_cmp(&(b.loss - loss).abs()))?;
+            format!("It beats none of the simpler rules; the nearest is {} ({}).", next.name, number(next.loss))
+        }
+    };
+    Some(best.into_iter().chain([rule]).collect::<Vec<_>>().join(" "))
 }
 
 /// The head with the highest score, what it had before, and how far ahead it is.

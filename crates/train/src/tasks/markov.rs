@@ -1,0 +1,107 @@
+//! Markov chains whose transitions are drawn anew for each sequence, so that they must be found in context (Edelman
+//! et al. 2024, arXiv 2402.11004). Learning goes by plateaus: guessing evenly, counting states, counting transitions.
+
+use ironlens_tensor::{Device, IndexTensor, Rng};
+use ironlens_transformer::Config;
+
+use super::{Labelled, mean_loss, setting};
+use crate::data::{Data, DataRecord, HELD_OUT, Reference};
+use crate::error::TrainError;
+use crate::memory;
+
+/// Chains of `n_ctx` of `d_vocab` states: the rows of each sequence's transition matrix are drawn evenly from all
+/// distributions (Dirichlet with parameters 1), its first state evenly from all states.
+#[derive(Clone, Debug)]
+pub struct Markov {
+    states: usize,
+    n_ctx: usize,
+    seed: u64,
+    next: u64,
+}
+
+impl Markov {
+    /// For a model of this configuration.
+    ///
+    /// # Errors
+    /// If it has fewer than two tokens or three positions, or more states than a matrix of transitions should have.
+    pub fn new(cfg: &Config, seed: u64) -> Result<Markov, TrainError> {
+        setting((2..=1024).contains(&cfg.d_vocab), "d_vocab", cfg.d_vocab, "from 2 to 1024 states")?;
+        setting(cfg.n_ctx >= 3, "n_ctx", cfg.n_ctx, "at least 3 states in a row")?;
+        Ok(Markov { states: cfg.d_vocab, n_ctx: cfg.n_ctx, seed, next: 0 })
+    }
+
+    fn draw(&self, seed: u64, number: u64, size: usize) -> Result<Labelled, TrainError> {
+        let (k, n) = (self.states, self.n_ctx);
+        let bytes = (size as u64).saturating_mul(4 * (k * k + 3 * n) as u64);
+        memory::check("the size of a batch", size, bytes)?;
+        let mut rng = Rng::new(seed, number);
+        let mut ids = Vec::with_capacity(size * n);
+        for _ in 0..size {
+            // Exponential numbers over their sum are spread as Dirichlet with parameters 1.
+            let drawn = rng.uniform(&[k, k], 0.0, 1.0, &Device::Cpu).to_vec();
+            let weights: Vec<f64> = drawn.iter().map(|u| -(1.0 - f64::from(*u)).max(1e-12).ln()).collect();
+            let drawn = rng.uniform(&[n], 0.0, 1.0, &Device::Cpu).to_vec();
+            let mut state = (f64::from(drawn[0]) * k as f64) as usize % k;
+            ids.push(state as u32);
+            for u in &drawn[1..] {
+                let row = &weights[state * k..(state + 1) * k];
+                let mut left = f64::from(*u) * row.iter().sum::<f64>();
+                state = row
+                    .iter()
+                    .position(|w| {
+                        left -= w;
+                        left < 0.0
+                    })
+                    .unwrap_or(k - 1);
+                ids.push(state as u32);
+            }
+        }
+        Ok(Labelled::next_tokens(IndexTensor::new(ids, &[size, n])))
+    }
+}
+
+impl Data for Markov {
+    type Batch = Labelled;
+
+    fn batch(&mut self, size: usize) -> Result<Labelled, TrainError> {
+        self.next += 1;
+        self.draw(self.seed, self.next - 1, size)
+    }
+
+    fn seek(&mut self, batch: u64) {
+        self.next = batch;
+    }
+
+    fn held_out(&self, size: usize) -> Result<Labelled, TrainError> {
+        self.draw(self.seed ^ HELD_OUT, 0, size)
+    }
+
+    fn describe(&self) -> DataRecord {
+        DataRecord {
+            description: format!(
+                "Markov chains of {} of {} states, the transitions of each drawn evenly",
+                self.n_ctx, self.states
+            ),
+            seed: Some(self.seed),
+        }
+    }
+
+    /// Of the very sequences: nobody can do better on average than who counts transitions and adds 1 to each
+    /// (Bayes' rule with the prior that they are drawn from).
+    fn references(&self, held_out: &Labelled) -> Vec<Reference> {
+        let k = self.states as f64;
+        let count = |seen: &[u32], what: u32| seen.iter().filter(|s| **s == what).count() as f64;
+        let by_states = |seen: &[u32], next: u32| (count(seen, next) + 1.0) / (seen.len() as f64 + k);
+        let by_transitions = |seen: &[u32], next: u32| {
+            let now = seen[seen.len() - 1];
+            let before = seen.windows(2).filter(|w| w[0] == now);
+            let to_next = before.clone().filter(|w| w[1] == next).count() as f64;
+            (to_next + 1.0) / (before.count() as f64 + k)
+        };
+        vec![
+            Reference::new("guessing evenly", k.ln()),
+            Reference::new("counting states", mean_loss(held_out, by_states)),
+            Reference::best("counting transitions", mean_loss(held_out, by_transitions)),
+        ]
+    }
+}

@@ -1,0 +1,141 @@
+//! The bytes of a text.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use ironlens_tensor::{IndexTensor, Rng};
+use ironlens_transformer::Config;
+use sha2::{Digest, Sha256};
+
+use super::{Labelled, mean_loss, setting};
+use crate::data::{Data, DataRecord, HELD_OUT, Reference};
+use crate::error::TrainError;
+use crate::memory;
+
+/// Windows of `n_ctx` bytes, each with the byte after it to predict. The last tenth of the text is held out.
+#[derive(Clone, Debug)]
+pub struct Text {
+    bytes: Arc<[u8]>,
+    name: String,
+    n_ctx: usize,
+    seed: u64,
+    next: u64,
+}
+
+impl Text {
+    /// The bytes of a file, for a model of this configuration.
+    ///
+    /// # Errors
+    /// If the file cannot be read or is too short, or the model does not have 256 tokens.
+    pub fn read(path: &Path, cfg: &Config, seed: u64) -> Result<Text, TrainError> {
+        let bytes = ironlens_files::open_ordinary(path)
+            .and_then(|_| fs::read(path))
+            .map_err(TrainError::io(path, "reading the text"))?;
+        let name = path.file_name().map_or_else(|| "text".into(), |n| n.to_string_lossy().into_owned());
+        Text::new(bytes, name, cfg, seed)
+    }
+
+    /// Bytes that are called `name`.
+    ///
+    /// # Errors
+    /// If there are too few, or the model does not have 256 tokens.
+    pub fn new(bytes: impl Into<Arc<[u8]>>, name: impl Into<String>, cfg: &Config, seed: u64) -> Result<Text, TrainError> {
+        let bytes = bytes.into();
+        setting(cfg.d_vocab == 256, "d_vocab", cfg.d_vocab, "256, one token for each byte")?;
+        setting(cfg.n_ctx >= 2, "n_ctx", cfg.n_ctx, "at least 2 bytes")?;
+        let least = 20 * (cfg.n_ctx + 1);
+        if bytes.len() < least {
+            return Err(TrainError::Setting {
+                name: "text",
+                given: format!("{} bytes", bytes.len()),
+                expected: format!("at least {least}, so that a tenth holds windows of n_ctx = {}", cfg.n_ctx),
+            });
+        }
+        Ok(Text { bytes, name: name.into(), n_ctx: cfg.n_ctx, seed, next: 0 })
+    }
+
+    /// Where the held-out part begins.
+    fn end(&self) -> usize {
+        self.bytes.len() * 9 / 10
+    }
+
+    fn windows(&self, seed: u64, number: u64, size: usize, from: usize, to: usize) -> Result<Labelled, TrainError> {
+        let n = self.n_ctx;
+        memory::check("the size of a batch", size, (size as u64).saturating_mul(16 * n as u64))?;
+        let last = u32::try_from(to - n).unwrap_or(u32::MAX);
+        let starts = Rng::new(seed, number).integers(&[size], from as u32, last);
+        let window = |s: &u32, offset: usize| {
+            self.bytes[*s as usize + offset..][..n].iter().map(|b| u32::from(*b)).collect::<Vec<_>>()
+        };
+        let ids = |offset| starts.as_slice().iter().flat_map(|s| window(s, offset)).collect::<Vec<u32>>();
+        let shape = [size, n];
+        Ok(Labelled {
+            tokens: IndexTensor::new(ids(0), &shape),
+            first: 0,
+            labels: IndexTensor::new(ids(1), &shape),
+        })
+    }
+}
+
+impl Data for Text {
+    type Batch = Labelled;
+
+    fn batch(&mut self, size: usize) -> Result<Labelled, TrainError> {
+        self.next += 1;
+        self.windows(self.seed, self.next - 1, size, 0, self.end())
+    }
+
+    fn seek(&mut self, batch: u64) {
+        self.next = batch;
+    }
+
+    fn held_out(&self, size: usize) -> Result<Labelled, TrainError> {
+        self.windows(self.seed ^ HELD_OUT, 0, size, self.end(), self.bytes.len())
+    }
+
+    fn describe(&self) -> DataRecord {
+        // Which text it was: a resumed run is not given another of the same name.
+        let digest = Sha256::digest(&self.bytes);
+        let hash = digest.iter().take(6).fold(String::new(), |mut text, byte| {
+            // Writing to a text does not fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        });
+        DataRecord {
+            description: format!(
+                "windows of {} bytes of {} ({} bytes, SHA-256 {hash}..), the last tenth held out",
+                self.n_ctx,
+                self.name,
+                self.bytes.len()
+            ),
+            seed: Some(self.seed),
+        }
+    }
+
+    /// What those lose who know only how often bytes, and pairs of bytes, are in the part that is trained on. The
+    /// best possible loss of a text is not known.
+    fn references(&self, held_out: &Labelled) -> Vec<Reference> {
+        let shown = &self.bytes[..self.end()];
+        let (mut single, mut pairs) = (vec![1.0; 256], vec![1.0; 256 * 256]);
+        for (i, &b) in shown.iter().enumerate() {
+            single[usize::from(b)] += 1.0;
+            if i > 0 {
+                pairs[usize::from(shown[i - 1]) * 256 + usize::from(b)] += 1.0;
+            }
+        }
+        let total: f64 = single.iter().sum();
+        let rows: Vec<f64> = pairs.chunks(256).map(|row| row.iter().sum()).collect();
+        let by_byte = |_: &[u32], next: u32| single[next as usize] / total;
+        let by_pair = |seen: &[u32], next: u32| {
+            let now = seen[seen.len() - 1] as usize;
+            pairs[now * 256 + next as usize] / rows[now]
+        };
+        vec![
+            Reference::new("guessing evenly", 256f64.ln()),
+            Reference::new("bytes by how often they are", mean_loss(held_out, by_byte)),
+            Reference::new("bytes by the one before", mean_loss(held_out, by_pair)),
+        ]
+    }
+}
