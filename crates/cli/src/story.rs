@@ -12,7 +12,7 @@ use ironlens_transformer::HookedTransformer;
 /// If the run cannot be read, or a picture not be made.
 pub fn of(experiment: Experiment, run: &RunDir, model: &HookedTransformer) -> Result<Vec<Section>> {
     Ok(match experiment {
-        Experiment::Induction => vec![by_position(run, model, "The second half can be foreseen, the first cannot")?],
+        Experiment::Induction => vec![by_position(run, model, "What was said before can be foreseen")?],
         Experiment::Markov => vec![by_position(run, model, "The more transitions were seen, the better the guess")?],
         Experiment::ModularAddition => vec![frequencies(model)?],
         Experiment::Text => vec![continuations(run, model)?],
@@ -47,9 +47,7 @@ fn frequencies(model: &HookedTransformer) -> Result<Section> {
     let norm = (2.0 / p as f64).sqrt();
     let waves: Vec<f64> = (1..=half)
         .flat_map(|k| [f64::cos as fn(f64) -> f64, f64::sin].map(|f| (k, f)))
-        .flat_map(|(k, f)| {
-            (0..p).map(move |a| norm * f(2.0 * std::f64::consts::PI * (k * a % p) as f64 / p as f64))
-        })
+        .flat_map(|(k, f)| (0..p).map(move |a| norm * f(2.0 * std::f64::consts::PI * (k * a % p) as f64 / p as f64)))
         .collect();
     let waves = Tensor::from_vec_f64(waves, &[2 * half, p]).to_dtype(w.dtype()).to_device(&w.device());
     let power = waves.matmul(&w).square().sum(1).reshape(&[half, 2]).sum(1).to_vec_f64();
@@ -63,7 +61,8 @@ fn frequencies(model: &HookedTransformer) -> Result<Section> {
     let ids: Vec<u32> = pairs.iter().flat_map(|i| [i / p as u32, i % p as u32, p as u32]).collect();
     let logits = model.forward(&IndexTensor::new(ids, &[p * p, 3]))?.select(1, 2);
     let said = logits.argmax(-1);
-    let right = pairs.iter().zip(said.as_slice()).filter(|(i, s)| (*i / p as u32 + *i % p as u32) % p as u32 == **s).count();
+    let right =
+        pairs.iter().zip(said.as_slice()).filter(|(i, s)| (*i / p as u32 + *i % p as u32) % p as u32 == **s).count();
     let found = match key.is_empty() {
         true => "No frequency stands out: the embeddings are not periodic.".into(),
         false => {
@@ -115,7 +114,8 @@ fn continuations(run: &RunDir, model: &HookedTransformer) -> Result<Section> {
             });
             ids.push(next.unwrap_or(chances.len() - 1) as u32);
         }
-        let bytes = |part: &[u32]| String::from_utf8_lossy(&part.iter().map(|b| *b as u8).collect::<Vec<_>>()).into_owned();
+        let bytes =
+            |part: &[u32]| String::from_utf8_lossy(&part.iter().map(|b| *b as u8).collect::<Vec<_>>()).into_owned();
         texts.push(format!("{:?} goes on {:?}", bytes(&ids[..start]), bytes(&ids[start..])));
     }
     Ok(Section {

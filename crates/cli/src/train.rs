@@ -9,7 +9,8 @@ use clap::Args as ClapArgs;
 use indicatif::{HumanDuration, ProgressBar, ProgressState, ProgressStyle};
 use ironlens_tensor::Device;
 use ironlens_train::{
-    Experiment, LanguageModel, Metric, Observer, Progress, RandomTokens, Run, RunDir, Task, Trained, Trainer, labelled_loss,
+    Experiment, LanguageModel, Metric, Observer, Progress, RandomTokens, Run, RunDir, Task, TaskData, TrainError,
+    Trained, Trainer, labelled_loss,
 };
 use ironlens_transformer::HookedTransformer;
 
@@ -80,23 +81,32 @@ pub fn run(args: &Args) -> Result<PathBuf> {
         say!("{reason}");
     }
     let mut model = HookedTransformer::new(recipe.model, &device, recipe.seed)?;
-    let mut console = Console::new(recipe.train.steps, recipe.train.log_every)?;
-    let trainer = trainer.observe(&mut console);
-    let result = match recipe.experiment {
-        None => {
-            let mut data = RandomTokens::new(model.config(), recipe.data_seed)?;
-            trainer.fit(&mut LanguageModel::of_task(&mut model, recipe.task), &mut data)
-        }
-        Some(experiment) => {
-            let mut data = experiment.data(model.config(), recipe.data_seed, recipe.text.as_deref())?;
-            trainer.fit(&mut LanguageModel::new(&mut model, labelled_loss).named(experiment.name()), &mut data)
-        }
+    let data = match recipe.experiment {
+        None => Source::Random(RandomTokens::new(model.config(), recipe.data_seed)?),
+        Some(e) => Source::Task(e, e.data(model.config(), recipe.data_seed, recipe.text.as_deref())?),
     };
+    let mut console = Console::new(recipe.train.steps, recipe.train.log_every)?;
+    let result = fit(trainer.observe(&mut console), &mut model, recipe.task, data);
     console.finish();
     summarise(&result?, &path, &device);
     match console.stop.asked() {
         Some(interrupted) => Err(interrupted.into()),
         None => Ok(path),
+    }
+}
+
+/// What is learned from.
+enum Source {
+    Random(RandomTokens),
+    Task(Experiment, TaskData),
+}
+
+fn fit(trainer: Trainer<'_>, model: &mut HookedTransformer, task: Task, data: Source) -> Result<Run, TrainError> {
+    match data {
+        Source::Random(mut data) => trainer.fit(&mut LanguageModel::of_task(model, task), &mut data),
+        Source::Task(experiment, mut data) => {
+            trainer.fit(&mut LanguageModel::new(model, labelled_loss).named(experiment.name()), &mut data)
+        }
     }
 }
 

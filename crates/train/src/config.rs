@@ -289,7 +289,9 @@ impl Preset {
                 initializer_range: 1.0 / 128f64.sqrt(),
                 ..Config::default()
             },
-            Preset::Text => Config { d_model: 128, d_head: 32, n_layers: 4, n_ctx: 128, d_mlp: 512, d_vocab: 256, ..gelu },
+            Preset::Text => {
+                Config { d_model: 128, d_head: 32, n_layers: 4, n_ctx: 128, d_mlp: 512, d_vocab: 256, ..gelu }
+            }
         }
     }
 

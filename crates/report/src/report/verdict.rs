@@ -55,7 +55,8 @@ fn compared(report: &Report) -> Option<String> {
     let rule = match nearest {
         Some(r) => format!("It is below {} ({}).", r.name, number(r.loss)),
         None => {
-            let next = report.references.iter().min_by(|a, b| (a.loss - loss).abs().total_cmp(&(b.loss - loss).abs()))?;
+            let next =
+                report.references.iter().min_by(|a, b| (a.loss - loss).abs().total_cmp(&(b.loss - loss).abs()))?;
             format!("It beats none of the simpler rules; the nearest is {} ({}).", next.name, number(next.loss))
         }
     };

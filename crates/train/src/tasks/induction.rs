@@ -1,19 +1,21 @@
-//! Random tokens, said twice: the second time can be foreseen, by looking for what came after the same token before
-//! (Olsson et al. 2022, arXiv 2209.11895). It takes two layers.
+//! Random tokens, said again and again: what came after a token before comes after it again, which a model of two
+//! layers finds (Olsson et al. 2022, arXiv 2209.11895), and one of one layer cannot.
 
 use ironlens_tensor::{IndexTensor, Rng};
 use ironlens_transformer::Config;
 
-use super::{Labelled, setting};
+use super::{Labelled, mean_loss, setting};
 use crate::data::{Data, DataRecord, HELD_OUT, Reference};
 use crate::error::TrainError;
 use crate::memory;
 
-/// Sequences `[0, s, s]`, where `s` are `(n_ctx - 1) / 2` tokens drawn evenly from the ids `1..d_vocab`.
+/// Sequences `[0, s, s, ..]` of `n_ctx` tokens: `s` are different tokens drawn evenly from the ids `1..d_vocab`, as
+/// many as are drawn evenly from a quarter of the context to a half of it. (Of one fixed length, the second time could
+/// be foreseen by position alone.)
 #[derive(Clone, Debug)]
 pub struct Induction {
     d_vocab: u32,
-    half: usize,
+    n_ctx: usize,
     seed: u64,
     next: u64,
 }
@@ -22,19 +24,38 @@ impl Induction {
     /// For a model of this configuration.
     ///
     /// # Errors
-    /// If it has fewer than three tokens or five positions.
+    /// If it has fewer than nine positions, or too few tokens to draw different ones.
     pub fn new(cfg: &Config, seed: u64) -> Result<Induction, TrainError> {
-        setting((3..1 << 30).contains(&cfg.d_vocab), "d_vocab", cfg.d_vocab, "at least 3: 0 to begin with, and two to draw")?;
-        setting(cfg.n_ctx >= 5, "n_ctx", cfg.n_ctx, "at least 5: one to begin with, and two tokens twice")?;
-        Ok(Induction { d_vocab: cfg.d_vocab as u32, half: (cfg.n_ctx - 1) / 2, seed, next: 0 })
+        setting(
+            (9..=1 << 16).contains(&cfg.n_ctx),
+            "n_ctx",
+            cfg.n_ctx,
+            "from 9 to 65536: one to begin with, and tokens twice",
+        )?;
+        let least = format!("more than {}, the most tokens before they repeat, and at most 65536", (cfg.n_ctx - 1) / 2);
+        setting((cfg.n_ctx / 2 + 1..=1 << 16).contains(&cfg.d_vocab), "d_vocab", cfg.d_vocab, &least)?;
+        Ok(Induction { d_vocab: cfg.d_vocab as u32, n_ctx: cfg.n_ctx, seed, next: 0 })
+    }
+
+    /// How many tokens there may be before they repeat.
+    fn lengths(&self) -> (usize, usize) {
+        ((self.n_ctx - 1) / 4, (self.n_ctx - 1) / 2)
     }
 
     fn draw(&self, seed: u64, number: u64, size: usize) -> Result<Labelled, TrainError> {
-        let width = 1 + 2 * self.half;
-        memory::check("the size of a batch", size, (size as u64).saturating_mul(12 * width as u64))?;
-        let drawn = Rng::new(seed, number).integers(&[size, self.half], 1, self.d_vocab);
-        let rows = drawn.as_slice().chunks(self.half).flat_map(|s| [&[0], s, s].concat());
-        Ok(Labelled::next_tokens(IndexTensor::new(rows.collect::<Vec<_>>(), &[size, width])))
+        let bytes = (size as u64).saturating_mul(16 * self.n_ctx as u64);
+        memory::check("the size of a batch", size, bytes)?;
+        let mut rng = Rng::new(seed, number);
+        let (least, most) = self.lengths();
+        let lengths = rng.integers(&[size], least as u32, most as u32 + 1);
+        let mut all: Vec<u32> = (1..self.d_vocab).collect();
+        let mut ids = Vec::with_capacity(size * self.n_ctx);
+        for &length in lengths.as_slice() {
+            rng.shuffle(&mut all);
+            ids.push(0);
+            ids.extend((0..self.n_ctx - 1).map(|i| all[i % length as usize]));
+        }
+        Ok(Labelled::next_tokens(IndexTensor::new(ids, &[size, self.n_ctx])))
     }
 }
 
@@ -55,15 +76,37 @@ impl Data for Induction {
     }
 
     fn describe(&self) -> DataRecord {
+        let (least, most) = self.lengths();
         DataRecord {
-            description: format!("{} tokens drawn from 1 to {}, said twice after a 0", self.half, self.d_vocab - 1),
+            description: format!(
+                "{least} to {most} different tokens from 1 to {}, said again and again after a 0, {} positions in all",
+                self.d_vocab - 1,
+                self.n_ctx
+            ),
             seed: Some(self.seed),
         }
     }
 
-    /// Nothing is known of the first half, everything of the second: half of ln(number of tokens).
-    fn references(&self, _: &Labelled) -> Vec<Reference> {
-        let chance = f64::from(self.d_vocab - 1).ln();
-        vec![Reference::new("guessing evenly", chance), Reference::best("the second half foreseen", chance / 2.0)]
+    /// Of the very sequences: the best guesser knows how they are drawn (Bayes' rule). Before the first token comes
+    /// again, it may come now or any other may that was not seen; from then on everything is certain.
+    fn references(&self, held_out: &Labelled) -> Vec<Reference> {
+        let (least, most) = self.lengths();
+        let tokens = f64::from(self.d_vocab - 1);
+        let foreseen = |seen: &[u32], next: u32| {
+            let said = &seen[1..];
+            if said[said.len().min(1)..].contains(said.first().unwrap_or(&0)) {
+                return 1.0;
+            }
+            // The chance that there are no more tokens than these.
+            let again = if said.len() < least { 0.0 } else { 1.0 / (most - said.len() + 1) as f64 };
+            match said.first() == Some(&next) {
+                true => again,
+                false => (1.0 - again) / (tokens - said.len() as f64),
+            }
+        };
+        vec![
+            Reference::new("guessing evenly", tokens.ln()),
+            Reference::best("all that can be foreseen", mean_loss(held_out, foreseen)),
+        ]
     }
 }

@@ -41,7 +41,12 @@ impl Text {
     ///
     /// # Errors
     /// If there are too few, or the model does not have 256 tokens.
-    pub fn new(bytes: impl Into<Arc<[u8]>>, name: impl Into<String>, cfg: &Config, seed: u64) -> Result<Text, TrainError> {
+    pub fn new(
+        bytes: impl Into<Arc<[u8]>>,
+        name: impl Into<String>,
+        cfg: &Config,
+        seed: u64,
+    ) -> Result<Text, TrainError> {
         let bytes = bytes.into();
         setting(cfg.d_vocab == 256, "d_vocab", cfg.d_vocab, "256, one token for each byte")?;
         setting(cfg.n_ctx >= 2, "n_ctx", cfg.n_ctx, "at least 2 bytes")?;
@@ -71,11 +76,7 @@ impl Text {
         };
         let ids = |offset| starts.as_slice().iter().flat_map(|s| window(s, offset)).collect::<Vec<u32>>();
         let shape = [size, n];
-        Ok(Labelled {
-            tokens: IndexTensor::new(ids(0), &shape),
-            first: 0,
-            labels: IndexTensor::new(ids(1), &shape),
-        })
+        Ok(Labelled { tokens: IndexTensor::new(ids(0), &shape), first: 0, labels: IndexTensor::new(ids(1), &shape) })
     }
 }
 
