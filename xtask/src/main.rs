@@ -12,7 +12,11 @@ cargo xtask COMMAND [OPTIONS]
   train      train a model            (--help lists the options of each)
   report     write the report of a run
   pipeline   train, then report
-  analyze    analyse a trained model
+  analyze    analyse a trained model, or a pretrained one on a text
+  prompt     show how a pretrained model continues a text
+  inspect    show what a pretrained model is
+  models     list the families and names of pretrained models
+  download   fetch a pretrained model
   verify     compare with reference cases
   devices    list the devices of this machine
   bench      measure speed
