@@ -62,7 +62,7 @@ pub fn families() -> impl ExactSizeIterator<Item = (&'static str, &'static [&'st
 pub trait Pretrained: Sized {
     /// The model that `source` is, with TransformerLens's default processing of weights: a folder with a
     /// `config.json`, a `.gguf` file, a nanoGPT checkpoint, a `.pt` or `.safetensors` file with a `config.json`
-    /// beside it, or the name of a model in the Hugging Face cache (with the feature `download`: at the hub).
+    /// beside it, or the name of a model in the Hugging Face cache (with the feature `hub`: at the hub).
     ///
     /// # Errors
     /// If there is none, its family is not read here, a file cannot be read or is damaged, or the weights do not

@@ -10,7 +10,7 @@ use ironlens_hub::{
 use crate::error::PretrainedError;
 use crate::load::LoadOptions;
 
-/// The folder of the model of this name, in the Hugging Face cache; with the feature `download`, what is not
+/// The folder of the model of this name, in the Hugging Face cache; with the feature `hub`, what is not
 /// there is fetched, and `progress` told of it.
 ///
 /// # Errors

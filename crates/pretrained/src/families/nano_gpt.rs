@@ -1,6 +1,6 @@
 //! nanoGPT: GPT-2 with matrices as PyTorch's `Linear` has them, and maybe without biases.
 
-use super::Read;
+use super::{Read, gpt2};
 use crate::conversion::Conversion;
 use crate::hf::HfConfig;
 use ironlens_transformer::config::{ActFn, Config};
@@ -23,16 +23,5 @@ pub(crate) fn config(hf: &HfConfig) -> Read<Config> {
 }
 
 pub(crate) fn tensors(c: &mut Conversion<'_>) -> Read<()> {
-    c.embeddings("transformer.wte.weight", "lm_head.weight", 1.0, 1.0)?;
-    c.positions("transformer.wpe.weight", 0)?;
-    c.stream_norm("ln_final", "transformer.ln_f")?;
-    for l in 0..c.cfg.n_layers {
-        let at = |name: &str| format!("transformer.h.{l}.{name}");
-        c.stream_norm(&format!("blocks.{l}.ln1"), &at("ln_1"))?;
-        c.stream_norm(&format!("blocks.{l}.ln2"), &at("ln_2"))?;
-        c.attention_in_one(l, &at("attn.c_attn"), c.in_turn())?;
-        c.attention_out(l, &at("attn.c_proj"), 1.0)?;
-        c.mlp(l, &at("mlp.c_fc"), &at("mlp.c_proj"), None)?;
-    }
-    Ok(())
+    gpt2::weights(c)
 }
