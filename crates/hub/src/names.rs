@@ -46,7 +46,8 @@ pub fn nearest(name: &str) -> Vec<&'static str> {
     let name: Vec<char> = name.to_lowercase().chars().collect();
     let mut near: Vec<(usize, &str)> = names()
         .filter_map(|row| row.all().map(|n| (edits(&name, n), n)).min_by_key(|&(edits, _)| edits))
-        .filter(|&(edits, _)| edits <= name.len() / 3)
+        // Two letters that changed places are two edits, also in a short name.
+        .filter(|&(edits, _)| edits <= (name.len() / 3).max(2).min(name.len() / 2))
         .collect();
     near.sort_by_key(|&(edits, _)| edits); // stable: TransformerLens's order decides between equals
     near.into_iter().take(3).map(|(_, n)| n).collect()
