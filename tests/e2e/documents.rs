@@ -26,7 +26,7 @@ fn architecture_has_a_section_for_every_crate() {
 /// Names of files in backticks that begin with a folder of the project.
 #[test]
 fn files_that_documents_name_are_there() {
-    for name in ["README.md", "ARCHITECTURE.md", "PERFORMANCE.md", "docs/from-transformerlens.md"] {
+    for name in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "PERFORMANCE.md", "docs/from-transformerlens.md"] {
         let text = document(name);
         let spans = text.split('`').skip(1).step_by(2).flat_map(str::split_whitespace);
         let paths = spans.map(|s| s.trim_matches(|c| "\"',;:()".contains(c)));
@@ -39,7 +39,7 @@ fn files_that_documents_name_are_there() {
 
 #[test]
 fn lines_are_short_where_they_can_be() {
-    for name in ["README.md", "ARCHITECTURE.md", "PERFORMANCE.md"] {
+    for name in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "PERFORMANCE.md"] {
         for (n, line) in document(name).lines().enumerate() {
             let table_or_picture = line.starts_with('|') || line.starts_with('!');
             assert!(table_or_picture || line.chars().count() <= 120, "{name}:{}: {line}", n + 1);
