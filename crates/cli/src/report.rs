@@ -242,7 +242,11 @@ fn stats(x: &Tensor) -> Stats {
     Stats { mean, std: (squares / n - mean * mean).max(0.0).sqrt(), min, max }
 }
 
-fn array(x: &Tensor) -> Result<Array> {
+/// A tensor as figures take it.
+///
+/// # Errors
+/// Never: the values fill the shape.
+pub fn array(x: &Tensor) -> Result<Array> {
     Ok(Array::from_vec(x.shape(), x.to_vec())?)
 }
 

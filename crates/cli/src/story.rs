@@ -79,7 +79,7 @@ fn frequencies(model: &HookedTransformer) -> Result<Section> {
     let labels: Vec<String> = (1..=half).map(|k| k.to_string()).collect();
     let shares: Vec<f64> = power.iter().map(|v| v / total.max(f64::MIN_POSITIVE)).collect();
     let by_pair = logits.gather(1, &said.reshape(&[p * p, 1])).reshape(&[p, p]);
-    let grid = ironlens_report::Array::new(vec![p, p], &by_pair.to_vec())?;
+    let grid = crate::report::array(&by_pair)?;
     Ok(Section {
         title: "The rule: waves over the numbers".into(),
         prose,

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::path::Path;
 
 use ironlens_files::{FileError, TensorFile};
 use ironlens_tensor::{Device, Tensor, release_pooled_memory};
@@ -11,6 +12,7 @@ use ironlens_transformer::{Config, HookedTransformer, ModelError};
 
 use crate::error::PretrainedError;
 use crate::hf::HfConfig;
+use crate::load::LoadOptions;
 
 /// Where tensors are read, by the names that Hugging Face gives them.
 pub(crate) trait Source {
@@ -53,8 +55,10 @@ pub(crate) struct Conversion<'a> {
     pub hf: &'a HfConfig,
     /// The model's.
     pub cfg: Config,
-    /// Added to the weights of norms (Gemma).
+    /// Added to the weights of norms (Gemma, Nemotron).
     pub norm_offset: f64,
+    /// Whether Gemma's norms have their 1 already, as in GGUF files.
+    pub offset_inside: bool,
     /// Whether matrices are stored `[in, out]`, as by GPT-2's `Conv1D`, rather than `[out, in]`.
     pub conv1d: bool,
     source: &'a dyn Source,
@@ -78,6 +82,7 @@ impl<'a> Conversion<'a> {
             hf,
             cfg: model.config().clone(),
             norm_offset: 0.0,
+            offset_inside: false,
             conv1d: false,
             shapes: source.shapes(),
             source,
@@ -382,7 +387,7 @@ impl<'a> Conversion<'a> {
     }
 
     /// Takes note that only some of the checkpoint's layers are wanted.
-    pub fn ignore_layers_beyond(&mut self) {
+    fn ignore_layers_beyond(&mut self) {
         let layers = self.cfg.n_layers;
         let beyond = |name: &&String| {
             let mut parts = name.split('.').peekable();
@@ -408,7 +413,10 @@ impl<'a> Conversion<'a> {
 
     /// Tells what is wrong, if anything is: what was gathered, weights that nothing was written to, and
     /// tensors that nothing read.
-    pub fn finish(mut self, path: &std::path::Path) -> Result<(), PretrainedError> {
+    pub fn finish(mut self, path: &Path, options: &LoadOptions) -> Result<(), PretrainedError> {
+        if options.first_n_layers.is_some() {
+            self.ignore_layers_beyond();
+        }
         for (name, _) in self.model.registry().params() {
             let matrix = name.rsplit('.').next().is_some_and(|last| last.trim_start_matches('_').starts_with("W_"));
             let told = !self.problems.is_empty();

@@ -111,6 +111,10 @@ impl Pretrained for HookedTransformer {
 
     fn load_state_dict(&mut self, path: impl AsRef<Path>) -> Result<Loaded, PretrainedError> {
         let checkpoint = Checkpoint::open(path)?;
-        state_dict::Weights::new(&checkpoint, self.config())?.write(self)
+        // Into a copy, which takes the model's place when all of it was read.
+        let mut changed = self.clone();
+        let loaded = state_dict::Weights::new(&checkpoint, self.config())?.write(&mut changed)?;
+        *self = changed;
+        Ok(loaded)
     }
 }

@@ -235,17 +235,9 @@ fn convert(
     let cfg = configuration(family, hf, options)?;
     let mut model = HookedTransformer::new(cfg, &options.device, 0)?;
     let mut conversion = Conversion::new(hf, source, family.prefix, &mut model);
-    if offset_inside {
-        conversion.norm_offset = -1.0;
-        if !matches!(family.name, "Gemma" | "Gemma 2" | "Gemma 3") {
-            conversion.norm_offset = 0.0;
-        }
-    }
+    conversion.offset_inside = offset_inside;
     (family.tensors)(&mut conversion)?;
-    if options.first_n_layers.is_some() {
-        conversion.ignore_layers_beyond();
-    }
-    conversion.finish(path)?;
+    conversion.finish(path, options)?;
     Ok(model)
 }
 

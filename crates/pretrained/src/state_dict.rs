@@ -100,10 +100,7 @@ pub(crate) fn read_alone(checkpoint: &Checkpoint, options: &LoadOptions) -> Resu
     let source = Renamed::new(checkpoint, |name| Some(name.trim_start_matches("_orig_mod.").to_string()));
     let mut conversion = Conversion::new(&hf, &source, "transformer.", &mut model);
     nano_gpt::tensors(&mut conversion)?;
-    if options.first_n_layers.is_some() {
-        conversion.ignore_layers_beyond();
-    }
-    conversion.finish(checkpoint.path())?;
+    conversion.finish(checkpoint.path(), options)?;
     Ok(model)
 }
 
@@ -229,7 +226,7 @@ impl<'c> Weights<'c> {
         Some((format!("blocks.{layer}.{to}"), turn))
     }
 
-    /// Writes what there is into a model. Nothing is written if a tensor is of another shape or not finite.
+    /// Writes what there is into a model; on an error some of it may be written.
     pub fn write(&self, model: &mut HookedTransformer) -> Result<Loaded, PretrainedError> {
         let shapes: BTreeMap<String, Vec<usize>> =
             model.registry().params().map(|(name, shape)| (name.to_string(), shape.to_vec())).collect();
@@ -258,8 +255,6 @@ impl<'c> Weights<'c> {
         if !problems.is_empty() {
             return Err(PretrainedError::Mismatch { path: self.checkpoint.path().into(), problems });
         }
-        // Into a copy, which takes the model's place when all of it was read.
-        let mut changed = model.clone();
         for (tensor, to, turn) in found {
             let values = self.checkpoint.read_f32(&tensor.name)?;
             if let Some(at) = values.iter().position(|v| !v.is_finite()) {
@@ -267,10 +262,9 @@ impl<'c> Weights<'c> {
                 return Err(PretrainedError::Mismatch { path: self.checkpoint.path().into(), problems });
             }
             let value = turn.apply(Tensor::from_vec(values, &tensor.shape, &Device::Cpu));
-            changed.params_mut().set(&to, &value).map_err(ironlens_transformer::ModelError::from)?;
+            model.params_mut().set(&to, &value).map_err(ironlens_transformer::ModelError::from)?;
         }
         let missing = missing.into_iter().map(String::from).collect();
-        *model = changed;
         Ok(Loaded { missing, unexpected })
     }
 }

@@ -22,7 +22,7 @@ pub struct Subject {
 }
 
 /// What was done, in words, and what was found.
-type Found = (String, Vec<Picture>);
+pub type Found = (String, Vec<Picture>);
 
 /// One kind of analysis.
 pub struct Analyser {
@@ -43,12 +43,33 @@ pub const ALL: &[Analyser] = &[
 impl Analyser {
     /// Its part of the analysis; a model that it does not fit gets the reason.
     pub fn part(&self, subject: &Subject) -> Part {
-        let (prose, pictures) = match (self.run)(subject) {
-            Ok(found) => found,
-            Err(error) => (format!("Not available for this model: {error:#}."), vec![]),
-        };
-        Part { title: self.title.into(), prose, pictures }
+        part(self.title, "for this model", (self.run)(subject))
     }
+}
+
+/// What was found as a part of an analysis; where nothing could be, the reason.
+pub fn part(title: &str, scope: &str, found: Result<Found>) -> Part {
+    let (prose, pictures) = match found {
+        Ok(found) => found,
+        Err(error) => (format!("Not available {scope}: {error:#}."), vec![]),
+    };
+    Part { title: title.into(), prose, pictures }
+}
+
+/// `layer 0` and so on.
+pub fn layer_labels(model: &HookedTransformer) -> Vec<String> {
+    (0..model.config().n_layers).map(|l| format!("layer {l}")).collect()
+}
+
+/// A picture of values `[layer, head]`.
+pub fn by_head(model: &HookedTransformer, title: impl Into<String>, values: &Tensor) -> Picture {
+    let heads = (0..model.config().n_heads()).map(|h| h.to_string()).collect();
+    Picture::heatmap(title, ["", "head"], values).labels(layer_labels(model), heads)
+}
+
+/// What the model predicts at the last position of each sequence, `[batch]`, of logits `[batch, pos, d_vocab]`.
+pub fn last_predictions(logits: &Tensor) -> IndexTensor {
+    logits.select(1, logits.dim(1) - 1).argmax(-1)
 }
 
 impl Subject {
@@ -65,23 +86,14 @@ impl Subject {
         }
     }
 
-    fn layer_labels(&self) -> Vec<String> {
-        (0..self.model.config().n_layers).map(|l| format!("layer {l}")).collect()
-    }
-
-    fn head_numbers(&self) -> Vec<String> {
-        (0..self.model.config().n_heads()).map(|h| h.to_string()).collect()
-    }
-
     /// `[layer, head]`.
     fn by_head(&self, title: impl Into<String>, values: &Tensor) -> Picture {
-        Picture::heatmap(title, ["", "head"], values).labels(self.layer_labels(), self.head_numbers())
+        by_head(&self.model, title, values)
     }
 
     /// What the model predicts at the last position of each sequence, `[batch]`.
     fn predictions(&self, tokens: &IndexTensor) -> Result<IndexTensor> {
-        let logits = self.model.forward(tokens)?;
-        Ok(logits.select(1, logits.dim(1) - 1).argmax(-1))
+        Ok(last_predictions(&self.model.forward(tokens)?))
     }
 }
 
@@ -167,7 +179,7 @@ fn patches(subject: &Subject) -> Result<Found> {
     let mut by_position = |title: &str, result| {
         let (values, from) = shown(result);
         let columns = (from..pos).map(|p| p.to_string()).collect();
-        pictures.push(Picture::heatmap(title, ["", "position"], &values).labels(subject.layer_labels(), columns));
+        pictures.push(Picture::heatmap(title, ["", "position"], &values).labels(layer_labels(model), columns));
     };
     let options = PatchOptions::default;
     let patching = Patching::new(model, &corrupted, &cache, &metric)?;

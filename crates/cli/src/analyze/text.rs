@@ -10,9 +10,10 @@ use ironlens_lens::patching::{PatchOptions, Patching};
 use ironlens_lens::{Decompose, Metric, StackOptions, Weights, test_prompt};
 use ironlens_report::{Report, Snapshot};
 use ironlens_tensor::{IndexTensor, Tensor};
-use ironlens_transformer::HookedTransformer;
+use ironlens_transformer::{ActivationCache, HookedTransformer};
 
-use super::picture::{Analysis, Part, Picture};
+use super::picture::{Analysis, Picture};
+use super::sections::{Found, by_head, last_predictions, layer_labels, part};
 use crate::input::read_text;
 use crate::prompt::{Question, questions};
 
@@ -27,6 +28,14 @@ struct Case {
     answer: u32,
     wrong: Option<u32>,
     corrupted: Result<IndexTensor, String>,
+}
+
+/// What is analysed: a model on prompts, the first of which was run.
+struct Subject<'s> {
+    model: &'s HookedTransformer,
+    cases: &'s [Case],
+    logits: Tensor,
+    cache: ActivationCache,
 }
 
 /// What was asked for: a text, or a file with a question a line.
@@ -49,7 +58,9 @@ pub fn asked(text: &str, answer: Option<&str>, wrong: Option<&str>, corrupted: O
 pub fn analyse(model: &HookedTransformer, name: &str, questions: Vec<Question>) -> Result<(Report, Analysis)> {
     let cases: Vec<Case> = questions.into_iter().map(|q| Case::new(model, q)).collect::<Result<_>>()?;
     let first = cases.first().context("there is no prompt")?;
-    type Analyser = fn(&HookedTransformer, &[Case]) -> Result<(String, Vec<Picture>)>;
+    let (logits, cache) = model.run_with_cache(&first.tokens)?;
+    let subject = Subject { model, cases: &cases, logits, cache };
+    type Analyser = fn(&Subject<'_>) -> Result<Found>;
     let all: [(&str, Analyser); 6] = [
         ("What follows", continuation),
         ("When the answer appears: logit lens", lens),
@@ -58,20 +69,14 @@ pub fn analyse(model: &HookedTransformer, name: &str, questions: Vec<Question>) 
         ("What the answer depends on: attribution patching", attribution),
         ("What each head attends to", heads),
     ];
-    let parts = all.map(|(title, run)| {
-        let (prose, pictures) = match run(model, &cases) {
-            Ok(found) => found,
-            Err(error) => (format!("Not available here: {error:#}."), vec![]),
-        };
-        Part { title: title.into(), prose, pictures }
-    });
+    let parts = all.map(|(title, run)| part(title, "here", run(&subject)));
     let analysis = Analysis { step: None, sections: parts.into() };
-    let patterns = model.call(&first.tokens).names_where(|n| n.ends_with("hook_pattern")).cached()?.1;
-    let layers = (0..model.config().n_layers)
-        .map(|l| {
-            Ok(ironlens_report::Array::new(pattern_shape(&patterns, l)?, &patterns.get(("pattern", l))?.to_vec())?)
-        })
-        .collect::<Result<_>>()?;
+    let pattern = |l| {
+        // Of the only sequence, [head, query, key].
+        let pattern = subject.cache.get(("pattern", l))?.select(0, 0).contiguous();
+        crate::report::array(&pattern)
+    };
+    let layers = (0..model.config().n_layers).map(pattern).collect::<Result<_>>()?;
     let report = Report {
         title: name.into(),
         subtitle: match cases.len() {
@@ -93,11 +98,6 @@ pub fn analyse(model: &HookedTransformer, name: &str, questions: Vec<Question>) 
     Ok((report, analysis))
 }
 
-/// `[head, query, key]` of a layer's pattern of one sequence.
-fn pattern_shape(cache: &ironlens_transformer::ActivationCache, layer: usize) -> Result<Vec<usize>> {
-    Ok(cache.get(("pattern", layer))?.shape()[1..].to_vec())
-}
-
 impl Case {
     fn new(model: &HookedTransformer, question: Question) -> Result<Case> {
         let tokens = model.to_tokens(&question.prompt)?;
@@ -109,10 +109,7 @@ impl Case {
         let answer = match &question.answer {
             Some(answer) => one(answer)?,
             // What the model itself says.
-            None => {
-                let logits = model.forward(&tokens)?;
-                logits.select(1, logits.dim(1) - 1).argmax(-1).as_slice()[0]
-            }
+            None => last_predictions(&model.forward(&tokens)?).as_slice()[0],
         };
         let wrong = question.wrong.as_deref().map(one).transpose()?;
         if wrong == Some(answer) {
@@ -176,30 +173,23 @@ fn corrupted(model: &HookedTransformer, q: &Question, tokens: &IndexTensor) -> R
     Ok(other)
 }
 
-fn layer_labels(model: &HookedTransformer) -> Vec<String> {
-    (0..model.config().n_layers).map(|l| format!("layer {l}")).collect()
-}
-
-fn head_numbers(model: &HookedTransformer) -> Vec<String> {
-    (0..model.config().n_heads()).map(|h| h.to_string()).collect()
-}
-
 /// Positions with their tokens, none of which is empty or like another.
 fn positions(case: &Case) -> Vec<String> {
     case.labels.iter().enumerate().map(|(i, t)| format!("{i} {t}")).collect()
 }
 
-fn continuation(model: &HookedTransformer, cases: &[Case]) -> Result<(String, Vec<Picture>)> {
+fn continuation(subject: &Subject<'_>) -> Result<Found> {
+    let (model, cases) = (subject.model, subject.cases);
     let first = &cases[0];
     let answer = model.to_single_str_token(first.answer)?;
     let test = test_prompt(model, &first.question.prompt, &answer, false)?;
     let step = test.steps.first().context("the answer has no tokens")?;
     let mut sum = 0.0;
     let mut right = 0;
-    for case in cases {
-        let logits = model.forward(&case.tokens)?;
+    for (i, case) in cases.iter().enumerate() {
+        let logits = if i == 0 { subject.logits.clone() } else { model.forward(&case.tokens)? };
         sum += case.metric()?.of(&logits);
-        right += usize::from(logits.select(1, logits.dim(1) - 1).argmax(-1).as_slice()[0] == case.answer);
+        right += usize::from(last_predictions(&logits).as_slice()[0] == case.answer);
     }
     let mean = sum / cases.len() as f64;
     let mut prose = format!(
@@ -208,7 +198,7 @@ fn continuation(model: &HookedTransformer, cases: &[Case]) -> Result<(String, Ve
         step.rank,
         100.0 * step.answer.probability,
         first.what(model)?,
-        first.metric()?.of(&model.forward(&first.tokens)?),
+        first.metric()?.of(&subject.logits),
     );
     if cases.len() > 1 {
         prose += &format!(
@@ -225,10 +215,10 @@ fn continuation(model: &HookedTransformer, cases: &[Case]) -> Result<(String, Ve
     Ok((prose, vec![bars]))
 }
 
-fn lens(model: &HookedTransformer, cases: &[Case]) -> Result<(String, Vec<Picture>)> {
+fn lens(subject: &Subject<'_>) -> Result<Found> {
+    let (model, cases) = (subject.model, subject.cases);
     let case = &cases[0];
-    let (_, cache) = model.run_with_cache(&case.tokens)?;
-    let stack = cache.accumulated_resid(&StackOptions::default(), false)?;
+    let stack = subject.cache.accumulated_resid(&StackOptions::default(), false)?;
     // [layer, pos, d_model] of the only sequence.
     let streams = stack.values.select(1, 0);
     let normalized = model.ln_final(&streams);
@@ -265,21 +255,23 @@ fn lens(model: &HookedTransformer, cases: &[Case]) -> Result<(String, Vec<Pictur
     ))
 }
 
-fn direct(model: &HookedTransformer, cases: &[Case]) -> Result<(String, Vec<Picture>)> {
+fn direct(subject: &Subject<'_>) -> Result<Found> {
+    let (model, cases) = (subject.model, subject.cases);
     let (layers, heads) = (model.config().n_layers, model.config().n_heads());
     let mut labels: Vec<String> = Vec::new();
     let mut sums: Vec<f64> = Vec::new();
     let mut by_heads = true;
-    for case in cases {
-        let (_, cache) = model.run_with_cache(&case.tokens)?;
+    for (i, case) in cases.iter().enumerate() {
+        let other = if i == 0 { None } else { Some(model.run_with_cache(&case.tokens)?.1) };
+        let cache = other.as_ref().unwrap_or(&subject.cache);
         let (right, wrong) =
             (IndexTensor::new(vec![case.answer], &[1]), case.wrong.map(|w| IndexTensor::new(vec![w], &[1])));
-        let found = match direct_logit_attribution(&cache, &right, wrong.as_ref(), -1, Units::Heads) {
+        let found = match direct_logit_attribution(cache, &right, wrong.as_ref(), -1, Units::Heads) {
             Ok(found) => found,
             // Norms after attention leave no parts of single heads.
             Err(_) => {
                 by_heads = false;
-                direct_logit_attribution(&cache, &right, wrong.as_ref(), -1, Units::Sublayers)?
+                direct_logit_attribution(cache, &right, wrong.as_ref(), -1, Units::Sublayers)?
             }
         };
         sums.resize(found.values.len(), 0.0);
@@ -300,10 +292,7 @@ fn direct(model: &HookedTransformer, cases: &[Case]) -> Result<(String, Vec<Pict
         let value = |label: String| labels.iter().position(|l| *l == label).map_or(0.0, |i| sums[i]);
         let values = (0..layers * heads).map(|i| value(format!("L{}H{}", i / heads, i % heads))).collect();
         let grid = Tensor::from_vec_f64(values, &[layers, heads]);
-        pictures.push(
-            Picture::heatmap("What each head adds", ["", "head"], &grid)
-                .labels(layer_labels(model), head_numbers(model)),
-        );
+        pictures.push(by_head(model, "What each head adds", &grid));
     }
     let prose = format!(
         "At the last position {} is {total:.3}{}: the sum of what each part of the model writes in that direction, with \
@@ -319,13 +308,13 @@ fn direct(model: &HookedTransformer, cases: &[Case]) -> Result<(String, Vec<Pict
     Ok((prose, pictures))
 }
 
-fn patching(model: &HookedTransformer, cases: &[Case]) -> Result<(String, Vec<Picture>)> {
+fn patching(subject: &Subject<'_>) -> Result<Found> {
+    let (model, cases) = (subject.model, subject.cases);
     let case = &cases[0];
     let corrupted = case.corrupted()?;
     let metric = case.metric()?;
-    let (logits, cache) = model.run_with_cache(&case.tokens)?;
-    let clean = metric.of(&logits);
-    let session = Patching::new(model, corrupted, &cache, &metric)?;
+    let clean = metric.of(&subject.logits);
+    let session = Patching::new(model, corrupted, &subject.cache, &metric)?;
     let worse = session.corrupted();
     if (clean - worse).abs() < 1e-6 {
         bail!("{} is {clean:.3} for both prompts, so nothing can bring it back", case.what(model)?);
@@ -344,8 +333,7 @@ fn patching(model: &HookedTransformer, cases: &[Case]) -> Result<(String, Vec<Pi
         ("Head output", session.attn_head_out_all_pos(options())?),
         ("Attention pattern of a head", session.attn_head_pattern_all_pos(options())?),
     ] {
-        let grid = Picture::heatmap(title, ["", "head"], &result.normalized(clean));
-        pictures.push(grid.labels(layer_labels(model), head_numbers(model)));
+        pictures.push(by_head(model, title, &result.normalized(clean)));
     }
     let changed: Vec<String> = (0..case.labels.len())
         .filter(|&i| case.tokens.as_slice()[i] != corrupted.as_slice()[i])
@@ -363,20 +351,21 @@ fn patching(model: &HookedTransformer, cases: &[Case]) -> Result<(String, Vec<Pi
     Ok((prose, pictures))
 }
 
-fn attribution(model: &HookedTransformer, cases: &[Case]) -> Result<(String, Vec<Picture>)> {
+fn attribution(subject: &Subject<'_>) -> Result<Found> {
+    let (model, cases) = (subject.model, subject.cases);
     let case = &cases[0];
     let corrupted = case.corrupted()?;
     let (layers, heads) = (model.config().n_layers, model.config().n_heads());
     let names = |n: &str| n.ends_with("attn.hook_z") || n.ends_with("hook_resid_pre");
     let found = attribution_patch(model, &case.tokens, corrupted, &case.metric()?, names, 1)?;
-    let mut by_head = Vec::new();
+    let mut of_heads = Vec::new();
     let mut by_position = Vec::new();
     for l in 0..layers {
         let get = |name: &str| found.get(name).with_context(|| format!("there is no {name}"));
-        by_head.push(get(&format!("blocks.{l}.attn.hook_z"))?.sum(&[0, 1, 3]));
+        of_heads.push(get(&format!("blocks.{l}.attn.hook_z"))?.sum(&[0, 1, 3]));
         by_position.push(get(&format!("blocks.{l}.hook_resid_pre"))?.sum(&[0, 2]));
     }
-    let grid = Tensor::stack(&by_head, 0).reshape(&[layers, heads]);
+    let grid = Tensor::stack(&of_heads, 0).reshape(&[layers, heads]);
     let prose = format!(
         "The estimate of patching from one pass back: the difference of each activation between the two prompts, times \
          the gradient of {} in the corrupted one. It is in logits, and right as far as the model is linear between the two.",
@@ -385,24 +374,18 @@ fn attribution(model: &HookedTransformer, cases: &[Case]) -> Result<(String, Vec
     Ok((
         prose,
         vec![
-            Picture::heatmap("Heads", ["", "head"], &grid).labels(layer_labels(model), head_numbers(model)),
+            by_head(model, "Heads", &grid),
             Picture::heatmap("Residual stream before each layer", ["", "position"], &Tensor::stack(&by_position, 0))
                 .labels(layer_labels(model), positions(case)),
         ],
     ))
 }
 
-fn heads(model: &HookedTransformer, cases: &[Case]) -> Result<(String, Vec<Picture>)> {
+fn heads(subject: &Subject<'_>) -> Result<Found> {
+    let (model, cases) = (subject.model, subject.cases);
     let scores = head_scores(model, &cases[0].tokens, &HeadKind::ALL)?;
-    let pictures = HeadKind::ALL
-        .iter()
-        .zip(&scores)
-        .map(|(kind, score)| {
-            Picture::heatmap(kind.label(), ["", "head"], score)
-                .labels(layer_labels(model), head_numbers(model))
-                .unsigned()
-        })
-        .collect();
+    let pictures =
+        HeadKind::ALL.iter().zip(&scores).map(|(kind, score)| by_head(model, kind.label(), score).unsigned()).collect();
     let prose =
         "The share of each head's attention in the first prompt that lies where a head of this kind would look."
             .to_string();
