@@ -39,6 +39,9 @@ pub struct HookInfo<'a> {
     pub name: &'a str,
     /// Axes of its values, such as `batch pos head d_head`.
     pub axes: &'static str,
+    /// Place of the value's first row in its sequence: 0, but where a pass goes on after rows of an earlier one, as
+    /// each token that a model writes does. Padding counts.
+    pub pos_offset: usize,
 }
 
 impl HookInfo<'_> {
@@ -314,13 +317,15 @@ pub(crate) struct Active<'a, 'h> {
     at: Vec<Vec<usize>>,
     /// Where the pass records, if it does.
     tape: Option<Tape>,
+    /// Place of the first row, as hooks are told.
+    pub pos_offset: usize,
 }
 
 impl<'a, 'h> Active<'a, 'h> {
     pub fn new(registry: &Registry, tape: Option<&Tape>, hooks: &'a mut Hooks<'h>) -> Result<Self, HookError> {
         let tape = tape.cloned();
         if hooks.is_empty() {
-            return Ok(Active { hooks, live: Vec::new(), at: Vec::new(), tape });
+            return Ok(Active { hooks, live: Vec::new(), at: Vec::new(), tape, pos_offset: 0 });
         }
         let mut at = vec![Vec::new(); registry.hooks.len()];
         for (entry, (target, _)) in hooks.entries.iter().enumerate() {
@@ -328,11 +333,11 @@ impl<'a, 'h> Active<'a, 'h> {
                 at[id].push(entry);
             }
         }
-        Ok(Active { hooks, live: at.iter().map(|a| !a.is_empty()).collect(), at, tape })
+        Ok(Active { hooks, live: at.iter().map(|a| !a.is_empty()).collect(), at, tape, pos_offset: 0 })
     }
 
     fn forward(&mut self, registry: &Registry, id: usize, mut value: Var) -> Result<Var, HookError> {
-        let info = info(registry, id);
+        let info = self.info(registry, id);
         let expected = Kind::of(value.value());
         let mut tap = false;
         for &entry in &self.at[id] {
@@ -355,8 +360,12 @@ impl<'a, 'h> Active<'a, 'h> {
         })
     }
 
+    fn info<'r>(&self, registry: &'r Registry, id: usize) -> HookInfo<'r> {
+        HookInfo { name: &registry.hooks[id].name, axes: registry.hooks[id].axes, pos_offset: self.pos_offset }
+    }
+
     fn backward(&mut self, registry: &Registry, id: usize, grad: &mut Tensor) -> Result<(), HookError> {
-        let info = info(registry, id);
+        let info = self.info(registry, id);
         let expected = Kind::of(grad);
         for &entry in &self.at[id] {
             if let Action::Backward(f) = &mut self.hooks.entries[entry].1 {
@@ -396,10 +405,6 @@ impl std::fmt::Display for Kind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "shape {:?} in {} on {}", self.shape, self.dtype, self.device)
     }
-}
-
-fn info(registry: &Registry, id: usize) -> HookInfo<'_> {
-    HookInfo { name: &registry.hooks[id].name, axes: registry.hooks[id].axes }
 }
 
 /// Gradients by stored parameters, and by other leaves.

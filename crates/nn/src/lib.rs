@@ -52,7 +52,7 @@ mod params;
 mod registry;
 mod rotary;
 
-pub use attention::{Attention, AttentionConfig, AttentionInput, Padding, Positions, QkNorm, attend};
+pub use attention::{Attention, AttentionConfig, AttentionInput, Padding, Past, Positions, QkNorm, Rows, attend};
 pub use ctx::{Ctx, Leaves};
 pub use embed::{Embed, PosEmbed, Unembed};
 pub use error::{HookError, ParamError, edits, nearest};

@@ -288,6 +288,15 @@ impl HookedTokenizer {
         place.ok_or_else(|| TokenizerError::NotFound { token, text: text(), length: ids.len() })
     }
 
+    /// The ids that end a text which a model writes: EOS, and what else the model's files name.
+    pub fn end_ids(&self) -> Vec<u32> {
+        let eos = self.special.eos.as_ref().and_then(|eos| eos.id);
+        let mut ids: Vec<u32> = eos.into_iter().chain(self.special.ends.iter().copied()).collect();
+        let mut seen = std::collections::HashSet::new();
+        ids.retain(|id| (*id as usize) < self.d_vocab && seen.insert(*id));
+        ids
+    }
+
     /// Text and id of BOS.
     pub(crate) fn bos(&self) -> Result<(&str, u32)> {
         needed("BOS", &self.special.bos, "pass prepend_bos = false, or name another in tokenizer_config.json")

@@ -62,4 +62,6 @@ pub struct SpecialTokens {
     pub pad: Option<SpecialToken>,
     /// Stands for what cannot be spelt.
     pub unk: Option<SpecialToken>,
+    /// Ids that end what is generated, beside EOS: of a turn in a chat, for instance.
+    pub ends: Vec<u32>,
 }

@@ -10,10 +10,10 @@ use ironlens_files::{Dtype, FileError, SafeTensorsFile, TensorInfo, write_safete
 use ironlens_nn::{Params, RotaryTable};
 use ironlens_tensor::{DType, Device, Tensor};
 
-use crate::build::rotary;
 use crate::config::AttnType;
 use crate::error::ModelError;
 use crate::model::HookedTransformer;
+use crate::parts::rotary;
 
 /// A weights file that cannot be read, written, or does not fit.
 #[derive(Debug, thiserror::Error)]
