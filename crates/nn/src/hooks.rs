@@ -264,6 +264,13 @@ impl<'h> Hooks<'h> {
         Hooks { entries }
     }
 
+    /// These hooks and then others.
+    #[must_use]
+    pub fn and(mut self, others: Hooks<'h>) -> Self {
+        self.entries.extend(others.entries);
+        self
+    }
+
     /// Number of hooks.
     pub fn len(&self) -> usize {
         self.entries.len()

@@ -309,6 +309,10 @@ impl HookedTokenizer {
 }
 
 impl Tokenize for HookedTokenizer {
+    fn chat_text(&self, messages: &[(&str, &str)], add_generation_prompt: bool) -> Result<String> {
+        self.tokenizer.chat_text(messages, add_generation_prompt)
+    }
+
     fn save_into(&self, folder: &Path) -> Result<bool> {
         self.tokenizer.save_into(folder)
     }

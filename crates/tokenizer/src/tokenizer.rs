@@ -7,6 +7,7 @@ use ironlens_files::{FileError, write_atomically};
 use serde_json::{Value, json};
 use tokenizers::AddedToken;
 
+use crate::chat::ChatMessage;
 use crate::engine::Engine;
 use crate::error::{Result, TokenizerError};
 use crate::gguf::GgufVocabulary;
@@ -245,6 +246,12 @@ impl Tokenizer {
 }
 
 impl Tokenize for Tokenizer {
+    fn chat_text(&self, messages: &[(&str, &str)], add_generation_prompt: bool) -> Result<String> {
+        let messages: Vec<ChatMessage> =
+            messages.iter().map(|&(role, content)| ChatMessage::new(role, content)).collect();
+        self.apply_chat_template(&messages, add_generation_prompt)
+    }
+
     fn save_into(&self, folder: &Path) -> Result<bool> {
         Tokenizer::save_into(self, folder).map(|()| true)
     }
