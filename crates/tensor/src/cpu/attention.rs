@@ -6,6 +6,7 @@
 use faer::Par;
 use rayon::prelude::*;
 
+use super::elem::Elem;
 use super::elementwise::soft_cap;
 use super::matmul::{Mat, OutMat, gemm};
 use super::rows::{softmax_grad_row, softmax_row};
@@ -14,7 +15,6 @@ use super::storage::Buffer;
 use crate::Tensor;
 use crate::backend::AttentionSpec;
 use crate::check;
-use crate::dtype::Elem;
 
 /// Queries per block.
 const BLOCK: usize = 64;
