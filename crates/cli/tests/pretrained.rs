@@ -190,7 +190,10 @@ fn a_vector_is_made_and_steers() {
     };
     for out in ["v.safetensors", "v.gguf"] {
         let text = done(&ironlens(folder.path(), &make(out)));
-        assert!(text.contains("2 prompts less 2") && text.contains("layer   1") && !text.contains("layer   0"), "{text}");
+        assert!(
+            text.contains("2 prompts less 2") && text.contains("layer   1") && !text.contains("layer   0"),
+            "{text}"
+        );
     }
     let base = ["generate", "model", PROMPT, "--device", "cpu", "--max-new-tokens", "5", "--ignore-eos", "--greedy"];
     let with = |more: &[&str]| done(&ironlens(folder.path(), &[&base[..], more].concat()));
