@@ -10,8 +10,8 @@
 
 use ironlens_autograd::Var;
 use ironlens_nn::Target;
-use ironlens_tensor::{IndexTensor, Tensor};
-use ironlens_transformer::{ActivationCache, HookedTransformer, Hooks};
+use ironlens_tensor::Tensor;
+use ironlens_transformer::{ActivationCache, HookedTransformer, Hooks, Sequences};
 
 use crate::components::{Components, refuse_post_norms};
 use crate::error::LensError;
@@ -67,15 +67,16 @@ impl EdgeAttribution {
 /// If the tokens differ in shape, steps are 0, or a name is of no hook.
 pub fn attribution_patch<'t>(
     model: &HookedTransformer,
-    clean: &IndexTensor,
-    corrupted: &IndexTensor,
+    clean: impl Into<Sequences>,
+    corrupted: impl Into<Sequences>,
     metric: &Metric<'_>,
     names: impl Into<Target<'t>>,
     steps: usize,
 ) -> Result<NodeAttribution, LensError> {
+    let (clean, corrupted) = (&clean.into(), &corrupted.into());
     let names = names.into().names(model.registry())?;
-    let clean_cache = model.call(clean).names(names.clone()).cached()?.1;
-    let corrupted_cache = model.call(corrupted).names(names.clone()).cached()?.1;
+    let clean_cache = clean.call(model).names(names.clone()).cached()?.1;
+    let corrupted_cache = corrupted.call(model).names(names.clone()).cached()?.1;
     let gradients = mean_gradients(model, clean, corrupted, metric, &names, steps)?;
     let mut scores = Vec::new();
     for (name, gradient) in names.into_iter().zip(gradients) {
@@ -93,12 +94,13 @@ pub fn attribution_patch<'t>(
 /// attention do not add up.
 pub fn edge_attribution(
     model: &HookedTransformer,
-    clean: &IndexTensor,
-    corrupted: &IndexTensor,
+    clean: impl Into<Sequences>,
+    corrupted: impl Into<Sequences>,
     metric: &Metric<'_>,
     steps: usize,
 ) -> Result<EdgeAttribution, LensError> {
     refuse_post_norms(model, "edge attribution")?;
+    let (clean, corrupted) = (&clean.into(), &corrupted.into());
     // A model that gives every reader an input of its own.
     let mut split = model.clone();
     split.set_use_attn_in(false)?;
@@ -180,24 +182,24 @@ fn reader_of(name: &str, n_layers: usize) -> (usize, Reader) {
 /// embeddings to the clean ones; at the corrupted ones alone for one step.
 fn mean_gradients(
     model: &HookedTransformer,
-    clean: &IndexTensor,
-    corrupted: &IndexTensor,
+    clean: &Sequences,
+    corrupted: &Sequences,
     metric: &Metric<'_>,
     names: &[String],
     steps: usize,
 ) -> Result<Vec<Tensor>, LensError> {
-    if clean.shape() != corrupted.shape() {
+    if clean.tokens.shape() != corrupted.tokens.shape() {
         return Err(LensError::argument(
             "corrupted tokens of shape",
-            format!("{:?}", corrupted.shape()),
-            format!("{:?}, as the clean ones", clean.shape()),
+            format!("{:?}", corrupted.tokens.shape()),
+            format!("{:?}, as the clean ones", clean.tokens.shape()),
         ));
     }
     if steps == 0 {
         return Err(LensError::argument("steps", "0", "at least 1"));
     }
-    let embed = |tokens| -> Result<ActivationCache, LensError> {
-        Ok(model.call(tokens).names("hook_embed").stop_at_layer(0).cached()?.1)
+    let embed = |sequences: &Sequences| -> Result<ActivationCache, LensError> {
+        Ok(sequences.call(model).names("hook_embed").stop_at_layer(0).cached()?.1)
     };
     let (from, to) = (embed(corrupted)?.get("embed")?.clone(), embed(clean)?.get("embed")?.clone());
     let mut sums: Vec<Tensor> = Vec::new();
@@ -209,8 +211,8 @@ fn mean_gradients(
             *x = &*x + &Var::from(&point - x.value());
             Ok(())
         });
-        let call = model.call(corrupted).hooks(&mut hooks).names(names.to_vec());
-        let (_, cache) = call.cached_gradients(|out| metric.apply(out.logits()))?;
+        let call = corrupted.call(model).hooks(&mut hooks).names(names.to_vec());
+        let (_, cache) = call.cached_gradients(|out| metric.apply_to_sequences(out.logits(), corrupted))?;
         let found = names.iter().map(|n| cache.grad(n.as_str()).cloned()).collect::<Result<Vec<_>, _>>()?;
         sums = match sums.is_empty() {
             true => found,

@@ -1,10 +1,10 @@
 //! What the parts of a model write into the residual stream.
 
-use ironlens_tensor::{IndexTensor, Tensor};
-use ironlens_transformer::HookedTransformer;
+use ironlens_tensor::Tensor;
+use ironlens_transformer::{HookedTransformer, Sequences};
 
 use crate::error::LensError;
-use crate::residual::{Decompose, StackOptions};
+use crate::residual::{CacheExt, StackOptions};
 
 /// What one part writes, `[batch, pos, d_model]`.
 pub(crate) struct Component {
@@ -31,10 +31,10 @@ pub(crate) struct Components {
 }
 
 impl Components {
-    pub fn of(model: &HookedTransformer, tokens: &IndexTensor) -> Result<Components, LensError> {
+    pub fn of(model: &HookedTransformer, sequences: &Sequences) -> Result<Components, LensError> {
         let cfg = model.config();
         let wanted = |n: &str| n == "hook_embed" || n.ends_with("attn.hook_z") || n.ends_with("hook_mlp_out");
-        let (_, cache) = model.call(tokens).names(wanted).cached()?;
+        let (_, cache) = sequences.call(model).names(wanted).cached()?;
         let embed = cache.get("embed")?.clone();
         let mut parts = vec![Component { label: "embed".into(), layer: None, mlp: false, value: embed }];
         let heads = cache.stack_head_results(&StackOptions::default(), false)?;

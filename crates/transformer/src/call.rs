@@ -358,7 +358,7 @@ impl<'a, 'h> Call<'a, 'h> {
     pub fn cached(self) -> Result<(Output, ActivationCache), ModelError> {
         let params = &self.model.params;
         let plan = Plan::new(&self)?;
-        let recorder = Recorder::new(self.model, &self.keep, (plan.batch, plan.pos))?;
+        let recorder = Recorder::new(self.model, &self.keep, (plan.batch, plan.pos), plan.mask())?;
         let output = {
             let mut hooks = self.hooks.fwd(self.names, |value, info| recorder.keep(info, value.value()));
             plan.run(self.model, &mut Ctx::evaluate(params, &mut hooks)?)?
@@ -452,7 +452,7 @@ impl<'a, 'h> Call<'a, 'h> {
     pub fn cached_gradients(self, loss: impl FnOnce(&Output) -> Var) -> Result<(f64, ActivationCache), ModelError> {
         let params = &self.model.params;
         let plan = Plan::new(&self)?;
-        let recorder = Recorder::new(self.model, &self.keep, (plan.batch, plan.pos))?;
+        let recorder = Recorder::new(self.model, &self.keep, (plan.batch, plan.pos), plan.mask())?;
         let value = {
             let selected = self.names.names(params.registry())?;
             let mut hooks = self
@@ -599,6 +599,11 @@ impl Plan {
         })
     }
 
+    /// Where padding is.
+    fn mask(&self) -> Option<&IndexTensor> {
+        self.padding.as_ref().map(Padding::mask)
+    }
+
     fn run(&self, model: &HookedTransformer, ctx: &mut Ctx<'_, '_>) -> Result<Output, ModelError> {
         let cfg = model.config();
         let padding = self.padding.as_ref();
@@ -625,7 +630,7 @@ impl Plan {
             return Ok(Output::default());
         }
         let logits = model.logits(ctx, &residual);
-        let mask = padding.map(Padding::mask);
+        let mask = self.mask();
         let loss = match (self.return_type, &self.tokens) {
             (ReturnType::Loss | ReturnType::Both, Some(tokens)) => Some(match self.loss_per_token {
                 true => next_token_losses(&logits, tokens, mask),

@@ -36,7 +36,9 @@ mod fit;
 mod loss;
 mod model;
 pub mod names;
+mod parts;
 mod rerun;
+mod sequences;
 mod text;
 #[allow(clippy::wildcard_enum_match_arm, reason = "of another crate's many types and errors, few are ours")]
 mod weights;
@@ -51,6 +53,8 @@ pub use ironlens_nn::{HookError, HookFailure, HookInfo, Hooks, Leaves, ParamErro
 pub use ironlens_tokenizer::{HookedTokenizer, Occurrence, PaddingSide, TokenOptions};
 pub use loss::{next_token_loss, next_token_losses};
 pub use model::HookedTransformer;
+pub use parts::Part;
 pub use rerun::{Change, Positions, Reached, Rerun, Site};
+pub use sequences::Sequences;
 pub use text::TextTokens;
 pub use weights::{WeightsError, load_params, read_tensors, write_atomically, write_tensors};
