@@ -11,15 +11,15 @@ const FEATURES: usize = 5;
 const HIDDEN: usize = 2;
 
 /// `x' = ReLU(x W^T W + b)` with `W` [model, hidden, feature].
-struct Toy {
-    params: Params,
+pub(crate) struct Toy {
+    pub(crate) params: Params,
     w: Param,
     b: Param,
     hook_hidden: HookPoint,
 }
 
 impl Toy {
-    fn new(seed: u64) -> Toy {
+    pub(crate) fn new(seed: u64) -> Toy {
         let mut registry = Registry::new("Toy");
         let mut scope = registry.root();
         let n = PROBABILITIES.len();

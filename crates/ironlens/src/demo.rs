@@ -13,21 +13,22 @@ use crate::Result;
 /// # Errors
 /// If the device fails.
 pub fn trained_tiny() -> Result<(HookedTransformer, RandomTokens)> {
-    trained_tiny_for(Preset::Tiny.train().steps)
+    trained_tiny_for(Preset::Tiny.train().steps, &Device::best())
 }
 
-/// As [`trained_tiny`], after fewer or more steps.
+/// As [`trained_tiny`], after fewer or more steps, on a device.
 ///
 /// ```
-/// let (model, _) = ironlens::demo::trained_tiny_for(2)?;
+/// # use ironlens::prelude::*;
+/// let (model, _) = ironlens::demo::trained_tiny_for(2, &Device::Cpu)?;
 /// assert_eq!(model.config().n_layers, 2);
 /// # Ok::<(), ironlens::Error>(())
 /// ```
 ///
 /// # Errors
 /// If the device fails, or there are no steps.
-pub fn trained_tiny_for(steps: u64) -> Result<(HookedTransformer, RandomTokens)> {
-    let mut model = HookedTransformer::new(Preset::Tiny.model(), &Device::best(), 42)?;
+pub fn trained_tiny_for(steps: u64, device: &Device) -> Result<(HookedTransformer, RandomTokens)> {
+    let mut model = HookedTransformer::new(Preset::Tiny.model(), device, 42)?;
     let mut data = RandomTokens::new(model.config(), 137)?;
     let config = TrainConfig { steps, ..Preset::Tiny.train() };
     Trainer::new(config).fit_model(&mut model, &mut data, previous_token_loss)?;

@@ -16,6 +16,7 @@ use ironlens_transformer::{ActivationCache, HookedTransformer, Hooks, Sequences}
 use crate::components::{Components, refuse_post_norms};
 use crate::error::LensError;
 use crate::metric::Metric;
+use crate::patching::path::Sender;
 
 /// Estimated effects of patching each element of activations.
 #[derive(Clone, Debug)]
@@ -108,23 +109,23 @@ pub fn edge_attribution(
     if !model.config().attn_only {
         split.set_use_hook_mlp_in(true)?;
     }
-    let names = reader_hooks(&split);
+    let readers = readers(&split);
+    let names: Vec<String> = readers.iter().map(|(name, ..)| name.clone()).collect();
     let gradients = mean_gradients(&split, clean, corrupted, metric, &names, steps)?;
 
     let writers = Components::of(model, clean)?.minus(&Components::of(model, corrupted)?);
     let mut receivers = Vec::new();
     let mut columns: Vec<(usize, bool, Tensor)> = Vec::new();
-    for (name, gradient) in names.iter().zip(gradients) {
-        let (layer, kind) = reader_of(name, model.config().n_layers);
+    for ((_, layer, kind), gradient) in readers.into_iter().zip(gradients) {
         match kind {
             Reader::Heads(input) => {
                 for head in 0..gradient.dim(2) {
-                    receivers.push(format!("L{layer}H{head}.{input}"));
+                    receivers.push(format!("{}.{input}", Sender::Head(layer, head)));
                     columns.push((layer, false, gradient.select(2, head)));
                 }
             }
             Reader::Mlp => {
-                receivers.push(format!("mlp{layer}"));
+                receivers.push(Sender::Mlp(layer).to_string());
                 columns.push((layer, true, gradient));
             }
             Reader::Logits => {
@@ -141,7 +142,7 @@ pub fn edge_attribution(
         }
     }
     let scores = Tensor::from_vec_f64(scores, &[writers.parts.len(), columns.len()]);
-    let senders = writers.parts.into_iter().map(|p| p.label).collect();
+    let senders = writers.parts.into_iter().map(|p| p.part.to_string()).collect();
     Ok(EdgeAttribution { senders, receivers, scores: scores.to_dtype(model.params().dtype()) })
 }
 
@@ -151,31 +152,18 @@ enum Reader {
     Logits,
 }
 
-/// The hook points of all readers of the stream, in order.
-fn reader_hooks(split: &HookedTransformer) -> Vec<String> {
+/// All readers of the stream, in order: hook point, layer and kind. The logits come after all layers.
+fn readers(split: &HookedTransformer) -> Vec<(String, usize, Reader)> {
     let cfg = split.config();
-    let mut names = Vec::new();
+    let mut readers = Vec::new();
     for l in 0..cfg.n_layers {
-        names.extend(["q", "k", "v"].map(|x| format!("blocks.{l}.hook_{x}_input")));
+        readers.extend(['q', 'k', 'v'].map(|x| (format!("blocks.{l}.hook_{x}_input"), l, Reader::Heads(x))));
         if !cfg.attn_only {
-            names.push(format!("blocks.{l}.hook_mlp_in"));
+            readers.push((format!("blocks.{l}.hook_mlp_in"), l, Reader::Mlp));
         }
     }
-    names.push(format!("blocks.{}.hook_resid_post", cfg.n_layers - 1));
-    names
-}
-
-/// The layer that a reader's hook is of, and its kind.
-fn reader_of(name: &str, n_layers: usize) -> (usize, Reader) {
-    let mut parts = name.split('.').skip(1);
-    let layer = parts.next().and_then(|l| l.parse().ok()).expect("readers are in blocks");
-    match parts.next() {
-        Some("hook_q_input") => (layer, Reader::Heads('q')),
-        Some("hook_k_input") => (layer, Reader::Heads('k')),
-        Some("hook_v_input") => (layer, Reader::Heads('v')),
-        Some("hook_mlp_in") => (layer, Reader::Mlp),
-        _ => (n_layers, Reader::Logits),
-    }
+    readers.push((format!("blocks.{}.hook_resid_post", cfg.n_layers - 1), cfg.n_layers, Reader::Logits));
+    readers
 }
 
 /// Gradients of the metric at `names`, averaged over `steps` points of the line from the corrupted

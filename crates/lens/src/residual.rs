@@ -190,8 +190,8 @@ impl CacheExt for ActivationCache {
         for l in 0..layer {
             parts.push(head_results(self, l, &options.pos_slice)?);
         }
-        let heads = self.model().config().n_heads();
-        let labels = (0..layer).flat_map(|l| (0..heads).map(move |h| format!("L{l}H{h}"))).collect();
+        let cfg = self.model().config();
+        let labels = cfg.head_labels().into_iter().take(layer * cfg.n_heads()).collect();
         scaled(self, joined(self, parts, labels, layer, options, remainder)?, options)
     }
 
@@ -207,8 +207,7 @@ impl CacheExt for ActivationCache {
             let results = self.get_neuron_results(l, neurons, &options.pos_slice)?;
             parts.push(components_first(&results));
             let width = self.model().config().d_mlp_of(l);
-            let all = Tensor::from_vec((0..width).map(|i| i as f32).collect(), &[width], self.model().device());
-            labels.extend(neurons.apply(&all, 0)?.to_vec().into_iter().map(|i| format!("L{l}N{i}")));
+            labels.extend(neurons.indices(width)?.into_iter().map(|i| format!("L{l}N{i}")));
         }
         scaled(self, joined(self, parts, labels, layer, options, remainder)?, options)
     }

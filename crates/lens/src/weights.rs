@@ -224,8 +224,7 @@ impl WeightsExt for HookedTransformer {
     }
 
     fn all_head_labels(&self) -> Vec<String> {
-        let heads = self.config().n_heads();
-        (0..self.config().n_layers).flat_map(|l| (0..heads).map(move |h| format!("L{l}H{h}"))).collect()
+        self.config().head_labels()
     }
 
     fn tokens_to_residual_directions(&self, tokens: impl Into<TokenNames>) -> Result<Tensor, LensError> {

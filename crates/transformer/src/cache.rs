@@ -24,7 +24,11 @@ pub enum PosSlice {
 }
 
 impl PosSlice {
-    fn positions(&self, n: usize) -> Result<Vec<usize>, ModelError> {
+    /// The indices that this names among `n`.
+    ///
+    /// # Errors
+    /// If one does not exist.
+    pub fn indices(&self, n: usize) -> Result<Vec<usize>, ModelError> {
         let at = |p: isize| {
             resolve_layer(p, n)
                 .map_err(|_| ModelError::Options(format!("pos_slice: position {p} does not exist among {n} positions")))
@@ -45,7 +49,7 @@ impl PosSlice {
     pub fn apply(&self, x: &Tensor, axis: usize) -> Result<Tensor, ModelError> {
         let positions = match self {
             PosSlice::All => return Ok(x.clone()),
-            PosSlice::At(_) | PosSlice::Range(..) | PosSlice::Positions(_) => self.positions(x.dim(axis))?,
+            PosSlice::At(_) | PosSlice::Range(..) | PosSlice::Positions(_) => self.indices(x.dim(axis))?,
         };
         let consecutive = positions.windows(2).all(|w| w[1] == w[0] + 1);
         Ok(match (consecutive, positions.first()) {
@@ -167,7 +171,7 @@ impl ActivationCache {
             *t = items.apply(t, 0)?;
         }
         if let Some(mask) = &mut self.attention_mask {
-            *mask = mask.rows(&items.positions(mask.shape()[0])?);
+            *mask = mask.rows(&items.indices(mask.shape()[0])?);
         }
         Ok(self)
     }
@@ -322,7 +326,7 @@ impl<'a> Recorder<'a> {
         if keep.remove_batch_dim && batch != 1 {
             return Err(CacheError::Batch { batch }.into());
         }
-        let positions = keep.positions.positions(pos)?;
+        let positions = keep.positions.indices(pos)?;
         let of_kept = |mask: &IndexTensor| {
             let ids: Vec<u32> = positions.iter().map(|p| *p as u32).collect();
             mask.index_select(1, &IndexTensor::new(ids, &[positions.len()]))

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use ironlens_autograd::Var;
-use ironlens_nn::{Ctx, Hooks, Params, PermaHooks, Registry};
+use ironlens_nn::{Ctx, Hooks, ParamError, Params, PermaHooks, Registry};
 use ironlens_tensor::{DType, Device, Tensor, UnaryOp, release_pooled_memory};
 use ironlens_tokenizer::HookedTokenizer;
 
@@ -297,7 +297,7 @@ impl Shell {
             }
         }
         match missing.first() {
-            Some(name) => Err(ModelError::Options(format!("the weight `{name}` was not given"))),
+            Some(name) => Err(ParamError::Missing { name: name.clone() }.into()),
             None => Ok(model),
         }
     }

@@ -4,6 +4,8 @@
 //! all other paths from the sender are left as they are (Wang et al. 2022, "Interpretability in the
 //! Wild"; Goldowsky-Dill et al. 2023). What comes after the receiver runs on.
 
+use std::fmt;
+
 use ironlens_transformer::{ActivationCache, HookedTransformer, Hooks, Sequences};
 
 use super::PatchOptions;
@@ -37,12 +39,13 @@ pub enum Receiver {
     Logits,
 }
 
-impl Sender {
-    fn label(self) -> String {
+/// `embed`, `L0H1`, `mlp0`.
+impl fmt::Display for Sender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Sender::Embed => "embed".into(),
-            Sender::Head(l, h) => format!("L{l}H{h}"),
-            Sender::Mlp(l) => format!("mlp{l}"),
+            Sender::Embed => f.write_str("embed"),
+            Sender::Head(layer, head) => write!(f, "L{layer}H{head}"),
+            Sender::Mlp(layer) => write!(f, "mlp{layer}"),
         }
     }
 }
@@ -78,9 +81,8 @@ pub fn direct_path_patch(
         split.set_use_hook_mlp_in(true)?;
     }
     let difference = Components::of(model, clean)?.minus(&Components::of(model, corrupted)?);
-    let label = sender.label();
-    let part = difference.parts.iter().find(|p| p.label == label);
-    let part = part.ok_or_else(|| LensError::argument("the sender", label, "a part of the model"))?;
+    let part = difference.parts.iter().find(|p| p.part == sender);
+    let part = part.ok_or_else(|| LensError::argument("the sender", sender.to_string(), "a part of the model"))?;
     let (out, cache) = corrupted.call(&split).names_where(|n| n.contains("hook_resid_p")).cached()?;
     let unchanged = metric.of_sequences(out.logits().value(), corrupted);
     let run = Run { split: &split, corrupted, cache, metric };
