@@ -55,6 +55,7 @@ mod params;
 mod perma;
 mod registry;
 mod rotary;
+#[allow(clippy::wildcard_enum_match_arm, reason = "of another crate's many types, few are ours")]
 mod weights;
 
 pub use activations::Activations;

@@ -222,12 +222,7 @@ impl<B: TokenBatch, F: Fn(&Var, &B) -> Var> Learner for LanguageModel<'_, F, B> 
     }
 
     fn describe(&self) -> LearnerRecord {
-        let mut kind = String::from("HookedTransformer");
-        let hooks: Vec<&str> = self.model.params().perma_hooks().collect();
-        if !hooks.is_empty() {
-            kind += &format!(" with permanent hooks at {}", hooks.join(", "));
-        }
-        LearnerRecord { kind, loss: self.name.clone() }
+        LearnerRecord { kind: "HookedTransformer".into(), loss: self.name.clone() }
     }
 
     fn transformer(&self) -> Option<&HookedTransformer> {

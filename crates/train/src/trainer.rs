@@ -197,6 +197,7 @@ impl<'o> Trainer<'o> {
             optimizer: self.optimizer.as_ref().map(|o| o.describe(learner.params())),
             schedule: self.schedule.is_some(),
             frozen: learner.params().frozen().map(String::from).collect(),
+            perma_hooks: learner.params().perma_hooks().map(String::from).collect(),
         };
         let mut optimizer = self.optimizer.take().unwrap_or_else(|| config.optimizer());
         let mut run = Run { metrics: vec![], evals: vec![], seconds: 0.0, stopped: false, dir: None };

@@ -2,7 +2,7 @@
 
 use ironlens_autograd::Var;
 use ironlens_tensor::{Device, IndexTensor, Rng};
-use ironlens_train::{Data, DataRecord, LanguageModel, Learner, OptimizerName, TrainConfig, TrainError, Trainer};
+use ironlens_train::{Data, DataRecord, OptimizerName, RunDir, TrainConfig, TrainError, Trainer};
 use ironlens_transformer::{ActFn, Config, HookedTransformer, Sequences, next_token_loss};
 
 fn model() -> HookedTransformer {
@@ -73,11 +73,33 @@ fn a_model_is_trained_with_its_permanent_hooks() {
     let mut model = model();
     let before = model.param("blocks.0.attn.W_V").unwrap();
     model.add_perma_hook("blocks.0.attn.hook_z", |z, _| z.zero_at(2, 1)).unwrap();
-    let record = LanguageModel::new(&mut model.clone(), loss).describe();
-    assert_eq!(record.kind, "HookedTransformer with permanent hooks at blocks.0.attn.hook_z");
     let config = TrainConfig { optimizer: OptimizerName::Sgd, ..config() };
     Trainer::new(config).fit_model(&mut model, &mut Padded { padding: 1, next: 0 }, loss).unwrap();
     let after = model.param("blocks.0.attn.W_V").unwrap();
     assert_eq!(after.select(0, 1).to_vec(), before.select(0, 1).to_vec(), "nothing reaches the ablated head");
     assert_ne!(after.select(0, 0).to_vec(), before.select(0, 0).to_vec());
+}
+
+#[test]
+fn a_run_says_where_the_hooks_were_and_goes_on_with_them_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run");
+    let hooked = || {
+        let mut model = model();
+        model.add_perma_hook("blocks.0.attn.hook_z", |z, _| z.zero_at(2, 1)).unwrap();
+        model
+    };
+    let mut data = Padded { padding: 1, next: 0 };
+    Trainer::new(config()).keep(&path).fit_model(&mut hooked(), &mut data, loss).unwrap();
+    let run = || RunDir::open(&path).unwrap();
+    assert_eq!(run().config().own.perma_hooks, ["blocks.0.attn.hook_z"]);
+    let error = Trainer::resume(run()).fit_model(&mut model(), &mut data, loss).unwrap_err().to_string();
+    assert!(error.contains("permanent hooks") && error.contains("blocks.0.attn.hook_z"), "{error}");
+    Trainer::resume(run()).fit_model(&mut hooked(), &mut data, loss).unwrap();
+
+    // The model without them is another.
+    let last = run().last_checkpoint().unwrap();
+    let error = run().model_at(&last, &Device::Cpu).unwrap_err().to_string();
+    assert!(error.contains("blocks.0.attn.hook_z") && error.contains("load_weights"), "{error}");
+    hooked().load_weights(last.weights()).unwrap();
 }

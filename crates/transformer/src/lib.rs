@@ -40,7 +40,6 @@ mod parts;
 mod rerun;
 mod sequences;
 mod text;
-#[allow(clippy::wildcard_enum_match_arm, reason = "of another crate's many types and errors, few are ours")]
 mod weights;
 
 pub use cache::{ActivationCache, CacheError, PosSlice};
