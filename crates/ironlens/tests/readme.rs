@@ -189,6 +189,7 @@ fn examples_import_the_prelude_alone() {
         seen += 1;
     }
     assert!(seen >= 8, "{seen}");
+    assert!(include_str!("../examples/superposition.rs").lines().count() < 80, "the README says so");
 }
 
 #[test]

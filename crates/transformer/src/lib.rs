@@ -35,8 +35,8 @@ mod error;
 mod fit;
 mod loss;
 mod model;
+mod modules;
 pub mod names;
-mod parts;
 mod rerun;
 mod sequences;
 mod text;
@@ -52,7 +52,7 @@ pub use ironlens_nn::{HookError, HookFailure, HookInfo, Hooks, Leaves, ParamErro
 pub use ironlens_tokenizer::{HookedTokenizer, Occurrence, PaddingSide, TokenOptions};
 pub use loss::{next_token_loss, next_token_losses};
 pub use model::HookedTransformer;
-pub use parts::Part;
+pub use modules::Part;
 pub use rerun::{Change, Positions, Reached, Rerun, Site};
 pub use sequences::Sequences;
 pub use text::TextTokens;
