@@ -25,6 +25,8 @@ pub(crate) struct Active<'a, 'h> {
     at: Vec<Vec<Listener>>,
     /// Where the pass records, if it does.
     tape: Option<Tape>,
+    /// Place of the first row, as hooks are told.
+    pub pos_offset: usize,
 }
 
 impl<'a, 'h> Active<'a, 'h> {
@@ -50,11 +52,11 @@ impl<'a, 'h> Active<'a, 'h> {
             }
         }
         let live = at.iter().map(|listeners| !listeners.is_empty()).collect();
-        Ok(Active { permanent, hooks: Some(hooks), live, at, tape })
+        Ok(Active { permanent, hooks: Some(hooks), live, at, tape, pos_offset: 0 })
     }
 
     pub fn forward(&mut self, registry: &Registry, id: usize, mut value: Var) -> Result<Var, HookError> {
-        let info = info(registry, id);
+        let info = self.info(registry, id);
         let expected = Kind::of(value.value());
         let failed = |source| HookError::Failed { name: info.name.into(), source };
         let mut tap = false;
@@ -82,8 +84,12 @@ impl<'a, 'h> Active<'a, 'h> {
         })
     }
 
+    fn info<'r>(&self, registry: &'r Registry, id: usize) -> HookInfo<'r> {
+        HookInfo { name: &registry.hooks[id].name, axes: registry.hooks[id].axes, pos_offset: self.pos_offset }
+    }
+
     pub fn backward(&mut self, registry: &Registry, id: usize, grad: &mut Tensor) -> Result<(), HookError> {
-        let info = info(registry, id);
+        let info = self.info(registry, id);
         let expected = Kind::of(grad);
         let failed = |source| HookError::Failed { name: info.name.into(), source };
         for &listener in &self.at[id] {
@@ -131,8 +137,4 @@ impl std::fmt::Display for Kind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "shape {:?} in {} on {}", self.shape, self.dtype, self.device)
     }
-}
-
-fn info(registry: &Registry, id: usize) -> HookInfo<'_> {
-    HookInfo { name: &registry.hooks[id].name, axes: registry.hooks[id].axes }
 }

@@ -117,6 +117,13 @@ impl<'a, 'h> Ctx<'a, 'h> {
         }
     }
 
+    /// The pass goes on after `pos_offset` rows of each sequence, as hooks are told.
+    #[must_use]
+    pub fn after(mut self, pos_offset: usize) -> Self {
+        self.active.pos_offset = pos_offset;
+        self
+    }
+
     /// A stored parameter.
     pub fn param(&self, param: Param) -> &Var {
         &self.weights[param.0]

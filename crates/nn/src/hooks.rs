@@ -35,6 +35,9 @@ pub struct HookInfo<'a> {
     pub name: &'a str,
     /// Axes of its values, such as `batch pos head d_head`.
     pub axes: &'static str,
+    /// Place of the value's first row in its sequence: 0, but where a pass goes on after rows of an earlier one, as
+    /// each token that a model writes does. Padding counts.
+    pub pos_offset: usize,
 }
 
 impl HookInfo<'_> {
@@ -256,6 +259,13 @@ impl<'h> Hooks<'h> {
             })
             .collect();
         Hooks { entries }
+    }
+
+    /// These hooks and then others.
+    #[must_use]
+    pub fn and(mut self, others: Hooks<'h>) -> Self {
+        self.entries.extend(others.entries);
+        self
     }
 
     /// Number of hooks.

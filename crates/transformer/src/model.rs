@@ -6,15 +6,16 @@ use std::sync::Arc;
 
 use ironlens_autograd::Var;
 use ironlens_nn::{Ctx, Hooks, ParamError, Params, PermaHooks, Registry};
-use ironlens_tensor::{DType, Device, Tensor, UnaryOp, release_pooled_memory};
+use ironlens_tensor::{DType, Device, Tensor, release_pooled_memory};
 use ironlens_tokenizer::HookedTokenizer;
 
-use crate::build::Net;
 use crate::cache::ActivationCache;
-use crate::call::{Call, Input};
+use crate::call::Call;
 use crate::config::Config;
 use crate::error::ModelError;
 use crate::fit;
+use crate::input::Input;
+use crate::net::Net;
 
 /// A transformer whose every activation has a name, by TransformerLens's names and numbers.
 ///
@@ -115,7 +116,7 @@ impl HookedTransformer {
     /// # Errors
     /// If an activation is more than the device takes in one piece; says how many sequences would fit.
     pub fn check_fits(&self, batch: usize, pos: usize) -> Result<(), ModelError> {
-        fit::activations(&self.cfg, self.device(), [batch, pos], true, true)
+        fit::activations(&self.cfg, self.device(), [batch, pos], pos, true, true)
     }
 
     // ---- parts --------------------------------------------------------------------------
@@ -140,16 +141,7 @@ impl HookedTransformer {
     #[track_caller]
     pub fn unembed(&self, normalized: &Tensor) -> Tensor {
         self.check_width("unembed", normalized);
-        self.logits(&Ctx::plain(&self.params), &Var::from(normalized.clone())).into_value()
-    }
-
-    /// The unembedding, soft cap included.
-    pub(crate) fn logits(&self, ctx: &Ctx<'_, '_>, normalized: &Var) -> Var {
-        let logits = self.net.unembed.forward(ctx, normalized);
-        match self.cfg.output_logits_soft_cap {
-            cap if cap > 0.0 => logits.unary(UnaryOp::SoftCap(cap)),
-            _ => logits,
-        }
+        self.net.logits(&Ctx::plain(&self.params), &Var::from(normalized.clone())).into_value()
     }
 
     #[track_caller]

@@ -2,15 +2,17 @@
 //! permanent hooks.
 
 use ironlens_autograd::Var;
-use ironlens_nn::{AttentionInput, Ctx, HookError, HookInfo, HookReturn, HookedRootModule, Params, Registry, Target};
+use ironlens_nn::{
+    AttentionInput, Ctx, HookError, HookInfo, HookReturn, HookedRootModule, Params, Registry, Rows, Target,
+};
 use ironlens_tensor::Tensor;
 
 use crate::block::TransformerBlock;
-use crate::build::Net;
 use crate::config::{Config, PositionalEmbeddingType};
 use crate::error::ModelError;
 use crate::model::HookedTransformer;
 use crate::names::{LayerIndex, resolve_layer};
+use crate::net::Net;
 
 /// One block of a model (TransformerLens's `model.blocks[layer]`), or a module of it. It runs on its own as
 /// any [`HookedRootModule`], on values `[batch, pos, d_model]`, with the full names of hook points:
@@ -100,8 +102,8 @@ impl HookedRootModule for Part<'_> {
             Module::Block => {
                 let shortformer = self.model.config().positional_embedding_type == PositionalEmbeddingType::Shortformer;
                 let table = self.model.net.pos_embed.as_ref().filter(|_| shortformer);
-                let pos_embed = table.map(|(w, _)| w.forward(ctx, batch, pos));
-                return self.block().forward(ctx, x.clone(), pos_embed.as_ref(), None);
+                let pos_embed = table.map(|(w, _)| w.forward(ctx, batch, 0..pos));
+                return self.block().forward(ctx, x.clone(), pos_embed.as_ref(), Rows::default());
             }
             Module::Attn => {
                 return self.block().attn.forward(ctx, &AttentionInput::Shared(x.clone()), None, None);

@@ -15,6 +15,7 @@ use crate::cache::ActivationCache;
 use crate::config::PositionalEmbeddingType;
 use crate::error::ModelError;
 use crate::model::HookedTransformer;
+use crate::output::LogitsAt;
 
 /// An activation whose change a [`Rerun`] can follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -87,15 +88,6 @@ pub struct Change {
     pub start: usize,
     /// New values `[pos, ..]` of the rows from there on.
     pub rows: Tensor,
-}
-
-/// Whose logits are wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Positions {
-    /// Those of every position.
-    All,
-    /// Those of the last position.
-    Last,
 }
 
 /// Logits that a change reached: `[pos, d_vocab_out]` from position `start` on; all others are as in
@@ -276,7 +268,7 @@ impl<'m> Rerun<'m> {
         site: Site,
         layer: usize,
         changes: &[Change],
-        wanted: Positions,
+        wanted: LogitsAt,
     ) -> Result<Vec<Reached>, ModelError> {
         self.activation(site, layer)?;
         let mut pass = Pass { run: self, ctx: Ctx::plain(self.model.params()), wanted };
@@ -297,7 +289,7 @@ struct Changed {
 struct Pass<'a, 'h> {
     run: &'a Rerun<'a>,
     ctx: Ctx<'a, 'h>,
-    wanted: Positions,
+    wanted: LogitsAt,
 }
 
 impl Pass<'_, '_> {
@@ -596,8 +588,8 @@ impl Pass<'_, '_> {
     fn limited(&self, layer: usize, span: Span) -> Span {
         let last = layer + 1 == self.run.model.config().n_layers;
         match self.wanted {
-            Positions::Last if last => span.within(self.run.pos - 1, self.run.pos),
-            Positions::All | Positions::Last => span,
+            LogitsAt::Last if last => span.within(self.run.pos - 1, self.run.pos),
+            LogitsAt::All | LogitsAt::Last => span,
         }
     }
 }

@@ -11,10 +11,10 @@ use ironlens_nn::{Params, RotaryTable, read_tensors_where, tensor_info, write_va
 pub use ironlens_nn::{WeightsError, write_tensors};
 use ironlens_tensor::{DType, Device, Tensor};
 
-use crate::build::rotary;
 use crate::config::AttnType;
 use crate::error::ModelError;
 use crate::model::HookedTransformer;
+use crate::parts::rotary;
 
 /// The tensors of a safetensors file by name: `f64` where the file has `f64`, else `f32`. Masks (tensors
 /// of truth values that a state dict has beside the weights) are skipped.
