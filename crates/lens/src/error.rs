@@ -5,6 +5,7 @@ use ironlens_transformer::{CacheError, Config, HookError, ModelError};
 
 /// An error of an analysis.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum LensError {
     /// The model refused.
     #[error(transparent)]

@@ -40,6 +40,6 @@ pub use factored::{FactoredMatrix, Svd};
 pub use metric::Metric;
 pub use processing::{Processing, process_weights, process_weights_of};
 pub use prompt::{PromptTest, test_prompt};
-pub use residual::{Decompose, Stack, StackOptions, Sublayers};
+pub use residual::{CacheExt, Stack, StackOptions, Sublayers};
 pub use steering::SteeringVector;
-pub use weights::{Composition, TokenNames, Weights};
+pub use weights::{Composition, TokenNames, WeightsExt};

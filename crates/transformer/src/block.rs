@@ -17,10 +17,10 @@ pub(crate) struct TransformerBlock {
     use_attn_in: bool,
     use_split_qkv_input: bool,
     parallel: bool,
-    ln1: Option<Norm>,
+    pub ln1: Option<Norm>,
     ln1_post: Option<Norm>,
     pub attn: Attention,
-    mlp: Option<BlockMlp>,
+    pub mlp: Option<BlockMlp>,
     hook_attn_in: HookPoint,
     hook_qkv_input: [HookPoint; 3],
     hook_attn_out: HookPoint,
@@ -37,7 +37,7 @@ pub(crate) enum FeedForward {
 
 impl FeedForward {
     /// `[batch, pos, d_model] -> [batch, pos, d_model]`, added to `residual` if given.
-    fn forward(&self, ctx: &mut Ctx<'_, '_>, x: &Var, residual: Option<&Var>) -> Result<Var, HookError> {
+    pub fn forward(&self, ctx: &mut Ctx<'_, '_>, x: &Var, residual: Option<&Var>) -> Result<Var, HookError> {
         match self {
             FeedForward::Mlp(mlp) => mlp.forward(ctx, x, residual),
             FeedForward::Experts(experts) => experts.forward(ctx, x, residual),
@@ -45,10 +45,10 @@ impl FeedForward {
     }
 }
 
-struct BlockMlp {
-    ln2: Option<Norm>,
+pub(crate) struct BlockMlp {
+    pub ln2: Option<Norm>,
     ln2_post: Option<Norm>,
-    mlp: FeedForward,
+    pub mlp: FeedForward,
     /// Set if `use_hook_mlp_in`.
     hook_mlp_in: Option<HookPoint>,
     hook_mlp_out: HookPoint,

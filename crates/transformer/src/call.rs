@@ -214,7 +214,7 @@ impl<'a, 'h> Call<'a, 'h> {
     pub fn cached(self) -> Result<(Output, ActivationCache), ModelError> {
         let params = &self.model.params;
         let checked = Checked::new(&self)?;
-        let recorder = Recorder::new(self.model, &self.keep, (checked.batch, checked.pos))?;
+        let recorder = Recorder::new(self.model, &self.keep, (checked.batch, checked.pos), checked.mask().as_ref())?;
         let output = {
             let mut hooks = self.hooks.fwd(self.names, |value, info| recorder.keep(info, value.value()));
             let mut ctx = Ctx::evaluate(params, &mut hooks)?.after(checked.pos_offset);
@@ -320,7 +320,7 @@ impl<'a, 'h> Call<'a, 'h> {
         let params = &self.model.params;
         self.refuse_past()?;
         let checked = Checked::new(&self)?;
-        let recorder = Recorder::new(self.model, &self.keep, (checked.batch, checked.pos))?;
+        let recorder = Recorder::new(self.model, &self.keep, (checked.batch, checked.pos), checked.mask().as_ref())?;
         let value = {
             let selected = self.names.names(params.registry())?;
             let mut hooks = self

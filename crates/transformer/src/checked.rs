@@ -219,7 +219,7 @@ impl Checked {
             LogitsAt::All => net.logits(ctx, &residual),
             LogitsAt::Last => net.logits(ctx, &self.last_rows(&residual)),
         };
-        let mask = self.padding.as_ref().map(|padding| padding.mask().narrow(1, self.pos_offset, self.pos));
+        let mask = self.mask();
         let loss = match (self.return_type, &self.tokens) {
             (ReturnType::Loss | ReturnType::Both, Some(tokens)) => Some(match self.loss_per_token {
                 true => next_token_losses(&logits, tokens, mask.as_ref()),
@@ -228,6 +228,11 @@ impl Checked {
             _ => None,
         };
         Ok(Output { logits: (self.return_type != ReturnType::Loss).then_some(logits), loss, residual: None })
+    }
+
+    /// Where the input is padding, `[batch, pos]`.
+    pub fn mask(&self) -> Option<IndexTensor> {
+        self.padding.as_ref().map(|padding| padding.mask().narrow(1, self.pos_offset, self.pos))
     }
 
     /// Of rows `[batch, pos, ..]`, the last of each sequence that is no padding, `[batch, 1, ..]`.

@@ -38,13 +38,14 @@ mod input;
 mod key_value_cache;
 mod loss;
 mod model;
+mod modules;
 pub mod names;
 mod net;
 mod output;
 mod parts;
 mod rerun;
+mod sequences;
 mod text;
-#[allow(clippy::wildcard_enum_match_arm, reason = "of another crate's many types and errors, few are ours")]
 mod weights;
 
 pub use cache::{ActivationCache, CacheError, PosSlice};
@@ -60,7 +61,9 @@ pub use ironlens_tokenizer::{HookedTokenizer, Occurrence, PaddingSide, TokenOpti
 pub use key_value_cache::KeyValueCache;
 pub use loss::{next_token_loss, next_token_losses};
 pub use model::HookedTransformer;
+pub use modules::Part;
 pub use output::{Gradients, LogitsAt, Output, ReturnType};
 pub use rerun::{Change, Reached, Rerun, Site};
+pub use sequences::Sequences;
 pub use text::TextTokens;
 pub use weights::{WeightsError, load_params, read_tensors, write_atomically, write_tensors};

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use ironlens_autograd::Var;
-use ironlens_nn::{Ctx, Hooks, Params, Registry};
+use ironlens_nn::{Ctx, Hooks, ParamError, Params, PermaHooks, Registry};
 use ironlens_tensor::{DType, Device, Tensor, release_pooled_memory};
 use ironlens_tokenizer::HookedTokenizer;
 
@@ -130,10 +130,8 @@ impl HookedTransformer {
     pub fn ln_final(&self, residual: &Tensor) -> Tensor {
         self.check_width("ln_final", residual);
         let Some(ln) = &self.net.ln_final else { return residual.clone() };
-        let mut hooks = Hooks::new();
-        let idle = "a pass without hooks has none that could fail";
-        let mut ctx = Ctx::evaluate(&self.params, &mut hooks).expect(idle);
-        ln.forward(&mut ctx, &Var::from(residual.clone())).expect(idle).into_value()
+        let normalized = ln.forward(&mut Ctx::plain(&self.params), &Var::from(residual.clone()));
+        normalized.expect("a pass without hooks has none that could fail").into_value()
     }
 
     /// Logits `[.., d_vocab_out]` of a normalised residual stream `[.., d_model]`.
@@ -143,9 +141,7 @@ impl HookedTransformer {
     #[track_caller]
     pub fn unembed(&self, normalized: &Tensor) -> Tensor {
         self.check_width("unembed", normalized);
-        let mut hooks = Hooks::new();
-        let ctx = Ctx::evaluate(&self.params, &mut hooks).expect("a pass without hooks has none that could fail");
-        self.net.logits(&ctx, &Var::from(normalized.clone())).into_value()
+        self.net.logits(&Ctx::plain(&self.params), &Var::from(normalized.clone())).into_value()
     }
 
     #[track_caller]
@@ -241,7 +237,12 @@ impl HookedTransformer {
 
     /// What of a model does not depend on its weights.
     fn shell(&self) -> Shell {
-        Shell { device: self.device().clone(), dtype: self.params.dtype(), tokenizer: self.tokenizer.clone() }
+        Shell {
+            device: self.device().clone(),
+            dtype: self.params.dtype(),
+            tokenizer: self.tokenizer.clone(),
+            perma_hooks: self.params.perma_hooks_alone(),
+        }
     }
 
     /// The same model in another element type.
@@ -263,6 +264,7 @@ struct Shell {
     device: Device,
     dtype: DType,
     tokenizer: Option<Arc<HookedTokenizer>>,
+    perma_hooks: PermaHooks,
 }
 
 impl Shell {
@@ -275,6 +277,7 @@ impl Shell {
         let cfg = Config { init_weights: false, ..cfg };
         let mut model = HookedTransformer::new(cfg, &self.device, 0)?.to_dtype(self.dtype);
         model.tokenizer = self.tokenizer;
+        model.params.set_perma_hooks(self.perma_hooks);
         let mut missing: BTreeSet<String> = model.params.iter().map(|(name, _)| name.to_string()).collect();
         for (name, value) in weights {
             model.params.set(name.as_ref(), &value)?;
@@ -286,7 +289,7 @@ impl Shell {
             }
         }
         match missing.first() {
-            Some(name) => Err(ModelError::Options(format!("the weight `{name}` was not given"))),
+            Some(name) => Err(ParamError::Missing { name: name.clone() }.into()),
             None => Ok(model),
         }
     }

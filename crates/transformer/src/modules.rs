@@ -1,193 +1,182 @@
-//! From a configuration to the modules of a network.
+//! Parts of a model by themselves: blocks and their modules; and what stays with a model: starting weights,
+//! permanent hooks.
 
-use std::sync::Arc;
-
+use ironlens_autograd::Var;
 use ironlens_nn::{
-    Activation, Attention, AttentionConfig, ExpertKind, Init, Mlp, MlpConfig, Moe, MoeConfig, NormKind, Positions,
-    QkNorm, RopeScaling, RotaryConfig, RotaryTable, Scope,
+    AttentionInput, Ctx, HookError, HookInfo, HookReturn, HookedRootModule, Params, Registry, Rows, Target,
 };
-use ironlens_tensor::UnaryOp;
+use ironlens_tensor::Tensor;
 
-use crate::block::FeedForward;
-use crate::config::{
-    ActFn, AttentionDir, AttnType, Config, InitMode, NormalizationType, PositionalEmbeddingType, QkNormType,
-};
+use crate::block::TransformerBlock;
+use crate::config::{Config, PositionalEmbeddingType};
+use crate::error::ModelError;
+use crate::model::HookedTransformer;
+use crate::names::{LayerIndex, resolve_layer};
+use crate::net::Net;
 
-/// How a weight matrix starts, as TransformerLens's `init_weights`. `embed` is whether "embed" is
-/// in its name, which is all that muP looks at.
-pub(crate) fn init_of(cfg: &Config, embed: bool, shape: &[usize]) -> Init {
-    if !cfg.init_weights {
-        return Init::Zeros;
+/// One block of a model (TransformerLens's `model.blocks[layer]`), or a module of it. It runs on its own as
+/// any [`HookedRootModule`], on values `[batch, pos, d_model]`, with the full names of hook points:
+///
+/// ```
+/// # use ironlens_autograd::Var;
+/// # use ironlens_nn::{HookedRootModule, Hooks};
+/// # use ironlens_tensor::{Device, IndexTensor};
+/// # use ironlens_transformer::{ActFn, Config, HookedTransformer};
+/// # let cfg = Config { d_model: 8, d_head: 4, n_layers: 2, n_ctx: 4, d_vocab: 5, act_fn: ActFn::Relu, ..Config::default() };
+/// # let model = HookedTransformer::new(cfg, &Device::Cpu, 0)?;
+/// let (_, cache) = model.run_with_cache(&IndexTensor::from([[0, 1, 2]]))?;
+/// let stream = Var::from(cache[("resid_pre", 1)].clone());
+///
+/// let block = model.block(1)?;
+/// assert_eq!(block.run(&stream)?.to_vec(), cache[("resid_post", 1)].to_vec());
+/// let (written, within) = block.attn().run_with_cache_of(
+///     &block.ln1().run(&stream)?.into(),
+///     "blocks.1.attn.hook_pattern",
+///     &mut Hooks::new(),
+/// )?;
+/// assert_eq!(written.to_vec(), cache[("attn_out", 1)].to_vec());
+/// assert_eq!(within["blocks.1.attn.hook_pattern"].shape(), [1, 2, 3, 3]);
+/// # Ok::<(), ironlens_transformer::ModelError>(())
+/// ```
+#[derive(Clone, Copy)]
+pub struct Part<'m> {
+    model: &'m HookedTransformer,
+    layer: usize,
+    module: Module,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Module {
+    Block,
+    Ln1,
+    Attn,
+    Ln2,
+    Mlp,
+}
+
+impl<'m> Part<'m> {
+    /// The layer that this is of.
+    pub fn layer(&self) -> usize {
+        self.layer
     }
-    let (fan_in, fan_out) = match *shape {
-        [heads, rows, columns] => (rows as f64, (heads * columns) as f64),
-        [rows, columns] => (rows as f64, columns as f64),
-        _ => unreachable!("weight matrices have two or three axes"),
-    };
-    let gain = cfg.initializer_range;
-    match cfg.init_mode {
-        InitMode::Gpt2 => Init::Normal(gain),
-        InitMode::XavierUniform => Init::Uniform(gain * (6.0 / (fan_in + fan_out)).sqrt()),
-        InitMode::XavierNormal => Init::Normal(gain * (2.0 / (fan_in + fan_out)).sqrt()),
-        InitMode::KaimingUniform => Init::Uniform(gain * 2f64.sqrt() * (3.0 / fan_in).sqrt()),
-        InitMode::KaimingNormal => Init::Normal(gain * 2f64.sqrt() / fan_in.sqrt()),
-        InitMode::MuP => Init::Normal(if embed { 1.0 } else { 1.0 / fan_in.sqrt() }),
+
+    /// The norm before attention; what it is given, in a model without.
+    pub fn ln1(&self) -> Part<'m> {
+        Part { module: Module::Ln1, ..*self }
+    }
+
+    /// Attention, on the normalised stream: what it writes, before a norm after it.
+    pub fn attn(&self) -> Part<'m> {
+        Part { module: Module::Attn, ..*self }
+    }
+
+    /// The norm before the MLP; what it is given, in a model without.
+    pub fn ln2(&self) -> Part<'m> {
+        Part { module: Module::Ln2, ..*self }
+    }
+
+    /// The MLP or the experts, on the normalised stream: what they write, before a norm after them; 0 in a
+    /// model that is attention alone.
+    pub fn mlp(&self) -> Part<'m> {
+        Part { module: Module::Mlp, ..*self }
+    }
+
+    fn block(&self) -> &'m TransformerBlock {
+        &self.model.net.blocks[self.layer]
     }
 }
 
-/// The norm before attention and MLP.
-pub(crate) fn inner_norm(cfg: &Config) -> Option<NormKind> {
-    match cfg.normalization_type {
-        NormalizationType::None => None,
-        NormalizationType::LN => Some(NormKind::LayerNorm),
-        NormalizationType::LNPre => Some(NormKind::LayerNormPre),
-        NormalizationType::RMS => Some(NormKind::RmsNorm),
-        NormalizationType::RMSPre => Some(NormKind::RmsNormPre),
-    }
-}
+impl HookedRootModule for Part<'_> {
+    type Input = Var;
 
-pub(crate) fn final_norm(cfg: &Config) -> Option<NormKind> {
-    match (inner_norm(cfg)?, cfg.final_rms) {
-        (NormKind::LayerNorm, true) => Some(NormKind::RmsNorm),
-        (NormKind::LayerNormPre, true) => Some(NormKind::RmsNormPre),
-        (kind, _) => Some(kind),
+    fn params(&self) -> &Params {
+        self.model.params()
     }
-}
 
-/// How a layer rotates.
-pub(crate) fn rotary(cfg: &Config, layer: usize) -> RotaryConfig {
-    let scaling = match cfg.use_NTK_by_parts_rope {
-        true => Some(RopeScaling::Llama3 {
-            factor: cfg.NTK_by_parts_factor,
-            low: cfg.NTK_by_parts_low_freq_factor,
-            high: cfg.NTK_by_parts_high_freq_factor,
-            context: cfg.NTK_original_ctx_len,
-        }),
-        false => cfg.rope_scaling.clone(),
-    };
-    let scaled = !(cfg.rope_scaling_global_only && cfg.attn_type(layer) == AttnType::Local);
-    RotaryConfig {
-        dim: cfg.rotary_dim,
-        base: cfg.rotary_base(layer),
-        adjacent: cfg.rotary_adjacent_pairs,
-        scaling: scaling.filter(|_| scaled),
-    }
-}
-
-/// How a layer knows positions; a table that is not among `tables` yet joins them.
-pub(crate) fn positions(cfg: &Config, layer: usize, tables: &mut Vec<Arc<RotaryTable>>) -> Positions {
-    match cfg.positional_embedding_type {
-        PositionalEmbeddingType::Rotary if cfg.no_rope_layers.contains(&layer) => Positions::None,
-        PositionalEmbeddingType::Rotary => {
-            let rotary = rotary(cfg, layer);
-            let known = tables.iter().find(|t| *t.config() == rotary).cloned();
-            Positions::Rotary(known.unwrap_or_else(|| {
-                tables.push(Arc::new(RotaryTable::new(rotary)));
-                tables[tables.len() - 1].clone()
-            }))
-        }
-        PositionalEmbeddingType::Alibi => Positions::Alibi(match cfg.alibi_slopes.is_empty() {
-            true => {
-                let start = 2f64.powf(-8.0 / cfg.n_heads as f64);
-                (0..cfg.n_heads).map(|i| start * start.powi(i as i32)).collect()
+    fn forward(&self, ctx: &mut Ctx<'_, '_>, x: &Var) -> Result<Var, HookError> {
+        let width = self.model.config().d_model;
+        let [batch, pos, d_model] = *x.shape() else { panic!("expected [batch, pos, {width}], given {:?}", x.shape()) };
+        assert!(d_model == width, "expected [batch, pos, {width}], given {:?}", x.shape());
+        let mlp = self.block().mlp.as_ref();
+        let norm = match self.module {
+            Module::Block => {
+                let shortformer = self.model.config().positional_embedding_type == PositionalEmbeddingType::Shortformer;
+                let table = self.model.net.pos_embed.as_ref().filter(|_| shortformer);
+                let pos_embed = table.map(|(w, _)| w.forward(ctx, batch, 0..pos));
+                return self.block().forward(ctx, x.clone(), pos_embed.as_ref(), Rows::default());
             }
-            false => cfg.alibi_slopes.clone(),
-        }),
-        PositionalEmbeddingType::Standard | PositionalEmbeddingType::Shortformer => Positions::None,
-    }
-}
-
-pub(crate) fn attention(
-    s: &mut Scope<'_>,
-    cfg: &Config,
-    layer: usize,
-    positions: Positions,
-    init: &dyn Fn(&[usize]) -> Init,
-) -> Attention {
-    let causal = cfg.attention_dir == AttentionDir::Causal;
-    let config = AttentionConfig {
-        d_model: cfg.d_model,
-        n_heads: cfg.n_heads,
-        d_head: cfg.d_head,
-        n_ctx: cfg.n_ctx,
-        n_key_value_heads: cfg.is_grouped_query().then_some(cfg.n_key_value_heads),
-        ungroup: cfg.ungroup_grouped_query_attention,
-        scale: cfg.attn_scale(layer),
-        soft_cap: (cfg.attn_scores_soft_cap > 0.0).then_some(cfg.attn_scores_soft_cap),
-        causal,
-        // As in TransformerLens, the window is part of the causal mask.
-        window: (causal && cfg.attn_type(layer) == AttnType::Local).then_some(cfg.window_size),
-        positions,
-        qk_norm: cfg.use_qk_norm.then(|| {
-            let kind = match cfg.qk_norm_type {
-                QkNormType::Rms => QkNorm::Rms,
-                QkNormType::RmsOfAllHeads => QkNorm::RmsOfAllHeads,
-                QkNormType::LayerNormPerHead => QkNorm::LayerNormPerHead,
-            };
-            (kind, cfg.eps)
-        }),
-        clip_qkv: cfg.clip_qkv,
-        sinks: cfg.attn_sinks,
-        use_result: cfg.use_attn_result,
-    };
-    let kind = if cfg.is_grouped_query() { "GroupedQueryAttention" } else { "Attention" };
-    let shortformer = cfg.positional_embedding_type == PositionalEmbeddingType::Shortformer;
-    Attention::new(&mut s.child("attn", kind), config, shortformer, init)
-}
-
-/// The MLP of a layer, or its experts.
-pub(crate) fn feed_forward(
-    s: &mut Scope<'_>,
-    cfg: &Config,
-    layer: usize,
-    init: &dyn Fn(&[usize]) -> Init,
-) -> FeedForward {
-    if cfg.has_experts(layer) {
-        let kind = match cfg.gpt_oss_experts {
-            true => ExpertKind::ClampedSwiglu,
-            false => ExpertKind::Gated(activation(cfg)),
+            Module::Attn => {
+                return self.block().attn.forward(ctx, &AttentionInput::Shared(x.clone()), None, None);
+            }
+            Module::Mlp => {
+                return match mlp {
+                    Some(mlp) => mlp.mlp.forward(ctx, x, None),
+                    None => Ok(x.number(0.0).expand(x.shape())),
+                };
+            }
+            Module::Ln1 => self.block().ln1.as_ref(),
+            Module::Ln2 => mlp.and_then(|mlp| mlp.ln2.as_ref()),
         };
-        let config = MoeConfig {
-            d_model: cfg.d_model,
-            d_mlp: cfg.d_mlp,
-            n_experts: cfg.num_experts,
-            per_token: cfg.experts_per_token,
-            kind,
-            renormalize: cfg.norm_topk_prob,
-            biases: cfg.gpt_oss_experts,
-            shared: (cfg.d_shared_expert != 0).then_some(cfg.d_shared_expert),
-        };
-        return FeedForward::Experts(Moe::new(s, &config, init));
-    }
-    let norm = match cfg.normalization_type {
-        NormalizationType::LN => NormKind::LayerNorm,
-        // As in TransformerLens: without weights under every other norm, also under none.
-        NormalizationType::None | NormalizationType::LNPre | NormalizationType::RMS | NormalizationType::RMSPre => {
-            NormKind::LayerNormPre
+        match norm {
+            Some(norm) => norm.forward(ctx, x),
+            None => Ok(x.clone()),
         }
-    };
-    let config = MlpConfig {
-        d_model: cfg.d_model,
-        d_mlp: cfg.d_mlp_of(layer),
-        activation: activation(cfg),
-        gated: cfg.gated_mlp,
-        gate_bias: cfg.gate_bias,
-        norm: cfg.is_layer_norm_activation().then_some((norm, cfg.eps)),
-    };
-    FeedForward::Mlp(Mlp::new(s, &config, init))
+    }
 }
 
-fn activation(cfg: &Config) -> Activation {
-    match cfg.act_fn {
-        ActFn::Relu => Activation::Elementwise(UnaryOp::Relu),
-        ActFn::Gelu => Activation::Elementwise(UnaryOp::Gelu),
-        // One function in three orders of operations.
-        ActFn::GeluNew | ActFn::GeluFast | ActFn::GeluPytorchTanh => Activation::Elementwise(UnaryOp::GeluNew),
-        ActFn::Silu => Activation::Elementwise(UnaryOp::Silu),
-        ActFn::Relu2 => Activation::SquaredRelu,
-        ActFn::Xielu => Activation::Xielu,
-        ActFn::Solu | ActFn::SoluLn => Activation::Solu,
-        ActFn::Own(own) => Activation::Own(own),
-        ActFn::Unset => unreachable!("a resolved configuration with an MLP has an activation function"),
+impl std::fmt::Debug for Part<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Part({:?} of layer {})", self.module, self.layer)
+    }
+}
+
+impl HookedTransformer {
+    /// The block of a layer, with its modules; negative counts from the end.
+    ///
+    /// # Errors
+    /// If there is no such layer.
+    pub fn block(&self, layer: impl Into<LayerIndex>) -> Result<Part<'_>, ModelError> {
+        let layer = resolve_layer(layer.into().0, self.config().n_layers)?;
+        Ok(Part { model: self, layer, module: Module::Block })
+    }
+
+    /// Draws all weights anew by the configuration's `init_mode`, also those that were read from a file.
+    /// [`Params::init_where`] starts some of them in another way.
+    pub fn init_weights(&mut self, seed: u64) {
+        let cfg = Config { init_weights: true, ..self.config().clone() };
+        let mut registry = Registry::new("HookedTransformer");
+        Net::new(&mut registry.root(), &cfg);
+        self.params = self.params.with_registry(registry);
+        self.params.init_weights(seed);
+    }
+
+    /// Adds a hook that runs in every pass of this model and of its clones to come: see
+    /// [`Params::add_perma_hook`]. Analyses and training then are of the steered or ablated model.
+    ///
+    /// # Errors
+    /// If it names no hook point that fires.
+    pub fn add_perma_hook<'t, R: HookReturn>(
+        &mut self,
+        target: impl Into<Target<'t>>,
+        hook: impl Fn(&mut Var, &HookInfo<'_>) -> R + Send + Sync + 'static,
+    ) -> Result<(), ModelError> {
+        Ok(self.params.add_perma_hook(target, hook)?)
+    }
+
+    /// As [`HookedTransformer::add_perma_hook`], of gradients.
+    ///
+    /// # Errors
+    /// If it names no hook point that fires.
+    pub fn add_perma_bwd_hook<'t, R: HookReturn>(
+        &mut self,
+        target: impl Into<Target<'t>>,
+        hook: impl Fn(&mut Tensor, &HookInfo<'_>) -> R + Send + Sync + 'static,
+    ) -> Result<(), ModelError> {
+        Ok(self.params.add_perma_bwd_hook(target, hook)?)
+    }
+
+    /// Takes all permanent hooks off.
+    pub fn remove_perma_hooks(&mut self) {
+        self.params.remove_perma_hooks();
     }
 }

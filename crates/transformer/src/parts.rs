@@ -187,6 +187,7 @@ fn activation(cfg: &Config) -> Activation {
         ActFn::Relu2 => Activation::SquaredRelu,
         ActFn::Xielu => Activation::Xielu,
         ActFn::Solu | ActFn::SoluLn => Activation::Solu,
+        ActFn::Own(own) => Activation::Own(own),
         ActFn::Unset => unreachable!("a resolved configuration with an MLP has an activation function"),
     }
 }

@@ -7,7 +7,7 @@
 //! that every product with a weight is one large product.
 
 use ironlens_autograd::Var;
-use ironlens_nn::{Ctx, Hooks, attend};
+use ironlens_nn::{Ctx, attend};
 use ironlens_tensor::{Device, IndexTensor, Tensor};
 use rayon::prelude::*;
 
@@ -204,9 +204,14 @@ impl<'m> Rerun<'m> {
     /// Runs `model` on `tokens` `[batch, pos]` and remembers.
     ///
     /// # Errors
-    /// As [`HookedTransformer::forward`].
+    /// As [`HookedTransformer::forward`]; and for a model with permanent hooks, which may look at anything.
     pub fn new(model: &'m HookedTransformer, tokens: &IndexTensor) -> Result<Rerun<'m>, ModelError> {
         let cfg = model.config();
+        if let Some(name) = model.params().perma_hooks().next() {
+            return Err(ModelError::Options(format!(
+                "a model with permanent hooks (here at `{name}`) cannot be run in part: run the whole of it"
+            )));
+        }
         let wanted = |name: &str| {
             Site::ALL
                 .iter()
@@ -217,8 +222,7 @@ impl<'m> Rerun<'m> {
         let logits = out.logits().value().clone();
         let (batch, pos) = (logits.dim(0), logits.dim(1));
         let every = IndexTensor::new((0..batch * pos).map(|i| (i % pos) as u32).collect::<Vec<_>>(), &[batch, pos]);
-        let mut hooks = Hooks::new();
-        let mut ctx = Ctx::evaluate(model.params(), &mut hooks)?;
+        let mut ctx = Ctx::plain(model.params());
         let mut ready = Vec::new();
         for (l, block) in model.net.blocks.iter().enumerate() {
             let raw = |name| cache.get((name, l)).cloned();
@@ -267,8 +271,7 @@ impl<'m> Rerun<'m> {
         wanted: LogitsAt,
     ) -> Result<Vec<Reached>, ModelError> {
         self.activation(site, layer)?;
-        let mut hooks = Hooks::new();
-        let mut pass = Pass { run: self, ctx: Ctx::evaluate(self.model.params(), &mut hooks)?, wanted };
+        let mut pass = Pass { run: self, ctx: Ctx::plain(self.model.params()), wanted };
         let rows = pass.enter(site, layer, Rows::new(changes))?;
         pass.finish(layer + 1, rows)
     }

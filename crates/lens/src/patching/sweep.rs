@@ -9,12 +9,13 @@ use crate::metric::Metric;
 
 pub(super) fn run(
     session: &Patching<'_>,
+    rerun: &Rerun<'_>,
     site: Site,
     cells: &[Vec<usize>],
     setter: &Setter<'_>,
     options: &mut PatchOptions<'_>,
 ) -> Result<Vec<f64>, LensError> {
-    let Patching { rerun, clean, metric, .. } = session;
+    let Patching { clean, metric, .. } = session;
     let mut values = vec![0.0; cells.len()];
     let mut pending = Pending::default();
     let mut done = 0;

@@ -7,8 +7,7 @@ use ironlens_tensor::{AttentionSpec, Layout, RotarySpec, Tensor};
 
 use crate::ctx::Ctx;
 use crate::error::HookError;
-use crate::hooks::HookPoint;
-use crate::registry::{Init, Param, Scope};
+use crate::registry::{HookPoint, Init, Param, Scope};
 use crate::rotary::RotaryTable;
 
 mod incremental;
