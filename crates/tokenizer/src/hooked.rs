@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::error::{Result, TokenizerError};
 use crate::prompt::{Occurrence, PaddingSide, Prompt, Single, Texts, TokenOptions, Tokens};
-use crate::tokenize::{SpecialToken, SpecialTokens, Tokenize};
+use crate::tokenize::{Parts, SpecialToken, SpecialTokens, Tokenize};
 #[cfg(feature = "formats")]
 use crate::tokenizer::Tokenizer;
 
@@ -336,6 +336,10 @@ impl Tokenize for HookedTokenizer {
 
     fn special_tokens(&self) -> &SpecialTokens {
         &self.special
+    }
+
+    fn encode_parts(&self, first: &str, second: Option<&str>, max_length: Option<usize>) -> Result<Parts> {
+        self.tokenizer.encode_parts(first, second, max_length)
     }
 }
 
