@@ -54,7 +54,7 @@ mod rotary;
 
 pub use attention::{Attention, AttentionConfig, AttentionInput, Padding, Positions, QkNorm, attend};
 pub use ctx::{Ctx, Leaves};
-pub use embed::{Embed, PosEmbed, Unembed};
+pub use embed::{Embed, PosEmbed, TokenTypeEmbed, Unembed};
 pub use error::{HookError, ParamError, edits, nearest};
 pub use hooks::{ByWeightsAndLeaves, HookFailure, HookInfo, HookPoint, HookReturn, Hooks, Target};
 pub use linear::Linear;

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::{Result, TokenizerError};
+use crate::hooked::{decode_known, fits};
 use crate::prompt::{Texts, Tokens};
 use crate::tokenize::{Parts, Tokenize};
 #[cfg(feature = "formats")]
@@ -19,6 +20,7 @@ use crate::tokenizer::Tokenizer;
 pub struct EncoderTokenizer {
     tokenizer: Arc<dyn Tokenize>,
     max_length: Option<usize>,
+    d_vocab: usize,
 }
 
 /// A batch of ids as an encoder reads them.
@@ -44,18 +46,30 @@ impl EncoderTokenizer {
     #[cfg(feature = "formats")]
     pub fn new(tokenizer: Tokenizer) -> EncoderTokenizer {
         let max_length = tokenizer.max_length();
-        EncoderTokenizer { tokenizer: Arc::new(tokenizer), max_length }
+        EncoderTokenizer { max_length, ..EncoderTokenizer::of(Arc::new(tokenizer)) }
     }
 
     /// Of a tokenizer of one's own, with [`Tokenize::encode_parts`]; texts are not cut.
     pub fn of(tokenizer: Arc<dyn Tokenize>) -> EncoderTokenizer {
-        EncoderTokenizer { tokenizer, max_length: None }
+        let d_vocab = tokenizer.vocab_size();
+        EncoderTokenizer { tokenizer, max_length: None, d_vocab }
     }
 
     /// The same for a model of so many positions: texts are cut there at the latest.
     pub fn with_n_ctx(mut self, n_ctx: usize) -> EncoderTokenizer {
         self.max_length = Some(self.max_length.map_or(n_ctx, |length| length.min(n_ctx)));
         self
+    }
+
+    /// The same with the model's number of ids, which may be larger than the tokenizer's: ids that only the model has
+    /// are nothing as text.
+    ///
+    /// # Errors
+    /// If it is smaller.
+    pub fn with_d_vocab(mut self, d_vocab: usize) -> Result<EncoderTokenizer> {
+        fits(d_vocab, &*self.tokenizer)?;
+        self.d_vocab = d_vocab;
+        Ok(self)
     }
 
     /// At how many ids texts are cut.
@@ -132,7 +146,7 @@ impl EncoderTokenizer {
     /// # Errors
     /// If an id is beyond the vocabulary.
     pub fn to_string(&self, ids: &[u32]) -> Result<String> {
-        self.tokenizer.decode(ids, false)
+        decode_known(&*self.tokenizer, self.d_vocab, ids, false)
     }
 
     /// The text of each id alone: pieces within a word begin with `##`.

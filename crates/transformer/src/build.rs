@@ -71,7 +71,7 @@ impl Net {
 
 /// How a weight matrix starts, as TransformerLens's `init_weights`. `embed` is whether "embed" is
 /// in its name, which is all that muP looks at.
-fn init_of(cfg: &Config, embed: bool, shape: &[usize]) -> Init {
+pub(crate) fn init_of(cfg: &Config, embed: bool, shape: &[usize]) -> Init {
     if !cfg.init_weights {
         return Init::Zeros;
     }
@@ -233,7 +233,7 @@ pub(crate) fn feed_forward(
     FeedForward::Mlp(Mlp::new(s, &config, init))
 }
 
-fn activation(cfg: &Config) -> Activation {
+pub(crate) fn activation(cfg: &Config) -> Activation {
     match cfg.act_fn {
         ActFn::Relu => Activation::Elementwise(UnaryOp::Relu),
         ActFn::Gelu => Activation::Elementwise(UnaryOp::Gelu),

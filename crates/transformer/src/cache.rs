@@ -7,6 +7,7 @@ use ironlens_nn::HookInfo;
 use ironlens_tensor::{Device, Tensor};
 
 use crate::error::ModelError;
+use crate::hooked::HookedModel;
 use crate::model::HookedTransformer;
 use crate::names::{ActKey, resolve_act_name, resolve_layer};
 
@@ -142,17 +143,18 @@ impl Kept {
 /// # Ok::<(), ironlens_transformer::ModelError>(())
 /// ```
 ///
-/// Indexing panics with the error of [`ActivationCache::get`].
+/// Indexing panics with the error of [`ActivationCache::get`]. `M` is what was run: a [`HookedTransformer`] or a
+/// [`HookedEncoder`](crate::HookedEncoder).
 #[derive(Clone)]
-pub struct ActivationCache {
+pub struct ActivationCache<M = HookedTransformer> {
     kept: Kept,
-    model: HookedTransformer,
+    model: M,
     has_batch_dim: bool,
 }
 
-impl ActivationCache {
+impl<M: HookedModel> ActivationCache<M> {
     /// One of `model` without activations, to be filled by hand.
-    pub fn new(model: &HookedTransformer) -> ActivationCache {
+    pub fn new(model: &M) -> ActivationCache<M> {
         ActivationCache { kept: Kept::default(), model: model.clone(), has_batch_dim: true }
     }
 
@@ -174,7 +176,7 @@ impl ActivationCache {
     }
 
     /// The same activations on another device. The model stays where it is.
-    pub fn to_device(mut self, device: &Device) -> ActivationCache {
+    pub fn to_device(mut self, device: &Device) -> ActivationCache<M> {
         self.kept.entries.iter_mut().for_each(|(_, t)| *t = t.to_device(device));
         self
     }
@@ -183,7 +185,7 @@ impl ActivationCache {
     ///
     /// # Errors
     /// If there is no batch axis, or an item does not exist.
-    pub fn apply_slice_to_batch_dim(mut self, items: &PosSlice) -> Result<ActivationCache, ModelError> {
+    pub fn apply_slice_to_batch_dim(mut self, items: &PosSlice) -> Result<ActivationCache<M>, ModelError> {
         if !self.has_batch_dim {
             return Err(ModelError::Options("this cache has no batch axis any more: slice before removing it".into()));
         }
@@ -247,7 +249,7 @@ impl ActivationCache {
     }
 
     /// The model that was run, with the weights it had.
-    pub fn model(&self) -> &HookedTransformer {
+    pub fn model(&self) -> &M {
         &self.model
     }
 
@@ -275,7 +277,7 @@ impl ActivationCache {
     ///
     /// # Errors
     /// If the batch has more than one item.
-    pub fn remove_batch_dim(mut self) -> Result<ActivationCache, CacheError> {
+    pub fn remove_batch_dim(mut self) -> Result<ActivationCache<M>, CacheError> {
         if self.has_batch_dim {
             if let Some((_, t)) = self.kept.entries.iter().find(|(_, t)| t.dim(0) != 1) {
                 return Err(CacheError::Batch { batch: t.dim(0) });
@@ -287,7 +289,7 @@ impl ActivationCache {
     }
 }
 
-impl<'k, K: Into<ActKey<'k>>> std::ops::Index<K> for ActivationCache {
+impl<'k, K: Into<ActKey<'k>>, M: HookedModel> std::ops::Index<K> for ActivationCache<M> {
     type Output = Tensor;
 
     #[track_caller]
@@ -296,7 +298,7 @@ impl<'k, K: Into<ActKey<'k>>> std::ops::Index<K> for ActivationCache {
     }
 }
 
-impl<'a> IntoIterator for &'a ActivationCache {
+impl<'a, M: HookedModel> IntoIterator for &'a ActivationCache<M> {
     type Item = (&'a str, &'a Tensor);
     type IntoIter = Box<dyn Iterator<Item = Self::Item> + 'a>;
 
@@ -305,7 +307,7 @@ impl<'a> IntoIterator for &'a ActivationCache {
     }
 }
 
-impl std::fmt::Debug for ActivationCache {
+impl<M: HookedModel> std::fmt::Debug for ActivationCache<M> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "ActivationCache with keys {:?}", self.names().collect::<Vec<_>>())
     }
@@ -321,14 +323,14 @@ pub(crate) struct Keep {
 }
 
 /// Fills a cache while a call runs.
-pub(crate) struct Recorder<'a> {
-    model: &'a HookedTransformer,
+pub(crate) struct Recorder<'a, M> {
+    model: &'a M,
     keep: &'a Keep,
     kept: RefCell<Kept>,
 }
 
-impl<'a> Recorder<'a> {
-    pub fn new(model: &'a HookedTransformer, keep: &'a Keep, (batch, pos): (usize, usize)) -> Result<Self, ModelError> {
+impl<'a, M: HookedModel> Recorder<'a, M> {
+    pub fn new(model: &'a M, keep: &'a Keep, (batch, pos): (usize, usize)) -> Result<Self, ModelError> {
         if keep.remove_batch_dim && batch != 1 {
             return Err(CacheError::Batch { batch }.into());
         }
@@ -359,7 +361,7 @@ impl<'a> Recorder<'a> {
         self.kept.borrow_mut().insert(name, value);
     }
 
-    pub fn finish(self) -> ActivationCache {
+    pub fn finish(self) -> ActivationCache<M> {
         let has_batch_dim = !self.keep.remove_batch_dim;
         ActivationCache { kept: self.kept.into_inner(), model: self.model.clone(), has_batch_dim }
     }

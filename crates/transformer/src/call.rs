@@ -143,7 +143,7 @@ pub struct Gradients {
 }
 
 impl Gradients {
-    fn new(params: &Params, slots: Vec<Option<Tensor>>) -> Gradients {
+    pub(crate) fn new(params: &Params, slots: Vec<Option<Tensor>>) -> Gradients {
         let (dtype, device) = (params.dtype(), params.device().clone());
         Gradients { registry: params.registry().clone(), dtype, device, slots }
     }
@@ -472,7 +472,7 @@ impl<'a, 'h> Call<'a, 'h> {
     }
 }
 
-fn scalar(loss: Var) -> Result<Var, ModelError> {
+pub(crate) fn scalar(loss: Var) -> Result<Var, ModelError> {
     if loss.value().numel() == 1 {
         return Ok(loss);
     }

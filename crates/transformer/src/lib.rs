@@ -21,7 +21,7 @@
 //! # Ok::<(), ironlens_transformer::ModelError>(())
 //! ```
 //!
-//! Names, shapes, firing order and numbers are TransformerLens 2.18's.
+//! Names, shapes, firing order and numbers are TransformerLens 2.18's. [`HookedEncoder`] is the same for BERT.
 
 // A new kind must not fall into a case that was made for others.
 #![deny(clippy::wildcard_enum_match_arm)]
@@ -31,8 +31,10 @@ mod build;
 mod cache;
 mod call;
 pub mod config;
+mod encoder;
 mod error;
 mod fit;
+mod hooked;
 mod loss;
 mod model;
 pub mod names;
@@ -46,11 +48,16 @@ pub use call::{Call, Gradients, Input, Output, ReturnType};
 pub use config::{
     ActFn, AttentionDir, AttnType, Config, ConfigError, InitMode, NormalizationType, PositionalEmbeddingType,
 };
+pub use encoder::{
+    BertNextSentencePrediction, EncoderCall, EncoderInputs, EncoderOutput, Guesses, Head, Heads, HookedEncoder,
+    NextSentence, Pooling, Sentences,
+};
 pub use error::ModelError;
-pub use ironlens_nn::{HookError, HookFailure, HookInfo, Hooks, Leaves, ParamError, Target};
-pub use ironlens_tokenizer::{HookedTokenizer, Occurrence, PaddingSide, TokenOptions};
+pub use hooked::HookedModel;
+pub use ironlens_nn::{HookError, HookFailure, HookInfo, Hooks, Leaves, ParamError, Params, Target};
+pub use ironlens_tokenizer::{EncoderTokenizer, HookedTokenizer, Occurrence, PaddingSide, TokenOptions};
 pub use loss::{next_token_loss, next_token_losses};
 pub use model::HookedTransformer;
 pub use rerun::{Change, Positions, Reached, Rerun, Site};
 pub use text::TextTokens;
-pub use weights::{WeightsError, load_params, read_tensors, write_atomically, write_tensors};
+pub use weights::{WeightsError, load_params, read_tensors, save_params, write_atomically, write_tensors};

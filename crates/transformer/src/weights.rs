@@ -11,7 +11,8 @@ use ironlens_nn::{Params, RotaryTable};
 use ironlens_tensor::{DType, Device, Tensor};
 
 use crate::build::rotary;
-use crate::config::AttnType;
+use crate::config::{AttnType, Config};
+use crate::encoder::HookedEncoder;
 use crate::error::ModelError;
 use crate::model::HookedTransformer;
 
@@ -161,8 +162,7 @@ fn write_entries(path: &Path, entries: Vec<(String, Entry)>) -> Result<(), Weigh
 
 /// The masks and tables of TransformerLens's attention modules, without which its
 /// `load_state_dict` refuses a file.
-fn buffers(model: &HookedTransformer, layer: usize) -> Vec<(String, Entry)> {
-    let (cfg, dtype) = (model.config(), model.params().dtype());
+fn buffers(cfg: &Config, dtype: DType, tables: &[Arc<RotaryTable>], layer: usize) -> Vec<(String, Entry)> {
     let window = match cfg.attn_type(layer) {
         AttnType::Local => cfg.window_size,
         AttnType::Global => usize::MAX,
@@ -173,7 +173,7 @@ fn buffers(model: &HookedTransformer, layer: usize) -> Vec<(String, Entry)> {
         vec![(named("mask"), Entry::CausalMask { n: cfg.n_ctx, window }), (named("IGNORE"), Entry::Floats(ignore))];
     // Models without rotation have no table.
     let rotary = rotary(cfg, layer);
-    if let Some(table) = model.net.rotary_tables.iter().find(|t| *t.config() == rotary) {
+    if let Some(table) = tables.iter().find(|t| *t.config() == rotary) {
         for (name, sin) in [("rotary_sin", true), ("rotary_cos", false)] {
             all.push((named(name), Entry::Rotation { table: table.clone(), n_ctx: cfg.n_ctx, dtype, sin }));
         }
@@ -190,7 +190,7 @@ impl HookedTransformer {
     /// # Errors
     /// If the file cannot be written.
     pub fn save_weights(&self, path: impl AsRef<Path>) -> Result<(), ModelError> {
-        Ok(write_entries(path.as_ref(), self.parameters().collect())?)
+        Ok(save_params(self.params(), path.as_ref())?)
     }
 
     /// As [`HookedTransformer::save_weights`], with the buffers of TransformerLens's state dict: for each
@@ -200,13 +200,7 @@ impl HookedTransformer {
     /// # Errors
     /// If the file cannot be written.
     pub fn save_state_dict(&self, path: impl AsRef<Path>) -> Result<(), ModelError> {
-        let buffers = (0..self.config().n_layers).flat_map(|layer| buffers(self, layer));
-        Ok(write_entries(path.as_ref(), self.parameters().chain(buffers).collect())?)
-    }
-
-    /// The parameters, as views.
-    fn parameters(&self) -> impl Iterator<Item = (String, Entry)> {
-        self.params().iter().map(|(name, value)| (name.to_string(), Entry::Floats(value)))
+        Ok(save_all(self.config(), self.params(), &self.net.rotary_tables, path.as_ref())?)
     }
 
     /// Reads weights in TransformerLens's state-dict names and shapes (`f32`, `f64`, `f16` or
@@ -218,6 +212,52 @@ impl HookedTransformer {
     pub fn load_weights(&mut self, path: impl AsRef<Path>) -> Result<(), ModelError> {
         Ok(load_params(self.params_mut(), path.as_ref())?)
     }
+}
+
+impl HookedEncoder {
+    /// Writes the parameters; see [`HookedTransformer::save_weights`].
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn save_weights(&self, path: impl AsRef<Path>) -> Result<(), ModelError> {
+        Ok(save_params(self.params(), path.as_ref())?)
+    }
+
+    /// Writes TransformerLens's state dict; see [`HookedTransformer::save_state_dict`].
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn save_state_dict(&self, path: impl AsRef<Path>) -> Result<(), ModelError> {
+        Ok(save_all(self.config(), self.params(), &[], path.as_ref())?)
+    }
+
+    /// Reads weights; see [`HookedTransformer::load_weights`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn load_weights(&mut self, path: impl AsRef<Path>) -> Result<(), ModelError> {
+        Ok(load_params(self.params_mut(), path.as_ref())?)
+    }
+}
+
+/// The parameters, as views.
+fn entries(params: &Params) -> impl Iterator<Item = (String, Entry)> {
+    params.iter().map(|(name, value)| (name.to_string(), Entry::Floats(value)))
+}
+
+/// Parameters and buffers.
+fn save_all(cfg: &Config, params: &Params, tables: &[Arc<RotaryTable>], path: &Path) -> Result<(), WeightsError> {
+    let buffers = (0..cfg.n_layers).flat_map(|layer| buffers(cfg, params.dtype(), tables, layer));
+    write_entries(path, entries(params).chain(buffers).collect())
+}
+
+/// Writes the parameters of any module to a safetensors file, by name and in their own type, one at a time.
+/// [`load_params`] reads the same bits.
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn save_params(params: &Params, path: &Path) -> Result<(), WeightsError> {
+    write_entries(path, entries(params).collect())
 }
 
 /// Reads the parameters of any module from a safetensors file, by name, one at a time. What a
