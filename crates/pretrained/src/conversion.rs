@@ -8,7 +8,7 @@ use std::path::Path;
 
 use ironlens_files::{FileError, TensorFile};
 use ironlens_tensor::{Device, Tensor, release_pooled_memory};
-use ironlens_transformer::{Config, HookedModel, ModelError, Params};
+use ironlens_transformer::{Config, HookedModel, ModelError, Params, is_buffer};
 
 use crate::error::PretrainedError;
 use crate::hf::HfConfig;
@@ -438,7 +438,7 @@ impl<'a> Conversion<'a> {
             }
         }
         for name in self.shapes.keys() {
-            if !self.used.contains(name) && !is_buffer(name) {
+            if !self.used.contains(name) && !is_buffer(name) && !is_of_pictures(name) {
                 self.problems.push(format!("`{name}` {:?} is not a tensor of this model", self.shapes[name]));
             }
         }
@@ -463,21 +463,8 @@ pub(crate) fn heads_in(w: &Tensor, n: usize) -> Tensor {
     w.reshape(&[n, rows / n, m]).permute(&[0, 2, 1])
 }
 
-/// What checkpoints hold besides weights: masks, tables of angles, numbers of positions, and the parts of
-/// models that see.
-fn is_buffer(name: &str) -> bool {
-    const ENDS: [&str; 10] = [
-        ".attn.bias",
-        ".attn.masked_bias",
-        ".attention.bias",
-        ".attention.masked_bias",
-        "rotary_emb.inv_freq",
-        "rope_freqs.weight",
-        "position_ids",
-        "act_fn.eps",
-        "rotary_emb.cos_cached",
-        "rotary_emb.sin_cached",
-    ];
+/// Whether a tensor is of a part that sees, in a model that reads text, too.
+fn is_of_pictures(name: &str) -> bool {
     const PARTS: [&str; 4] = ["vision_tower.", "vision_model.", "multi_modal_projector.", "visual."];
-    ENDS.iter().any(|end| name.ends_with(end)) || PARTS.iter().any(|part| name.contains(part))
+    PARTS.iter().any(|part| name.contains(part))
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use ironlens_files::{Checkpoint, FileError, TensorFile, TorchValue};
 use ironlens_tensor::{Device, Tensor};
 use ironlens_transformer::config::{ActFn, NormalizationType, PositionalEmbeddingType};
-use ironlens_transformer::{Config, HookedModel, HookedTransformer};
+use ironlens_transformer::{Config, HookedModel, HookedTransformer, is_buffer};
 use serde_json::{Value, json};
 
 use crate::conversion::{Conversion, Source, heads_in};
@@ -320,12 +320,6 @@ impl Turn {
             Turn::Heads(n) => t.reshape(&[n, t.dim(0) / n]),
         }
     }
-}
-
-/// Masks and tables, which are computed here.
-fn is_buffer(name: &str) -> bool {
-    let ends = ["attn.mask", "attn.IGNORE", "attn.rotary_sin", "attn.rotary_cos", "attn.bias", "attn.masked_bias"];
-    ends.iter().any(|end| name.ends_with(end))
 }
 
 /// The layer in a name such as `blocks.3.ln1.w`.

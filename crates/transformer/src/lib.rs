@@ -60,4 +60,4 @@ pub use loss::{next_token_loss, next_token_losses};
 pub use model::HookedTransformer;
 pub use rerun::{Change, Positions, Reached, Rerun, Site};
 pub use text::TextTokens;
-pub use weights::{WeightsError, load_params, read_tensors, save_params, write_atomically, write_tensors};
+pub use weights::{WeightsError, is_buffer, load_params, read_tensors, save_params, write_atomically, write_tensors};

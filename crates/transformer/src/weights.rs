@@ -83,9 +83,26 @@ fn is_float(dtype: Dtype) -> bool {
     matches!(dtype, Dtype::F16 | Dtype::BF16 | Dtype::F32 | Dtype::F64)
 }
 
-/// What a state dict holds besides parameters: masks and tables, which this library computes.
-fn is_buffer(name: &str) -> bool {
-    ["attn.mask", "attn.IGNORE", "attn.rotary_sin", "attn.rotary_cos"].iter().any(|b| name.ends_with(b))
+/// Whether a tensor of this name is none of the parameters that state dicts and checkpoints hold, but a mask or table
+/// beside them, which this library computes: of TransformerLens's names, Hugging Face's, or llama.cpp's.
+pub fn is_buffer(name: &str) -> bool {
+    const ENDS: [&str; 14] = [
+        ".attn.mask",
+        ".attn.IGNORE",
+        ".attn.rotary_sin",
+        ".attn.rotary_cos",
+        ".attn.bias",
+        ".attn.masked_bias",
+        ".attention.bias",
+        ".attention.masked_bias",
+        "rotary_emb.inv_freq",
+        "rotary_emb.cos_cached",
+        "rotary_emb.sin_cached",
+        "rope_freqs.weight",
+        "position_ids",
+        "act_fn.eps",
+    ];
+    ENDS.iter().any(|end| name.ends_with(end))
 }
 
 /// A tensor to write. Its bytes are made when they are written.

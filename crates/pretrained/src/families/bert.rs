@@ -32,10 +32,13 @@ fn config(hf: &HfConfig) -> Read<Config> {
         return Err(mistaken("is_decoder", "true", "false: BERT is read as an encoder"));
     }
     let (d_model, n_heads) = (hf.size("hidden_size")?, hf.count("num_attention_heads")?);
+    if n_heads == 0 {
+        return Err(mistaken("num_attention_heads", "0", "at least 1"));
+    }
     Ok(Config {
         d_model,
         n_heads,
-        d_head: d_model.checked_div(n_heads).unwrap_or(0),
+        d_head: d_model / n_heads,
         n_layers: hf.count("num_hidden_layers")?,
         d_mlp: hf.size("intermediate_size")?,
         n_ctx: hf.size("max_position_embeddings")?,

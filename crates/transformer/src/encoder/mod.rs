@@ -219,6 +219,15 @@ impl HookedEncoder {
         Ok(self.params.get(name)?)
     }
 
+    /// Parameter `name` of every block, such as `attn.W_Q`, `[layer, ..]`: TransformerLens's `model.W_Q` and so on.
+    ///
+    /// # Errors
+    /// If blocks have none of this name.
+    pub fn stack_param(&self, name: &str) -> Result<Tensor, ModelError> {
+        let of_layer = |l: usize| self.param(&format!("blocks.{l}.{name}"));
+        Ok(Tensor::stack(&(0..self.cfg.n_layers).map(of_layer).collect::<Result<Vec<_>, _>>()?, 0))
+    }
+
     // ---- running ------------------------------------------------------------------------
 
     /// A call with options; see [`EncoderCall`].
