@@ -105,7 +105,7 @@ fn names_weights_activations_and_gradients_are_transformerlens_s() {
     let json =
         |file: &str| -> Value { serde_json::from_str(&fs::read_to_string(case(name).join(file)).unwrap()).unwrap() };
     let tree = fs::read_to_string(case(name).join("tree.txt")).unwrap();
-    assert_eq!(model.to_string().trim_end(), tree.trim_end());
+    assert_eq!(format!("{model}").trim_end(), tree.trim_end());
     let hooks = json("hooks.json");
     assert_eq!(model.registry().hooks().map(|h| h.0.to_string()).collect::<Vec<_>>(), strings(&hooks["hook_dict"]));
     for (head, key) in [(Head::MaskedLanguage, "cache"), (Head::NextSentence, "nsp_cache")] {
@@ -307,7 +307,7 @@ fn pooling_is_read_in_both_spellings_and_refused_where_it_is_another() {
 
 #[track_caller]
 fn same_bits(a: &HookedEncoder, b: &HookedEncoder, name: &str) {
-    assert_eq!((a.heads(), a.to_string()), (b.heads(), b.to_string()));
+    assert_eq!((a.heads(), format!("{a}")), (b.heads(), format!("{b}")));
     for ((name, x), (other, y)) in a.params().iter().zip(b.params().iter()) {
         assert!(name == other && x.to_vec_f64() == y.to_vec_f64(), "{name}");
     }
@@ -505,7 +505,7 @@ fn a_checkpoint_that_is_damaged_is_refused() {
 fn configurations_that_are_not_berts_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let whole = HfCheckpoint::at(&hf("bert_pretraining"));
-    let mut refused = |key: &str, value: Value, words: &[&str]| {
+    let refused = |key: &str, value: Value, words: &[&str]| {
         let mut changed = whole.clone();
         changed.set(key, value);
         changed.write(folder.path(), Dtype::F32);

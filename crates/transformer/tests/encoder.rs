@@ -79,7 +79,7 @@ fn heads_that_are_not_there_are_told() {
     }
     assert!(BertNextSentencePrediction::new(&model).is_err());
     assert!(model.clone().set_sentences(Sentences { pooling: Pooling::Pooler, normalize: true }).is_err());
-    assert!(!model.to_string().contains("mlm_head") && model.param("unembed.W_U").is_err());
+    assert!(!format!("{model}").contains("mlm_head") && model.param("unembed.W_U").is_err());
     assert_eq!(model.encoder_output(&tokens).unwrap().shape(), [1, 3, 8]);
     assert_eq!(model.stack_param("attn.W_Q").unwrap().shape(), [2, 2, 8, 4]);
     assert!(model.stack_param("attn.W_X").is_err());

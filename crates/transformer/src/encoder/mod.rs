@@ -93,8 +93,9 @@ impl Heads {
     pub const NONE: Heads = Heads { masked_language: false, pooler: false, next_sentence: false };
 }
 
-/// The fields of a configuration that an encoder reads; all others must be at their defaults.
-const FIELDS: [&str; 27] = [
+/// The fields of a configuration that an encoder reads, or that follow from others; all others must be at their
+/// defaults.
+const FIELDS: [&str; 28] = [
     "n_layers",
     "d_model",
     "n_ctx",
@@ -122,6 +123,7 @@ const FIELDS: [&str; 27] = [
     "seed",
     "initializer_range",
     "init_weights",
+    "n_params",
 ];
 
 /// The configuration, resolved, if an encoder can be made of it.
