@@ -5,13 +5,14 @@
 
 use ironlens::lens::steering::{Reading, dose_response};
 use ironlens::prelude::*;
-use ironlens::train::{Data, DataRecord, TrainError};
-use ironlens::transformer::{GenerateOptions, HooksOn};
 
 /// Numbers are counted up to here, and then from 1 again.
 const TOP: u32 = 20;
 
-/// Sequences of numbers that go up by one, or down, after a 0.
+/// The token before numbers that go up, and the one before those that go down.
+const MODES: [u32; 2] = [0, TOP + 1];
+
+/// Sequences of numbers that go up by one, or down, as the token before them says.
 struct Counting(u64);
 
 impl Counting {
@@ -23,10 +24,10 @@ impl Counting {
     }
 }
 
-/// A 0, and then `n - 1` numbers.
+/// The token that says where they go, and then `n - 1` numbers.
 fn sequence(start: u32, up: bool, n: u32) -> Vec<u32> {
     let at = |i| if up { start + i } else { start + TOP - i };
-    std::iter::once(0).chain((0..n - 1).map(|i| at(i) % TOP + 1)).collect()
+    std::iter::once(MODES[usize::from(!up)]).chain((0..n - 1).map(|i| at(i) % TOP + 1)).collect()
 }
 
 impl Data for Counting {
@@ -58,7 +59,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         d_head: 16,
         n_layers: 2,
         n_ctx: 24,
-        d_vocab: TOP as usize + 1,
+        d_vocab: TOP as usize + 2,
         act_fn: ActFn::Gelu,
         ..Config::default()
     };
@@ -89,13 +90,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let doses: Vec<f64> = (-12..=4).map(|i| f64::from(i) / 4.0).collect();
     let curve = dose_response(&model, &prompt, &upward, &doses, &Metric::logit_diff(&[8], &[6])?)?;
     let values: Vec<f64> = curve.iter().map(|dose| dose.metric).collect();
-    line(&values).title("Up less down, by the dose").x("dose, quarters from -3").y("logit of 8 less that of 6");
     line(&values).x("dose (0: -3, 16: 1)").y("logit of 8 less that of 6").save(figures.join("dose-response.html"))?;
     let first_down = curve.iter().rev().find(|dose| dose.metric < 0.0).map(|dose| dose.coefficient);
     println!("it counts down from a dose of {first_down:?}");
 
     // Patching while it writes: the last position of a prompt that goes down, in place of ours, at the prompt only.
-    let (_, down) = model.run_with_cache(&IndexTensor::from([[0, 11, 10, 9, 8, 7]]))?;
+    let (_, down) = model.run_with_cache(&IndexTensor::from([[TOP + 1, 11, 10, 9, 8, 7]]))?;
     let other = down.get(("resid_post", 0))?.clone();
     let mut patch = Hooks::new().fwd("blocks.0.hook_resid_post", |x, info| {
         assert_eq!(info.pos_offset, 0, "the prompt is read from its first position");

@@ -70,8 +70,8 @@ pub mod prelude {
     pub use ironlens_lens::patterns::{attention_distance, attention_entropy};
     pub use ironlens_lens::svd::{self, singular_vectors};
     pub use ironlens_lens::{
-        CacheExt, Composition, FactoredMatrix, LensError, Metric, Processing, StackOptions, Sublayers, WeightsExt,
-        process_weights, test_prompt,
+        CacheExt, Composition, FactoredMatrix, LensError, Metric, Processing, StackOptions, SteeringVector, Sublayers,
+        WeightsExt, process_weights, test_prompt,
     };
     pub use ironlens_nn::optim::{Optimizer, clip_coefficient, grad_norm};
     pub use ironlens_nn::{
@@ -87,8 +87,8 @@ pub mod prelude {
     };
     pub use ironlens_transformer::names::{act, get_act_name};
     pub use ironlens_transformer::{
-        ActFn, ActivationCache, AttentionDir, AttnType, Config, HookedTransformer, Hooks, InitMode, Leaves, ModelError,
-        NormalizationType, Occurrence, PaddingSide, PosSlice, PositionalEmbeddingType, ReturnType, Sequences,
-        TokenOptions,
+        ActFn, ActivationCache, AttentionDir, AttnType, Config, GenerateOptions, HookedEncoder, HookedTransformer,
+        Hooks, HooksOn, InitMode, KeyValueCache, Leaves, ModelError, NormalizationType, Occurrence, PaddingSide,
+        PosSlice, PositionalEmbeddingType, ReturnType, Sequences, TokenOptions,
     };
 }

@@ -25,6 +25,26 @@ impl Embed {
     }
 }
 
+/// Embedding of the part of a text that a token is of: `W_token_type [2, d_model]`.
+pub struct TokenTypeEmbed {
+    w: Param,
+}
+
+impl TokenTypeEmbed {
+    /// How many parts there may be: a text and another after it.
+    pub const TYPES: usize = 2;
+
+    /// In `scope`.
+    pub fn new(scope: &mut Scope<'_>, d_model: usize, init: Init) -> TokenTypeEmbed {
+        TokenTypeEmbed { w: scope.param("W_token_type", &[Self::TYPES, d_model], init) }
+    }
+
+    /// `[batch, pos]` of 0 and 1 to `[batch, pos, d_model]`
+    pub fn forward(&self, ctx: &Ctx<'_, '_>, types: &IndexTensor) -> Var {
+        ctx.param(self.w).embed(types)
+    }
+}
+
 /// Learned position embedding `W_pos [n_ctx, d_model]`.
 pub struct PosEmbed {
     w: Param,

@@ -61,7 +61,7 @@ mod weights;
 pub use activations::Activations;
 pub use attention::{Attention, AttentionConfig, AttentionInput, Padding, Past, Positions, QkNorm, Rows, attend};
 pub use ctx::{ByWeightsAndLeaves, Ctx, Leaves};
-pub use embed::{Embed, PosEmbed, Unembed};
+pub use embed::{Embed, PosEmbed, TokenTypeEmbed, Unembed};
 pub use error::{HookError, HookFailure, ParamError, edits, nearest};
 pub use hooks::{HookInfo, HookReturn, Hooks, Target};
 pub use linear::Linear;

@@ -14,10 +14,12 @@ pub struct Linear {
 impl Linear {
     /// Weights start normal with deviation `std`, biases at 0.
     pub fn new(scope: &mut Scope<'_>, inputs: usize, outputs: usize, std: f64) -> Linear {
-        Linear {
-            w: scope.param("W", &[inputs, outputs], Init::Normal(std)),
-            b: scope.param("b", &[outputs], Init::Zeros),
-        }
+        Linear::with_init(scope, inputs, outputs, Init::Normal(std))
+    }
+
+    /// Weights start as `init` says, biases at 0.
+    pub fn with_init(scope: &mut Scope<'_>, inputs: usize, outputs: usize, init: Init) -> Linear {
+        Linear { w: scope.param("W", &[inputs, outputs], init), b: scope.param("b", &[outputs], Init::Zeros) }
     }
 
     /// `[.., inputs] -> [.., outputs]`

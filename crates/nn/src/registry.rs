@@ -183,6 +183,10 @@ impl Registry {
 
     fn write_module(&self, f: &mut fmt::Formatter<'_>, id: usize, depth: usize) -> fmt::Result {
         let module = &self.modules[id];
+        // Some modules without parts show how they were made: `GELU(approximate='none')`.
+        if module.kind.ends_with(')') {
+            return f.write_str(module.kind);
+        }
         write!(f, "{}(", module.kind)?;
         if module.children.is_empty() {
             return write!(f, ")");
@@ -247,7 +251,7 @@ pub struct Scope<'r> {
 }
 
 impl Scope<'_> {
-    /// The scope of a submodule of type `kind`.
+    /// The scope of a submodule of type `kind`; one that has no parts may end with what it was made with, in brackets.
     pub fn child(&mut self, name: &str, kind: &'static str) -> Scope<'_> {
         let id = self.registry.modules.len();
         self.registry.modules.push(Module { kind, children: Vec::new() });

@@ -3,14 +3,23 @@
 use std::path::Path;
 
 use ironlens_files::{GgufFile, GgufMetadata};
-use ironlens_tokenizer::{GgufVocabulary, HookedTokenizer, Tokenizer, TokenizerError};
-use ironlens_transformer::HookedTransformer;
+use ironlens_tokenizer::{EncoderTokenizer, GgufVocabulary, HookedTokenizer, Tokenizer, TokenizerError};
+use ironlens_transformer::{HookedEncoder, HookedTransformer};
 
 use crate::error::PretrainedError;
 
 /// Gives a model the tokenizer of its folder, if there is one.
 pub(crate) fn of_folder(model: &mut HookedTransformer, folder: &Path) -> Result<(), PretrainedError> {
     match HookedTokenizer::from_folder(folder) {
+        Ok(tokenizer) => Ok(model.set_tokenizer(tokenizer)?),
+        Err(TokenizerError::NoTokenizer { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Gives an encoder the tokenizer of its folder, if there is one.
+pub(crate) fn of_encoder_folder(model: &mut HookedEncoder, folder: &Path) -> Result<(), PretrainedError> {
+    match EncoderTokenizer::from_folder(folder) {
         Ok(tokenizer) => Ok(model.set_tokenizer(tokenizer)?),
         Err(TokenizerError::NoTokenizer { .. }) => Ok(()),
         Err(error) => Err(error.into()),

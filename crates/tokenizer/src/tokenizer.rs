@@ -16,7 +16,8 @@ use crate::pipeline::{ByteLevelBpe, Merge, template};
 use crate::sentencepiece::SentencePiece;
 use crate::settings::{Class, Settings, read_bytes, read_text, special};
 use crate::tiktoken::{self, TiktokenOptions, looks_like_ranks};
-use crate::tokenize::{SpecialToken, SpecialTokens, Tokenize};
+use crate::tokenize::{Parts, SpecialToken, SpecialTokens, Tokenize};
+use crate::wordpiece;
 
 /// Text to ids and back as Hugging Face's tokenizer of the same files does it.
 ///
@@ -30,7 +31,7 @@ pub struct Tokenizer {
 
 impl Tokenizer {
     /// Reads a model's folder: `tokenizer.json`, or else `vocab.json` with `merges.txt` (byte-level BPE), or else
-    /// `tokenizer.model` (SentencePiece's, or ranks as Llama 3 has them under that name) or `spiece.model`, or else
+    /// `vocab.txt` (BERT's WordPiece), or else `tokenizer.model` (SentencePiece's, or ranks as Llama 3 has them under that name) or `spiece.model`, or else
     /// a `*.tiktoken` file.
     ///
     /// Beside it are read, if they are there, `tokenizer_config.json`, `special_tokens_map.json`, `config.json` (for
@@ -45,7 +46,10 @@ impl Tokenizer {
         let mut settings = Settings::read(folder)?;
         let path = |name: &str| folder.join(name);
         if let Some(json) = read_bytes(&path("tokenizer.json"))? {
-            let engine = Engine::from_json(&json).map_err(|e| e.of_file(&path("tokenizer.json")))?;
+            let mut engine = Engine::from_json(&json).map_err(|e| e.of_file(&path("tokenizer.json")))?;
+            if settings.class == Class::Bert {
+                engine.adjust_bert_normalizer(&wordpiece::Cleaning::of(&settings));
+            }
             return Tokenizer::set_up(engine, settings, true);
         }
         if let (Some(vocab), Some(merges)) = (read_bytes(&path("vocab.json"))?, read_text(&path("merges.txt"))?) {
@@ -59,6 +63,13 @@ impl Tokenizer {
                 tokenizer.put_around(true, false)?;
             }
             return Ok(tokenizer);
+        }
+        if let Some(vocab) = read_text(&path("vocab.txt"))? {
+            settings.assume(Class::Bert);
+            // The class that reads this form cleans up what it decodes, unless it is told not to.
+            settings.raw.entry(wordpiece::CLEAN_UP).or_insert(json!(true));
+            let engine = wordpiece::build(&vocab, &settings).map_err(|e| e.of_file(&path("vocab.txt")))?;
+            return Tokenizer::set_up(engine, settings, true);
         }
         for name in ["tokenizer.model", "spiece.model", "sentencepiece.bpe.model"] {
             let Some(bytes) = read_bytes(&path(name))? else { continue };
@@ -203,9 +214,10 @@ impl Tokenizer {
             let text = token.as_ref()?.content.clone();
             Some(SpecialToken { id: self.engine.token_to_id(&text), text })
         };
-        let Settings { bos, eos, pad, unk, ends, .. } = &self.settings;
+        let Settings { bos, eos, pad, unk, cls, sep, mask, ends, .. } = &self.settings;
         let ends = ends.iter().copied().filter(|id| self.engine.id_to_token(*id).is_some()).collect();
-        SpecialTokens { bos: role(bos), eos: role(eos), pad: role(pad), unk: role(unk), ends }
+        let [bos, eos, pad, unk, cls, sep, mask] = [bos, eos, pad, unk, cls, sep, mask].map(role);
+        SpecialTokens { bos, eos, pad, unk, cls, sep, mask, ends }
     }
 
     /// This tokenizer loaded as with `add_bos_token=True`, as TransformerLens does: those classes of transformers
@@ -239,6 +251,12 @@ impl Tokenizer {
         Ok(())
     }
 
+    /// At how many ids texts are cut, if the files say so: `max_seq_length` of sentence-transformers, or
+    /// `model_max_length`.
+    pub fn max_length(&self) -> Option<usize> {
+        self.settings.max_length
+    }
+
     /// Names and sources of the chat templates.
     pub fn chat_templates(&self) -> &[(String, String)] {
         &self.settings.chat_templates
@@ -261,7 +279,9 @@ impl Tokenize for Tokenizer {
     }
 
     fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String> {
-        self.engine.decode(ids, skip_special)
+        let text = self.engine.decode(ids, skip_special)?;
+        let cleaned = self.settings.class == Class::Bert && self.settings.flag(wordpiece::CLEAN_UP) == Some(true);
+        Ok(if cleaned { wordpiece::clean_up(&text) } else { text })
     }
 
     fn token_to_id(&self, token: &str) -> Option<u32> {
@@ -278,6 +298,10 @@ impl Tokenize for Tokenizer {
 
     fn special_tokens(&self) -> &SpecialTokens {
         &self.special
+    }
+
+    fn encode_parts(&self, first: &str, second: Option<&str>, max_length: Option<usize>) -> Result<Parts> {
+        self.engine.encode_parts(first, second, max_length)
     }
 }
 

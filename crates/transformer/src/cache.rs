@@ -6,6 +6,7 @@ use ironlens_nn::{Activations, HookInfo};
 use ironlens_tensor::{Device, IndexTensor, Tensor};
 
 use crate::error::ModelError;
+use crate::hooked::HookedModel;
 use crate::model::HookedTransformer;
 use crate::names::{ActKey, resolve_act_name, resolve_layer};
 
@@ -115,19 +116,20 @@ fn short(asked: &str, name: &str) -> String {
 /// # Ok::<(), ironlens_transformer::ModelError>(())
 /// ```
 ///
-/// Indexing panics with the error of [`ActivationCache::get`].
+/// Indexing panics with the error of [`ActivationCache::get`]. `M` is what was run: a [`HookedTransformer`] or a
+/// [`HookedEncoder`](crate::HookedEncoder).
 #[derive(Clone)]
-pub struct ActivationCache {
+pub struct ActivationCache<M = HookedTransformer> {
     kept: Activations,
-    model: HookedTransformer,
+    model: M,
     has_batch_dim: bool,
     /// `[batch, pos]` of the positions that were kept, 0 at padding.
     attention_mask: Option<IndexTensor>,
 }
 
-impl ActivationCache {
+impl<M: HookedModel> ActivationCache<M> {
     /// One of `model` without activations, to be filled by hand.
-    pub fn new(model: &HookedTransformer) -> ActivationCache {
+    pub fn new(model: &M) -> ActivationCache<M> {
         ActivationCache {
             kept: Activations::default(),
             model: model.clone(),
@@ -154,7 +156,7 @@ impl ActivationCache {
     }
 
     /// The same activations on another device. The model stays where it is.
-    pub fn to_device(mut self, device: &Device) -> ActivationCache {
+    pub fn to_device(mut self, device: &Device) -> ActivationCache<M> {
         self.kept = self.kept.to_device(device);
         self
     }
@@ -163,7 +165,7 @@ impl ActivationCache {
     ///
     /// # Errors
     /// If there is no batch axis, or an item does not exist.
-    pub fn apply_slice_to_batch_dim(mut self, items: &PosSlice) -> Result<ActivationCache, ModelError> {
+    pub fn apply_slice_to_batch_dim(mut self, items: &PosSlice) -> Result<ActivationCache<M>, ModelError> {
         if !self.has_batch_dim {
             return Err(ModelError::Options("this cache has no batch axis any more: slice before removing it".into()));
         }
@@ -230,7 +232,7 @@ impl ActivationCache {
     }
 
     /// The model that was run, with the weights it had.
-    pub fn model(&self) -> &HookedTransformer {
+    pub fn model(&self) -> &M {
         &self.model
     }
 
@@ -263,7 +265,7 @@ impl ActivationCache {
     ///
     /// # Errors
     /// If the batch has more than one item.
-    pub fn remove_batch_dim(mut self) -> Result<ActivationCache, CacheError> {
+    pub fn remove_batch_dim(mut self) -> Result<ActivationCache<M>, CacheError> {
         if self.has_batch_dim {
             if let Some((_, t)) = self.kept.iter().find(|(_, t)| t.dim(0) != 1) {
                 return Err(CacheError::Batch { batch: t.dim(0) });
@@ -275,7 +277,7 @@ impl ActivationCache {
     }
 }
 
-impl<'k, K: Into<ActKey<'k>>> std::ops::Index<K> for ActivationCache {
+impl<'k, K: Into<ActKey<'k>>, M: HookedModel> std::ops::Index<K> for ActivationCache<M> {
     type Output = Tensor;
 
     #[track_caller]
@@ -284,7 +286,7 @@ impl<'k, K: Into<ActKey<'k>>> std::ops::Index<K> for ActivationCache {
     }
 }
 
-impl<'a> IntoIterator for &'a ActivationCache {
+impl<'a, M: HookedModel> IntoIterator for &'a ActivationCache<M> {
     type Item = (&'a str, &'a Tensor);
     type IntoIter = Box<dyn Iterator<Item = Self::Item> + 'a>;
 
@@ -293,7 +295,7 @@ impl<'a> IntoIterator for &'a ActivationCache {
     }
 }
 
-impl std::fmt::Debug for ActivationCache {
+impl<M: HookedModel> std::fmt::Debug for ActivationCache<M> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "ActivationCache with keys {:?}", self.names().collect::<Vec<_>>())
     }
@@ -309,16 +311,16 @@ pub(crate) struct Keep {
 }
 
 /// Fills a cache while a call runs.
-pub(crate) struct Recorder<'a> {
-    model: &'a HookedTransformer,
+pub(crate) struct Recorder<'a, M> {
+    model: &'a M,
     keep: &'a Keep,
     attention_mask: Option<IndexTensor>,
     kept: RefCell<Activations>,
 }
 
-impl<'a> Recorder<'a> {
+impl<'a, M: HookedModel> Recorder<'a, M> {
     pub fn new(
-        model: &'a HookedTransformer,
+        model: &'a M,
         keep: &'a Keep,
         (batch, pos): (usize, usize),
         attention_mask: Option<&IndexTensor>,
@@ -358,7 +360,7 @@ impl<'a> Recorder<'a> {
         self.kept.borrow_mut().insert(name, value);
     }
 
-    pub fn finish(self) -> ActivationCache {
+    pub fn finish(self) -> ActivationCache<M> {
         let has_batch_dim = !self.keep.remove_batch_dim;
         ActivationCache {
             kept: self.kept.into_inner(),

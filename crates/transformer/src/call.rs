@@ -340,7 +340,7 @@ impl<'a, 'h> Call<'a, 'h> {
     }
 }
 
-fn scalar(loss: Var) -> Result<Var, ModelError> {
+pub(crate) fn scalar(loss: Var) -> Result<Var, ModelError> {
     if loss.value().numel() == 1 {
         return Ok(loss);
     }

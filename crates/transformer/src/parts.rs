@@ -177,7 +177,7 @@ pub(crate) fn feed_forward(
     FeedForward::Mlp(Mlp::new(s, &config, init))
 }
 
-fn activation(cfg: &Config) -> Activation {
+pub(crate) fn activation(cfg: &Config) -> Activation {
     match cfg.act_fn {
         ActFn::Relu => Activation::Elementwise(UnaryOp::Relu),
         ActFn::Gelu => Activation::Elementwise(UnaryOp::Gelu),

@@ -11,7 +11,8 @@ use ironlens_nn::{Params, RotaryTable, read_tensors_where, tensor_info, write_va
 pub use ironlens_nn::{WeightsError, write_tensors};
 use ironlens_tensor::{DType, Device, Tensor};
 
-use crate::config::AttnType;
+use crate::config::{AttnType, Config};
+use crate::encoder::HookedEncoder;
 use crate::error::ModelError;
 use crate::model::HookedTransformer;
 use crate::parts::rotary;
@@ -25,9 +26,26 @@ pub fn read_tensors(path: &Path) -> Result<BTreeMap<String, Tensor>, WeightsErro
     read_tensors_where(path, |t| !(is_buffer(&t.name) && t.dtype == Dtype::BOOL))
 }
 
-/// What a state dict holds besides parameters: masks and tables, which this library computes.
-fn is_buffer(name: &str) -> bool {
-    ["attn.mask", "attn.IGNORE", "attn.rotary_sin", "attn.rotary_cos"].iter().any(|b| name.ends_with(b))
+/// Whether a tensor of this name is none of the parameters that state dicts and checkpoints hold, but a mask or table
+/// beside them, which this library computes: of TransformerLens's names, Hugging Face's, or llama.cpp's.
+pub fn is_buffer(name: &str) -> bool {
+    const ENDS: [&str; 14] = [
+        ".attn.mask",
+        ".attn.IGNORE",
+        ".attn.rotary_sin",
+        ".attn.rotary_cos",
+        ".attn.bias",
+        ".attn.masked_bias",
+        ".attention.bias",
+        ".attention.masked_bias",
+        "rotary_emb.inv_freq",
+        "rotary_emb.cos_cached",
+        "rotary_emb.sin_cached",
+        "rope_freqs.weight",
+        "position_ids",
+        "act_fn.eps",
+    ];
+    ENDS.iter().any(|end| name.ends_with(end))
 }
 
 /// A tensor to write. Its bytes are made when they are written.
@@ -83,8 +101,7 @@ fn write_entries(path: &Path, entries: Vec<(String, Entry)>) -> Result<(), Weigh
 
 /// The masks and tables of TransformerLens's attention modules, without which its
 /// `load_state_dict` refuses a file.
-fn buffers(model: &HookedTransformer, layer: usize) -> Vec<(String, Entry)> {
-    let (cfg, dtype) = (model.config(), model.params().dtype());
+fn buffers(cfg: &Config, dtype: DType, tables: &[Arc<RotaryTable>], layer: usize) -> Vec<(String, Entry)> {
     let window = match cfg.attn_type(layer) {
         AttnType::Local => cfg.window_size,
         AttnType::Global => usize::MAX,
@@ -95,7 +112,7 @@ fn buffers(model: &HookedTransformer, layer: usize) -> Vec<(String, Entry)> {
         vec![(named("mask"), Entry::CausalMask { n: cfg.n_ctx, window }), (named("IGNORE"), Entry::Floats(ignore))];
     // Models without rotation have no table.
     let rotary = rotary(cfg, layer);
-    if let Some(table) = model.net.rotary_tables.iter().find(|t| *t.config() == rotary) {
+    if let Some(table) = tables.iter().find(|t| *t.config() == rotary) {
         for (name, sin) in [("rotary_sin", true), ("rotary_cos", false)] {
             all.push((named(name), Entry::Rotation { table: table.clone(), n_ctx: cfg.n_ctx, dtype, sin }));
         }
@@ -112,7 +129,7 @@ impl HookedTransformer {
     /// # Errors
     /// If the file cannot be written.
     pub fn save_weights(&self, path: impl AsRef<Path>) -> Result<(), ModelError> {
-        Ok(write_entries(path.as_ref(), self.parameters().collect())?)
+        Ok(save_params(self.params(), path.as_ref())?)
     }
 
     /// As [`HookedTransformer::save_weights`], with the buffers of TransformerLens's state dict: for each
@@ -122,13 +139,7 @@ impl HookedTransformer {
     /// # Errors
     /// If the file cannot be written.
     pub fn save_state_dict(&self, path: impl AsRef<Path>) -> Result<(), ModelError> {
-        let buffers = (0..self.config().n_layers).flat_map(|layer| buffers(self, layer));
-        Ok(write_entries(path.as_ref(), self.parameters().chain(buffers).collect())?)
-    }
-
-    /// The parameters, as views.
-    fn parameters(&self) -> impl Iterator<Item = (String, Entry)> {
-        self.params().iter().map(|(name, value)| (name.to_string(), Entry::Floats(value)))
+        Ok(save_all(self.config(), self.params(), &self.net.rotary_tables, path.as_ref())?)
     }
 
     /// Reads weights in TransformerLens's state-dict names and shapes (`f32`, `f64`, `f16` or
@@ -140,6 +151,52 @@ impl HookedTransformer {
     pub fn load_weights(&mut self, path: impl AsRef<Path>) -> Result<(), ModelError> {
         Ok(load_params(self.params_mut(), path.as_ref())?)
     }
+}
+
+impl HookedEncoder {
+    /// Writes the parameters; see [`HookedTransformer::save_weights`].
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn save_weights(&self, path: impl AsRef<Path>) -> Result<(), ModelError> {
+        Ok(save_params(self.params(), path.as_ref())?)
+    }
+
+    /// Writes TransformerLens's state dict; see [`HookedTransformer::save_state_dict`].
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn save_state_dict(&self, path: impl AsRef<Path>) -> Result<(), ModelError> {
+        Ok(save_all(self.config(), self.params(), &[], path.as_ref())?)
+    }
+
+    /// Reads weights; see [`HookedTransformer::load_weights`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn load_weights(&mut self, path: impl AsRef<Path>) -> Result<(), ModelError> {
+        Ok(load_params(self.params_mut(), path.as_ref())?)
+    }
+}
+
+/// The parameters, as views.
+fn entries(params: &Params) -> impl Iterator<Item = (String, Entry)> {
+    params.iter().map(|(name, value)| (name.to_string(), Entry::Floats(value)))
+}
+
+/// Parameters and buffers.
+fn save_all(cfg: &Config, params: &Params, tables: &[Arc<RotaryTable>], path: &Path) -> Result<(), WeightsError> {
+    let buffers = (0..cfg.n_layers).flat_map(|layer| buffers(cfg, params.dtype(), tables, layer));
+    write_entries(path, entries(params).chain(buffers).collect())
+}
+
+/// Writes the parameters of any module to a safetensors file, by name and in their own type, one at a time.
+/// [`load_params`] reads the same bits.
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn save_params(params: &Params, path: &Path) -> Result<(), WeightsError> {
+    write_entries(path, entries(params).collect())
 }
 
 /// Reads parameters from a safetensors file, by name, one at a time ([`Params::load`]). What a transformer's

@@ -249,6 +249,10 @@ impl Config {
             let hint = "only a gated MLP has a gate; set it to false";
             return Err(invalid("gate_bias", true, "false without gated_mlp", hint));
         }
+        if self.gate_bias && (0..self.n_layers).all(|layer| self.has_experts(layer)) {
+            let hint = "it is of a gated MLP, and every layer has experts; leave it out, or give dense_layers";
+            return Err(invalid("gate_bias", true, "false where every layer has experts", hint));
+        }
         if self.use_normalization_after_only {
             if self.use_normalization_before_and_after {
                 let hint = "set one of the two";
@@ -517,6 +521,9 @@ mod tests {
             refused(cfg, field, &["is given", "not given without num_experts"]);
         }
         refused(Config { d_shared_expert: 1 << 40, ..experts.clone() }, "d_shared_expert", &["1099511627776", "2^30"]);
+        let biased = Config { gate_bias: true, ..experts.clone() };
+        refused(biased.clone(), "gate_bias", &["is true", "every layer has experts"]);
+        assert!(Config { dense_layers: vec![1], ..biased }.resolved().is_ok());
         let dense = Config { dense_layers: vec![0], d_mlp_dense: usize::MAX, ..experts };
         refused(dense, "d_mlp_dense", &["2^30"]);
     }
