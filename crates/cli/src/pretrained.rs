@@ -9,9 +9,9 @@ use anyhow::{Result, bail};
 use clap::Args as ClapArgs;
 use indicatif::{ProgressBar, ProgressStyle};
 use ironlens_pretrained::hub::Progress;
-use ironlens_pretrained::{LoadOptions, Pretrained, fetch};
+use ironlens_pretrained::{LoadOptions, Pretrained, PretrainedError, fetch, is_encoder};
 use ironlens_tensor::{DType, Device};
-use ironlens_transformer::HookedTransformer;
+use ironlens_transformer::{HookedEncoder, HookedTransformer};
 
 use crate::say::say_aside;
 use crate::threads;
@@ -88,6 +88,20 @@ impl ModelArgs {
         load(&self.model, options)
     }
 
+    /// The same, which may be an encoder.
+    ///
+    /// # Errors
+    /// As [`Pretrained::from_pretrained`].
+    pub fn load_any(&self) -> Result<Model> {
+        let options = self.options()?;
+        threads::start()?;
+        let path = path_of(&self.model, &options)?.to_string_lossy().into_owned();
+        Ok(match is_encoder(&path, &options)? {
+            true => Model::Encoder(timed(|| HookedEncoder::from_pretrained_with(&path, &options))?),
+            false => Model::Decoder(timed(|| HookedTransformer::from_pretrained_with(&path, &options))?),
+        })
+    }
+
     /// The path of the model.
     ///
     /// # Errors
@@ -97,14 +111,25 @@ impl ModelArgs {
     }
 }
 
+/// A pretrained model of either kind.
+pub enum Model {
+    Decoder(HookedTransformer),
+    Encoder(HookedEncoder),
+}
+
 /// The model of a name or path, fetched first if it is not on this machine.
 ///
 /// # Errors
 /// As [`Pretrained::from_pretrained`].
 pub fn load(model: &str, options: LoadOptions) -> Result<HookedTransformer> {
     let path = path_of(model, &options)?;
+    timed(|| HookedTransformer::from_pretrained_with(path.to_string_lossy(), &options))
+}
+
+/// What `load` gives; says how long it took if that is long.
+fn timed<M>(load: impl FnOnce() -> Result<M, PretrainedError>) -> Result<M> {
     let start = Instant::now();
-    let model = HookedTransformer::from_pretrained_with(path.to_string_lossy(), &options)?;
+    let model = load()?;
     if start.elapsed() > Duration::from_secs(1) {
         say_aside(format_args!("loaded in {:.1} s", start.elapsed().as_secs_f64()));
     }

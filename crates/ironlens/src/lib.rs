@@ -68,7 +68,8 @@ pub mod prelude {
         previous_token_loss,
     };
     pub use ironlens_transformer::{
-        ActFn, ActivationCache, AttentionDir, AttnType, Config, HookedTransformer, Hooks, InitMode, Leaves,
-        NormalizationType, Occurrence, PaddingSide, PosSlice, PositionalEmbeddingType, ReturnType, TokenOptions,
+        ActFn, ActivationCache, AttentionDir, AttnType, Config, HookedEncoder, HookedTransformer, Hooks, InitMode,
+        Leaves, NormalizationType, Occurrence, PaddingSide, PosSlice, PositionalEmbeddingType, ReturnType,
+        TokenOptions,
     };
 }
