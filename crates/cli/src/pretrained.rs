@@ -77,22 +77,12 @@ impl ModelArgs {
         })
     }
 
-    /// The model, fetched first if it is a name that is not on this machine.
-    ///
-    /// # Errors
-    /// As [`Pretrained::from_pretrained`].
-    pub fn load(&self) -> Result<HookedTransformer> {
-        // A device is looked for before there are threads: drivers are quieter then.
-        let options = self.options()?;
-        threads::start()?;
-        load(&self.model, options)
-    }
-
-    /// The same, which may be an encoder.
+    /// The model, a decoder or an encoder, fetched first if it is a name that is not on this machine.
     ///
     /// # Errors
     /// As [`Pretrained::from_pretrained`].
     pub fn load_any(&self) -> Result<Model> {
+        // A device is looked for before there are threads: drivers are quieter then.
         let options = self.options()?;
         threads::start()?;
         let path = path_of(&self.model, &options)?.to_string_lossy().into_owned();
