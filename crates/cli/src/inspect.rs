@@ -1,11 +1,14 @@
 //! `ironlens inspect`: what a pretrained model is, and whether it works.
 
+use std::fmt::Display;
+
 use anyhow::Result;
 use clap::Args as ClapArgs;
-use ironlens_pretrained::check;
+use ironlens_pretrained::{Check, check, check_encoder};
+use ironlens_transformer::HookedModel;
 use serde_json::{Value, json};
 
-use crate::pretrained::ModelArgs;
+use crate::pretrained::{Model, ModelArgs};
 
 /// Flags of `inspect`.
 #[derive(ClapArgs, Clone, Debug)]
@@ -23,15 +26,20 @@ pub struct Args {
 /// # Errors
 /// If the model cannot be loaded.
 pub fn run(args: &Args) -> Result<bool> {
-    let model = args.model.load()?;
-    let checks = check(&model)?;
+    match args.model.load_any()? {
+        Model::Decoder(model) => show(&model, &check(&model)?, model.tokenizer().is_some(), args.json),
+        Model::Encoder(model) => show(&model, &check_encoder(&model)?, model.tokenizer().is_some(), args.json),
+    }
+}
+
+fn show<M: HookedModel + Display>(model: &M, checks: &[Check], has_tokenizer: bool, as_json: bool) -> Result<bool> {
     let cfg = model.config();
     let config: Value = serde_json::from_str(&cfg.to_json())?;
-    let counts: Vec<(&str, &[usize])> = model.registry().params().collect();
+    let counts: Vec<(&str, &[usize])> = model.params().registry().params().collect();
     let total: usize = counts.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
     let bytes = total * model.params().dtype().size();
     let passed = checks.iter().all(|c| c.passed);
-    if args.json {
+    if as_json {
         let checks: Vec<Value> =
             checks.iter().map(|c| json!({ "what": c.what, "found": c.found, "passed": c.passed })).collect();
         let params: Vec<Value> = counts.iter().map(|(n, s)| json!({ "name": n, "shape": s })).collect();
@@ -57,10 +65,10 @@ pub fn run(args: &Args) -> Result<bool> {
     }
     println!("{total} numbers, {:.1} MB as {}", bytes as f64 / 1e6, model.params().dtype());
     println!();
-    for c in &checks {
+    for c in checks {
         println!("{} {:18} {}", if c.passed { "ok  " } else { "FAIL" }, c.what, c.found);
     }
-    if model.tokenizer().is_none() {
+    if !has_tokenizer {
         println!("     tokenizer          none came with it: it reads tokens, not text");
     }
     Ok(passed)

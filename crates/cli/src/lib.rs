@@ -12,6 +12,7 @@ pub mod bench;
 mod devices;
 mod download;
 mod eval;
+mod fill_mask;
 mod generate;
 mod hint;
 mod input;

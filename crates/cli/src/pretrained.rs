@@ -9,9 +9,9 @@ use anyhow::{Result, bail};
 use clap::Args as ClapArgs;
 use indicatif::{ProgressBar, ProgressStyle};
 use ironlens_pretrained::hub::Progress;
-use ironlens_pretrained::{LoadOptions, Pretrained, fetch};
+use ironlens_pretrained::{LoadOptions, Pretrained, PretrainedError, fetch, is_encoder};
 use ironlens_tensor::{DType, Device};
-use ironlens_transformer::HookedTransformer;
+use ironlens_transformer::{HookedEncoder, HookedTransformer};
 
 use crate::say::say_aside;
 use crate::threads;
@@ -77,15 +77,33 @@ impl ModelArgs {
         })
     }
 
-    /// The model, fetched first if it is a name that is not on this machine.
+    /// The model, a decoder or an encoder, fetched first if it is a name that is not on this machine.
     ///
     /// # Errors
     /// As [`Pretrained::from_pretrained`].
-    pub fn load(&self) -> Result<HookedTransformer> {
+    pub fn load_any(&self) -> Result<Model> {
         // A device is looked for before there are threads: drivers are quieter then.
         let options = self.options()?;
         threads::start()?;
-        load(&self.model, options)
+        let path = path_of(&self.model, &options)?.to_string_lossy().into_owned();
+        Ok(match is_encoder(&path, &options)? {
+            true => Model::Encoder(timed(|| HookedEncoder::from_pretrained_with(&path, &options))?),
+            false => Model::Decoder(timed(|| HookedTransformer::from_pretrained_with(&path, &options))?),
+        })
+    }
+
+    /// The model, which must be one that writes.
+    ///
+    /// # Errors
+    /// As [`ModelArgs::load_any`], and if it is an encoder.
+    pub fn load(&self) -> Result<HookedTransformer> {
+        match self.load_any()? {
+            Model::Decoder(model) => Ok(model),
+            Model::Encoder(_) => bail!(
+                "{} is an encoder such as BERT: it predicts masked words (`prompt`), and does not write on",
+                self.model
+            ),
+        }
     }
 
     /// The path of the model.
@@ -97,14 +115,25 @@ impl ModelArgs {
     }
 }
 
+/// A pretrained model of either kind.
+pub enum Model {
+    Decoder(HookedTransformer),
+    Encoder(HookedEncoder),
+}
+
 /// The model of a name or path, fetched first if it is not on this machine.
 ///
 /// # Errors
 /// As [`Pretrained::from_pretrained`].
 pub fn load(model: &str, options: LoadOptions) -> Result<HookedTransformer> {
     let path = path_of(model, &options)?;
+    timed(|| HookedTransformer::from_pretrained_with(path.to_string_lossy(), &options))
+}
+
+/// What `load` gives; says how long it took if that is long.
+fn timed<M>(load: impl FnOnce() -> Result<M, PretrainedError>) -> Result<M> {
     let start = Instant::now();
-    let model = HookedTransformer::from_pretrained_with(path.to_string_lossy(), &options)?;
+    let model = load()?;
     if start.elapsed() > Duration::from_secs(1) {
         say_aside(format_args!("loaded in {:.1} s", start.elapsed().as_secs_f64()));
     }

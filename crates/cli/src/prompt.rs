@@ -1,4 +1,4 @@
-//! `ironlens prompt`: how a pretrained model continues a text.
+//! `ironlens prompt`: how a pretrained model continues a text, or what an encoder guesses at its masks.
 
 use std::path::PathBuf;
 
@@ -8,8 +8,9 @@ use ironlens_lens::{PromptTest, test_prompt};
 use ironlens_transformer::HookedTransformer;
 use serde_json::{Value, json};
 
+use crate::fill_mask;
 use crate::input::read_text;
-use crate::pretrained::ModelArgs;
+use crate::pretrained::{Model, ModelArgs};
 
 /// What a line of a file of prompts may have.
 const KEYS: [&str; 4] = ["prompt", "answer", "wrong", "corrupted"];
@@ -20,7 +21,7 @@ const KEYS: [&str; 4] = ["prompt", "answer", "wrong", "corrupted"];
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    /// The prompt
+    /// The prompt; for an encoder, with [MASK] where a word is to be guessed
     #[arg(value_name = "PROMPT", required_unless_present = "text")]
     prompt: Option<String>,
     /// The answer whose rank and probability are wanted, such as " Mary"
@@ -64,12 +65,16 @@ pub fn run(args: &Args) -> Result<()> {
         }
         (None, None) => bail!("give a prompt, or a file of prompts with --text"),
     };
-    let model = args.model.load()?;
+    let model = args.model.load_any()?;
     for (i, question) in questions.iter().enumerate() {
         if i > 0 && !args.json {
             println!();
         }
-        ask(&model, question, args.json).with_context(|| format!("prompt {}: {:?}", i + 1, question.prompt))?;
+        let asked = match &model {
+            Model::Decoder(model) => ask(model, question, args.json),
+            Model::Encoder(model) => fill_mask::ask(model, question, args.json),
+        };
+        asked.with_context(|| format!("prompt {}: {:?}", i + 1, question.prompt))?;
     }
     Ok(())
 }

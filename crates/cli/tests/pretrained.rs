@@ -241,3 +241,37 @@ fn predictions_are_measured() {
     assert!((0.0..=1.0).contains(&random[1]["ioi_accuracy"].as_f64().unwrap()));
     assert!(refused(folder.path(), &["eval", "model"]).contains("--text"));
 }
+
+#[test]
+fn an_encoder_guesses_masked_words_and_is_inspected() {
+    let reference = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/reference/encoders");
+    let folder = tempfile::tempdir().unwrap();
+    let hf = reference.join("bert_masked/hf").to_string_lossy().into_owned();
+    let base = ["prompt", &hf, "The cat sat on the [MASK].", "--device", "cpu"];
+    let text = done(&ironlens(folder.path(), &base));
+    assert!(text.contains("\"[MASK]\"") && text.contains("mask at position 6"), "{text}");
+    assert_eq!(text.matches('%').count(), 10);
+    let args = [&base[..], &["--answer", " mat", "--wrong", "dog", "--json"]].concat();
+    let json: Value = serde_json::from_str(&done(&ironlens(folder.path(), &args))).unwrap();
+    let mask = &json["masks"][0];
+    assert!(mask["answer"]["token"] == "mat" && mask["logit_difference"].is_number(), "{json}");
+    let best = mask["top"][0]["token"].as_str().unwrap();
+    let text = done(&ironlens(folder.path(), &[&base[..], &["--answer", best]].concat()));
+    assert!(text.contains(&format!("Rank of {best:?}: 0")), "{text}");
+    let told = refused(folder.path(), &[&base[..], &["--answer", "mats"]].concat());
+    assert!(told.contains("not one token"), "{told}");
+    assert!(refused(folder.path(), &["prompt", &hf, "no mask", "--device", "cpu"]).contains("[MASK]"));
+    let sentence = reference.join("bert_sentence/hf").to_string_lossy().into_owned();
+    let told = refused(folder.path(), &["prompt", &sentence, "a [MASK]", "--device", "cpu"]);
+    assert!(told.contains("no masked-language head"), "{told}");
+
+    let text = done(&ironlens(folder.path(), &["inspect", &hf, "--device", "cpu"]));
+    for words in ["HookedEncoder(", "embed.token_type_embed.W_token_type", "ok   residual stream", "ok   vocabulary"] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    let told = refused(folder.path(), &["analyze", &hf, "--text", "a [MASK]", "--answer", "dog", "--device", "cpu"]);
+    assert!(told.contains("HookedEncoder::from_pretrained"), "{told}");
+    let cases = reference.to_string_lossy().into_owned();
+    let text = done(&ironlens(folder.path(), &["verify", &cases]));
+    assert!(text.contains("tl/cache") && text.contains("sentence/default"), "{text}");
+}

@@ -1,33 +1,38 @@
-//! Steering and patching while a model writes. A small model learns to count, up or down, by its prompt; a direction
-//! found from pairs of prompts turns it round, and so does one patched activation.
+//! Steering and patching while a model writes. A small model learns to count in English and in French; a direction
+//! found from pairs of prompts changes its language, and so does one patched activation.
 //!
 //! `cargo run --release --example steering`. Figures go to `steering-figures`.
 
-use ironlens::lens::steering::{Reading, dose_response};
 use ironlens::prelude::*;
 
-/// Numbers are counted up to here, and then from 1 again.
-const TOP: u32 = 20;
+const ENGLISH: [&str; 12] =
+    ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"];
+const FRENCH: [&str; 12] =
+    ["un", "deux", "trois", "quatre", "cinq", "six", "sept", "huit", "neuf", "dix", "onze", "douze"];
+/// Token 0 begins; then come the words of each language.
+const WORDS: u32 = 12;
 
-/// The token before numbers that go up, and the one before those that go down.
-const MODES: [u32; 2] = [0, TOP + 1];
+/// A 0, and `n` numbers from `start` on, in one language; after the last comes the first.
+fn count(start: u32, french: bool, n: u32) -> Vec<u32> {
+    let word = |i| 1 + (start + i) % WORDS + if french { WORDS } else { 0 };
+    std::iter::once(0).chain((0..n).map(word)).collect()
+}
 
-/// Sequences of numbers that go up by one, or down, as the token before them says.
+/// What a model wrote, in words.
+fn words(tokens: &[u32]) -> String {
+    let word = |&id: &u32| ENGLISH.iter().chain(&FRENCH).nth(id as usize - 1).copied().unwrap_or("?");
+    tokens.iter().map(|id| if *id == 0 { "." } else { word(id) }).collect::<Vec<_>>().join(" ")
+}
+
+/// Sequences of eight numbers, each second one in French.
 struct Counting(u64);
 
 impl Counting {
-    /// `[size, 12]`, every second one going down.
     fn sequences(size: usize, number: u64) -> IndexTensor {
-        let starts = Rng::new(5, number).integers(&[size], 0, TOP);
-        let rows = starts.as_slice().iter().enumerate().flat_map(|(i, &start)| sequence(start, i % 2 == 0, 12));
-        IndexTensor::new(rows.collect::<Vec<_>>(), &[size, 12])
+        let starts = Rng::new(5, number).integers(&[size], 0, WORDS);
+        let rows = starts.as_slice().iter().enumerate().flat_map(|(i, &start)| count(start, i % 2 == 1, 8));
+        IndexTensor::new(rows.collect::<Vec<_>>(), &[size, 9])
     }
-}
-
-/// The token that says where they go, and then `n - 1` numbers.
-fn sequence(start: u32, up: bool, n: u32) -> Vec<u32> {
-    let at = |i| if up { start + i } else { start + TOP - i };
-    std::iter::once(MODES[usize::from(!up)]).chain((0..n - 1).map(|i| at(i) % TOP + 1)).collect()
 }
 
 impl Data for Counting {
@@ -47,7 +52,7 @@ impl Data for Counting {
     }
 
     fn describe(&self) -> DataRecord {
-        DataRecord { description: format!("counting up and down to {TOP}"), seed: Some(5) }
+        DataRecord { description: "counting in English and in French".into(), seed: Some(5) }
     }
 }
 
@@ -55,53 +60,59 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let figures = std::path::Path::new("steering-figures");
     std::fs::create_dir_all(figures)?;
     let cfg = Config {
-        d_model: 64,
-        d_head: 16,
+        d_model: 48,
+        d_head: 12,
         n_layers: 2,
-        n_ctx: 24,
-        d_vocab: TOP as usize + 2,
+        n_ctx: 16,
+        d_vocab: 2 * WORDS as usize + 1,
         act_fn: ActFn::Gelu,
         ..Config::default()
     };
     let mut model = HookedTransformer::new(cfg, &Device::Cpu, 1)?;
-    let config = TrainConfig { steps: 400, batch_size: 32, lr: 3e-3, ..TrainConfig::default() };
+    let config = TrainConfig { steps: 300, batch_size: 32, lr: 3e-3, ..TrainConfig::default() };
     let run = Trainer::new(config).fit_model(&mut model, &mut Counting(0), next_token_loss)?;
     println!("loss {:.3} after {} steps", run.losses().last().copied().unwrap_or(f64::NAN), run.losses().len());
 
-    // The direction: prompts that count up, less prompts that count down and end with the same numbers.
-    let prompts = |up: bool| -> IndexTensor {
-        let last = |end: u32| sequence(if up { end + TOP - 4 } else { end + 4 }, up, 6);
-        IndexTensor::new((0..TOP).flat_map(last).collect::<Vec<_>>(), &[TOP as usize, 6])
+    // The same numbers in French, less in English, after every number once.
+    let prompts = |french: bool| -> IndexTensor {
+        let rows = (0..WORDS).flat_map(|start| count(start, french, 3));
+        IndexTensor::new(rows.collect::<Vec<_>>(), &[WORDS as usize, 4])
     };
-    let upward =
+    let french =
         SteeringVector::contrastive(&model, &prompts(true), &prompts(false), Reading::Last)?.of_layers(&[0])?;
 
-    let prompt = IndexTensor::from([[0, 3, 4, 5, 6, 7]]);
-    let options = GenerateOptions { max_new_tokens: 6, stop_at_eos: false, ..GenerateOptions::greedy() };
-    let tell = |what: &str, out: &[u32]| println!("{what:<44} 3 4 5 6 7 -> {out:?}");
+    let prompt = IndexTensor::new(count(1, false, 3), &[1, 4]);
+    let options = GenerateOptions { max_new_tokens: 5, stop_at_eos: false, ..GenerateOptions::greedy() };
+    let tell = |what: &str, out: &[u32]| println!("{what:<28} two three four -> {}", words(out));
     tell("as it is", &model.generate(&prompt, &options)?.new_tokens[0]);
-    for coefficient in [-1.0, -2.0] {
-        let mut hooks = upward.added(coefficient);
+    // Enough of it, and it speaks French, but forgets where it was.
+    for coefficient in [4.0, 10.0] {
+        let mut hooks = french.added(coefficient);
         let out = model.generation(&prompt).options(options.clone()).hooks(&mut hooks).run()?;
-        tell(&format!("with {coefficient} times the upward direction"), &out.new_tokens[0]);
+        tell(&format!("{coefficient} times French"), &out.new_tokens[0]);
     }
+    // Of a prompt in French, what its stream has along this direction is taken out.
+    let prompt_in_french = IndexTensor::new(count(1, true, 3), &[1, 4]);
+    let mut hooks = french.projected_out();
+    let out = model.generation(&prompt_in_french).options(options.clone()).hooks(&mut hooks).run()?;
+    println!("{:<28} deux trois quatre -> {}", "French taken out", words(&out.new_tokens[0]));
 
-    // Dose and response: the logit of 8 less that of 6, and how far predictions are from the model's own.
-    let doses: Vec<f64> = (-12..=4).map(|i| f64::from(i) / 4.0).collect();
-    let curve = dose_response(&model, &prompt, &upward, &doses, &Metric::logit_diff(&[8], &[6])?)?;
+    // Dose and response: the logit of the French five less that of the English one.
+    let doses: Vec<f64> = (-2..=10).map(f64::from).collect();
+    let metric = Metric::logit_diff(&[WORDS + 5], &[5])?;
+    let curve = dose_response(&model, &prompt, &french, &doses, &metric)?;
     let values: Vec<f64> = curve.iter().map(|dose| dose.metric).collect();
-    line(&values).x("dose (0: -3, 16: 1)").y("logit of 8 less that of 6").save(figures.join("dose-response.html"))?;
-    let first_down = curve.iter().rev().find(|dose| dose.metric < 0.0).map(|dose| dose.coefficient);
-    println!("it counts down from a dose of {first_down:?}");
+    line(&values).x("dose, from -2").y("five in French less in English").save(figures.join("dose.html"))?;
+    let divergence: Vec<f64> = curve.iter().map(|dose| dose.kl).collect();
+    line(&divergence).x("dose, from -2").y("nats from the model's own").save(figures.join("kl.html"))?;
+    let first = curve.iter().find(|dose| dose.metric > 0.0).ok_or("no dose makes it speak French")?;
+    println!("French is likelier from a dose of {} on, {:.2} nats from its own words", first.coefficient, first.kl);
 
-    // Patching while it writes: the last position of a prompt that goes down, in place of ours, at the prompt only.
-    let (_, down) = model.run_with_cache(&IndexTensor::from([[TOP + 1, 11, 10, 9, 8, 7]]))?;
-    let other = down.get(("resid_post", 0))?.clone();
-    let mut patch = Hooks::new().fwd("blocks.0.hook_resid_post", |x, info| {
-        assert_eq!(info.pos_offset, 0, "the prompt is read from its first position");
-        x.assign(|x| x.narrow(1, 5, 1), &other.narrow(1, 5, 1).into());
-    });
-    let run = model.generation(&prompt).options(options).hooks(&mut patch).hooks_on(HooksOn::Prompt).run()?;
-    tell("with the 7 of 11 10 9 8 7 patched in", &run.new_tokens[0]);
+    // Patching while it writes: the last position of a French prompt in place of ours, at the prompt only.
+    let (_, cache) = model.run_with_cache(&prompt_in_french)?;
+    let other = cache.get(("resid_post", 0))?.narrow(1, 3, 1).into();
+    let mut patch = Hooks::new().fwd("blocks.0.hook_resid_post", |x, _| x.assign(|x| x.narrow(1, 3, 1), &other));
+    let out = model.generation(&prompt).options(options).hooks(&mut patch).hooks_on(HooksOn::Prompt).run()?;
+    tell("quatre in place of four", &out.new_tokens[0]);
     Ok(())
 }

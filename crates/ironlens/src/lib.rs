@@ -68,6 +68,7 @@ pub mod prelude {
     pub use ironlens_lens::patching::path::{self, direct_path_patch};
     pub use ironlens_lens::patching::{self, PatchOptions, Patching, generic_activation_patch};
     pub use ironlens_lens::patterns::{attention_distance, attention_entropy};
+    pub use ironlens_lens::steering::{Reading, dose_response};
     pub use ironlens_lens::svd::{self, singular_vectors};
     pub use ironlens_lens::{
         CacheExt, Composition, FactoredMatrix, LensError, Metric, Processing, StackOptions, SteeringVector, Sublayers,

@@ -31,5 +31,5 @@ pub(crate) fn write(
     if let Some(tokenizer) = tokenizer {
         tokenizer.save_into(folder)?;
     }
-    Ok(write_atomically(&folder.join("config.json"), config.as_bytes())?)
+    Ok(write_atomically(folder.join("config.json"), config.as_bytes())?)
 }

@@ -3,9 +3,10 @@
 //! A case is a folder with `config.json`, `weights.safetensors`, `inputs.safetensors` (`tokens`)
 //! and `expected.safetensors`, whose tensors are named `group/..`. Every expected tensor is
 //! computed and compared, or counted as not checked. A folder with `hf/` is a checkpoint as Hugging Face
-//! writes it (`pretrained.rs`), one with `expected.json` is a tokenizer (`tokenizer.rs`).
+//! writes it (`pretrained.rs`, `encoder.rs`), one with `expected.json` is a tokenizer (`tokenizer.rs`).
 
 mod case;
+mod encoder;
 mod groups;
 mod pretrained;
 mod table;
@@ -137,6 +138,7 @@ pub fn find_cases(dirs: &[PathBuf]) -> Result<Vec<PathBuf>> {
 pub fn verify_case(dir: &Path, device: &Device, dtype: DType) -> (Vec<GroupResult>, Vec<String>) {
     let name = dir.file_name().map_or_else(|| dir.display().to_string(), |n| n.to_string_lossy().into_owned());
     let compared = match (pretrained::is_case(dir), tokenizer::is_case(dir)) {
+        (true, _) if encoder::is_case(dir) => encoder::compare(&name, dir, device, dtype),
         (true, _) => pretrained::compare(&name, dir, device, dtype),
         (_, true) => tokenizer::compare(&name, dir).map(|results| (results, Vec::new())),
         (false, false) => Case::load(dir, device, dtype).map(|case| groups::compare(&name, &case)),
