@@ -56,8 +56,8 @@ pub use ironlens_train as train;
 pub use ironlens_transformer as transformer;
 
 /// Everything that a notebook needs, in one `use`. Names that mean something else elsewhere stay in their
-/// modules, of which some are here: `ablation::Parts`, `einops::reduce`,
-/// `logits::Units`, `patching::Cells`, `path::Sender`, `svd::Matrix`.
+/// modules, of which some are here: `ablation::Parts`, `einops::reduce`, `logits::Units`,
+/// `patching::Cells`, `path::Sender`, `svd::Matrix`.
 pub mod prelude {
     pub use crate::plot::{imshow, line};
     pub use ironlens_autograd::{Tape, Var};
@@ -70,8 +70,8 @@ pub mod prelude {
     pub use ironlens_lens::patterns::{attention_distance, attention_entropy};
     pub use ironlens_lens::svd::{self, singular_vectors};
     pub use ironlens_lens::{
-        CacheExt, Composition, FactoredMatrix, LensError, Metric, Processing, StackOptions, Sublayers, WeightsExt,
-        process_weights, test_prompt,
+        CacheExt, Composition, FactoredMatrix, LensError, Metric, Processing, StackOptions, SteeringVector, Sublayers,
+        WeightsExt, process_weights, test_prompt,
     };
     pub use ironlens_nn::optim::{Optimizer, clip_coefficient, grad_norm};
     pub use ironlens_nn::{
@@ -87,8 +87,8 @@ pub mod prelude {
     };
     pub use ironlens_transformer::names::{act, get_act_name};
     pub use ironlens_transformer::{
-        ActFn, ActivationCache, AttentionDir, AttnType, Config, HookedTransformer, Hooks, InitMode, Leaves, ModelError,
-        NormalizationType, Occurrence, PaddingSide, PosSlice, PositionalEmbeddingType, ReturnType, Sequences,
-        TokenOptions,
+        ActFn, ActivationCache, AttentionDir, AttnType, Config, GenerateOptions, HookedTransformer, Hooks, InitMode,
+        KeyValueCache, Leaves, ModelError, NormalizationType, Occurrence, PaddingSide, PosSlice,
+        PositionalEmbeddingType, ReturnType, Sequences, TokenOptions,
     };
 }
