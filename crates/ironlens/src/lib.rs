@@ -56,8 +56,8 @@ pub use ironlens_train as train;
 pub use ironlens_transformer as transformer;
 
 /// Everything that a notebook needs, in one `use`. Names that mean something else elsewhere stay in their
-/// modules, of which some are here: `ablation::Parts`, `einops::reduce`,
-/// `logits::Units`, `patching::Cells`, `path::Sender`, `svd::Matrix`.
+/// modules, of which some are here: `ablation::Parts`, `einops::reduce`, `logits::Units`,
+/// `patching::Cells`, `path::Sender`, `svd::Matrix`.
 pub mod prelude {
     pub use crate::plot::{imshow, line};
     pub use ironlens_autograd::{Tape, Var};

@@ -28,11 +28,9 @@ fn bytes_of_a_text() -> ironlens::Result<()> {
     assert!(run.losses()[0] > 5.0 && held_out < 2.5, "{} to {held_out}", run.losses()[0]);
     assert!((held_out - run.final_loss().ok_or("no loss")?).abs() < 0.7);
 
-    let mut bytes: Vec<u32> = "the ".bytes().map(u32::from).collect();
-    while bytes.len() < 16 {
-        let logits = model.forward(&IndexTensor::new(bytes.clone(), &[1, bytes.len()]))?;
-        bytes.push(logits.select(1, bytes.len() - 1).argmax(1).as_slice()[0]);
-    }
+    let begun = IndexTensor::from([[116, 104, 101, 32]]); // "the "
+    let options = GenerateOptions { max_new_tokens: 12, stop_at_eos: false, ..GenerateOptions::greedy() };
+    let bytes = model.generation(&begun).options(options).run()?.new_tokens.concat();
     let written: String = bytes.iter().map(|b| *b as u8 as char).collect();
     assert!(written.chars().all(|c| text.contains(c)), "{written:?} has letters that the text has not");
     Ok(())

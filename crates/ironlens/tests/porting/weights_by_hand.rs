@@ -80,12 +80,9 @@ fn an_induction_circuit_by_hand() -> ironlens::Result<()> {
     assert!(induction[1] > 0.35 && induction[1] > 3.0 * induction[0], "{induction:?}");
 
     // It goes on by itself.
-    let mut text = vec![0, 5, 2, 4, 1, 5];
-    while text.len() < POS {
-        let logits = model.forward(&IndexTensor::new(text.clone(), &[1, text.len()]))?;
-        text.push(logits.select(1, text.len() - 1).argmax(1).as_slice()[0]);
-    }
-    assert_eq!(text[6..], [2, 4, 1, 5]);
+    let options = GenerateOptions { max_new_tokens: 4, stop_at_eos: false, ..GenerateOptions::greedy() };
+    let written = model.generation(&IndexTensor::from([[0, 5, 2, 4, 1, 5]])).options(options).run()?;
+    assert_eq!(written.new_tokens, [[2, 4, 1, 5]]);
 
     // Names that are wrong are told with those that are near.
     let error = model.param("blocks.0.attn.Wq").unwrap_err().to_string();
