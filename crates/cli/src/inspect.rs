@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::Args as ClapArgs;
-use ironlens_pretrained::check;
+use ironlens::pretrained::check;
 use serde_json::{Value, json};
 
 use crate::pretrained::ModelArgs;
@@ -40,7 +40,7 @@ pub fn run(args: &Args) -> Result<bool> {
         return Ok(passed);
     }
     println!("{model}\n");
-    let default: Value = serde_json::from_str(&ironlens_transformer::Config::default().to_json())?;
+    let default: Value = serde_json::from_str(&ironlens::transformer::Config::default().to_json())?;
     for (name, value) in config.as_object().into_iter().flatten() {
         if default.get(name) != Some(value) {
             println!("{name:34} {value}");

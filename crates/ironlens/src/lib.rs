@@ -35,7 +35,7 @@
 //! ```
 //!
 //! The parts are crates of their own, each useful alone: [`tensor`], [`autograd`], [`nn`],
-//! [`transformer`], [`lens`], [`pretrained`], [`train`], [`report`], [`tokenizer`], [`files`].
+//! [`transformer`], [`lens`], [`pretrained`], [`train`], [`study`], [`report`], [`tokenizer`], [`files`].
 
 pub mod plot;
 
@@ -45,6 +45,7 @@ pub use ironlens_lens as lens;
 pub use ironlens_nn as nn;
 pub use ironlens_pretrained as pretrained;
 pub use ironlens_report as report;
+pub use ironlens_study as study;
 pub use ironlens_tensor as tensor;
 pub use ironlens_tokenizer as tokenizer;
 pub use ironlens_train as train;
@@ -62,9 +63,10 @@ pub mod prelude {
     };
     pub use ironlens_pretrained::{LoadOptions, Pretrained};
     pub use ironlens_report::{Colorscale, Figure, Series, bar};
+    pub use ironlens_study as study;
     pub use ironlens_tensor::{DType, Device, IndexTensor, Tensor};
     pub use ironlens_train::{
-        Data, LanguageModel, Learner, Preset, RandomTokens, Schedule, TrainConfig, Trainer, next_token_loss,
+        Data, LanguageModel, Learner, Preset, RandomTokens, RunDir, Schedule, TrainConfig, Trainer, next_token_loss,
         previous_token_loss,
     };
     pub use ironlens_transformer::{

@@ -50,6 +50,13 @@ Ok(())
 }
 
 #[rustfmt::skip]
+fn a_page() -> Done {
+let run = RunDir::open("runs/mine")?;
+study::report(&run)?.write_html("report.html")?;
+Ok(())
+}
+
+#[rustfmt::skip]
 fn training<L: Learner>(mut learner: L, mut data: impl Data<Batch = L::Batch>) -> Done {
 let config = TrainConfig { steps: 500, schedule: Schedule::Warmup, warmup_steps: 20, ..TrainConfig::default() };
 let run = Trainer::new(config).keep("runs/mine").fit(&mut learner, &mut data)?;
