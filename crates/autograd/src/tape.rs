@@ -159,6 +159,15 @@ impl Var {
         self.value
     }
 
+    /// The number of a value that has one element.
+    ///
+    /// # Panics
+    /// If it has more, or none.
+    #[track_caller]
+    pub fn item(&self) -> f64 {
+        self.value.item()
+    }
+
     /// The same value as a constant: gradients stop here.
     pub fn detach(&self) -> Var {
         Var { value: self.value.clone(), place: None }

@@ -265,6 +265,7 @@ fn methods() -> Vec<Method> {
             .refuses("axis", |o| with_gradients(o, |v, _| written(&v[0], |x| x.zero_at(2, 0))), &["axis 2", "[3, 7]"])
             .refuses("index", |o| with_gradients(o, |v, _| written(&v[0], |x| x.zero_at(0, 3))), &["3..4", "[3, 7]"]),
         // ---- tape.rs
+        method("item", "self: 1", |o| vec![o.t(0) + Var::from(o.t(0).clone()).item()]),
         method("backward", "self: 1", |o| {
             let x = Tape::new().leaf(o.t(0).clone());
             vec![x.backward().take(&x).expect("used")]

@@ -12,6 +12,8 @@ pub mod bench;
 mod device;
 mod devices;
 mod download;
+mod eval;
+mod generate;
 mod hint;
 mod input;
 mod inspect;
@@ -23,6 +25,7 @@ mod report;
 mod say;
 mod settings;
 mod signals;
+mod steer;
 mod tell;
 mod threads;
 mod train;
@@ -66,6 +69,12 @@ enum Command {
     Analyze(analyze::Args),
     /// Show how a pretrained model continues a text, and what it gives an answer
     Prompt(prompt::Args),
+    /// Let a pretrained model write on from a prompt, or answer in a chat; steered if asked to
+    Generate(generate::Args),
+    /// Make a steering vector from two files of prompts
+    Steer(steer::Args),
+    /// Measure how well a model predicts: a text, repeated random tokens, indirect objects
+    Eval(eval::Args),
     /// Show what a pretrained model is: configuration, modules, weights, memory, checks
     Inspect(inspect::Args),
     /// List the families and names of pretrained models
@@ -97,6 +106,9 @@ impl Cli {
             Command::Pipeline(args) => pipeline::run(args).map(|()| true),
             Command::Analyze(args) => analyze::run(args).map(|()| true),
             Command::Prompt(args) => prompt::run(args).map(|()| true),
+            Command::Generate(args) => generate::run(args).map(|()| true),
+            Command::Steer(args) => steer::run(args).map(|()| true),
+            Command::Eval(args) => eval::run(args).map(|()| true),
             Command::Inspect(args) => inspect::run(args),
             Command::Models(args) => models::run(args).map(|()| true),
             Command::Download(args) => download::run(args).map(|()| true),

@@ -1,5 +1,7 @@
 //! Embedding of tokens and positions, and back to logits.
 
+use std::ops::Range;
+
 use ironlens_autograd::Var;
 use ironlens_tensor::IndexTensor;
 
@@ -34,10 +36,10 @@ impl PosEmbed {
         PosEmbed { w: scope.param("W_pos", &[n_ctx, d_model], init) }
     }
 
-    /// Embeddings of positions 0.. of `batch` sequences of `pos` tokens, `[batch, pos, d_model]`.
-    pub fn forward(&self, ctx: &Ctx<'_, '_>, batch: usize, pos: usize) -> Var {
+    /// Embeddings of consecutive positions of `batch` sequences, `[batch, pos, d_model]`.
+    pub fn forward(&self, ctx: &Ctx<'_, '_>, batch: usize, positions: Range<usize>) -> Var {
         let w = ctx.param(self.w);
-        w.narrow(0, 0, pos).unsqueeze(0).expand(&[batch, pos, w.dim(1)])
+        w.narrow(0, positions.start, positions.len()).unsqueeze(0).expand(&[batch, positions.len(), w.dim(1)])
     }
 
     /// Embeddings of the positions given, `[batch, pos]`; 0 where `mask` is 0.

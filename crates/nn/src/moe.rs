@@ -5,9 +5,8 @@ use ironlens_tensor::{IndexTensor, Layout, UnaryOp};
 
 use crate::ctx::Ctx;
 use crate::error::HookError;
-use crate::hooks::HookPoint;
 use crate::mlp::{ActFn, Activation};
-use crate::registry::{Init, Param, Scope};
+use crate::registry::{HookPoint, Init, Param, Scope};
 
 /// What an expert does between its matrices.
 #[derive(Clone, Copy, Debug, PartialEq)]

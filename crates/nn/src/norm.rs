@@ -4,8 +4,7 @@ use ironlens_autograd::Var;
 
 use crate::ctx::Ctx;
 use crate::error::HookError;
-use crate::hooks::HookPoint;
-use crate::registry::{Init, Param, Scope};
+use crate::registry::{HookPoint, Init, Param, Scope};
 
 /// Which norm; named as TransformerLens's classes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

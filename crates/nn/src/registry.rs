@@ -3,12 +3,11 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use ironlens_tensor::{Layout, Tensor};
-
-use crate::hooks::HookPoint;
+use ironlens_tensor::{DType, Device, Layout, Rng, Tensor};
 
 /// How a parameter starts.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Init {
     /// All 0.
     Zeros,
@@ -22,9 +21,48 @@ pub enum Init {
     Uniform(f64),
 }
 
+impl Init {
+    /// Such a tensor, drawn from `rng` where it is drawn.
+    pub fn draw(self, shape: &[usize], rng: &mut Rng, device: &Device) -> Tensor {
+        match self {
+            Init::Zeros => Tensor::zeros(shape, DType::F32, device),
+            Init::Ones => Tensor::full(shape, 1.0, DType::F32, device),
+            Init::Constant(value) => Tensor::full(shape, value, DType::F32, device),
+            Init::Normal(std) => rng.normal(shape, 0.0, std as f32, device),
+            Init::Uniform(bound) => rng.uniform(shape, -bound as f32, bound as f32, device),
+        }
+    }
+
+    /// `U(-a, a)` with `a = gain sqrt(6 / (fan_in + fan_out))` (Glorot & Bengio 2010).
+    pub fn xavier_uniform(fan_in: usize, fan_out: usize, gain: f64) -> Init {
+        Init::Uniform(gain * (6.0 / (fan_in + fan_out) as f64).sqrt())
+    }
+
+    /// `N(0, s)` with `s = gain sqrt(2 / (fan_in + fan_out))` (Glorot & Bengio 2010).
+    pub fn xavier_normal(fan_in: usize, fan_out: usize, gain: f64) -> Init {
+        Init::Normal(gain * (2.0 / (fan_in + fan_out) as f64).sqrt())
+    }
+
+    /// `U(-a, a)` with `a = gain sqrt(6 / fan_in)`, for ReLU (He et al. 2015).
+    pub fn kaiming_uniform(fan_in: usize, gain: f64) -> Init {
+        Init::Uniform(gain * (6.0 / fan_in as f64).sqrt())
+    }
+
+    /// `N(0, s)` with `s = gain sqrt(2 / fan_in)`, for ReLU (He et al. 2015).
+    pub fn kaiming_normal(fan_in: usize, gain: f64) -> Init {
+        Init::Normal(gain * (2.0 / fan_in as f64).sqrt())
+    }
+}
+
 /// A handle to a stored parameter tensor; see [`crate::Ctx::param`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Param(pub(crate) usize);
+
+/// A named place in a forward pass where hooks may listen.
+#[derive(Clone, Copy, Debug)]
+pub struct HookPoint {
+    pub(crate) id: usize,
+}
 
 /// A parameter as users see it: a name and a region of a stored tensor.
 #[derive(Clone, Debug)]

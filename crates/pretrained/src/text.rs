@@ -44,6 +44,7 @@ pub(crate) fn of_gguf(model: &mut HookedTransformer, file: &GgufFile) -> Result<
         merges: texts("merges")?,
         bos_id: id(metadata, &key("bos_token_id"))?,
         eos_id: id(metadata, &key("eos_token_id"))?,
+        eot_id: id(metadata, &key("eot_token_id"))?,
         unk_id: id(metadata, &key("unknown_token_id"))?,
         pad_id: id(metadata, &key("padding_token_id"))?,
         add_bos: metadata.optional::<bool>(&key("add_bos_token"))?,

@@ -5,7 +5,7 @@ use ironlens_lens::heads::{HeadKind, head_scores};
 use ironlens_lens::logits::{Units, direct_logit_attribution};
 use ironlens_lens::patching::{PatchOptions, PatchResult, Patching};
 use ironlens_lens::patterns::{attention_distance, attention_entropy};
-use ironlens_lens::{Composition, FactoredMatrix, Metric, Weights};
+use ironlens_lens::{Composition, FactoredMatrix, Metric, WeightsExt};
 use ironlens_tensor::{IndexTensor, Tensor};
 use ironlens_transformer::HookedTransformer;
 
@@ -140,7 +140,7 @@ fn ablations(subject: &Subject) -> Result<Found, Failure> {
     let metric = Metric::last(move |logits| logits.cross_entropy(&predicted).mean_all());
     let mut pictures = Vec::new();
     let heads_and_mlps = [(Parts::Heads, model.all_head_labels()), (Parts::Mlps, mlp_labels(model))];
-    for (by, how) in [(Ablation::Zero, "set to zero"), (Ablation::Mean(tokens.clone()), "set to its mean")] {
+    for (by, how) in [(Ablation::Zero, "set to zero"), (Ablation::Mean(tokens.clone().into()), "set to its mean")] {
         let (mut labels, mut values) = (Vec::new(), Vec::new());
         for (parts, names) in heads_and_mlps.iter().filter(|(_, names)| !names.is_empty()) {
             let result = ablate(model, tokens, &metric, *parts, &by, PatchOptions::default())?;

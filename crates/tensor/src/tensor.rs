@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use ndarray::{ArrayD, ArrayViewD, IxDyn, ShapeBuilder};
 
 use crate::check;
+use crate::cpu::elem::Elem;
 use crate::cpu::storage::{Buffer, CpuStorage};
-use crate::dtype::Elem;
 use crate::{Axes, Axis, DType, Device, Layout};
 
 /// An immutable n-dimensional array on a [`Device`].

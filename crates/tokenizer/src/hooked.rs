@@ -288,6 +288,15 @@ impl HookedTokenizer {
         place.ok_or_else(|| TokenizerError::NotFound { token, text: text(), length: ids.len() })
     }
 
+    /// The ids that end a text which a model writes: EOS, and what else the model's files name.
+    pub fn end_ids(&self) -> Vec<u32> {
+        let eos = self.special.eos.as_ref().and_then(|eos| eos.id);
+        let mut ids: Vec<u32> = eos.into_iter().chain(self.special.ends.iter().copied()).collect();
+        let mut seen = std::collections::HashSet::new();
+        ids.retain(|id| (*id as usize) < self.d_vocab && seen.insert(*id));
+        ids
+    }
+
     /// Text and id of BOS.
     pub(crate) fn bos(&self) -> Result<(&str, u32)> {
         needed("BOS", &self.special.bos, "pass prepend_bos = false, or name another in tokenizer_config.json")
@@ -300,6 +309,10 @@ impl HookedTokenizer {
 }
 
 impl Tokenize for HookedTokenizer {
+    fn chat_text(&self, messages: &[(&str, &str)], add_generation_prompt: bool) -> Result<String> {
+        self.tokenizer.chat_text(messages, add_generation_prompt)
+    }
+
     fn save_into(&self, folder: &Path) -> Result<bool> {
         self.tokenizer.save_into(folder)
     }

@@ -24,8 +24,19 @@ pub(crate) struct Settings {
     pub eos: Option<AddedToken>,
     pub pad: Option<AddedToken>,
     pub unk: Option<AddedToken>,
+    /// Ids that end what is generated, by `generation_config.json`, or else by `config.json`.
+    pub ends: Vec<u32>,
     /// Name and source.
     pub chat_templates: Vec<(String, String)>,
+}
+
+/// One id or several.
+fn end_ids(value: &Value) -> Option<Vec<u32>> {
+    let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
+    match value {
+        Value::Array(ids) => Some(ids.iter().filter_map(id).collect()),
+        one => id(one).map(|id| vec![id]),
+    }
 }
 
 /// Classes of transformers that set a tokenizer up in a way of their own.
@@ -101,6 +112,11 @@ impl Settings {
         };
         let mut settings = Settings { class: class.unwrap_or_default(), raw, ..Settings::default() };
         settings.take_roles(&map);
+        let generation = read_object(&folder.join("generation_config.json"))?.unwrap_or_default();
+        settings.ends = [&generation, &model]
+            .into_iter()
+            .find_map(|object| end_ids(object.get("eos_token_id")?))
+            .unwrap_or_default();
         settings.chat_templates = settings.templates(folder)?;
         Ok(settings)
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
-use crate::error::Result;
+use crate::error::{Result, TokenizerError};
 
 /// Text to ids and back.
 pub trait Tokenize: fmt::Debug + Send + Sync {
@@ -31,6 +31,15 @@ pub trait Tokenize: fmt::Debug + Send + Sync {
 
     /// The tokens that have a role.
     fn special_tokens(&self) -> &SpecialTokens;
+
+    /// The text that the model's chat template makes of messages `(role, content)`; with `add_generation_prompt`, up to
+    /// where the model answers. It names special tokens itself: tokenize it without adding any.
+    ///
+    /// # Errors
+    /// If there is no template, or it fails, or refuses the messages.
+    fn chat_text(&self, _messages: &[(&str, &str)], _add_generation_prompt: bool) -> Result<String> {
+        Err(TokenizerError::NoChatTemplate { name: "default".to_owned(), known: Vec::new() })
+    }
 
     /// Writes files into a folder from which the tokenizer can be read again; false if it is of a kind that has
     /// none.
@@ -62,4 +71,6 @@ pub struct SpecialTokens {
     pub pad: Option<SpecialToken>,
     /// Stands for what cannot be spelt.
     pub unk: Option<SpecialToken>,
+    /// Ids that end what is generated, beside EOS: of a turn in a chat, for instance.
+    pub ends: Vec<u32>,
 }

@@ -7,6 +7,7 @@ use ironlens_files::{FileError, write_atomically};
 use serde_json::{Value, json};
 use tokenizers::AddedToken;
 
+use crate::chat::ChatMessage;
 use crate::engine::Engine;
 use crate::error::{Result, TokenizerError};
 use crate::gguf::GgufVocabulary;
@@ -133,6 +134,7 @@ impl Tokenizer {
             eos: token("eos", vocabulary.eos_id)?,
             pad: token("padding", vocabulary.pad_id)?,
             unk: token("unknown", vocabulary.unk_id)?,
+            ends: vocabulary.end_ids(),
             ..Settings::default()
         };
         settings.chat_templates.extend(vocabulary.chat_template.clone().map(|source| ("default".to_owned(), source)));
@@ -201,8 +203,9 @@ impl Tokenizer {
             let text = token.as_ref()?.content.clone();
             Some(SpecialToken { id: self.engine.token_to_id(&text), text })
         };
-        let Settings { bos, eos, pad, unk, .. } = &self.settings;
-        SpecialTokens { bos: role(bos), eos: role(eos), pad: role(pad), unk: role(unk) }
+        let Settings { bos, eos, pad, unk, ends, .. } = &self.settings;
+        let ends = ends.iter().copied().filter(|id| self.engine.id_to_token(*id).is_some()).collect();
+        SpecialTokens { bos: role(bos), eos: role(eos), pad: role(pad), unk: role(unk), ends }
     }
 
     /// This tokenizer loaded as with `add_bos_token=True`, as TransformerLens does: those classes of transformers
@@ -218,7 +221,7 @@ impl Tokenizer {
         Ok(self)
     }
 
-    /// Writes `tokenizer.json` and `tokenizer_config.json` into a folder, which is made if there is none;
+    /// Writes `tokenizer.json`, `tokenizer_config.json` and what ends a generated text into a folder, which is made if there is none;
     /// [`from_folder`](Self::from_folder) reads the same tokenizer there, and so does transformers.
     ///
     /// # Errors
@@ -229,6 +232,10 @@ impl Tokenizer {
         write_atomically(folder.join("tokenizer.json"), self.engine.to_json()?.as_bytes())?;
         let config = format!("{:#}\n", self.settings.to_json());
         write_atomically(folder.join("tokenizer_config.json"), config.as_bytes())?;
+        if !self.settings.ends.is_empty() {
+            let generation = format!("{:#}\n", json!({ "eos_token_id": self.settings.ends }));
+            write_atomically(folder.join("generation_config.json"), generation.as_bytes())?;
+        }
         Ok(())
     }
 
@@ -239,6 +246,12 @@ impl Tokenizer {
 }
 
 impl Tokenize for Tokenizer {
+    fn chat_text(&self, messages: &[(&str, &str)], add_generation_prompt: bool) -> Result<String> {
+        let messages: Vec<ChatMessage> =
+            messages.iter().map(|&(role, content)| ChatMessage::new(role, content)).collect();
+        self.apply_chat_template(&messages, add_generation_prompt)
+    }
+
     fn save_into(&self, folder: &Path) -> Result<bool> {
         Tokenizer::save_into(self, folder).map(|()| true)
     }

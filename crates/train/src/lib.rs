@@ -32,7 +32,8 @@ pub use config::{OptimizerName, Preset, Schedule, TrainConfig};
 pub use data::{Data, DataRecord, RandomTokens, Reference};
 pub use error::TrainError;
 pub use ironlens_nn::optim::{Optimizer, clip_coefficient};
-pub use learner::{LanguageModel, Learner, LearnerRecord, Sequences, TokenBatch};
+pub use ironlens_transformer::Sequences;
+pub use learner::{LanguageModel, Learner, LearnerRecord, TokenBatch};
 pub use loss::{LossFn, Task, next_token_loss, previous_token_loss};
 pub use rundir::{Checkpoint, Eval, Metric, Own, RunConfig, RunDir, Snapshot};
 pub use tasks::{

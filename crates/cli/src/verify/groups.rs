@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use ironlens::autograd::Var;
 use ironlens::lens::heads::{DetectOptions, ErrorMeasure, HeadKind, detect_head};
 use ironlens::lens::patching::{self, PatchOptions};
-use ironlens::lens::{Composition, Decompose, Metric, Processing, StackOptions, Sublayers, Weights, process_weights};
+use ironlens::lens::{CacheExt, Composition, Metric, Processing, StackOptions, Sublayers, WeightsExt, process_weights};
 use ironlens::tensor::{Device, IndexTensor, Tensor};
 use ironlens::train::{Optimizer, clip_coefficient, previous_token_loss};
 use ironlens::transformer::{HookedTransformer, Hooks, Output, PosSlice, ReturnType};

@@ -1,6 +1,6 @@
 //! A question as a model sees it.
 
-use ironlens_lens::{Metric, Weights};
+use ironlens_lens::{Metric, WeightsExt};
 use ironlens_tensor::{IndexTensor, Tensor};
 use ironlens_transformer::{HookedTransformer, TokenOptions};
 

@@ -4,7 +4,7 @@ use ironlens_lens::attribution::attribution_patch;
 use ironlens_lens::heads::{HeadKind, head_scores};
 use ironlens_lens::logits::{Units, direct_logit_attribution, logit_lens};
 use ironlens_lens::patching::{PatchOptions, Patching};
-use ironlens_lens::{Decompose, StackOptions, test_prompt};
+use ironlens_lens::{CacheExt, StackOptions, test_prompt};
 use ironlens_tensor::{IndexTensor, Tensor};
 
 use super::Prompts;

@@ -108,16 +108,21 @@ pub fn moment(model: &HookedTransformer, step: u64, key: &[usize], shown: &[(u32
     let labels = IndexTensor::new((0..p * p).map(|i| (i / p) as u32).collect::<Vec<_>>(), &[p, p]);
     let losses = logits.cross_entropy(&labels).to_vec_f64();
     let without = (&logits - &part.reshape(&[p, 1, width])).cross_entropy(&labels).to_vec_f64();
-    let place = |(a, b): &(u32, u32)| (*a as usize + *b as usize) % p * p + *a as usize;
-    let over_shown = |of: &[f64]| shown.iter().map(|pair| of[place(pair)]).sum::<f64>() / shown.len().max(1) as f64;
-    let shown_loss = over_shown(&losses);
-    let others = losses.iter().sum::<f64>() - shown_loss * shown.len() as f64;
+    let mut is_shown = vec![false; p * p];
+    for &(a, b) in shown {
+        is_shown[(a as usize + b as usize) % p * p + a as usize] = true;
+    }
+    let over = |of: &[f64], which: bool| {
+        let chosen: Vec<f64> =
+            of.iter().zip(&is_shown).filter(|(_, is)| **is == which).map(|(loss, _)| *loss).collect();
+        chosen.iter().sum::<f64>() / chosen.len().max(1) as f64
+    };
     Ok(Moment {
         step,
-        shown: shown_loss,
-        held_out: others / (p * p - shown.len()).max(1) as f64,
+        shown: over(&losses, true),
+        held_out: over(&losses, false),
         restricted,
-        excluded: over_shown(&without),
+        excluded: over(&without, true),
         weights: model.params().iter().map(|(_, w)| w.square().sum_all().item()).sum::<f64>().sqrt(),
     })
 }

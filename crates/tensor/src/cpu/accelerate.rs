@@ -3,8 +3,8 @@
 use std::any::TypeId;
 use std::ffi::{c_float, c_int};
 
+use super::elem::Elem;
 use super::matmul::{Mat, OutMat};
-use crate::dtype::Elem;
 
 const ROW_MAJOR: c_int = 101;
 const AS_IS: c_int = 111;

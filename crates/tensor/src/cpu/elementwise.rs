@@ -5,11 +5,11 @@ use std::marker::PhantomData;
 use ndarray::{ArrayViewMutD, Axis, IxDyn, ShapeBuilder, Zip};
 use rayon::prelude::*;
 
+use super::elem::Elem;
 use super::simd::simd;
 use super::storage::Buffer;
 use super::{CHUNK, gather, par_zip};
 use crate::backend::{BinaryOp, UnaryOp};
-use crate::dtype::Elem;
 use crate::{Layout, Tensor};
 
 #[inline(always)]

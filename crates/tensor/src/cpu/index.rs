@@ -2,12 +2,12 @@
 
 use rayon::prelude::*;
 
+use super::elem::Elem;
 use super::rows::log_sum_exp;
 use super::simd::simd;
 use super::storage::Buffer;
 use super::{par_rows, rows_per_task, width_of};
 use crate::backend::RotarySpec;
-use crate::dtype::Elem;
 use crate::{IndexTensor, Tensor};
 
 pub(super) fn embed<E: Elem>(table: &Tensor, ids: &IndexTensor) -> Tensor {

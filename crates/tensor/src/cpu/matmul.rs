@@ -1,15 +1,15 @@
-//! Matrix products. Every product of the CPU goes through [`gemm`], which is faer's (Apple's on
-//! macOS with feature `accelerate`).
+//! Matrix products. Every product of the CPU goes through [`gemm`], which is faer's but for products of a few rows
+//! (`few_rows.rs`), and Apple's on macOS with feature `accelerate`.
 
 use faer::linalg::matmul::matmul as faer_matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
 
+use super::elem::Elem;
 use super::simd::simd;
 use super::storage::Buffer;
-use super::{par_rows, width_of};
+use super::{few_rows, par_rows, width_of};
 use crate::Tensor;
-use crate::dtype::Elem;
 
 /// Products of this many multiply-adds and more are cut into parallel pieces one by one; smaller
 /// ones of a batch run side by side.
@@ -24,16 +24,16 @@ fn reach(rows: usize, row_stride: usize, cols: usize, col_stride: usize) -> Opti
 
 /// A matrix in memory that outlives it.
 #[derive(Clone, Copy)]
-pub(super) struct Mat<'a, E> {
-    data: &'a [E],
+pub(super) struct Mat<'a, T> {
+    pub data: &'a [T],
     pub rows: usize,
     pub cols: usize,
-    row_stride: usize,
-    col_stride: usize,
+    pub row_stride: usize,
+    pub col_stride: usize,
 }
 
-impl<'a, E: Elem> Mat<'a, E> {
-    pub fn new(data: &'a [E], rows: usize, cols: usize, row_stride: usize, col_stride: usize) -> Self {
+impl<'a, T: Copy> Mat<'a, T> {
+    pub fn new(data: &'a [T], rows: usize, cols: usize, row_stride: usize, col_stride: usize) -> Self {
         assert!(
             rows == 0 || cols == 0 || reach(rows, row_stride, cols, col_stride).is_some_and(|last| last < data.len()),
             "a {rows} x {cols} matrix with strides {row_stride} and {col_stride} reaches past its memory of {}",
@@ -57,12 +57,24 @@ impl<'a, E: Elem> Mat<'a, E> {
         self.t().sub_rows(start, len).t()
     }
 
-    /// Its first element and the distances of rows and columns.
-    #[cfg(all(feature = "accelerate", target_os = "macos"))]
-    pub fn place(self) -> (*const E, usize, usize) {
-        (self.data.as_ptr(), self.row_stride, self.col_stride)
+    /// Row `i` of a matrix whose rows lie densely.
+    pub fn row(self, i: usize) -> &'a [T] {
+        &self.data[i * self.row_stride..][..self.cols]
     }
 
+    /// Column `j` of a matrix whose columns lie densely.
+    pub fn col(self, j: usize) -> &'a [T] {
+        &self.data[j * self.col_stride..][..self.rows]
+    }
+
+    /// Its first element and the distances of rows and columns.
+    #[cfg(all(feature = "accelerate", target_os = "macos"))]
+    pub fn place(self) -> (*const T, usize, usize) {
+        (self.data.as_ptr(), self.row_stride, self.col_stride)
+    }
+}
+
+impl<'a, E: Elem> Mat<'a, E> {
     fn faer(self) -> MatRef<'a, E> {
         // SAFETY: `new` checked, in arithmetic that does not wrap, that every element lies in `data`, which
         // is borrowed for 'a; parts of a matrix lie in it, and `gemm` repeats a single row or column by stride 0.
@@ -80,10 +92,10 @@ impl<'a, E: Elem> Mat<'a, E> {
 
 /// A row-major matrix to write to, maybe with gaps between its rows.
 pub(super) struct OutMat<'a, E> {
-    ptr: *mut E,
+    pub ptr: *mut E,
     rows: usize,
     cols: usize,
-    row_stride: usize,
+    pub row_stride: usize,
     memory: std::marker::PhantomData<&'a mut E>,
 }
 
@@ -134,8 +146,8 @@ impl<'a, E: Elem> OutMat<'a, E> {
 ///
 /// The bits of a row of the result depend on that row of `a` and on `b` alone, not on the other
 /// rows nor on the number of threads. faer keeps that except where the result is a vector, for
-/// which it has other code; such products are computed twice over, as a matrix. Apple's library
-/// promises none of this.
+/// which it has other code: rows are computed in `few_rows.rs`, in faer's order; columns, and rows where that
+/// order is another, are computed twice over, as a matrix. Apple's library promises none of this.
 pub(super) fn gemm<E: Elem>(mut out: OutMat<'_, E>, add: bool, a: Mat<'_, E>, b: Mat<'_, E>, par: Par) {
     assert!(a.cols == b.rows && out.rows == a.rows && out.cols == b.cols, "gemm: sizes disagree");
     if out.rows == 0 || out.cols == 0 {
@@ -150,6 +162,13 @@ pub(super) fn gemm<E: Elem>(mut out: OutMat<'_, E>, add: bool, a: Mat<'_, E>, b:
     #[cfg(all(feature = "accelerate", target_os = "macos"))]
     if super::accelerate::gemm(&mut out, add, a, b) {
         return;
+    }
+    if out.rows <= few_rows::MAX_ROWS && few_rows::fits() {
+        let dense = |stride, len| if len == 1 { 1 } else { stride };
+        let b = Mat { row_stride: dense(b.row_stride, b.rows), col_stride: dense(b.col_stride, b.cols), ..b };
+        if b.row_stride == 1 || b.col_stride == 1 {
+            return few_rows::product(&mut out, add, a, b, par != Par::Seq);
+        }
     }
     if out.rows == 1 || out.cols == 1 {
         let (rows, cols) = (out.rows.max(2), out.cols.max(2));
@@ -308,5 +327,37 @@ mod tests {
         }
         assert_eq!((m.sub_rows(3, 0).rows, m.sub_rows(1, 2).rows), (0, 2));
         Mat::new(&data[..0], 0, 4, usize::MAX, usize::MAX);
+    }
+
+    /// Rows from the end of a tall matrix, times `w`, have the bits that they have in the tall product: one row,
+    /// few rows and many, dense and transposed, with sums that are one block, several, or a part of one.
+    fn rows_alone_have_the_bits_of_many<E: Elem>(dtype: crate::DType) {
+        let mut rng = crate::Rng::new(7, 0);
+        let mut random = |rows, cols| rng.normal(&[rows, cols], 0.0, 1.0, &crate::Device::Cpu).to_dtype(dtype);
+        for k in [1, 64, 512, 513, 1100] {
+            for n in [1, 3, 33, 130] {
+                let (x, w, turned) = (random(70, k), random(k, n), random(n, k));
+                for w in [&w, &turned.t(), &w.narrow(1, n / 3, n - n / 3)] {
+                    let whole = x.matmul(w);
+                    for rows in [1, 2, 3, 5, 8, 9, 33] {
+                        let part = x.narrow(0, 70 - rows, rows);
+                        let want = whole.narrow(0, 70 - rows, rows).contiguous();
+                        for got in [part.matmul(w), part.linear(w, None, None)] {
+                            assert_eq!(got.slice::<E>(), want.slice::<E>(), "{rows} rows, {k} x {n} {dtype}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn rows_alone_have_the_bits_of_many_in_f32() {
+        rows_alone_have_the_bits_of_many::<f32>(crate::DType::F32);
+    }
+
+    #[test]
+    fn rows_alone_have_the_bits_of_many_in_f64() {
+        rows_alone_have_the_bits_of_many::<f64>(crate::DType::F64);
     }
 }

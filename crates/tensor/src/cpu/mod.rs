@@ -6,7 +6,9 @@
 #[cfg(all(feature = "accelerate", target_os = "macos"))]
 mod accelerate;
 mod attention;
+pub(crate) mod elem;
 mod elementwise;
+mod few_rows;
 mod index;
 mod matmul;
 mod optim;
@@ -19,8 +21,8 @@ pub(crate) mod storage;
 use rayon::prelude::*;
 
 use crate::backend::{AdamWStep, AttentionSpec, Backend, BinaryOp, ReduceOp, RotarySpec, UnaryOp};
-use crate::dtype::Elem;
 use crate::{DType, IndexTensor, Layout, Tensor};
+use elem::Elem;
 use storage::Buffer;
 
 /// Elements per parallel task of a pass over memory.

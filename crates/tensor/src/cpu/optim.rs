@@ -3,10 +3,10 @@
 use rayon::prelude::*;
 
 use super::CHUNK;
+use super::elem::Elem;
 use super::simd::simd;
 use crate::Tensor;
 use crate::backend::AdamWStep;
-use crate::dtype::Elem;
 
 /// PyTorch's `AdamW` (decoupled decay first, then the bias-corrected step).
 pub(super) fn adamw<E: Elem>(

@@ -4,9 +4,9 @@ use std::cmp::Ordering;
 
 use rayon::prelude::*;
 
+use super::elem::Elem;
 use super::par_rows;
 use super::storage::Buffer;
-use crate::dtype::Elem;
 use crate::{DType, Tensor};
 
 /// Numbers as they are; NaN is the largest.

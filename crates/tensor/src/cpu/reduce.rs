@@ -2,11 +2,11 @@
 
 use rayon::prelude::*;
 
+use super::elem::Elem;
 use super::simd::{max_of, simd, sum_map};
 use super::storage::Buffer;
 use super::{CHUNK, par_rows};
 use crate::backend::ReduceOp;
-use crate::dtype::Elem;
 use crate::{IndexTensor, Tensor};
 
 /// Elements whose sum is taken in the element type; sums of such sums are taken in `f64`.

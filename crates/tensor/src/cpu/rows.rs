@@ -2,12 +2,12 @@
 
 use rayon::prelude::*;
 
+use super::elem::Elem;
 use super::reduce::sum_in_order;
 use super::simd::{max_of, simd, sum_map, sum_map2};
 use super::storage::Buffer;
 use super::{par_rows, rows_per_task, width_of};
 use crate::Tensor;
-use crate::dtype::Elem;
 
 /// Rows whose gradients of weights and biases are summed by one task.
 const ROW_BLOCK: usize = 64;

@@ -5,9 +5,7 @@
 //! picks at run time. Multiply-adds are written as `mul_add` and sums have a fixed number of
 //! lanes, so every instruction set gives the same bits.
 
-use super::storage::{Buffer, CpuStorage, Pool};
-use crate::dtype::Elem;
-use std::sync::Arc;
+use super::elem::Elem;
 
 /// Evaluates an expression compiled for the best instruction set of this machine. Everything hot
 /// that it calls must be `#[inline(always)]`.
@@ -38,7 +36,9 @@ pub(crate) use simd;
 #[cfg(target_arch = "x86_64")]
 #[inline]
 pub(crate) fn has_avx2() -> bool {
-    std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma")
+    std::arch::is_x86_feature_detected!("avx2")
+        && std::arch::is_x86_feature_detected!("fma")
+        && std::arch::is_x86_feature_detected!("f16c")
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -54,7 +54,7 @@ pub(crate) fn has_avx512() -> bool {
 /// Runs `f`, which is inlined here and so compiled for AVX-512.
 #[cfg(target_arch = "x86_64")]
 #[inline]
-#[target_feature(enable = "avx2,fma,avx512f,avx512vl,avx512dq,avx512bw")]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512vl,avx512dq,avx512bw")]
 pub(crate) fn with_avx512<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
@@ -62,9 +62,22 @@ pub(crate) fn with_avx512<R>(f: impl FnOnce() -> R) -> R {
 /// Runs `f`, which is inlined here and so compiled for AVX2 and FMA.
 #[cfg(target_arch = "x86_64")]
 #[inline]
-#[target_feature(enable = "avx2,fma")]
+#[target_feature(enable = "avx2,fma,f16c")]
 pub(crate) fn with_avx2<R>(f: impl FnOnce() -> R) -> R {
     f()
+}
+
+/// Asks for the memory at `x`, which is read soon; a hint, whatever lies there.
+#[inline(always)]
+pub(crate) fn prefetch<T>(x: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 has the instruction, and no address makes it fail.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(x.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = x;
 }
 
 /// Parallel sums of a slice keep this many partial sums; fixed, so that results do not depend on
@@ -148,175 +161,11 @@ pub(crate) fn max_of<E: Elem>(x: &[E]) -> E {
     best
 }
 
-impl Elem for f32 {
-    const ZERO: f32 = 0.0;
-    const ONE: f32 = 1.0;
-    const NEG_INFINITY: f32 = f32::NEG_INFINITY;
-
-    #[inline(always)]
-    fn from_f64(x: f64) -> f32 {
-        x as f32
-    }
-    #[inline(always)]
-    fn to_f64(self) -> f64 {
-        self as f64
-    }
-    #[inline(always)]
-    fn exp(self) -> f32 {
-        exp_f32(self)
-    }
-    #[inline(always)]
-    fn ln(self) -> f32 {
-        f32::ln(self)
-    }
-    #[inline(always)]
-    fn erf(self) -> f32 {
-        erf_f32(self)
-    }
-    #[inline(always)]
-    fn sin(self) -> f32 {
-        f32::sin(self)
-    }
-    #[inline(always)]
-    fn cos(self) -> f32 {
-        f32::cos(self)
-    }
-    #[inline(always)]
-    fn tanh(self) -> f32 {
-        tanh_f32(self)
-    }
-    #[inline(always)]
-    fn sqrt(self) -> f32 {
-        f32::sqrt(self)
-    }
-    #[inline(always)]
-    fn mul_add(self, a: f32, b: f32) -> f32 {
-        f32::mul_add(self, a, b)
-    }
-    #[inline(always)]
-    fn abs(self) -> f32 {
-        f32::abs(self)
-    }
-    #[inline(always)]
-    fn powf(self, p: f32) -> f32 {
-        f32::powf(self, p)
-    }
-    #[inline(always)]
-    fn is_finite(self) -> bool {
-        f32::is_finite(self)
-    }
-    #[inline(always)]
-    fn is_nan(self) -> bool {
-        f32::is_nan(self)
-    }
-    fn buffer(storage: &CpuStorage) -> &Buffer<f32> {
-        match storage {
-            CpuStorage::F32(b) => b,
-            CpuStorage::F64(_) => unreachable!("kernels dispatch on the dtype first"),
-        }
-    }
-    fn buffer_mut(storage: &mut CpuStorage) -> &mut Buffer<f32> {
-        match storage {
-            CpuStorage::F32(b) => Arc::make_mut(b),
-            CpuStorage::F64(_) => unreachable!("kernels dispatch on the dtype first"),
-        }
-    }
-    fn wrap(buffer: Buffer<f32>) -> CpuStorage {
-        CpuStorage::F32(Arc::new(buffer))
-    }
-    fn pool() -> &'static Pool<f32> {
-        static POOL: Pool<f32> = Pool::new();
-        &POOL
-    }
-}
-
-impl Elem for f64 {
-    const ZERO: f64 = 0.0;
-    const ONE: f64 = 1.0;
-    const NEG_INFINITY: f64 = f64::NEG_INFINITY;
-
-    #[inline(always)]
-    fn from_f64(x: f64) -> f64 {
-        x
-    }
-    #[inline(always)]
-    fn to_f64(self) -> f64 {
-        self
-    }
-    #[inline(always)]
-    fn exp(self) -> f64 {
-        f64::exp(self)
-    }
-    #[inline(always)]
-    fn ln(self) -> f64 {
-        f64::ln(self)
-    }
-    #[inline(always)]
-    fn erf(self) -> f64 {
-        libm::erf(self)
-    }
-    #[inline(always)]
-    fn sin(self) -> f64 {
-        f64::sin(self)
-    }
-    #[inline(always)]
-    fn cos(self) -> f64 {
-        f64::cos(self)
-    }
-    #[inline(always)]
-    fn tanh(self) -> f64 {
-        f64::tanh(self)
-    }
-    #[inline(always)]
-    fn sqrt(self) -> f64 {
-        f64::sqrt(self)
-    }
-    #[inline(always)]
-    fn mul_add(self, a: f64, b: f64) -> f64 {
-        f64::mul_add(self, a, b)
-    }
-    #[inline(always)]
-    fn abs(self) -> f64 {
-        f64::abs(self)
-    }
-    #[inline(always)]
-    fn powf(self, p: f64) -> f64 {
-        f64::powf(self, p)
-    }
-    #[inline(always)]
-    fn is_finite(self) -> bool {
-        f64::is_finite(self)
-    }
-    #[inline(always)]
-    fn is_nan(self) -> bool {
-        f64::is_nan(self)
-    }
-    fn buffer(storage: &CpuStorage) -> &Buffer<f64> {
-        match storage {
-            CpuStorage::F64(b) => b,
-            CpuStorage::F32(_) => unreachable!("kernels dispatch on the dtype first"),
-        }
-    }
-    fn buffer_mut(storage: &mut CpuStorage) -> &mut Buffer<f64> {
-        match storage {
-            CpuStorage::F64(b) => Arc::make_mut(b),
-            CpuStorage::F32(_) => unreachable!("kernels dispatch on the dtype first"),
-        }
-    }
-    fn wrap(buffer: Buffer<f64>) -> CpuStorage {
-        CpuStorage::F64(Arc::new(buffer))
-    }
-    fn pool() -> &'static Pool<f64> {
-        static POOL: Pool<f64> = Pool::new();
-        &POOL
-    }
-}
-
 /// e^x. Cody-Waite reduction to |r| <= ln(2)/2 and a degree-6 Taylor-like polynomial; 2^n is
 /// applied in two halves so that results down to the smallest subnormal and up to the largest
 /// float come out right. Relative error below 1.5e-7.
 #[inline(always)]
-fn exp_f32(x: f32) -> f32 {
+pub(super) fn exp_f32(x: f32) -> f32 {
     const LOG2_E: f32 = std::f32::consts::LOG2_E;
     const LN2_HI: f32 = 0.693_359_4; // 9 significant bits, so n * LN2_HI is exact
     const LN2_LO: f32 = -2.121_944_4e-4;
@@ -345,7 +194,7 @@ fn exp_f32(x: f32) -> f32 {
 
 /// tanh(x): an odd polynomial below 0.625, 1 - 2 / (e^2x + 1) above (Cephes, Moshier).
 #[inline(always)]
-fn tanh_f32(x: f32) -> f32 {
+pub(super) fn tanh_f32(x: f32) -> f32 {
     let z = x * x;
     let mut p = -5.704_988_7e-3f32;
     p = p.mul_add(z, 2.063_909e-2);
@@ -361,7 +210,7 @@ fn tanh_f32(x: f32) -> f32 {
 /// erf(x): an odd polynomial below 0.93, 1 - e^p(|x|) above; relative error below 1.2e-7.
 /// Coefficients by N. Juffa (stackoverflow.com/a/35148199).
 #[inline(always)]
-fn erf_f32(x: f32) -> f32 {
+pub(super) fn erf_f32(x: f32) -> f32 {
     let a = x.abs();
     // erf is 1 in f32 from 3.92 on; the polynomial in the exponent is only good a little beyond.
     let t = if a > 4.0 { 4.0 } else { a };

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex};
 
+use super::elem::Elem;
+use crate::DType;
 use crate::check;
-use crate::dtype::{DType, Elem};
 
 /// Buffers shorter than this are cheaper to allocate than to look up.
 const MIN_POOLED: usize = 1024;

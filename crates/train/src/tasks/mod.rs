@@ -10,7 +10,7 @@ use std::path::Path;
 
 use ironlens_autograd::Var;
 use ironlens_tensor::{DType, Device, IndexTensor};
-use ironlens_transformer::Config;
+use ironlens_transformer::{Config, Sequences};
 use serde::{Deserialize, Serialize};
 
 pub use drawn::{Drawn, Source};
@@ -21,7 +21,7 @@ pub use text::{Text, Windows};
 
 use crate::data::{Data, DataRecord, Reference};
 use crate::error::TrainError;
-use crate::learner::{Sequences, TokenBatch};
+use crate::learner::TokenBatch;
 
 /// Tokens, and what should be predicted at some of their positions.
 #[derive(Clone, Debug, PartialEq, Eq)]

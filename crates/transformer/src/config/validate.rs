@@ -175,6 +175,11 @@ impl Config {
         } else if self.act_fn == ActFn::Unset {
             let hint = "choose one, or set attn_only for a model without MLPs";
             return Err(invalid("act_fn", "not given", "an activation function", hint));
+        } else if let ActFn::Own(own) = self.act_fn
+            && own.name().parse::<ActFn>().is_ok()
+        {
+            let hint = "that is TransformerLens's name of another function; call yours something else";
+            return Err(invalid("act_fn", own.name(), "a name that is not taken", hint));
         } else if self.gated_mlp && self.is_layer_norm_activation() {
             return Err(invalid(
                 "gated_mlp",

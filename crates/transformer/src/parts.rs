@@ -1,77 +1,21 @@
-//! From a configuration to modules.
+//! From a configuration to the parts of a network.
 
 use std::sync::Arc;
 
 use ironlens_nn::{
-    Activation, Attention, AttentionConfig, Embed, ExpertKind, HookPoint, Init, Mlp, MlpConfig, Moe, MoeConfig, Norm,
-    NormAxes, NormKind, PosEmbed, Positions, QkNorm, RopeScaling, RotaryConfig, RotaryTable, Scope, Unembed,
+    Activation, Attention, AttentionConfig, ExpertKind, Init, Mlp, MlpConfig, Moe, MoeConfig, NormKind, Positions,
+    QkNorm, RopeScaling, RotaryConfig, RotaryTable, Scope,
 };
 use ironlens_tensor::UnaryOp;
 
-use crate::block::{FeedForward, TransformerBlock};
+use crate::block::FeedForward;
 use crate::config::{
     ActFn, AttentionDir, AttnType, Config, InitMode, NormalizationType, PositionalEmbeddingType, QkNormType,
 };
 
-/// The modules of a model, by TransformerLens's names.
-pub(crate) struct Net {
-    pub hook_tokens: Option<HookPoint>,
-    pub embed: Embed,
-    pub embed_ln: Option<Norm>,
-    pub hook_embed: HookPoint,
-    pub pos_embed: Option<(PosEmbed, HookPoint)>,
-    /// One for each kind of rotation; layers share them.
-    pub rotary_tables: Vec<Arc<RotaryTable>>,
-    pub blocks: Vec<TransformerBlock>,
-    pub ln_final: Option<Norm>,
-    pub unembed: Unembed,
-}
-
-impl Net {
-    /// Builds the modules of a resolved configuration in `s`.
-    pub fn new(s: &mut Scope<'_>, cfg: &Config) -> Net {
-        let init = |shape: &[usize]| init_of(cfg, false, shape);
-        let init_embed = |shape: &[usize]| init_of(cfg, true, shape);
-        let (embed, embed_ln) = {
-            let mut s = s.child("embed", "Embed");
-            let ln = cfg
-                .post_embedding_ln
-                .then(|| Norm::new(&mut s, "ln", NormKind::LayerNorm, cfg.d_model, cfg.eps, NormAxes::RESIDUAL));
-            (Embed::new(&mut s, cfg.d_vocab, cfg.d_model, init_embed(&[cfg.d_vocab, cfg.d_model])), ln)
-        };
-        let hook_embed = s.hook("hook_embed", "batch pos d_model");
-        let pos_embed = cfg.has_pos_embed().then(|| {
-            let w = {
-                let mut s = s.child("pos_embed", "PosEmbed");
-                PosEmbed::new(&mut s, cfg.n_ctx, cfg.d_model, init_embed(&[cfg.n_ctx, cfg.d_model]))
-            };
-            let fires = cfg.positional_embedding_type != PositionalEmbeddingType::Alibi;
-            (w, s.hook_if("hook_pos_embed", "batch pos d_model", fires, "ALiBi models do not read `W_pos`"))
-        });
-        let hook_tokens = cfg.use_hook_tokens.then(|| s.hook("hook_tokens", "batch pos"));
-        let mut rotary_tables = Vec::new();
-        let blocks = {
-            let mut s = s.child("blocks", "ModuleList");
-            (0..cfg.n_layers)
-                .map(|i| {
-                    let positions = positions(cfg, i, &mut rotary_tables);
-                    TransformerBlock::new(&mut s.child(&i.to_string(), "TransformerBlock"), cfg, i, positions, &init)
-                })
-                .collect()
-        };
-        let ln_final =
-            final_norm(cfg).map(|kind| Norm::new(s, "ln_final", kind, cfg.d_model, cfg.eps, NormAxes::RESIDUAL));
-        let unembed = {
-            let mut s = s.child("unembed", "Unembed");
-            Unembed::new(&mut s, cfg.d_model, cfg.d_vocab_out, init_embed(&[cfg.d_model, cfg.d_vocab_out]))
-        };
-        Net { hook_tokens, embed, embed_ln, hook_embed, pos_embed, rotary_tables, blocks, ln_final, unembed }
-    }
-}
-
 /// How a weight matrix starts, as TransformerLens's `init_weights`. `embed` is whether "embed" is
 /// in its name, which is all that muP looks at.
-fn init_of(cfg: &Config, embed: bool, shape: &[usize]) -> Init {
+pub(crate) fn init_of(cfg: &Config, embed: bool, shape: &[usize]) -> Init {
     if !cfg.init_weights {
         return Init::Zeros;
     }
@@ -102,7 +46,7 @@ pub(crate) fn inner_norm(cfg: &Config) -> Option<NormKind> {
     }
 }
 
-fn final_norm(cfg: &Config) -> Option<NormKind> {
+pub(crate) fn final_norm(cfg: &Config) -> Option<NormKind> {
     match (inner_norm(cfg)?, cfg.final_rms) {
         (NormKind::LayerNorm, true) => Some(NormKind::RmsNorm),
         (NormKind::LayerNormPre, true) => Some(NormKind::RmsNormPre),
@@ -131,7 +75,7 @@ pub(crate) fn rotary(cfg: &Config, layer: usize) -> RotaryConfig {
 }
 
 /// How a layer knows positions; a table that is not among `tables` yet joins them.
-fn positions(cfg: &Config, layer: usize, tables: &mut Vec<Arc<RotaryTable>>) -> Positions {
+pub(crate) fn positions(cfg: &Config, layer: usize, tables: &mut Vec<Arc<RotaryTable>>) -> Positions {
     match cfg.positional_embedding_type {
         PositionalEmbeddingType::Rotary if cfg.no_rope_layers.contains(&layer) => Positions::None,
         PositionalEmbeddingType::Rotary => {
@@ -243,6 +187,7 @@ fn activation(cfg: &Config) -> Activation {
         ActFn::Relu2 => Activation::SquaredRelu,
         ActFn::Xielu => Activation::Xielu,
         ActFn::Solu | ActFn::SoluLn => Activation::Solu,
+        ActFn::Own(own) => Activation::Own(own),
         ActFn::Unset => unreachable!("a resolved configuration with an MLP has an activation function"),
     }
 }

@@ -1,0 +1,265 @@
+//! Products of a few rows with a matrix: what a model computes for each token that it writes. Such a product is
+//! bound by reading the matrix, so each element is read once, for all rows, by all threads.
+//!
+//! The sums have the order that faer's products of many rows have on this machine ([`fits`]): `k` in blocks of
+//! [`BLOCK`], in each block one chain of fused multiply-adds from 0, and the blocks added in their order. Thus a
+//! row alone has the bits that it has among others, however the work is cut.
+
+use rayon::prelude::*;
+
+use super::elem::Elem;
+use super::matmul::{Mat, OutMat};
+use super::simd::{prefetch, simd};
+use super::storage::Buffer;
+
+/// Products of so many rows come here.
+pub(super) const MAX_ROWS: usize = 8;
+/// Depth of the blocks that faer's products are summed in.
+pub(super) const BLOCK: usize = 512;
+/// Sums that are taken at a time: they stay in the L1 cache, beside the rows of the matrix that go by.
+const STRIP: usize = 4096;
+/// Columns side by side in a register or two.
+pub(super) const LANES: usize = 16;
+/// Rows of the matrix that go into a sum between two times that it is written down.
+const STEP: usize = 4;
+/// Columns that are read together where a column lies densely.
+const COLUMNS: usize = 8;
+/// Multiply-adds (of one row) that are worth a second thread.
+const PARALLEL: usize = 1 << 16;
+
+/// Whether faer sums in the order that this file has: its products for x86-64 with FMA do. (Its portable ones take
+/// blocks by the sizes of caches and, without FMA, round between product and sum.)
+pub(super) fn fits() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return super::simd::has_avx2();
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
+/// What a matrix may hold: elements, or what is widened to them where it is read.
+pub(super) trait Stored<E: Elem>: Copy + Send + Sync {
+    fn widen(self) -> E;
+
+    /// [`Stored::widen`] of the first [`LANES`].
+    #[inline(always)]
+    fn widen_lanes(from: &[Self]) -> [E; LANES] {
+        // A plain loop: the compiler keeps its array in registers, and one that a closure makes in memory.
+        let mut to = [E::ZERO; LANES];
+        for (to, &w) in to.iter_mut().zip(&from[..LANES]) {
+            *to = w.widen();
+        }
+        to
+    }
+}
+
+impl<E: Elem> Stored<E> for E {
+    #[inline(always)]
+    fn widen(self) -> E {
+        self
+    }
+}
+
+/// `out = a b`, or `out += a b` with `add`. `a` has at most [`MAX_ROWS`] rows, and a row or a column of `b` lies
+/// densely.
+pub(super) fn product<E: Elem, W: Stored<E>>(
+    out: &mut OutMat<'_, E>,
+    add: bool,
+    a: Mat<'_, E>,
+    b: Mat<'_, W>,
+    parallel: bool,
+) {
+    match a.rows {
+        1 => product_of::<E, W, 1>(out, add, a, b, parallel),
+        2 => product_of::<E, W, 2>(out, add, a, b, parallel),
+        3 | 4 => product_of::<E, W, 4>(out, add, a, b, parallel),
+        _ => product_of::<E, W, MAX_ROWS>(out, add, a, b, parallel),
+    }
+}
+
+/// With room for `R` rows.
+fn product_of<E: Elem, W: Stored<E>, const R: usize>(
+    out: &mut OutMat<'_, E>,
+    add: bool,
+    a: Mat<'_, E>,
+    b: Mat<'_, W>,
+    parallel: bool,
+) {
+    let by_rows = b.col_stride == 1;
+    assert!(a.rows <= R && (by_rows || b.row_stride == 1));
+    // Where columns are dense, lanes are rows of `a`, also those that it has not.
+    let (x, wide) = if by_rows { (packed::<E, R>(a), None) } else { (Vec::new(), Some(packed::<E, MAX_ROWS>(a))) };
+    let target = Target { ptr: out.ptr, rows: a.rows, row_stride: out.row_stride, add };
+    let piece = |first: usize, len: usize| {
+        let b = b.sub_cols(first, len);
+        match &wide {
+            None => by_row_strips(&target, first, &x, b),
+            Some(x) => by_columns(&target, first, x, b),
+        }
+    };
+    let n = b.cols;
+    if !parallel || n * b.rows < PARALLEL {
+        return piece(0, n);
+    }
+    // Sums do not depend on the cut: a few pieces for each thread, none narrower than is read at once.
+    let width = n.div_ceil(4 * rayon::current_num_threads()).next_multiple_of(4 * LANES);
+    (0..n.div_ceil(width)).into_par_iter().for_each(|i| piece(i * width, width.min(n - i * width)));
+}
+
+/// `a` as `[k][R]`, with 0 for rows that it has not.
+fn packed<E: Elem, const R: usize>(a: Mat<'_, E>) -> Vec<[E; R]> {
+    let mut x = vec![[E::ZERO; R]; a.cols];
+    for i in 0..a.rows {
+        let row = &a.data[i * a.row_stride..];
+        for (p, x) in x.iter_mut().enumerate() {
+            x[i] = row[p * a.col_stride];
+        }
+    }
+    x
+}
+
+/// Where the sums of a product go; tasks write columns of their own.
+struct Target<E> {
+    ptr: *mut E,
+    rows: usize,
+    row_stride: usize,
+    add: bool,
+}
+
+// SAFETY: tasks write disjoint columns (see `row`).
+unsafe impl<E: Send> Sync for Target<E> {}
+
+impl<E: Elem> Target<E> {
+    /// Columns `first..first + len` of row `i`.
+    ///
+    /// # Safety
+    /// They must lie in the matrix, which must outlive them, and nobody else may hold them.
+    #[inline(always)]
+    #[expect(clippy::mut_from_ref, reason = "tasks hold parts of one matrix; the caller keeps them apart")]
+    unsafe fn row(&self, i: usize, first: usize, len: usize) -> &mut [E] {
+        // SAFETY: the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.ptr.add(i * self.row_stride + first), len) }
+    }
+
+    /// Writes down the sums of a block, `sums` by row.
+    #[inline(always)]
+    fn put<'s>(&self, first_block: bool, first: usize, sums: impl Iterator<Item = &'s [E]>)
+    where
+        E: 's,
+    {
+        for (i, sums) in sums.take(self.rows).enumerate() {
+            // SAFETY: `product` has the matrix for itself while its tasks run, and each task has its columns.
+            let out = unsafe { self.row(i, first, sums.len()) };
+            if first_block && !self.add {
+                out.copy_from_slice(sums);
+            } else {
+                out.iter_mut().zip(sums).for_each(|(o, &s)| *o += s);
+            }
+        }
+    }
+}
+
+/// Columns of the result from `first` on, of a matrix whose rows lie densely: the rows go by in groups of [`STEP`],
+/// and a strip of sums stays in the cache.
+fn by_row_strips<E: Elem, W: Stored<E>, const R: usize>(target: &Target<E>, first: usize, x: &[[E; R]], b: Mat<'_, W>) {
+    let strip = (STRIP / R).min(b.cols);
+    let mut sums = Buffer::<E>::scratch(&[R, strip]);
+    for start in (0..b.cols).step_by(strip) {
+        let len = strip.min(b.cols - start);
+        let sums = &mut sums[..R * len];
+        for (block, x) in x.chunks(BLOCK).enumerate() {
+            let b = b.sub_rows(block * BLOCK, x.len()).sub_cols(start, len);
+            sums.fill(E::ZERO);
+            simd!({
+                let (groups, rest) = x.as_chunks::<STEP>();
+                for (g, x) in groups.iter().enumerate() {
+                    let rows = |g: usize| std::array::from_fn(|u| b.row((g * STEP + u).min(b.rows - 1)));
+                    add_rows::<E, W, R, STEP>(sums, x, rows(g), rows(g + 1));
+                }
+                for (u, x) in rest.iter().enumerate() {
+                    let row = [b.row(groups.len() * STEP + u)];
+                    add_rows::<E, W, R, 1>(sums, &[*x], row, row);
+                }
+                target.put(block == 0, first + start, sums.chunks_exact(len));
+            });
+        }
+    }
+}
+
+/// `sums[r] += x[u][r] * rows[u]` for each `u` in turn, while the rows that are `next` come to the cache: processors
+/// follow one row through memory by themselves, but not to a row further on.
+#[inline(always)]
+fn add_rows<E: Elem, W: Stored<E>, const R: usize, const U: usize>(
+    sums: &mut [E],
+    x: &[[E; R]; U],
+    rows: [&[W]; U],
+    next: [&[W]; U],
+) {
+    let len = rows[0].len();
+    let whole = len - len % LANES;
+    for j in (0..whole).step_by(LANES) {
+        let mut w = [[E::ZERO; LANES]; U];
+        for u in 0..U {
+            prefetch(next[u].as_ptr().wrapping_add(j));
+            w[u] = W::widen_lanes(&rows[u][j..]);
+        }
+        for r in 0..R {
+            let sum = &mut sums[r * len + j..][..LANES];
+            let mut s = [E::ZERO; LANES];
+            s.copy_from_slice(sum);
+            for u in 0..U {
+                for l in 0..LANES {
+                    s[l] = x[u][r].mul_add(w[u][l], s[l]);
+                }
+            }
+            sum.copy_from_slice(&s);
+        }
+    }
+    for j in whole..len {
+        for r in 0..R {
+            let sum = &mut sums[r * len + j];
+            for u in 0..U {
+                *sum = x[u][r].mul_add(rows[u][j].widen(), *sum);
+            }
+        }
+    }
+}
+
+/// Columns of the result from `first` on, of a matrix whose columns lie densely: lanes are the rows of `a`, so that
+/// each sum is a chain.
+fn by_columns<E: Elem, W: Stored<E>>(target: &Target<E>, first: usize, x: &[[E; MAX_ROWS]], b: Mat<'_, W>) {
+    for (block, x) in x.chunks(BLOCK).enumerate() {
+        let b = b.sub_rows(block * BLOCK, x.len());
+        simd!({
+            let whole = b.cols - b.cols % COLUMNS;
+            for j in (0..whole).step_by(COLUMNS) {
+                add_columns::<E, W, COLUMNS>(target, block == 0, first + j, x, std::array::from_fn(|c| b.col(j + c)));
+            }
+            for j in whole..b.cols {
+                add_columns::<E, W, 1>(target, block == 0, first + j, x, [b.col(j)]);
+            }
+        });
+    }
+}
+
+/// The sums of a block for `C` columns.
+#[inline(always)]
+fn add_columns<E: Elem, W: Stored<E>, const C: usize>(
+    target: &Target<E>,
+    first_block: bool,
+    first: usize,
+    x: &[[E; MAX_ROWS]],
+    columns: [&[W]; C],
+) {
+    let columns = columns.map(|c| &c[..x.len()]);
+    let mut sums = [[E::ZERO; MAX_ROWS]; C];
+    for (p, x) in x.iter().enumerate() {
+        for c in 0..C {
+            let w = columns[c][p].widen();
+            for r in 0..MAX_ROWS {
+                sums[c][r] = x[r].mul_add(w, sums[c][r]);
+            }
+        }
+    }
+    let by_row: [[E; C]; MAX_ROWS] = std::array::from_fn(|r| std::array::from_fn(|c| sums[c][r]));
+    target.put(first_block, first, by_row.iter().map(|row| &row[..]));
+}
