@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use clap::Args as ClapArgs;
 use indicatif::{ProgressBar, ProgressStyle};
-use ironlens_lens::evaluation::ioi::{IoiOptions, ioi_dataset, ioi_eval};
-use ironlens_lens::{evaluate_text, induction_loss};
-use ironlens_tokenizer::Tokenize;
+use ironlens::lens::evaluation::ioi::{IoiOptions, ioi_dataset, ioi_eval};
+use ironlens::lens::{evaluate_text, induction_loss};
+use ironlens::tokenizer::Tokenize;
 use serde_json::{Value, json};
 
 use crate::input::read_text;

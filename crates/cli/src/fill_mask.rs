@@ -1,10 +1,10 @@
 //! What an encoder guesses at the masks of a text, for `ironlens prompt`.
 
 use anyhow::{Context, Result};
-use ironlens_transformer::{Guesses, HookedEncoder};
+use ironlens::transformer::{Guesses, HookedEncoder};
 use serde_json::{Value, json};
 
-use crate::prompt::Question;
+use ironlens::study::prompts::Question;
 
 /// How many guesses are shown.
 const SHOWN: usize = 10;

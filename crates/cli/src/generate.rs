@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args as ClapArgs;
-use ironlens_lens::steering::kl_divergence;
-use ironlens_nn::Hooks;
-use ironlens_tensor::IndexTensor;
-use ironlens_transformer::{
+use ironlens::lens::steering::kl_divergence;
+use ironlens::nn::Hooks;
+use ironlens::tensor::IndexTensor;
+use ironlens::transformer::{
     Finish, GenerateOptions, Generated, HookedTransformer, HooksOn, Input, KeyValueCache, TokenOptions,
 };
 use serde_json::json;
@@ -280,7 +280,7 @@ fn compare(writer: &mut Writer<'_>, prompt: &str) -> Result<()> {
         };
         let rest = steered.tokens.narrow(1, start, steered.tokens.shape()[1] - start);
         let rest = model.call(&rest).past_kv_cache(&mut past).hooks(&mut hooks).output()?;
-        ironlens_tensor::Tensor::cat(&[prompt_logits.logits().value().clone(), rest.logits().value().clone()], 1)
+        ironlens::tensor::Tensor::cat(&[prompt_logits.logits().value().clone(), rest.logits().value().clone()], 1)
     };
     let kl = kl_divergence(&clean, &moved).to_vec();
     println!("\nnats between the two predictions of each steered token:");

@@ -4,8 +4,8 @@ use std::fmt::Display;
 
 use anyhow::Result;
 use clap::Args as ClapArgs;
-use ironlens_pretrained::{Check, check, check_encoder};
-use ironlens_transformer::HookedModel;
+use ironlens::pretrained::{Check, check, check_encoder};
+use ironlens::transformer::HookedModel;
 use serde_json::{Value, json};
 
 use crate::pretrained::{Model, ModelArgs};
@@ -48,7 +48,7 @@ fn show<M: HookedModel + Display>(model: &M, checks: &[Check], has_tokenizer: bo
         return Ok(passed);
     }
     println!("{model}\n");
-    let default: Value = serde_json::from_str(&ironlens_transformer::Config::default().to_json())?;
+    let default: Value = serde_json::from_str(&ironlens::transformer::Config::default().to_json())?;
     for (name, value) in config.as_object().into_iter().flatten() {
         if default.get(name) != Some(value) {
             println!("{name:34} {value}");

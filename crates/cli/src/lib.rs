@@ -9,6 +9,7 @@
 
 mod analyze;
 pub mod bench;
+mod device;
 mod devices;
 mod download;
 mod eval;
@@ -26,7 +27,6 @@ mod say;
 mod settings;
 mod signals;
 mod steer;
-mod story;
 mod tell;
 mod threads;
 mod train;
@@ -38,9 +38,21 @@ pub use settings::Recipe;
 pub use signals::Interrupted;
 pub use tell::tell;
 
+/// What `--help` says of the environment.
+const ENVIRONMENT: &str = "\
+Environment:
+  IRONLENS_ADAPTER        take the GPU whose name holds this text; the only way to a software driver
+  IRONLENS_MATRICES       0: do without the GPU's matrix instructions
+  IRONLENS_AUTOTUNE       1: measure once on this GPU which tiles suit which products; again: anew
+  IRONLENS_SHADER_CHECKS  1: check bounds in every kernel
+  RAYON_NUM_THREADS       threads that compute on the CPU; results have the same bits for any number
+  HF_HOME, HF_HUB_CACHE   where pretrained models are kept
+  HF_HUB_OFFLINE          1: download nothing
+  HF_TOKEN                the token for models that ask for one";
+
 /// Train small transformers, look inside, and report what they learned.
 #[derive(Parser, Debug)]
-#[command(name = "ironlens", version, about, max_term_width = 100)]
+#[command(name = "ironlens", version, about, max_term_width = 100, after_help = ENVIRONMENT)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use clap::Args as ClapArgs;
 use indicatif::{ProgressBar, ProgressStyle};
-use ironlens_pretrained::hub::Progress;
-use ironlens_pretrained::{LoadOptions, Pretrained, PretrainedError, fetch, is_encoder};
-use ironlens_tensor::{DType, Device};
-use ironlens_transformer::{HookedEncoder, HookedTransformer};
+use ironlens::pretrained::hub::Progress;
+use ironlens::pretrained::{LoadOptions, Pretrained, PretrainedError, fetch, is_encoder};
+use ironlens::tensor::{DType, Device};
+use ironlens::transformer::{HookedEncoder, HookedTransformer};
 
+use crate::device::DeviceArg;
 use crate::say::say_aside;
 use crate::threads;
 
@@ -44,9 +45,8 @@ pub struct ModelArgs {
     /// Whether text begins with a beginning-of-sequence token [default: the family's habit]
     #[arg(long, value_name = "true|false")]
     prepend_bos: Option<bool>,
-    /// Where to compute
-    #[arg(long, value_name = "auto|cpu|gpu", default_value = "auto")]
-    pub device: String,
+    #[command(flatten)]
+    device: DeviceArg,
     /// f64 computes in double precision on the CPU
     #[arg(long, value_name = "f32|f64", default_value = "f32", value_parser = ["f32", "f64"])]
     dtype: String,
@@ -58,7 +58,7 @@ impl ModelArgs {
     /// # Errors
     /// If the device cannot be had.
     pub fn options(&self) -> Result<LoadOptions> {
-        let device = Device::from_name(&self.device)?;
+        let device = self.device.open()?;
         let dtype = if self.dtype == "f64" { DType::F64 } else { DType::F32 };
         if dtype == DType::F64 && device != Device::Cpu {
             bail!("--dtype f64 computes on the CPU only; add --device cpu");

@@ -5,10 +5,10 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args as ClapArgs;
-use ironlens_lens::SteeringVector;
-use ironlens_lens::steering::Reading;
-use ironlens_nn::Hooks;
-use ironlens_transformer::HookedTransformer;
+use ironlens::lens::SteeringVector;
+use ironlens::lens::steering::Reading;
+use ironlens::nn::Hooks;
+use ironlens::transformer::HookedTransformer;
 
 use crate::input::read_text;
 use crate::pretrained::ModelArgs;

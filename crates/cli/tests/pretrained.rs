@@ -4,10 +4,10 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use ironlens_pretrained::Pretrained;
-use ironlens_tensor::Device;
-use ironlens_tokenizer::HookedTokenizer;
-use ironlens_transformer::{ActFn, Config, HookedTransformer};
+use ironlens::pretrained::Pretrained;
+use ironlens::tensor::Device;
+use ironlens::tokenizer::HookedTokenizer;
+use ironlens::transformer::{ActFn, Config, HookedTransformer};
 use serde_json::Value;
 
 fn ironlens(folder: &Path, args: &[impl AsRef<OsStr>]) -> Output {
@@ -111,7 +111,7 @@ fn a_text_is_analysed_into_one_page() {
 
     // Without a corrupted prompt the parts that need one say so.
     let text = done(&ironlens(folder.path(), &base));
-    assert!(text.contains("give one with --corrupted"), "{text}");
+    assert!(text.contains("there is no corrupted prompt"), "{text}");
     let told = refused(folder.path(), &[&base[..], &["--answer", " Mary", "--wrong", " Mary"]].concat());
     assert!(told.contains("same token"), "{told}");
     let longer = [&base[..], &["--answer", " Mary", "--corrupted", "much longer than the prompt"]].concat();

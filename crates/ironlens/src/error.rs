@@ -5,6 +5,7 @@ use ironlens_lens::LensError;
 use ironlens_nn::{HookError, ParamError};
 use ironlens_pretrained::PretrainedError;
 use ironlens_report::ReportError;
+use ironlens_study::StudyError;
 use ironlens_tensor::DeviceError;
 use ironlens_tokenizer::TokenizerError;
 use ironlens_train::TrainError;
@@ -58,6 +59,9 @@ pub enum Error {
     /// A layer that the model does not have.
     #[error(transparent)]
     Layer(#[from] LayerOutOfRange),
+    /// A report or an analysis that cannot be made.
+    #[error(transparent)]
+    Study(Box<StudyError>),
     /// An activation that is not there.
     #[error(transparent)]
     Cache(#[from] CacheError),
@@ -69,7 +73,7 @@ pub enum Error {
     Lens(#[from] LensError),
     /// A checkpoint that is not read.
     #[error(transparent)]
-    Pretrained(#[from] PretrainedError),
+    Pretrained(Box<PretrainedError>),
     /// Training that cannot go on.
     #[error(transparent)]
     Train(#[from] TrainError),
@@ -82,6 +86,20 @@ pub enum Error {
     /// Yours.
     #[error(transparent)]
     Own(#[from] Box<dyn std::error::Error + Send + Sync>),
+}
+
+// The two largest are boxed, so that what may fail with an error is not slower where it does not.
+
+impl From<StudyError> for Error {
+    fn from(error: StudyError) -> Error {
+        Error::Study(error.into())
+    }
+}
+
+impl From<PretrainedError> for Error {
+    fn from(error: PretrainedError) -> Error {
+        Error::Pretrained(error.into())
+    }
 }
 
 impl From<&str> for Error {

@@ -37,7 +37,7 @@
 //! ```
 //!
 //! The parts are crates of their own, each useful alone: [`tensor`], [`autograd`], [`nn`],
-//! [`transformer`], [`lens`], [`pretrained`], [`train`], [`report`], [`tokenizer`], [`files`].
+//! [`transformer`], [`lens`], [`pretrained`], [`train`], [`study`], [`report`], [`tokenizer`], [`files`].
 
 pub mod demo;
 mod error;
@@ -50,6 +50,7 @@ pub use ironlens_lens as lens;
 pub use ironlens_nn as nn;
 pub use ironlens_pretrained as pretrained;
 pub use ironlens_report as report;
+pub use ironlens_study as study;
 pub use ironlens_tensor as tensor;
 pub use ironlens_tokenizer as tokenizer;
 pub use ironlens_train as train;
@@ -80,10 +81,11 @@ pub mod prelude {
     };
     pub use ironlens_pretrained::{LoadOptions, Pretrained};
     pub use ironlens_report::{Colorscale, Figure, Series, bar};
+    pub use ironlens_study as study;
     pub use ironlens_tensor::einops::{self, einsum, rearrange};
     pub use ironlens_tensor::{DType, Device, IndexTensor, Rng, Tensor, UnaryOp};
     pub use ironlens_train::{
-        Data, DataRecord, LanguageModel, Learner, LearnerRecord, Preset, RandomTokens, Schedule, TokenBatch,
+        Data, DataRecord, LanguageModel, Learner, LearnerRecord, Preset, RandomTokens, RunDir, Schedule, TokenBatch,
         TrainConfig, TrainError, Trainer, next_token_loss, previous_token_loss, train_step,
     };
     pub use ironlens_transformer::names::{act, get_act_name};

@@ -50,6 +50,13 @@ Ok(())
 }
 
 #[rustfmt::skip]
+fn a_page() -> Done {
+let run = RunDir::open("runs/mine")?;
+study::report(&run)?.write_html("report.html")?;
+Ok(())
+}
+
+#[rustfmt::skip]
 fn own_parameters(model: &HookedTransformer, tokens: IndexTensor, start: Tensor) -> Done {
 let tape = Tape::new();
 let vector = tape.leaf(start);                                          // or Ctx::plain_on(&params, &tape)

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use ironlens_tensor::{Device, Rng};
-use ironlens_transformer::{
+use ironlens::tensor::{Device, Rng};
+use ironlens::transformer::{
     ActFn, Config, HookedTransformer, KeyValueCache, LogitsAt, NormalizationType, PositionalEmbeddingType,
 };
 

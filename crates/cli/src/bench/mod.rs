@@ -17,9 +17,9 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Args as ClapArgs, ValueEnum};
-use ironlens_tensor::Device;
-use ironlens_tensor::profile::Kernel;
-use ironlens_train::Preset;
+use ironlens::tensor::Device;
+use ironlens::tensor::profile::Kernel;
+use ironlens::train::Preset;
 use serde_json::{Value, json};
 
 use crate::input::from_one;

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
-use ironlens_files::{Dtype, SafeTensorsFile};
-use ironlens_tensor::{DType, Device, IndexTensor, Tensor};
-use ironlens_transformer::{Config, HookedTransformer, read_tensors};
+use ironlens::files::{Dtype, SafeTensorsFile};
+use ironlens::tensor::{DType, Device, IndexTensor, Tensor};
+use ironlens::transformer::{Config, HookedTransformer, read_tensors};
 
 use crate::input::read_text;
 

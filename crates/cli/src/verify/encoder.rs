@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use ironlens_files::{Checkpoint, SafeTensorsFile, StoredTensor, TensorFile};
-use ironlens_pretrained::{LoadOptions, Pretrained, is_encoder};
-use ironlens_tensor::{DType, Device, IndexTensor, Tensor};
-use ironlens_transformer::{ActivationCache, EncoderCall, Gradients, Head, HookedEncoder, Pooling, Sentences};
+use ironlens::files::{Checkpoint, SafeTensorsFile, StoredTensor, TensorFile};
+use ironlens::pretrained::{LoadOptions, Pretrained, is_encoder};
+use ironlens::tensor::{DType, Device, IndexTensor, Tensor};
+use ironlens::transformer::{ActivationCache, EncoderCall, Gradients, Head, HookedEncoder, Pooling, Sentences};
 
 use super::GroupResult;
 use super::case::read_ids;

@@ -16,9 +16,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args as ClapArgs;
-use ironlens_tensor::{DType, Device};
+use ironlens::tensor::{DType, Device};
 use serde::Serialize;
 
+use crate::device::DeviceName;
 use crate::threads;
 use case::Case;
 
@@ -34,7 +35,7 @@ pub struct Args {
     json: bool,
     /// Where to compute
     #[arg(long, value_name = "auto|cpu|gpu", default_value = "cpu")]
-    device: String,
+    device: DeviceName,
     /// f64 computes in double precision on the CPU, to tell rounding from bugs
     #[arg(long, value_enum, default_value = "f32")]
     dtype: Precision,
@@ -78,7 +79,7 @@ impl GroupResult {
 /// # Errors
 /// If a folder holds no case, or the device cannot be had.
 pub fn run(args: &Args) -> Result<bool> {
-    let device = Device::from_name(&args.device)?;
+    let (device, _) = args.device.open()?;
     threads::start()?;
     let dtype = match args.dtype {
         Precision::F32 => DType::F32,

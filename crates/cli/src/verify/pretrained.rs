@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use ironlens_files::{Checkpoint, StoredTensor, TensorFile};
-use ironlens_pretrained::{LoadOptions, Pretrained};
-use ironlens_tensor::{DType, Device, IndexTensor, Tensor};
-use ironlens_transformer::{GenerateOptions, HookedTransformer, PositionalEmbeddingType};
+use ironlens::files::{Checkpoint, StoredTensor, TensorFile};
+use ironlens::pretrained::{LoadOptions, Pretrained};
+use ironlens::tensor::{DType, Device, IndexTensor, Tensor};
+use ironlens::transformer::{GenerateOptions, HookedTransformer, PositionalEmbeddingType};
 
 use super::GroupResult;
 use super::case::{ids_of, read_tokens};
@@ -110,7 +110,7 @@ fn compute(
     key: &str,
     expected: &Tensor,
     tokens: &IndexTensor,
-    cache: &mut Option<ironlens_transformer::ActivationCache>,
+    cache: &mut Option<ironlens::transformer::ActivationCache>,
 ) -> Result<Tensor> {
     let name = key.strip_prefix(group).and_then(|rest| rest.strip_prefix('/')).unwrap_or_default();
     Ok(match group {

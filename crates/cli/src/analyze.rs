@@ -1,29 +1,23 @@
 //! `ironlens analyze`: the standard set of analyses on a trained model, kept with its run.
 
-mod picture;
-mod sections;
-mod text;
-
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args as ClapArgs;
 use indicatif::ProgressBar;
-use ironlens_pretrained::LoadOptions;
-use ironlens_report::Report;
-use ironlens_tensor::Device;
-use ironlens_train::{Data, DataRecord, RandomTokens, RunDir};
-use ironlens_transformer::{Config, HookedTransformer, write_atomically};
+use ironlens::pretrained::LoadOptions;
+use ironlens::report::Report;
+use ironlens::study::prompts::{Prompts, Question};
+use ironlens::study::{ANALYSERS, Analysis, Subject, analyse_with};
+use ironlens::tensor::Device;
+use ironlens::train::{Data, DataRecord, RandomTokens, RunDir};
+use ironlens::transformer::{Config, HookedTransformer};
 
+use crate::device::DeviceArg;
 use crate::input::read_text;
 use crate::say::say_aside;
 use crate::threads;
-pub use picture::Analysis;
-use sections::{ALL, Subject};
-
-/// Where a run keeps its analysis.
-const FILE: &str = "analysis.json";
 
 /// Flags of `analyze`.
 #[derive(ClapArgs, Clone, Debug)]
@@ -56,9 +50,8 @@ pub struct Args {
     /// Write every figure as PNG and SVG to this folder, too
     #[arg(long, value_name = "DIR")]
     figures: Option<PathBuf>,
-    /// Where to compute
-    #[arg(long, value_name = "auto|cpu|gpu", default_value = "auto")]
-    device: String,
+    #[command(flatten)]
+    device: DeviceArg,
 }
 
 /// Analyses and writes the report.
@@ -67,41 +60,47 @@ pub struct Args {
 /// If the target is neither a run nor a weights file that fits its configuration, or a file cannot
 /// be written.
 pub fn run(args: &Args) -> Result<()> {
-    let device = Device::from_name(&args.device)?;
+    let device = args.device.open()?;
     threads::start()?;
-    if let Some(text) = &args.text {
-        return on_text(args, text, device);
+    match &args.text {
+        Some(text) => on_text(args, text, device),
+        None if args.target.is_dir() => on_run(args, &device),
+        None => on_weights(args, &device),
     }
-    if args.target.is_dir() {
-        if args.config.is_some() {
-            bail!("--config goes with a weights file; a run has its own configuration");
-        }
-        let run = RunDir::open(&args.target)?;
-        let last = run.last_checkpoint()?;
-        let (model, sequences) = (run.model_at(&last, &device)?, run.sequences()?);
-        let masked = if sequences.mask.is_some() { "; the analyses count their padding as tokens" } else { "" };
-        println!("sequences          held-out, of {}{masked}", run.config().data);
-        let subject = Subject { model, tokens: sequences.tokens };
-        subject.check()?;
-        let analysis = analyse(&subject, Some(last.step));
-        if let Some(path) = &args.json {
-            write_json(path, &analysis)?;
-        }
-        let kept = run.path().join(FILE);
-        match write_json(&kept, &analysis) {
-            Ok(()) => println!("analysis           {}", kept.display()),
-            // A run that cannot be written to is still good to be read.
-            Err(error) if args.out.is_some() => {
-                say_aside(format_args!("warning: the analysis is not kept in the run, only in the page: {error:#}"));
-            }
-            Err(error) => return Err(error.context("the run cannot keep its analysis; name a page with --out")),
-        }
-        return crate::report::write_with(&run, Some(analysis), args.out.as_deref(), args.figures.as_deref());
+}
+
+/// A run, which keeps the analysis.
+fn on_run(args: &Args, device: &Device) -> Result<()> {
+    if args.config.is_some() {
+        bail!("--config goes with a weights file; a run has its own configuration");
     }
-    let (subject, data) = load(&args.target, args.config.as_deref(), &device)?;
-    subject.check()?;
+    let run = RunDir::open(&args.target)?;
+    let subject = Subject::of_run(&run, device)?;
+    let masked = if run.sequences()?.mask.is_some() { "; the analyses count their padding as tokens" } else { "" };
+    println!("sequences          held-out, of {}{masked}", run.config().data);
+    let analysis = analyse(&subject);
+    if let Some(path) = &args.json {
+        analysis.write(path)?;
+    }
+    match analysis.keep(&run) {
+        Ok(kept) => println!("analysis           {}", kept.display()),
+        // A run that cannot be written to is still good to be read.
+        Err(error) if args.out.is_some() => {
+            let error = anyhow::Error::from(error);
+            say_aside(format_args!("warning: the analysis is not kept in the run, only in the page: {error:#}"));
+        }
+        Err(error) => {
+            return Err(anyhow::Error::from(error).context("the run cannot keep its analysis; name a page with --out"));
+        }
+    }
+    crate::report::write_with(&run, Some(analysis), args.out.as_deref(), args.figures.as_deref())
+}
+
+/// A weights file, on random tokens.
+fn on_weights(args: &Args, device: &Device) -> Result<()> {
+    let (subject, data) = load(&args.target, args.config.as_deref(), device)?;
     println!("sequences          {data}, as a weights file brings none");
-    let analysis = analyse(&subject, None);
+    let analysis = analyse(&subject);
     let page = args.out.clone().unwrap_or_else(|| args.target.with_file_name("analysis.html"));
     let name = args.target.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
     let report = Report {
@@ -112,7 +111,7 @@ pub fn run(args: &Args) -> Result<()> {
         ..Report::default()
     };
     if let Some(path) = &args.json {
-        write_json(path, &analysis)?;
+        analysis.write(path)?;
     }
     crate::report::write_page(&report, &page, args.figures.as_deref())
 }
@@ -122,56 +121,56 @@ fn on_text(args: &Args, text: &str, device: Device) -> Result<()> {
     if args.config.is_some() {
         bail!("--config goes with a weights file; a pretrained model has its own configuration");
     }
-    let questions = text::asked(text, args.answer.as_deref(), args.wrong.as_deref(), args.corrupted.as_deref())?;
+    let questions = questions(args, text)?;
     let name = args.target.to_string_lossy().into_owned();
     let model = crate::pretrained::load(&name, LoadOptions { device, ..LoadOptions::default() })?;
-    let (report, analysis) = text::analyse(&model, &name, questions)?;
+    let prompts = Prompts::new(model, questions)?;
+    let analysis = prompts.analyse();
     for part in &analysis.sections {
         println!("{}\n  {}", part.title, part.prose);
     }
     if let Some(path) = &args.json {
-        write_json(path, &analysis)?;
+        analysis.write(path)?;
     }
-    let page = args.out.clone().unwrap_or_else(|| text::page_of(&name));
-    crate::report::write_page(&report, &page, args.figures.as_deref())
+    let page = args.out.clone().unwrap_or_else(|| page_of(&name));
+    crate::report::write_page(&prompts.report(&name, &analysis)?, &page, args.figures.as_deref())
 }
 
-/// The analysis that a run keeps, if it was made.
-///
-/// # Errors
-/// If the file cannot be read.
-pub fn kept(run: &RunDir) -> Result<Option<Analysis>> {
-    let path = run.path().join(FILE);
-    if !path.exists() {
-        return Ok(None);
+/// What was asked for: a text, or a file with a question a line.
+fn questions(args: &Args, text: &str) -> Result<Vec<Question>> {
+    let file = Path::new(text);
+    if !file.is_file() {
+        let (answer, wrong, corrupted) = (args.answer.clone(), args.wrong.clone(), args.corrupted.clone());
+        return Ok(vec![Question { prompt: text.into(), answer, wrong, corrupted }]);
     }
-    let text = read_text(&path, "the analysis")?;
-    let bad =
-        || format!("{} is not an analysis; make it anew with `{} analyze`", path.display(), crate::command_name());
-    serde_json::from_str(&text).map(Some).with_context(bad)
+    if args.answer.is_some() || args.wrong.is_some() || args.corrupted.is_some() {
+        bail!("{text} is a file, whose lines have their own answers; leave out --answer, --wrong and --corrupted");
+    }
+    Ok(Question::read_lines(&read_text(file, "the prompts")?)?)
+}
+
+/// The page that is written where no name is given.
+fn page_of(name: &str) -> PathBuf {
+    let stem = Path::new(name).file_stem().map_or_else(|| "model".into(), |s| s.to_string_lossy().into_owned());
+    PathBuf::from(format!("{stem}.analysis.html"))
 }
 
 /// Every analysis, with a word on each while it runs.
-fn analyse(subject: &Subject, step: Option<u64>) -> Analysis {
-    let bar = std::io::stderr().is_terminal().then(|| ProgressBar::new(ALL.len() as u64));
-    let sections = ALL
-        .iter()
-        .map(|analyser| {
-            if let Some(bar) = &bar {
-                bar.set_message(analyser.title);
-                bar.tick();
-            }
-            let part = analyser.part(subject);
-            if let Some(bar) = &bar {
-                bar.inc(1);
-            }
-            part
-        })
-        .collect();
+fn analyse(subject: &Subject) -> Analysis {
+    let bar = std::io::stderr().is_terminal().then(|| ProgressBar::new(ANALYSERS.len() as u64));
+    let mut done = 0;
+    let analysis = analyse_with(subject, ANALYSERS, |analyser| {
+        if let Some(bar) = &bar {
+            bar.set_position(done);
+            bar.set_message(analyser.title);
+            bar.tick();
+        }
+        done += 1;
+    });
     if let Some(bar) = &bar {
         bar.finish_and_clear();
     }
-    Analysis { step, sections }
+    analysis
 }
 
 /// A model from a weights file and its configuration, and random tokens for it, described.
@@ -193,10 +192,5 @@ fn load(weights: &Path, config: Option<&Path>, device: &Device) -> Result<(Subje
     }
     let mut data = RandomTokens::new(model.config(), 0)?;
     let tokens = data.batch(8)?;
-    Ok((Subject { model, tokens }, data.describe()))
-}
-
-fn write_json(path: &Path, analysis: &Analysis) -> Result<()> {
-    let text = serde_json::to_string(analysis).context("the results are not JSON")?;
-    Ok(write_atomically(path, text.as_bytes())?)
+    Ok((Subject::new(model, tokens)?, data.describe()))
 }

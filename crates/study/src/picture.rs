@@ -2,12 +2,11 @@
 
 mod numbers;
 
-use anyhow::Result;
-use ironlens_report::{Array, Figure, Section, Series, bar, imshow, line};
+use ironlens_report::{Array, Figure, ReportError, Section, Series, bar, imshow, line};
 use ironlens_tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-/// The results of `analyze`.
+/// Results of analyses.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Analysis {
     /// Steps that the analysed model was trained for, if a run tells.
@@ -33,6 +32,7 @@ pub struct Part {
 pub enum Picture {
     /// A matrix, or several of one size.
     Heatmap {
+        /// Above it.
         title: String,
         /// Names of the two axes, vertical first.
         axes: [String; 2],
@@ -44,6 +44,7 @@ pub enum Picture {
         facets: Vec<String>,
         /// `[row, column]` or `[facet, row, column]`.
         shape: Vec<usize>,
+        /// Row by row.
         #[serde(with = "numbers")]
         values: Vec<f32>,
         /// Whether 0 is the middle of the colours.
@@ -51,16 +52,23 @@ pub enum Picture {
     },
     /// A bar per label.
     Bars {
+        /// Above it.
         title: String,
+        /// What is measured.
         value: String,
+        /// Names of the bars.
         labels: Vec<String>,
+        /// Their lengths.
         #[serde(with = "numbers")]
         values: Vec<f64>,
     },
     /// Curves.
     Lines {
+        /// Above it.
         title: String,
+        /// Name of the horizontal axis, whose values are 0, 1, ..
         x: String,
+        /// Name of the vertical axis.
         y: String,
         /// Names and values.
         #[serde(with = "numbers::by_name")]
@@ -81,6 +89,22 @@ impl Picture {
             values: values.to_vec(),
             signed: true,
         }
+    }
+
+    /// A bar for each label.
+    ///
+    /// # Panics
+    /// If there are not as many values as labels.
+    #[track_caller]
+    pub fn bars(title: impl Into<String>, value: &str, labels: Vec<String>, values: Vec<f64>) -> Picture {
+        assert_eq!(labels.len(), values.len(), "bars: {} labels for {} values", labels.len(), values.len());
+        Picture::Bars { title: title.into(), value: value.into(), labels, values }
+    }
+
+    /// Curves with names over 0, 1, ..
+    pub fn lines(title: impl Into<String>, axes: [&str; 2], curves: Vec<(String, Vec<f64>)>) -> Picture {
+        let [x, y] = axes.map(String::from);
+        Picture::Lines { title: title.into(), x, y, curves }
     }
 
     /// Its labels along both axes.
@@ -110,7 +134,7 @@ impl Picture {
         self
     }
 
-    fn figure(&self) -> Result<Figure> {
+    fn figure(&self) -> Result<Figure, ReportError> {
         Ok(match self {
             Picture::Heatmap { title, axes, rows, columns, facets, shape, values, signed } => {
                 let mut figure = imshow(Array::new(shape.clone(), values)?).title(title).y(&axes[0]).x(&axes[1]);
@@ -139,11 +163,11 @@ impl Analysis {
     ///
     /// # Errors
     /// If values do not fill a shape, as in a file that was edited.
-    pub fn to_sections(&self) -> Result<Vec<Section>> {
+    pub fn to_sections(&self) -> Result<Vec<Section>, ReportError> {
         self.sections
             .iter()
             .map(|part| {
-                let figures = part.pictures.iter().map(Picture::figure).collect::<Result<_>>()?;
+                let figures = part.pictures.iter().map(Picture::figure).collect::<Result<_, _>>()?;
                 Ok(Section { title: part.title.clone(), prose: part.prose.clone(), figures })
             })
             .collect()

@@ -1,6 +1,5 @@
 //! The standard set of analyses.
 
-use anyhow::{Result, bail};
 use ironlens_lens::ablation::{Ablation, Parts, ablate};
 use ironlens_lens::heads::{HeadKind, head_scores};
 use ironlens_lens::logits::{Units, direct_logit_attribution};
@@ -10,28 +9,15 @@ use ironlens_lens::{Composition, FactoredMatrix, Metric, WeightsExt};
 use ironlens_tensor::{IndexTensor, Tensor};
 use ironlens_transformer::HookedTransformer;
 
-use super::picture::{Part, Picture};
+use crate::analyser::{Analyser, Failure, Found};
+use crate::picture::Picture;
+use crate::subject::Subject;
 
 /// Positions shown of matrices over pairs of positions.
 const SHOWN_POSITIONS: usize = 32;
 
-/// What is analysed: a model, and sequences `[batch, pos]` to run it on.
-pub struct Subject {
-    pub model: HookedTransformer,
-    pub tokens: IndexTensor,
-}
-
-/// What was done, in words, and what was found.
-pub type Found = (String, Vec<Picture>);
-
-/// One kind of analysis.
-pub struct Analyser {
-    pub title: &'static str,
-    pub run: fn(&Subject) -> Result<Found>,
-}
-
-/// All of them, in the order of the report.
-pub const ALL: &[Analyser] = &[
+/// The standard analyses, in the order of a report.
+pub const ANALYSERS: &[Analyser] = &[
     Analyser { title: "What each head attends to", run: heads },
     Analyser { title: "What makes the prediction", run: attribution },
     Analyser { title: "Where the answer is: patching", run: patches },
@@ -39,22 +25,6 @@ pub const ALL: &[Analyser] = &[
     Analyser { title: "QK and OV circuits", run: circuits },
     Analyser { title: "Which heads build on which", run: composition },
 ];
-
-impl Analyser {
-    /// Its part of the analysis; a model that it does not fit gets the reason.
-    pub fn part(&self, subject: &Subject) -> Part {
-        part(self.title, "for this model", (self.run)(subject))
-    }
-}
-
-/// What was found as a part of an analysis; where nothing could be, the reason.
-pub fn part(title: &str, scope: &str, found: Result<Found>) -> Part {
-    let (prose, pictures) = match found {
-        Ok(found) => found,
-        Err(error) => (format!("Not available {scope}: {error:#}."), vec![]),
-    };
-    Part { title: title.into(), prose, pictures }
-}
 
 /// `layer 0` and so on.
 pub fn layer_labels(model: &HookedTransformer) -> Vec<String> {
@@ -72,41 +42,7 @@ pub fn last_predictions(logits: &Tensor) -> IndexTensor {
     logits.select(1, logits.dim(1) - 1).argmax(-1)
 }
 
-impl Subject {
-    /// Refuses weights of which nothing can be learned.
-    ///
-    /// # Errors
-    /// Names the first weights that are not finite.
-    pub fn check(&self) -> Result<()> {
-        match not_finite(&self.model) {
-            Some(found) => {
-                bail!("{found}: such a model cannot be analysed; take an earlier checkpoint or other weights")
-            }
-            None => Ok(()),
-        }
-    }
-
-    /// `[layer, head]`.
-    fn by_head(&self, title: impl Into<String>, values: &Tensor) -> Picture {
-        by_head(&self.model, title, values)
-    }
-
-    /// What the model predicts at the last position of each sequence, `[batch]`.
-    fn predictions(&self, tokens: &IndexTensor) -> Result<IndexTensor> {
-        Ok(last_predictions(&self.model.forward(tokens)?))
-    }
-}
-
-/// Which weights are not finite, if some are.
-fn not_finite(model: &HookedTransformer) -> Option<String> {
-    model.params().iter().find_map(|(name, value)| {
-        let values = value.to_vec_f64();
-        let bad = values.iter().filter(|v| !v.is_finite()).count();
-        (bad > 0).then(|| format!("{bad} of the {} weights of {name} are not finite", values.len()))
-    })
-}
-
-fn heads(subject: &Subject) -> Result<Found> {
+fn heads(subject: &Subject) -> Result<Found, Failure> {
     let (model, tokens) = (&subject.model, &subject.tokens);
     let (_, cache) = model.run_with_cache(tokens)?;
     let mut pictures = Vec::new();
@@ -116,8 +52,10 @@ fn heads(subject: &Subject) -> Result<Found> {
         let grid = Picture::heatmap("Head detectors", ["", "head"], &Tensor::cat(&rows, 0));
         pictures.push(grid.labels(kinds, model.all_head_labels()).unsigned());
     }
-    pictures.push(subject.by_head("Entropy of attention, nats", &attention_entropy(&cache)?).unsigned());
-    pictures.push(subject.by_head("Mean distance of attention, positions", &attention_distance(&cache)?).unsigned());
+    pictures.push(by_head(&subject.model, "Entropy of attention, nats", &attention_entropy(&cache)?).unsigned());
+    pictures.push(
+        by_head(&subject.model, "Mean distance of attention, positions", &attention_distance(&cache)?).unsigned(),
+    );
     let prose = format!(
         "Means over {} sequences. A detector's score is the share of a head's attention that lies where such a head \
          would look. Entropy is 0 for a head that looks at one position, ln n for one that looks at n alike.",
@@ -126,7 +64,7 @@ fn heads(subject: &Subject) -> Result<Found> {
     Ok((prose, pictures))
 }
 
-fn attribution(subject: &Subject) -> Result<Found> {
+fn attribution(subject: &Subject) -> Result<Found, Failure> {
     let predicted = subject.predictions(&subject.tokens)?;
     let (_, cache) = subject.model.run_with_cache(&subject.tokens)?;
     let found = direct_logit_attribution(&cache, &predicted, None, -1, Units::Heads)?;
@@ -137,17 +75,12 @@ fn attribution(subject: &Subject) -> Result<Found> {
         found.total,
         subject.tokens.shape()[0]
     );
-    let bars = Picture::Bars {
-        title: "Direct logit attribution".into(),
-        value: "logit".into(),
-        labels: found.labels,
-        values: found.values,
-    };
+    let bars = Picture::bars("Direct logit attribution", "logit", found.labels, found.values);
     Ok((prose, vec![bars]))
 }
 
 /// Patching from a sequence to the same with the last token but one replaced.
-fn patches(subject: &Subject) -> Result<Found> {
+fn patches(subject: &Subject) -> Result<Found, Failure> {
     let (model, cfg) = (&subject.model, subject.model.config());
     let pos = subject.tokens.shape()[1];
     let clean = subject.tokens.rows(&[0]);
@@ -188,10 +121,10 @@ fn patches(subject: &Subject) -> Result<Found> {
     if !cfg.attn_only {
         by_position("MLP output", patching.mlp_out(options())?);
     }
-    let by_head = patching.attn_head_out_all_pos(options())?;
-    pictures.push(subject.by_head("Head output", &shown(by_head).0));
+    let output = patching.attn_head_out_all_pos(options())?;
+    pictures.push(by_head(&subject.model, "Head output", &shown(output).0));
     let pattern = patching.attn_head_pattern_all_pos(options())?;
-    pictures.push(subject.by_head("Attention pattern of a head", &shown(pattern).0));
+    pictures.push(by_head(&subject.model, "Attention pattern of a head", &shown(pattern).0));
     let prose = format!(
         "One sequence, and the same with token {replaced} replaced. Each cell runs the replaced sequence with one \
          activation of the original in its place. 1 brings the original answer (token {right} over {wrong} at the last \
@@ -201,7 +134,7 @@ fn patches(subject: &Subject) -> Result<Found> {
     Ok((prose, pictures))
 }
 
-fn ablations(subject: &Subject) -> Result<Found> {
+fn ablations(subject: &Subject) -> Result<Found, Failure> {
     let (model, tokens) = (&subject.model, &subject.tokens);
     let predicted = subject.predictions(tokens)?;
     let metric = Metric::last(move |logits| logits.cross_entropy(&predicted).mean_all());
@@ -214,8 +147,7 @@ fn ablations(subject: &Subject) -> Result<Found> {
             labels.extend(names.iter().cloned());
             values.extend(result.values.to_vec_f64().iter().map(|v| v - result.corrupted));
         }
-        let value = "rise of the loss".to_string();
-        pictures.push(Picture::Bars { title: format!("Each part {how}"), value, labels, values });
+        pictures.push(Picture::bars(format!("Each part {how}"), "rise of the loss", labels, values));
     }
     let prose = "How much the loss of the model's own predictions at the last position rises when the output of one part is \
                  replaced everywhere: by zero, or by its mean over the sequences at each position, which keeps what does not \
@@ -231,7 +163,7 @@ fn mlp_labels(model: &HookedTransformer) -> Vec<String> {
     }
 }
 
-fn circuits(subject: &Subject) -> Result<Found> {
+fn circuits(subject: &Subject) -> Result<Found, Failure> {
     let (model, cfg) = (&subject.model, subject.model.config());
     let (qk, ov) = (model.qk()?, model.ov()?);
     let mut pictures = vec![spectra("Singular values of QK", &qk), spectra("Singular values of OV", &ov)];
@@ -244,7 +176,7 @@ fn circuits(subject: &Subject) -> Result<Found> {
         let (re, im) = tokens_to_logits.eigenvalues();
         let size = (re.square() + im.square()).sqrt();
         let score = re.sum(&[2]) / size.sum(&[2]);
-        pictures.push(subject.by_head("Copying score", &score));
+        pictures.push(by_head(&subject.model, "Copying score", &score));
         prose += " The copying score is the sum of the eigenvalues of W_E W_V W_O W_U over the sum of their sizes: 1 for a \
                   head that raises the very tokens it attends to, -1 for one that lowers them.";
     }
@@ -267,15 +199,10 @@ fn spectra(title: &str, circuit: &FactoredMatrix) -> Picture {
     let (layers, heads, rank) = (s.dim(0), s.dim(1), s.dim(2));
     let values = s.to_vec_f64();
     let curve = |i: usize| (format!("L{}H{}", i / heads, i % heads), values[i * rank..(i + 1) * rank].to_vec());
-    Picture::Lines {
-        title: title.into(),
-        x: "rank".into(),
-        y: "singular value".into(),
-        curves: (0..layers * heads).map(curve).collect(),
-    }
+    Picture::lines(title, ["rank", "singular value"], (0..layers * heads).map(curve).collect())
 }
 
-fn composition(subject: &Subject) -> Result<Found> {
+fn composition(subject: &Subject) -> Result<Found, Failure> {
     let model = &subject.model;
     let n = model.all_head_labels().len();
     let heads = model.config().n_heads();
