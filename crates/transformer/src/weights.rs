@@ -109,6 +109,8 @@ impl Entry {
         let floats = |dtype| match dtype {
             DType::F32 => Dtype::F32,
             DType::F64 => Dtype::F64,
+            DType::Bf16 => Dtype::BF16,
+            DType::F16 => Dtype::F16,
         };
         let (dtype, shape) = match self {
             Entry::Floats(t) => (floats(t.dtype()), t.shape().to_vec()),
@@ -151,6 +153,7 @@ fn write_floats(t: &Tensor, file: &mut dyn Write) -> io::Result<()> {
     match t.dtype() {
         DType::F32 => write(&t.to_vec(), f32::to_le_bytes, file),
         DType::F64 => write(&t.to_vec_f64(), f64::to_le_bytes, file),
+        DType::Bf16 | DType::F16 => write(&t.to_bits(), u16::to_le_bytes, file),
     }
 }
 
