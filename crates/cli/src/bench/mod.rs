@@ -75,7 +75,7 @@ pub enum Part {
     Cache,
     /// Patching sweeps on the same model, and by depth
     Patch,
-    /// The matrix products of the training step, one by one
+    /// The matrix products of the training step, and those of a few rows, one by one
     Matmul,
     /// The other kernels, one by one
     Kernels,
@@ -141,7 +141,10 @@ pub fn run(args: &Args) -> Result<bool> {
         match part {
             Part::Step | Part::Forward | Part::Cache => {}
             Part::Patch => report.table("patch_by_depth", &patch::by_depth(&device)?),
-            Part::Matmul => report.table("matmul", &kernels::matmul(&device, repeats(15), &peak)),
+            Part::Matmul => {
+                report.table("matmul", &kernels::matmul(&device, repeats(15), &peak));
+                report.table("few_rows", &kernels::few_rows(&device, repeats(15), &peak));
+            }
             Part::Kernels => report.table("kernels", &kernels::kernels(&device, repeats(15), &peak)),
             Part::Scaling => report.table("scaling", &scaling::scaling(&device, repeats(5), &peak)?),
             Part::Run => {
