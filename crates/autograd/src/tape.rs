@@ -91,7 +91,19 @@ impl Tape {
     }
 
     /// A value to differentiate by.
+    ///
+    /// # Panics
+    /// If it is of a type for storage alone ([`DType`](ironlens_tensor::DType)): gradients are computed in `f32`.
+    /// As a constant (`Var::from`) it may be the weight of a product or a table.
+    #[track_caller]
     pub fn leaf(&self, value: Tensor) -> Var {
+        assert!(
+            !value.dtype().is_storage(),
+            "a leaf of shape {:?} is {}, a storage type, which has no gradient: `.to_dtype(DType::F32)` first, or keep it \
+             a constant (freeze the weight)",
+            value.shape(),
+            value.dtype()
+        );
         self.push(value, Kind::Leaf)
     }
 

@@ -332,6 +332,25 @@ fn every_wrong_operand_is_refused() {
     try_all(&methods(), file!());
 }
 
+/// A weight of 16 bits has no gradient, and lets that of the input through.
+#[test]
+fn stored_weights_are_constants() {
+    let [x, w] = [Tensor::from([[0.5, -1.0], [2.0, 0.1]]), Tensor::from([[0.1, 0.2], [0.3, 0.4]])];
+    let stored = w.to_dtype(DType::Bf16);
+    let gradient = |w: Tensor| {
+        let (x, w) = (Tape::new().leaf(x.clone()), Var::from(w));
+        (x.linear(&w, None, None).square().sum_all() + x.matmul(&w).sum_all())
+            .backward()
+            .take(&x)
+            .expect("used")
+            .to_vec()
+    };
+    assert_eq!(gradient(stored.clone()), gradient(stored.to_dtype(DType::F32)));
+    let leaf = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(Tape::new().leaf(stored))));
+    let text = *leaf.expect_err("it has no gradient").downcast::<String>().expect("a formatted message");
+    assert!(text.contains("bf16") && text.contains("storage type") && text.contains("[2, 2]"), "{text}");
+}
+
 #[test]
 fn operands_on_two_tapes_are_refused() {
     // The tensors of a rotation are no operands that have gradients.

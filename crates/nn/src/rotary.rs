@@ -152,7 +152,7 @@ impl RotaryTable {
     /// cos and sin of positions `0..len`, on the CPU.
     fn make(&self, len: usize, long: bool, dtype: DType) -> [Tensor; 2] {
         let angles = match dtype {
-            DType::F32 => angles(&self.config, len, long, |x| f64::from(x as f32)),
+            DType::F32 | DType::Bf16 | DType::F16 => angles(&self.config, len, long, |x| f64::from(x as f32)),
             DType::F64 => angles(&self.config, len, long, |x| x),
         };
         let factor = self.config.scaling.as_ref().map_or(1.0, RopeScaling::attention_factor);

@@ -152,6 +152,8 @@ pub fn tensor_info(name: &str, dtype: DType, shape: &[usize]) -> TensorInfo {
     let dtype = match dtype {
         DType::F32 => Dtype::F32,
         DType::F64 => Dtype::F64,
+        DType::Bf16 => Dtype::BF16,
+        DType::F16 => Dtype::F16,
     };
     TensorInfo { name: name.into(), dtype, shape: shape.to_vec() }
 }
@@ -172,5 +174,6 @@ pub fn write_values(t: &Tensor, file: &mut dyn Write) -> io::Result<()> {
     match t.dtype() {
         DType::F32 => write(&t.to_vec(), f32::to_le_bytes, file),
         DType::F64 => write(&t.to_vec_f64(), f64::to_le_bytes, file),
+        DType::Bf16 | DType::F16 => write(&t.to_bits(), u16::to_le_bytes, file),
     }
 }

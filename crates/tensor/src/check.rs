@@ -207,13 +207,49 @@ pub(crate) fn not_of_nothing(op: &str, shape: &[usize], result: &[usize]) {
 /// An op over the last axis, which must be there.
 #[track_caller]
 pub(crate) fn row(op: &str, x: &Tensor) {
+    computes(op, x);
     assert!(x.ndim() > 0, "{op}: rows lie along the last axis, and a tensor of shape [] has none");
+}
+
+/// A tensor that is computed with.
+#[track_caller]
+pub(crate) fn computes(op: &str, x: &Tensor) {
+    let dtype = x.dtype();
+    assert!(
+        !dtype.is_storage(),
+        "{op}: {dtype} is a storage type, for the weights of products and the rows of tables: \
+         `.to_dtype(DType::F32)` first (shape {:?})",
+        x.shape()
+    );
+}
+
+/// Refuses a type that has not 16 bits.
+#[track_caller]
+pub(crate) fn sixteen_bits(op: &str, dtype: DType) -> ! {
+    panic!("{op}: the values of {dtype} have not 16 bits: DType::Bf16 and DType::F16 have")
 }
 
 // ---- tensors beside one another ---------------------------------------------------------
 
+/// Operands that are computed with together.
 #[track_caller]
 pub(crate) fn same_place(op: &str, a: &Tensor, b: &Tensor) {
+    same_kind(op, a, b);
+    computes(op, a);
+}
+
+/// Factors of a product, of which the right one may be stored in 16 bits.
+#[track_caller]
+pub(crate) fn factors(op: &str, a: &Tensor, b: &Tensor) {
+    computes(op, a);
+    if !(b.dtype().is_storage() && a.dtype() == DType::F32 && a.device() == b.device()) {
+        same_kind(op, a, b);
+    }
+}
+
+/// Tensors of one type on one device, whatever the type.
+#[track_caller]
+pub(crate) fn same_kind(op: &str, a: &Tensor, b: &Tensor) {
     assert!(
         a.dtype() == b.dtype() && a.device() == b.device(),
         "{op}: operands are {} on {} and {} on {}; convert one of them first",
@@ -309,7 +345,7 @@ pub(crate) fn shapes_join(op: &str, shapes: &[&[usize]], axis: impl Axis) -> usi
 #[track_caller]
 pub(crate) fn joinable(parts: &[Tensor], axis: impl Axis) -> (&Tensor, usize) {
     for pair in parts.windows(2) {
-        same_place("cat", &pair[0], &pair[1]);
+        same_kind("cat", &pair[0], &pair[1]);
     }
     let shapes: Vec<&[usize]> = parts.iter().map(Tensor::shape).collect();
     let axis = shapes_join("cat", &shapes, axis);
@@ -331,7 +367,7 @@ pub(crate) fn even_rows<T>(rows: &[Vec<T>]) -> usize {
 pub(crate) fn stackable(parts: &[Tensor], axis: impl Axis) -> usize {
     let Some(first) = parts.first() else { panic!("stack: at least one tensor is needed") };
     for p in &parts[1..] {
-        same_place("stack", first, p);
+        same_kind("stack", first, p);
         same_shape("stack", first.shape(), p.shape());
     }
     axis.new_in(first.shape())

@@ -16,12 +16,16 @@ impl Tensor {
     // ---- elementwise --------------------------------------------------------------------
 
     /// `op` of every element.
+    #[track_caller]
     pub fn unary(&self, op: UnaryOp) -> Tensor {
+        check::computes(op.name(), self);
         self.device().backend().unary(op, self.clone())
     }
 
     /// `op` of every element, in this tensor's own memory if nobody else holds it.
+    #[track_caller]
     pub fn into_unary(self, op: UnaryOp) -> Tensor {
+        check::computes(op.name(), &self);
         self.device().backend().unary(op, self)
     }
 
@@ -68,6 +72,13 @@ impl Tensor {
     /// Over `axes` that were checked.
     #[track_caller]
     fn reduce(&self, op: ReduceOp, axes: &[usize], keepdim: bool) -> Tensor {
+        check::computes(
+            match op {
+                ReduceOp::Sum => "sum",
+                ReduceOp::Max => "max",
+            },
+            self,
+        );
         let shape = self.kept_shape(axes);
         let out = if self.numel() > 0 {
             self.device().backend().reduce(op, self, axes)
@@ -120,22 +131,27 @@ impl Tensor {
     }
 
     /// Sum of all elements, shape `[]`.
+    #[track_caller]
     pub fn sum_all(&self) -> Tensor {
         self.sum(&(0..self.ndim()).collect::<Vec<_>>())
     }
 
     /// Mean of all elements, shape `[]`.
+    #[track_caller]
     pub fn mean_all(&self) -> Tensor {
         self.mean(&(0..self.ndim()).collect::<Vec<_>>())
     }
 
     /// Sum of the squares of all elements.
+    #[track_caller]
     pub fn sum_squares(&self) -> f64 {
         self.sum_squares_on_device().item()
     }
 
     /// Sum of the squares of all elements, one number that stays on the device (`f64` on the CPU).
+    #[track_caller]
     pub fn sum_squares_on_device(&self) -> Tensor {
+        check::computes("sum_squares", self);
         if self.numel() == 0 {
             let dtype = if self.device() == Device::Cpu { DType::F64 } else { self.dtype() };
             return Tensor::scalar(0.0, dtype, &self.device());
@@ -144,12 +160,15 @@ impl Tensor {
     }
 
     /// Euclidean norm of all elements.
+    #[track_caller]
     pub fn norm(&self) -> f64 {
         self.sum_squares().sqrt()
     }
 
     /// Whether no element is infinite or NaN.
+    #[track_caller]
     pub fn all_finite(&self) -> bool {
+        check::computes("all_finite", self);
         self.numel() == 0 || self.device().backend().all_finite(self)
     }
 
@@ -169,10 +188,10 @@ impl Tensor {
     // ---- products -----------------------------------------------------------------------
 
     /// Matrix product over the last two axes, `[.., m, k] x [.., k, n] -> [.., m, n]`; leading
-    /// axes broadcast.
+    /// axes broadcast. `other` may be stored in 16 bits ([`DType`]) beside `f32`.
     #[track_caller]
     pub fn matmul(&self, other: &Tensor) -> Tensor {
-        check::same_place("matmul", self, other);
+        check::factors("matmul", self, other);
         let shape = check::product("matmul", self.shape(), other.shape());
         if self.numel() == 0 || other.numel() == 0 {
             return self.zeros_of(&shape);
@@ -181,10 +200,11 @@ impl Tensor {
     }
 
     /// `self @ w + bias + residual`: `self` is `[.., in]`, `w` `[in, out]`, `bias` `[out]`,
-    /// `residual` and the result `[.., out]`. The sums are taken in this order.
+    /// `residual` and the result `[.., out]`. The sums are taken in this order. `w` may be stored in 16 bits
+    /// ([`DType`]) beside `f32`.
     #[track_caller]
     pub fn linear(&self, w: &Tensor, bias: Option<&Tensor>, residual: Option<&Tensor>) -> Tensor {
-        check::same_place("linear", self, w);
+        check::factors("linear", self, w);
         let (x, n) = (self.shape(), self.ndim());
         let fits = n >= 1 && w.ndim() == 2 && x[n - 1] == w.dim(0);
         check::requires(fits, "linear", x, w.shape(), "the input's last axis must equal the weight's first");
@@ -192,7 +212,7 @@ impl Tensor {
         shape[n - 1] = w.dim(1);
         check::result("linear", x, w.shape(), &shape);
         if let Some(b) = bias {
-            check::operand("linear", &[w], "bias", b, &[w.dim(1)]);
+            check::operand("linear", &[self, w], "bias", b, &[w.dim(1)]);
         }
         if let Some(r) = residual {
             check::operand("linear", &[self, w], "residual", r, &shape);
@@ -419,7 +439,7 @@ impl Tensor {
 
     // ---- indices ------------------------------------------------------------------------
 
-    /// Rows `ids` of the table `self` `[row, width]`: `[ids.., width]`.
+    /// Rows `ids` of the table `self` `[row, width]`: `[ids.., width]`; of a table in 16 bits ([`DType`]), in `f32`.
     ///
     /// # Panics
     /// If an id is not a row.
@@ -430,7 +450,8 @@ impl Tensor {
         shape.push(self.dim(1));
         check::result("embed", self.shape(), ids.shape(), &shape);
         if shape.contains(&0) {
-            return self.zeros_of(&shape);
+            let dtype = if self.dtype().is_storage() { DType::F32 } else { self.dtype() };
+            return Tensor::zeros(&shape, dtype, &self.device());
         }
         self.device().backend().embed(self, ids).reshape(&shape)
     }

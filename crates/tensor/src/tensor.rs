@@ -2,11 +2,14 @@
 
 use std::borrow::Cow;
 
+use half::slice::HalfFloatSliceExt;
+use half::vec::HalfBitsVecExt;
+use half::{bf16, f16};
 use ndarray::{ArrayD, ArrayViewD, IxDyn, ShapeBuilder};
 
 use crate::check;
-use crate::cpu::elem::Elem;
 use crate::cpu::storage::{Buffer, CpuStorage};
+use crate::cpu::stored::Stored;
 use crate::{Axes, Axis, DType, Device, Layout};
 
 /// An immutable n-dimensional array on a [`Device`].
@@ -59,6 +62,21 @@ impl Tensor {
         Tensor::from_buffer(Buffer::from(values), shape)
     }
 
+    /// From values of 16 bits each, as they are stored, in row-major order (CPU): `dtype` is `Bf16` or `F16`. The
+    /// values are not copied.
+    ///
+    /// # Panics
+    /// If the number of values is not the product of `shape`, or the type has not 16 bits.
+    #[track_caller]
+    pub fn from_bits(bits: Vec<u16>, dtype: DType, shape: &[usize]) -> Tensor {
+        check::element_count(bits.len(), shape);
+        match dtype {
+            DType::Bf16 => Tensor::from_buffer(Buffer::from(bits.reinterpret_into::<bf16>()), shape),
+            DType::F16 => Tensor::from_buffer(Buffer::from(bits.reinterpret_into::<f16>()), shape),
+            DType::F32 | DType::F64 => check::sixteen_bits("from_bits", dtype),
+        }
+    }
+
     /// One value, shape `[]`.
     #[track_caller]
     pub fn scalar(value: f64, dtype: DType, device: &Device) -> Tensor {
@@ -87,7 +105,7 @@ impl Tensor {
         Tensor::zeros(self.shape(), self.dtype(), &self.device())
     }
 
-    pub(crate) fn from_buffer<E: Elem>(buffer: Buffer<E>, shape: &[usize]) -> Tensor {
+    pub(crate) fn from_buffer<E: Stored>(buffer: Buffer<E>, shape: &[usize]) -> Tensor {
         debug_assert_eq!(buffer.len(), check::numel(shape));
         Tensor { storage: Storage::Cpu(E::wrap(buffer)), layout: Layout::contiguous(shape) }
     }
@@ -168,8 +186,7 @@ impl Tensor {
     #[track_caller]
     pub fn with_layout(&self, layout: Layout) -> Tensor {
         let len = match &self.storage {
-            Storage::Cpu(CpuStorage::F32(b)) => b.len(),
-            Storage::Cpu(CpuStorage::F64(b)) => b.len(),
+            Storage::Cpu(s) => s.len(),
             #[cfg(feature = "gpu")]
             Storage::Gpu(m) => m.len(),
         };
@@ -267,7 +284,8 @@ impl Tensor {
         if self.is_contiguous() { self.clone() } else { self.device().backend().contiguous(self) }
     }
 
-    /// On `device`; shares memory if it is there already.
+    /// On `device`; shares memory if it is there already. A GPU computes in `f32` and holds nothing else: what has
+    /// another type is converted, which loses nothing of 16 bits.
     pub fn to_device(&self, device: &Device) -> Tensor {
         if self.device() == *device {
             return self.clone();
@@ -279,7 +297,7 @@ impl Tensor {
         }
     }
 
-    /// Converted to `dtype`; shares memory if it is that already.
+    /// Converted to `dtype`, rounded to the nearest, ties to even; shares memory if it is that already.
     ///
     /// # Panics
     /// If the device holds no such elements: a GPU's are `f32`.
@@ -305,7 +323,7 @@ impl Tensor {
     /// it is given, or one that repeats elements.
     #[track_caller]
     pub fn assign(&mut self, region: impl FnOnce(&Tensor) -> Tensor, src: &Tensor) {
-        check::same_place("assign", self, src);
+        check::same_kind("assign", self, src);
         self.make_writable();
         let view = region(self);
         check::requires(
@@ -338,8 +356,21 @@ impl Tensor {
     /// Values in row-major order, as `f64`.
     pub fn to_vec_f64(&self) -> Vec<f64> {
         match self.dtype() {
-            DType::F32 => self.to_vec().into_iter().map(f64::from).collect(),
             DType::F64 => self.contiguous().on_cpu().slice::<f64>().to_vec(),
+            DType::F32 | DType::Bf16 | DType::F16 => self.to_vec().into_iter().map(f64::from).collect(),
+        }
+    }
+
+    /// The 16 bits of each value of a `Bf16` or `F16` tensor, in row-major order.
+    ///
+    /// # Panics
+    /// If it is of another type.
+    #[track_caller]
+    pub fn to_bits(&self) -> Vec<u16> {
+        match self.dtype() {
+            DType::Bf16 => self.contiguous().slice::<bf16>().reinterpret_cast().to_vec(),
+            DType::F16 => self.contiguous().slice::<f16>().reinterpret_cast().to_vec(),
+            dtype @ (DType::F32 | DType::F64) => check::sixteen_bits("to_bits", dtype),
         }
     }
 
@@ -383,7 +414,7 @@ impl Tensor {
     // ---- CPU kernels' access ------------------------------------------------------------
 
     /// All memory behind a CPU tensor.
-    pub(crate) fn memory<E: Elem>(&self) -> &[E] {
+    pub(crate) fn memory<E: Stored>(&self) -> &[E] {
         match &self.storage {
             Storage::Cpu(s) => E::buffer(s),
             #[cfg(feature = "gpu")]
@@ -392,13 +423,13 @@ impl Tensor {
     }
 
     /// The elements of a contiguous CPU tensor.
-    pub(crate) fn slice<E: Elem>(&self) -> &[E] {
+    pub(crate) fn slice<E: Stored>(&self) -> &[E] {
         debug_assert!(self.is_contiguous());
         &self.memory::<E>()[self.layout.offset()..self.layout.offset() + self.numel()]
     }
 
     /// The elements of a contiguous CPU tensor for writing; copies them first if shared.
-    pub(crate) fn slice_mut<E: Elem>(&mut self) -> &mut [E] {
+    pub(crate) fn slice_mut<E: Stored>(&mut self) -> &mut [E] {
         debug_assert!(self.is_contiguous());
         let (start, len) = (self.layout.offset(), self.numel());
         match &mut self.storage {
@@ -409,7 +440,7 @@ impl Tensor {
     }
 
     /// All memory behind a CPU tensor for writing; copies it first if shared.
-    pub(crate) fn memory_mut<E: Elem>(&mut self) -> &mut [E] {
+    pub(crate) fn memory_mut<E: Stored>(&mut self) -> &mut [E] {
         match &mut self.storage {
             Storage::Cpu(s) => E::buffer_mut(s),
             #[cfg(feature = "gpu")]
@@ -441,7 +472,7 @@ impl Tensor {
         }
     }
 
-    pub(crate) fn array_view<E: Elem>(&self) -> ArrayViewD<'_, E> {
+    pub(crate) fn array_view<E: Stored>(&self) -> ArrayViewD<'_, E> {
         let data = &self.memory::<E>()[self.layout.offset()..];
         if self.is_contiguous() {
             return ArrayViewD::from_shape(IxDyn(self.shape()), &data[..self.numel()])

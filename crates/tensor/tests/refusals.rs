@@ -3,7 +3,9 @@
 #[path = "refusals/harness.rs"]
 mod harness;
 
-use harness::{Method, Operands, all_are_tried, method, methods_over_axes, of_both, try_all, try_devices, try_nothing};
+use harness::{
+    Method, Operands, all_are_tried, method, methods_over_axes, of_both, try_all, try_devices, try_nothing, try_storage,
+};
 use ironlens_tensor::{
     AdamWStep, AttentionSpec, BinaryOp, DType, Device, IndexTensor, Layout, ReduceOp, RotarySpec, Tensor, UnaryOp,
 };
@@ -93,6 +95,22 @@ fn methods() -> Vec<Method> {
             .refuses("shape", |o| vec![Tensor::from_vec(o.t(0).to_vec(), &[4], &o.t(0).device())], &["3", "[4]"]),
         method("from_vec_f64", "values: r", |o| vec![Tensor::from_vec_f64(o.t(0).to_vec_f64(), o.t(0).shape())])
             .refuses("shape", |o| vec![Tensor::from_vec_f64(o.t(0).to_vec_f64(), &[4])], &["3", "[4]"]),
+        method("from_bits", "values: r", |o| {
+            vec![Tensor::from_bits(o.t(0).to_dtype(DType::F16).to_bits(), DType::F16, o.t(0).shape())]
+        })
+        .refuses("shape", |_| vec![Tensor::from_bits(vec![0; 3], DType::F16, &[4])], &["3", "[4]"])
+        .refuses("dtype", |_| vec![Tensor::from_bits(vec![0; 3], DType::F32, &[3])], &["f32", "16 bits"]),
+        method("to_bits", "self: r w", |o| {
+            vec![Tensor::from_bits(o.t(0).to_dtype(DType::Bf16).to_bits(), DType::Bf16, o.t(0).shape())]
+        })
+        .refuses(
+            "self",
+            |o| {
+                o.t(0).to_bits();
+                Vec::new()
+            },
+            &["f32", "16 bits"],
+        ),
         method("dim", "self: r w", |o| vec![o.t(0) + o.t(0).dim(1) as f64]).refuses(
             "axis",
             |o| vec![o.t(0) + o.t(0).dim(2) as f64],
@@ -427,6 +445,82 @@ fn methods() -> Vec<Method> {
         ));
     }
     all
+}
+
+/// What takes tensors of 16 bits: views, moves, and what widens them.
+const STORES: &[&str] = &[
+    "from_vec",
+    "from_vec_f64",
+    "from_bits",
+    "to_bits",
+    "with_layout",
+    "reshape",
+    "permute",
+    "transpose",
+    "t",
+    "narrow",
+    "select",
+    "unsqueeze",
+    "squeeze",
+    "expand",
+    "to_dtype",
+    "assign",
+    "set_at",
+    "zero_at",
+    "embed",
+    "gather",
+    "index_select",
+    "cat",
+    "stack",
+    "diagonal",
+    "flip",
+    // Of these the shape alone matters.
+    "triangle",
+    "new",
+    "rows",
+];
+
+#[test]
+fn storage_types_are_widened_or_refused() {
+    try_storage(&methods(), STORES, file!());
+}
+
+#[test]
+fn products_and_tables_widen_what_is_stored() {
+    let x = Tensor::from([[0.5, -1.0, 2.0], [1.0, 3.0, -0.25]]);
+    let w = Tensor::from([[0.1, 0.2], [0.3, 0.4], [0.5, 0.6]]);
+    for dtype in [DType::Bf16, DType::F16] {
+        let stored = w.to_dtype(dtype);
+        let wide = stored.to_dtype(DType::F32);
+        assert!(wide.max_abs_diff(&w).0 > 0.0, "0.1 has no exact form of 16 bits");
+        assert_eq!((stored.dtype(), stored.to_vec()), (dtype, wide.to_vec()));
+        let ids = IndexTensor::from([2, 0, 2]);
+        let (bias, residual) = (Tensor::from([1.0, 2.0]), Tensor::from([[3.0, 4.0], [5.0, 6.0]]));
+        for (got, want) in [
+            (x.matmul(&stored), x.matmul(&wide)),
+            (x.linear(&stored, Some(&bias), Some(&residual)), x.linear(&wide, Some(&bias), Some(&residual))),
+            (stored.embed(&ids), wide.embed(&ids)),
+            (stored.embed(&IndexTensor::new(vec![], &[0])), wide.embed(&IndexTensor::new(vec![], &[0]))),
+        ] {
+            assert_eq!((got.dtype(), got.to_vec()), (DType::F32, want.to_vec()));
+        }
+        // Moves keep the bits.
+        let bits = stored.to_bits();
+        let again = Tensor::from_bits(bits.clone(), dtype, &[3, 2]);
+        let halves = [again.narrow(1, 1, 1), again.narrow(1, 0, 1)];
+        let turned = Tensor::cat(&[halves[1].clone(), halves[0].clone()], 1).t().contiguous().t();
+        assert_eq!((turned.dtype(), turned.to_bits()), (dtype, bits));
+        let mut written = Tensor::zeros(&[3, 2], dtype, &Device::Cpu);
+        written.assign(|w| w.clone(), &stored);
+        assert_eq!(written.to_bits(), stored.to_bits());
+    }
+}
+
+#[test]
+#[should_panic(expected = "operands are f64 on cpu and bf16 on cpu")]
+fn stored_weights_are_for_f32() {
+    let x = Tensor::ones(&[2, 3], DType::F64, &Device::Cpu);
+    x.matmul(&Tensor::ones(&[3, 2], DType::Bf16, &Device::Cpu));
 }
 
 #[test]

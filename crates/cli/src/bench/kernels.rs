@@ -1,7 +1,7 @@
 //! One kernel at a time, beside what the machine could do.
 
 use ironlens::tensor::profile::{self, Kernel};
-use ironlens::tensor::{AdamWStep, AttentionSpec, Device, IndexTensor, Rng, RotarySpec, Tensor, UnaryOp};
+use ironlens::tensor::{AdamWStep, AttentionSpec, DType, Device, IndexTensor, Rng, RotarySpec, Tensor, UnaryOp};
 
 use super::peak::Peak;
 use super::table::Table;
@@ -49,6 +49,54 @@ pub fn matmul(device: &Device, repeats: usize, peak: &Peak) -> Table {
                 format!("{gflops:.0}"),
                 format!("{:.0} %", 100.0 * gflops / peak.gflops),
             ]);
+        }
+    }
+    table
+}
+
+/// Memory of the weights that products of a few rows read: more than caches hold.
+const WEIGHTS: usize = 256 << 20;
+
+/// Products of one and of eight rows, as text is written with: SmolLM2's and GPT-2 small's shapes, with weights of 32
+/// and of 16 bits.
+pub fn few_rows(device: &Device, repeats: usize, peak: &Peak) -> Table {
+    let mut table = Table::new(["model", "k", "n", "weights", "rows", "ms", "GB/s", "of memory", "rows/ms"]);
+    let shapes = [
+        ("SmolLM2", 576, 1536),
+        ("SmolLM2", 576, 576),
+        ("SmolLM2", 576, 49152),
+        ("GPT-2", 768, 2304),
+        ("GPT-2", 768, 3072),
+    ];
+    for (model, k, n) in shapes.into_iter().chain([("GPT-2", 3072, 768), ("GPT-2", 768, 50257)]) {
+        let count = (WEIGHTS / 4 / (k * n)).max(1);
+        let ones = Tensor::full(&[count * k, n], 1.0, DType::F32, device);
+        let mut weights = vec![ones];
+        if *device == Device::Cpu {
+            weights.push(weights[0].to_dtype(DType::Bf16));
+            weights.push(weights[0].to_dtype(DType::F16));
+        }
+        for weights in weights {
+            for rows in [1, 8] {
+                let x = Tensor::full(&[rows, k], 0.5, DType::F32, device);
+                let seconds = median(repeats, || {
+                    (0..count).for_each(|i| drop(x.linear(&weights.narrow(0, i * k, k), None, None)));
+                    device.synchronize();
+                });
+                let gbytes = (weights.numel() * weights.dtype().size()) as f64 / seconds / 1e9;
+                let each = seconds / count as f64;
+                table.row([
+                    model.to_string(),
+                    k.to_string(),
+                    n.to_string(),
+                    weights.dtype().to_string(),
+                    rows.to_string(),
+                    format!("{:.3}", each * 1e3),
+                    format!("{gbytes:.1}"),
+                    format!("{:.0} %", 100.0 * gbytes / peak.gbytes),
+                    format!("{:.1}", rows as f64 / each / 1e3),
+                ]);
+            }
         }
     }
     table

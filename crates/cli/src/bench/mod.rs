@@ -78,7 +78,7 @@ pub enum Part {
     Patch,
     /// Writing with a cache of keys and values, on SmolLM2-135M's shape: a token of one sequence and of eight, a prompt
     Generate,
-    /// The matrix products of the training step, one by one
+    /// The matrix products of the training step, and those of a few rows, one by one
     Matmul,
     /// The other kernels, one by one
     Kernels,
@@ -146,7 +146,10 @@ pub fn run(args: &Args) -> Result<bool> {
             Part::Step | Part::Forward | Part::Cache => {}
             Part::Generate => report.table("generate", &generate::rates(&timings)),
             Part::Patch => report.table("patch_by_depth", &patch::by_depth(&device)?),
-            Part::Matmul => report.table("matmul", &kernels::matmul(&device, repeats(15), &peak)),
+            Part::Matmul => {
+                report.table("matmul", &kernels::matmul(&device, repeats(15), &peak));
+                report.table("few_rows", &kernels::few_rows(&device, repeats(15), &peak));
+            }
             Part::Kernels => report.table("kernels", &kernels::kernels(&device, repeats(15), &peak)),
             Part::Scaling => report.table("scaling", &scaling::scaling(&device, repeats(5), &peak)?),
             Part::Run => {

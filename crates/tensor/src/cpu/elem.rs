@@ -1,19 +1,13 @@
 //! The types that CPU kernels compute in: `f32`, and `f64` for telling rounding from bugs.
 
-use std::sync::Arc;
-
 use super::simd::{erf_f32, exp_f32, tanh_f32};
-use super::storage::{Buffer, CpuStorage, Pool};
+use super::stored::Stored;
 
-/// An element type that CPU kernels are written over. Sealed: `f32` and `f64`.
+/// An element type that CPU kernels compute in: `f32` and `f64`.
 pub trait Elem:
-    faer::traits::ComplexField
-    + Copy
-    + Default
+    Stored
+    + faer::traits::ComplexField
     + PartialOrd
-    + Send
-    + Sync
-    + std::fmt::Debug
     + std::ops::Add<Output = Self>
     + std::ops::Sub<Output = Self>
     + std::ops::Mul<Output = Self>
@@ -23,7 +17,6 @@ pub trait Elem:
     + std::ops::SubAssign
     + std::ops::MulAssign
     + std::ops::DivAssign
-    + 'static
 {
     /// 0.
     const ZERO: Self;
@@ -32,10 +25,6 @@ pub trait Elem:
     /// Negative infinity.
     const NEG_INFINITY: Self;
 
-    /// Rounds a double to this type.
-    fn from_f64(x: f64) -> Self;
-    /// Widens to a double.
-    fn to_f64(self) -> f64;
     /// e^x, within 2 ulp.
     fn exp(self) -> Self;
     /// Natural logarithm.
@@ -60,15 +49,6 @@ pub trait Elem:
     fn is_finite(self) -> bool;
     /// True for NaN alone.
     fn is_nan(self) -> bool;
-
-    #[doc(hidden)]
-    fn buffer(storage: &CpuStorage) -> &Buffer<Self>;
-    #[doc(hidden)]
-    fn buffer_mut(storage: &mut CpuStorage) -> &mut Buffer<Self>;
-    #[doc(hidden)]
-    fn wrap(buffer: Buffer<Self>) -> CpuStorage;
-    #[doc(hidden)]
-    fn pool() -> &'static Pool<Self>;
 }
 
 impl Elem for f32 {
@@ -76,14 +56,6 @@ impl Elem for f32 {
     const ONE: f32 = 1.0;
     const NEG_INFINITY: f32 = f32::NEG_INFINITY;
 
-    #[inline(always)]
-    fn from_f64(x: f64) -> f32 {
-        x as f32
-    }
-    #[inline(always)]
-    fn to_f64(self) -> f64 {
-        self as f64
-    }
     #[inline(always)]
     fn exp(self) -> f32 {
         exp_f32(self)
@@ -132,25 +104,6 @@ impl Elem for f32 {
     fn is_nan(self) -> bool {
         f32::is_nan(self)
     }
-    fn buffer(storage: &CpuStorage) -> &Buffer<f32> {
-        match storage {
-            CpuStorage::F32(b) => b,
-            CpuStorage::F64(_) => unreachable!("kernels dispatch on the dtype first"),
-        }
-    }
-    fn buffer_mut(storage: &mut CpuStorage) -> &mut Buffer<f32> {
-        match storage {
-            CpuStorage::F32(b) => Arc::make_mut(b),
-            CpuStorage::F64(_) => unreachable!("kernels dispatch on the dtype first"),
-        }
-    }
-    fn wrap(buffer: Buffer<f32>) -> CpuStorage {
-        CpuStorage::F32(Arc::new(buffer))
-    }
-    fn pool() -> &'static Pool<f32> {
-        static POOL: Pool<f32> = Pool::new();
-        &POOL
-    }
 }
 
 impl Elem for f64 {
@@ -158,14 +111,6 @@ impl Elem for f64 {
     const ONE: f64 = 1.0;
     const NEG_INFINITY: f64 = f64::NEG_INFINITY;
 
-    #[inline(always)]
-    fn from_f64(x: f64) -> f64 {
-        x
-    }
-    #[inline(always)]
-    fn to_f64(self) -> f64 {
-        self
-    }
     #[inline(always)]
     fn exp(self) -> f64 {
         f64::exp(self)
@@ -213,24 +158,5 @@ impl Elem for f64 {
     #[inline(always)]
     fn is_nan(self) -> bool {
         f64::is_nan(self)
-    }
-    fn buffer(storage: &CpuStorage) -> &Buffer<f64> {
-        match storage {
-            CpuStorage::F64(b) => b,
-            CpuStorage::F32(_) => unreachable!("kernels dispatch on the dtype first"),
-        }
-    }
-    fn buffer_mut(storage: &mut CpuStorage) -> &mut Buffer<f64> {
-        match storage {
-            CpuStorage::F64(b) => Arc::make_mut(b),
-            CpuStorage::F32(_) => unreachable!("kernels dispatch on the dtype first"),
-        }
-    }
-    fn wrap(buffer: Buffer<f64>) -> CpuStorage {
-        CpuStorage::F64(Arc::new(buffer))
-    }
-    fn pool() -> &'static Pool<f64> {
-        static POOL: Pool<f64> = Pool::new();
-        &POOL
     }
 }

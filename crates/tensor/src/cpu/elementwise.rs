@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use super::elem::Elem;
 use super::simd::simd;
 use super::storage::Buffer;
+use super::stored::Stored;
 use super::{CHUNK, gather, par_zip};
 use crate::backend::{BinaryOp, UnaryOp};
 use crate::{Layout, Tensor};
@@ -377,19 +378,19 @@ pub(super) fn add_assign<E: Elem>(a: &mut Tensor, b: &Tensor) {
     view_mut::<E>(a.memory_mut(), &layout).zip_mut_with(&b.array_view::<E>(), |a, &b| *a += b);
 }
 
-pub(super) fn assign<E: Elem>(dst: &mut Tensor, region: &Layout, src: &Tensor) {
+pub(super) fn assign<E: Stored>(dst: &mut Tensor, region: &Layout, src: &Tensor) {
     let src = src.expand(region.shape());
     view_mut::<E>(dst.memory_mut(), region).assign(&src.array_view());
 }
 
-fn view_mut<'a, E: Elem>(memory: &'a mut [E], layout: &Layout) -> ArrayViewMutD<'a, E> {
+fn view_mut<'a, E: Stored>(memory: &'a mut [E], layout: &Layout) -> ArrayViewMutD<'a, E> {
     let shape = IxDyn(layout.shape()).strides(IxDyn(layout.strides()));
     ArrayViewMutD::from_shape(shape, &mut memory[layout.offset()..])
         .expect("what is written to was made to hold every element once")
 }
 
 /// Copies `x` in row-major order.
-pub(super) fn copy<E: Elem>(out: &mut [E], x: &Tensor) {
+pub(super) fn copy<E: Stored>(out: &mut [E], x: &Tensor) {
     if x.is_contiguous() {
         return par_zip(out, x.slice(), |o, x| o.copy_from_slice(x));
     }
@@ -450,7 +451,7 @@ impl<'a> Cursor<'a> {
     }
 }
 
-pub(super) fn cat<E: Elem>(parts: &[Tensor], axis: usize) -> Tensor {
+pub(super) fn cat<E: Stored>(parts: &[Tensor], axis: usize) -> Tensor {
     let mut shape = parts[0].shape().to_vec();
     shape[axis] = parts.iter().map(|p| p.shape()[axis]).sum();
     let mut out = Buffer::<E>::scratch(&shape);

@@ -9,8 +9,9 @@ use rayon::prelude::*;
 
 use super::elem::Elem;
 use super::matmul::{Mat, OutMat};
-use super::simd::{prefetch, simd};
+use super::simd::{LANES, prefetch, simd};
 use super::storage::Buffer;
+use super::stored::Widen;
 
 /// Products of so many rows come here.
 pub(super) const MAX_ROWS: usize = 8;
@@ -18,11 +19,9 @@ pub(super) const MAX_ROWS: usize = 8;
 pub(super) const BLOCK: usize = 512;
 /// Sums that are taken at a time: they stay in the L1 cache, beside the rows of the matrix that go by.
 const STRIP: usize = 4096;
-/// Columns side by side in a register or two.
-pub(super) const LANES: usize = 16;
 /// Rows of the matrix that go into a sum between two times that it is written down.
 const STEP: usize = 4;
-/// Columns that are read together where a column lies densely.
+/// Columns that are read together where a column lies densely, and elements of each that are turned at a time.
 const COLUMNS: usize = 8;
 /// Multiply-adds (of one row) that are worth a second thread.
 const PARALLEL: usize = 1 << 16;
@@ -36,32 +35,9 @@ pub(super) fn fits() -> bool {
     false
 }
 
-/// What a matrix may hold: elements, or what is widened to them where it is read.
-pub(super) trait Stored<E: Elem>: Copy + Send + Sync {
-    fn widen(self) -> E;
-
-    /// [`Stored::widen`] of the first [`LANES`].
-    #[inline(always)]
-    fn widen_lanes(from: &[Self]) -> [E; LANES] {
-        // A plain loop: the compiler keeps its array in registers, and one that a closure makes in memory.
-        let mut to = [E::ZERO; LANES];
-        for (to, &w) in to.iter_mut().zip(&from[..LANES]) {
-            *to = w.widen();
-        }
-        to
-    }
-}
-
-impl<E: Elem> Stored<E> for E {
-    #[inline(always)]
-    fn widen(self) -> E {
-        self
-    }
-}
-
 /// `out = a b`, or `out += a b` with `add`. `a` has at most [`MAX_ROWS`] rows, and a row or a column of `b` lies
 /// densely.
-pub(super) fn product<E: Elem, W: Stored<E>>(
+pub(super) fn product<E: Elem, W: Widen<E>>(
     out: &mut OutMat<'_, E>,
     add: bool,
     a: Mat<'_, E>,
@@ -77,7 +53,7 @@ pub(super) fn product<E: Elem, W: Stored<E>>(
 }
 
 /// With room for `R` rows.
-fn product_of<E: Elem, W: Stored<E>, const R: usize>(
+fn product_of<E: Elem, W: Widen<E>, const R: usize>(
     out: &mut OutMat<'_, E>,
     add: bool,
     a: Mat<'_, E>,
@@ -86,15 +62,11 @@ fn product_of<E: Elem, W: Stored<E>, const R: usize>(
 ) {
     let by_rows = b.col_stride == 1;
     assert!(a.rows <= R && (by_rows || b.row_stride == 1));
-    // Where columns are dense, lanes are rows of `a`, also those that it has not.
-    let (x, wide) = if by_rows { (packed::<E, R>(a), None) } else { (Vec::new(), Some(packed::<E, MAX_ROWS>(a))) };
+    let x = packed::<E, R>(a);
     let target = Target { ptr: out.ptr, rows: a.rows, row_stride: out.row_stride, add };
     let piece = |first: usize, len: usize| {
         let b = b.sub_cols(first, len);
-        match &wide {
-            None => by_row_strips(&target, first, &x, b),
-            Some(x) => by_columns(&target, first, x, b),
-        }
+        if by_rows { by_row_strips(&target, first, &x, b) } else { by_columns(&target, first, &x, b) }
     };
     let n = b.cols;
     if !parallel || n * b.rows < PARALLEL {
@@ -160,7 +132,7 @@ impl<E: Elem> Target<E> {
 
 /// Columns of the result from `first` on, of a matrix whose rows lie densely: the rows go by in groups of [`STEP`],
 /// and a strip of sums stays in the cache.
-fn by_row_strips<E: Elem, W: Stored<E>, const R: usize>(target: &Target<E>, first: usize, x: &[[E; R]], b: Mat<'_, W>) {
+fn by_row_strips<E: Elem, W: Widen<E>, const R: usize>(target: &Target<E>, first: usize, x: &[[E; R]], b: Mat<'_, W>) {
     let strip = (STRIP / R).min(b.cols);
     let mut sums = Buffer::<E>::scratch(&[R, strip]);
     for start in (0..b.cols).step_by(strip) {
@@ -188,7 +160,7 @@ fn by_row_strips<E: Elem, W: Stored<E>, const R: usize>(target: &Target<E>, firs
 /// `sums[r] += x[u][r] * rows[u]` for each `u` in turn, while the rows that are `next` come to the cache: processors
 /// follow one row through memory by themselves, but not to a row further on.
 #[inline(always)]
-fn add_rows<E: Elem, W: Stored<E>, const R: usize, const U: usize>(
+fn add_rows<E: Elem, W: Widen<E>, const R: usize, const U: usize>(
     sums: &mut [E],
     x: &[[E; R]; U],
     rows: [&[W]; U],
@@ -224,18 +196,24 @@ fn add_rows<E: Elem, W: Stored<E>, const R: usize, const U: usize>(
     }
 }
 
-/// Columns of the result from `first` on, of a matrix whose columns lie densely: lanes are the rows of `a`, so that
-/// each sum is a chain.
-fn by_columns<E: Elem, W: Stored<E>>(target: &Target<E>, first: usize, x: &[[E; MAX_ROWS]], b: Mat<'_, W>) {
+/// Columns of the result from `first` on, of a matrix whose columns lie densely: as many at a time as lie side by side
+/// in a register.
+fn by_columns<E: Elem, W: Widen<E>, const R: usize>(target: &Target<E>, first: usize, x: &[[E; R]], b: Mat<'_, W>) {
     for (block, x) in x.chunks(BLOCK).enumerate() {
         let b = b.sub_rows(block * BLOCK, x.len());
         simd!({
             let whole = b.cols - b.cols % COLUMNS;
             for j in (0..whole).step_by(COLUMNS) {
-                add_columns::<E, W, COLUMNS>(target, block == 0, first + j, x, std::array::from_fn(|c| b.col(j + c)));
+                add_columns::<E, W, R, COLUMNS>(
+                    target,
+                    block == 0,
+                    first + j,
+                    x,
+                    std::array::from_fn(|c| b.col(j + c)),
+                );
             }
             for j in whole..b.cols {
-                add_columns::<E, W, 1>(target, block == 0, first + j, x, [b.col(j)]);
+                add_columns::<E, W, R, 1>(target, block == 0, first + j, x, [b.col(j)]);
             }
         });
     }
@@ -243,23 +221,38 @@ fn by_columns<E: Elem, W: Stored<E>>(target: &Target<E>, first: usize, x: &[[E; 
 
 /// The sums of a block for `C` columns.
 #[inline(always)]
-fn add_columns<E: Elem, W: Stored<E>, const C: usize>(
+fn add_columns<E: Elem, W: Widen<E>, const R: usize, const C: usize>(
     target: &Target<E>,
     first_block: bool,
     first: usize,
-    x: &[[E; MAX_ROWS]],
+    x: &[[E; R]],
     columns: [&[W]; C],
 ) {
-    let columns = columns.map(|c| &c[..x.len()]);
-    let mut sums = [[E::ZERO; MAX_ROWS]; C];
-    for (p, x) in x.iter().enumerate() {
+    let mut sums = [[E::ZERO; C]; R];
+    let (groups, rest) = x.as_chunks::<COLUMNS>();
+    for (g, x) in groups.iter().enumerate() {
+        // A square of the matrix, turned, so that columns lie side by side.
+        let mut turned = [[E::ZERO; C]; COLUMNS];
         for c in 0..C {
-            let w = columns[c][p].widen();
-            for r in 0..MAX_ROWS {
-                sums[c][r] = x[r].mul_add(w, sums[c][r]);
+            let column = &columns[c][g * COLUMNS..][..COLUMNS];
+            for p in 0..COLUMNS {
+                turned[p][c] = column[p].widen();
+            }
+        }
+        for p in 0..COLUMNS {
+            for r in 0..R {
+                for c in 0..C {
+                    sums[r][c] = x[p][r].mul_add(turned[p][c], sums[r][c]);
+                }
             }
         }
     }
-    let by_row: [[E; C]; MAX_ROWS] = std::array::from_fn(|r| std::array::from_fn(|c| sums[c][r]));
-    target.put(first_block, first, by_row.iter().map(|row| &row[..]));
+    for (p, x) in rest.iter().enumerate() {
+        for r in 0..R {
+            for c in 0..C {
+                sums[r][c] = x[r].mul_add(columns[c][groups.len() * COLUMNS + p].widen(), sums[r][c]);
+            }
+        }
+    }
+    target.put(first_block, first, sums.iter().map(|row| &row[..]));
 }

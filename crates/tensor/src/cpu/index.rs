@@ -6,18 +6,19 @@ use super::elem::Elem;
 use super::rows::log_sum_exp;
 use super::simd::simd;
 use super::storage::Buffer;
+use super::stored::Widen;
 use super::{par_rows, rows_per_task, width_of};
 use crate::backend::RotarySpec;
 use crate::{IndexTensor, Tensor};
 
-pub(super) fn embed<E: Elem>(table: &Tensor, ids: &IndexTensor) -> Tensor {
+pub(super) fn embed<E: Elem, W: Widen<E>>(table: &Tensor, ids: &IndexTensor) -> Tensor {
     let table = table.contiguous();
     let width = width_of(&table);
-    let (data, ids) = (table.slice::<E>(), ids.as_slice());
+    let (data, ids) = (table.slice::<W>(), ids.as_slice());
     let mut out = Buffer::<E>::scratch(&[ids.len(), width]);
     par_rows(&mut out, width, |first, rows| {
         for (row, &id) in rows.chunks_mut(width).zip(&ids[first..]) {
-            row.copy_from_slice(&data[id as usize * width..][..width]);
+            row.iter_mut().zip(&data[id as usize * width..][..width]).for_each(|(to, from)| *to = from.widen());
         }
     });
     Tensor::from_buffer(out, &[ids.len(), width])

@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use super::elem::Elem;
 use super::simd::simd;
 use super::storage::Buffer;
+use super::stored::{Stored, Widen};
 use super::{few_rows, par_rows, width_of};
 use crate::Tensor;
 
@@ -65,6 +66,15 @@ impl<'a, T: Copy> Mat<'a, T> {
     /// Column `j` of a matrix whose columns lie densely.
     pub fn col(self, j: usize) -> &'a [T] {
         &self.data[j * self.col_stride..][..self.rows]
+    }
+
+    /// Itself, if it holds elements as they are.
+    fn as_elems<E: Elem>(self) -> Option<Mat<'a, E>>
+    where
+        T: Widen<E>,
+    {
+        let Mat { rows, cols, row_stride, col_stride, .. } = self;
+        T::as_elems(self.data).map(|data| Mat { data, rows, cols, row_stride, col_stride })
     }
 
     /// Its first element and the distances of rows and columns.
@@ -126,6 +136,13 @@ impl<'a, E: Elem> OutMat<'a, E> {
         unsafe { OutMat::from_raw(self.ptr.wrapping_add(start * self.row_stride), len, cols, self.row_stride) }
     }
 
+    /// Columns `start..start + len`.
+    fn columns(&mut self, start: usize, len: usize) -> OutMat<'_, E> {
+        assert!(start <= self.cols && len <= self.cols - start);
+        // SAFETY: a part of this matrix, borrowed from it.
+        unsafe { OutMat::from_raw(self.ptr.wrapping_add(start), self.rows, len, self.row_stride) }
+    }
+
     /// Its first element and the distance of rows.
     #[cfg(all(feature = "accelerate", target_os = "macos"))]
     pub fn place(&mut self) -> (*mut E, usize) {
@@ -148,7 +165,9 @@ impl<'a, E: Elem> OutMat<'a, E> {
 /// rows nor on the number of threads. faer keeps that except where the result is a vector, for
 /// which it has other code: rows are computed in `few_rows.rs`, in faer's order; columns, and rows where that
 /// order is another, are computed twice over, as a matrix. Apple's library promises none of this.
-pub(super) fn gemm<E: Elem>(mut out: OutMat<'_, E>, add: bool, a: Mat<'_, E>, b: Mat<'_, E>, par: Par) {
+///
+/// What `b` stores in 16 bits is widened as it is read; the bits are those of a product with the widened matrix.
+pub(super) fn gemm<E: Elem, W: Widen<E>>(mut out: OutMat<'_, E>, add: bool, a: Mat<'_, E>, b: Mat<'_, W>, par: Par) {
     assert!(a.cols == b.rows && out.rows == a.rows && out.cols == b.cols, "gemm: sizes disagree");
     if out.rows == 0 || out.cols == 0 {
         return;
@@ -160,16 +179,18 @@ pub(super) fn gemm<E: Elem>(mut out: OutMat<'_, E>, add: bool, a: Mat<'_, E>, b:
         return;
     }
     #[cfg(all(feature = "accelerate", target_os = "macos"))]
-    if super::accelerate::gemm(&mut out, add, a, b) {
+    if let Some(b) = b.as_elems()
+        && super::accelerate::gemm(&mut out, add, a, b)
+    {
         return;
     }
-    if out.rows <= few_rows::MAX_ROWS && few_rows::fits() {
-        let dense = |stride, len| if len == 1 { 1 } else { stride };
-        let b = Mat { row_stride: dense(b.row_stride, b.rows), col_stride: dense(b.col_stride, b.cols), ..b };
-        if b.row_stride == 1 || b.col_stride == 1 {
-            return few_rows::product(&mut out, add, a, b, par != Par::Seq);
-        }
+    // A single row or column lies densely, whatever its distance to the next.
+    let dense = |stride, len| if len == 1 { 1 } else { stride };
+    let b = Mat { row_stride: dense(b.row_stride, b.rows), col_stride: dense(b.col_stride, b.cols), ..b };
+    if out.rows <= few_rows::MAX_ROWS && few_rows::fits() && (b.row_stride == 1 || b.col_stride == 1) {
+        return few_rows::product(&mut out, add, a, b, par != Par::Seq);
     }
+    let Some(b) = b.as_elems() else { return by_panels(out, add, a, b, par) };
     if out.rows == 1 || out.cols == 1 {
         let (rows, cols) = (out.rows.max(2), out.cols.max(2));
         let a2 = if a.rows == 1 { Mat { rows: 2, row_stride: 0, ..a } } else { a };
@@ -188,6 +209,35 @@ pub(super) fn gemm<E: Elem>(mut out: OutMat<'_, E>, add: bool, a: Mat<'_, E>, b:
     run(out, if add { Accum::Add } else { Accum::Replace }, a, b, par);
 }
 
+/// Elements of a matrix that are widened at a time: 2 MiB.
+const PANEL: usize = 1 << 19;
+
+/// [`gemm`] with a matrix that is widened a few columns at a time.
+fn by_panels<E: Elem, W: Widen<E>>(mut out: OutMat<'_, E>, add: bool, a: Mat<'_, E>, b: Mat<'_, W>, par: Par) {
+    let (depth, by_rows) = (b.rows, b.col_stride == 1);
+    assert!(by_rows || b.row_stride == 1, "gemm: neither rows nor columns lie densely");
+    let width = (PANEL / depth).next_multiple_of(64).min(b.cols);
+    let mut panel = Buffer::<E>::scratch(&[depth, width]);
+    for first in (0..b.cols).step_by(width) {
+        let part = b.sub_cols(first, width.min(b.cols - first));
+        // Rows, or columns where these lie densely, as they lie in memory.
+        let (lines, len) = if by_rows { (part.rows, part.cols) } else { (part.cols, part.rows) };
+        let widen = |(i, to): (usize, &mut [E])| {
+            let from = if by_rows { part.row(i) } else { part.col(i) };
+            to.iter_mut().zip(from).for_each(|(to, from)| *to = from.widen());
+        };
+        let panel = &mut panel[..lines * len];
+        if par == Par::Seq {
+            panel.chunks_mut(len).enumerate().for_each(widen);
+        } else {
+            panel.par_chunks_mut(len).enumerate().for_each(widen);
+        }
+        let widened = Mat::new(panel, lines, len, len, 1);
+        let widened = if by_rows { widened } else { widened.t() };
+        gemm(out.columns(first, widened.cols), add, a, widened, par);
+    }
+}
+
 fn run<E: Elem>(mut out: OutMat<'_, E>, accum: Accum, a: Mat<'_, E>, b: Mat<'_, E>, par: Par) {
     faer_matmul(out.faer(), accum, a.faer(), b.faer(), E::ONE, par);
 }
@@ -203,12 +253,12 @@ fn dense(x: &Tensor) -> Tensor {
     if s[s.len() - 1] == 1 || s[s.len() - 2] == 1 { x.clone() } else { x.contiguous() }
 }
 
-fn matrix<'a, E: Elem>(x: &'a Tensor, offset: usize) -> Mat<'a, E> {
+fn matrix<E: Stored>(x: &Tensor, offset: usize) -> Mat<'_, E> {
     let (n, l) = (x.ndim(), x.layout());
     Mat::new(&x.memory::<E>()[offset..], x.shape()[n - 2], x.shape()[n - 1], l.strides()[n - 2], l.strides()[n - 1])
 }
 
-pub(super) fn matmul<E: Elem>(a: &Tensor, b: &Tensor, shape: &[usize]) -> Tensor {
+pub(super) fn matmul<E: Elem, W: Widen<E>>(a: &Tensor, b: &Tensor, shape: &[usize]) -> Tensor {
     let d = shape.len() - 2;
     let (m, n) = (shape[d], shape[d + 1]);
     let k = a.shape()[a.ndim() - 1];
@@ -223,7 +273,7 @@ pub(super) fn matmul<E: Elem>(a: &Tensor, b: &Tensor, shape: &[usize]) -> Tensor
         && let Some(layout) = a.layout().reshape(&[batch * m, k])
     {
         let a = a.with_layout(layout);
-        return matmul::<E>(&a, b, &[batch * m, n]).reshape(shape);
+        return matmul::<E, W>(&a, b, &[batch * m, n]).reshape(shape);
     }
     let (a, b) = (dense(a), dense(b));
     let expand = |x: &Tensor| {
@@ -241,7 +291,7 @@ pub(super) fn matmul<E: Elem>(a: &Tensor, b: &Tensor, shape: &[usize]) -> Tensor
         at
     };
     let one = |i: usize, out: &mut [E], par: Par| {
-        gemm(OutMat::new(out, m, n, n), false, matrix(&a, offset(&a, i)), matrix(&b, offset(&b, i)), par);
+        gemm(OutMat::new(out, m, n, n), false, matrix::<E>(&a, offset(&a, i)), matrix::<W>(&b, offset(&b, i)), par);
     };
     if batch == 1 || m * n * k >= LARGE {
         out.chunks_mut(m * n).enumerate().for_each(|(i, out)| one(i, out, parallelism(m * n * k)));
@@ -251,15 +301,20 @@ pub(super) fn matmul<E: Elem>(a: &Tensor, b: &Tensor, shape: &[usize]) -> Tensor
     Tensor::from_buffer(out, shape)
 }
 
-pub(super) fn linear<E: Elem>(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, residual: Option<&Tensor>) -> Tensor {
+pub(super) fn linear<E: Elem, W: Widen<E>>(
+    x: &Tensor,
+    w: &Tensor,
+    bias: Option<&Tensor>,
+    residual: Option<&Tensor>,
+) -> Tensor {
     let (x, w) = (dense(x), dense(w));
     let (m, k, n) = (x.shape()[0], x.shape()[1], w.shape()[1]);
     let mut out = Buffer::<E>::scratch(&[m, n]);
     gemm(
         OutMat::new(&mut out, m, n, n),
         false,
-        matrix(&x, x.layout().offset()),
-        matrix(&w, w.layout().offset()),
+        matrix::<E>(&x, x.layout().offset()),
+        matrix::<W>(&w, w.layout().offset()),
         parallelism(m * n * k),
     );
     let bias = bias.map(Tensor::contiguous);
@@ -359,5 +414,34 @@ mod tests {
     #[test]
     fn rows_alone_have_the_bits_of_many_in_f64() {
         rows_alone_have_the_bits_of_many::<f64>(crate::DType::F64);
+    }
+
+    /// Products with a matrix of 16 bits have the bits of products with the widened one: few rows and many, dense,
+    /// transposed and cut, in one panel and in several, batched.
+    #[test]
+    fn stored_matrices_have_the_bits_of_widened_ones() {
+        use crate::DType::{Bf16, F16, F32};
+        let mut rng = crate::Rng::new(3, 0);
+        let mut random = |shape: &[usize]| rng.normal(shape, 0.0, 1.0, &crate::Device::Cpu);
+        for (k, n) in [(1, 1), (7, 33), (600, 130), (3000, 200)] {
+            let (x, w, turned) = (random(&[40, k]), random(&[k, n]), random(&[n, k]));
+            for dtype in [Bf16, F16] {
+                let (w, turned) = (w.to_dtype(dtype), turned.to_dtype(dtype));
+                for w in [&w, &turned.t(), &w.narrow(1, n / 3, n - n / 3)] {
+                    let wide = w.to_dtype(F32);
+                    for rows in [1, 8, 9, 40] {
+                        let x = x.narrow(0, 40 - rows, rows);
+                        let want = x.matmul(&wide);
+                        for got in [x.matmul(w), x.linear(w, None, None)] {
+                            assert_eq!(got.slice::<f32>(), want.slice::<f32>(), "{rows} rows, {k} x {n} {dtype}");
+                        }
+                    }
+                }
+            }
+        }
+        let (x, w) = (random(&[3, 2, 20]), random(&[3, 20, 5]).to_dtype(Bf16));
+        assert_eq!(x.matmul(&w).to_vec(), x.matmul(&w.to_dtype(F32)).to_vec());
+        let every_second = random(&[20, 10]).to_dtype(F16).reshape(&[20, 5, 2]).select(2, 1);
+        assert_eq!(x.matmul(&every_second).to_vec(), x.matmul(&every_second.to_dtype(F32)).to_vec());
     }
 }

@@ -17,19 +17,22 @@ mod reduce;
 mod rows;
 mod simd;
 pub(crate) mod storage;
+pub(crate) mod stored;
 
 use rayon::prelude::*;
 
 use crate::backend::{AdamWStep, AttentionSpec, Backend, BinaryOp, ReduceOp, RotarySpec, UnaryOp};
 use crate::{DType, IndexTensor, Layout, Tensor};
 use elem::Elem;
+use half::{bf16, f16};
 use storage::Buffer;
+use stored::Stored;
 
 /// Elements per parallel task of a pass over memory.
 const CHUNK: usize = 1 << 14;
 
 /// Runs `f` on matching chunks of `out` and `x`, in parallel if there are several.
-fn par_zip<E: Elem>(out: &mut [E], x: &[E], f: impl Fn(&mut [E], &[E]) + Sync) {
+fn par_zip<E: Stored>(out: &mut [E], x: &[E], f: impl Fn(&mut [E], &[E]) + Sync) {
     debug_assert_eq!(out.len(), x.len());
     if out.len() <= CHUNK {
         return f(out, x);
@@ -55,7 +58,7 @@ fn width_of(x: &Tensor) -> usize {
     x.shape().last().copied().unwrap_or(1).max(1)
 }
 
-fn gather<E: Elem>(x: &Tensor) -> Tensor {
+fn gather<E: Stored>(x: &Tensor) -> Tensor {
     let mut out = Buffer::<E>::scratch(x.shape());
     elementwise::copy(&mut out, x);
     Tensor::from_buffer(out, x.shape())
@@ -64,7 +67,10 @@ fn gather<E: Elem>(x: &Tensor) -> Tensor {
 /// The CPU device.
 pub(crate) struct Cpu;
 
-/// Evaluates an expression with `$E` bound to the element type of a tensor.
+/// Public methods refuse types that are only stored.
+const NOT_COMPUTED_IN: &str = "a kernel was given a type that is only stored";
+
+/// Evaluates an expression with `$E` bound to the element type of a tensor, one that is computed in.
 macro_rules! with_elem {
     ($tensor:expr, $E:ident => $body:expr) => {
         match $tensor.dtype() {
@@ -76,42 +82,93 @@ macro_rules! with_elem {
                 type $E = f64;
                 $body
             }
+            DType::Bf16 | DType::F16 => unreachable!("{NOT_COMPUTED_IN}"),
         }
     };
 }
 
+/// Evaluates an expression with `$S` bound to an element type, any that memory holds.
+macro_rules! with_stored {
+    ($dtype:expr, $S:ident => $body:expr) => {
+        match $dtype {
+            DType::F32 => {
+                type $S = f32;
+                $body
+            }
+            DType::F64 => {
+                type $S = f64;
+                $body
+            }
+            DType::Bf16 => {
+                type $S = bf16;
+                $body
+            }
+            DType::F16 => {
+                type $S = f16;
+                $body
+            }
+        }
+    };
+}
+
+/// Evaluates an expression with `$W` bound to the element type of a tensor, and `$E` to the one that it is widened to.
+macro_rules! with_widened {
+    ($tensor:expr, $E:ident, $W:ident => $body:expr) => {
+        match $tensor.dtype() {
+            DType::F64 => {
+                type $E = f64;
+                type $W = f64;
+                $body
+            }
+            DType::F32 => {
+                type $E = f32;
+                type $W = f32;
+                $body
+            }
+            DType::Bf16 => {
+                type $E = f32;
+                type $W = bf16;
+                $body
+            }
+            DType::F16 => {
+                type $E = f32;
+                type $W = f16;
+                $body
+            }
+        }
+    };
+}
+
+/// Each element rounded to another type.
+fn converted<From: Stored, To: Stored>(x: &Tensor) -> Tensor {
+    let mut out = Buffer::<To>::scratch(x.shape());
+    let chunk = |(to, from): (&mut [To], &[From])| {
+        to.iter_mut().zip(from).for_each(|(to, from)| *to = To::from_f64(from.to_f64()));
+    };
+    out.par_chunks_mut(CHUNK).zip(x.slice::<From>().par_chunks(CHUNK)).for_each(chunk);
+    Tensor::from_buffer(out, x.shape())
+}
+
 impl Backend for Cpu {
     fn full(&self, shape: &[usize], value: f64, dtype: DType) -> Tensor {
-        match dtype {
-            DType::F32 => Tensor::from_buffer(Buffer::full(shape, value as f32), shape),
-            DType::F64 => Tensor::from_buffer(Buffer::full(shape, value), shape),
-        }
+        with_stored!(dtype, S => Tensor::from_buffer(Buffer::full(shape, S::from_f64(value)), shape))
     }
 
     fn contiguous(&self, x: &Tensor) -> Tensor {
-        with_elem!(x, E => gather::<E>(x))
+        with_stored!(x.dtype(), S => gather::<S>(x))
     }
 
     fn cast(&self, x: &Tensor, dtype: DType) -> Tensor {
         let x = x.contiguous();
-        match (x.dtype(), dtype) {
-            (DType::F32, DType::F64) => {
-                Tensor::from_vec_f64(x.slice::<f32>().iter().map(|&v| f64::from(v)).collect(), x.shape())
-            }
-            (DType::F64, DType::F32) => {
-                let values: Vec<f32> = x.slice::<f64>().iter().map(|&v| v as f32).collect();
-                Tensor::from_buffer(Buffer::from(values), x.shape())
-            }
-            _ => x,
-        }
+        with_stored!(x.dtype(), From => with_stored!(dtype, To => converted::<From, To>(&x)))
     }
 
     fn assign(&self, dst: &mut Tensor, region: &Layout, src: &Tensor) {
-        with_elem!(dst, E => elementwise::assign::<E>(dst, region, src))
+        with_stored!(dst.dtype(), S => elementwise::assign::<S>(dst, region, src))
     }
 
     fn cat(&self, parts: &[Tensor], axis: usize) -> Tensor {
-        with_elem!(parts[0], E => elementwise::cat::<E>(parts, axis))
+        with_stored!(parts[0].dtype(), S => elementwise::cat::<S>(parts, axis))
     }
 
     fn unary(&self, op: UnaryOp, x: Tensor) -> Tensor {
@@ -147,11 +204,11 @@ impl Backend for Cpu {
     }
 
     fn matmul(&self, a: &Tensor, b: &Tensor, shape: &[usize]) -> Tensor {
-        with_elem!(a, E => matmul::matmul::<E>(a, b, shape))
+        with_widened!(b, E, W => matmul::matmul::<E, W>(a, b, shape))
     }
 
     fn linear(&self, x: &Tensor, w: &Tensor, bias: Option<&Tensor>, residual: Option<&Tensor>) -> Tensor {
-        with_elem!(x, E => matmul::linear::<E>(x, w, bias, residual))
+        with_widened!(w, E, W => matmul::linear::<E, W>(x, w, bias, residual))
     }
 
     fn softmax(&self, x: &Tensor) -> Tensor {
@@ -245,7 +302,7 @@ impl Backend for Cpu {
     }
 
     fn embed(&self, table: &Tensor, ids: &IndexTensor) -> Tensor {
-        with_elem!(table, E => index::embed::<E>(table, ids))
+        with_widened!(table, E, W => index::embed::<E, W>(table, ids))
     }
 
     fn embed_grad(&self, dy: &Tensor, ids: &IndexTensor, rows: usize) -> Tensor {

@@ -19,6 +19,7 @@ pub(crate) fn argsort(x: &Tensor, descending: bool, k: usize) -> Vec<u32> {
     match x.dtype() {
         DType::F32 => argsort_of::<f32>(x, descending, k),
         DType::F64 => argsort_of::<f64>(x, descending, k),
+        DType::Bf16 | DType::F16 => unreachable!("{}", super::NOT_COMPUTED_IN),
     }
 }
 
@@ -50,6 +51,7 @@ pub(crate) fn cumsum(x: &Tensor) -> Tensor {
     match x.dtype() {
         DType::F32 => cumsum_of::<f32>(x),
         DType::F64 => cumsum_of::<f64>(x),
+        DType::Bf16 | DType::F16 => unreachable!("{}", super::NOT_COMPUTED_IN),
     }
 }
 

@@ -67,6 +67,20 @@ pub(crate) fn with_avx2<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 
+/// Half precision, widened; exact.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "f16c")]
+pub(super) fn widen_f16(from: &[half::f16; LANES]) -> [f32; LANES] {
+    use std::arch::x86_64::{_mm_loadu_si128, _mm256_cvtph_ps, _mm256_storeu_ps};
+    let mut to = [0.0; LANES];
+    for (from, to) in from.as_chunks::<8>().0.iter().zip(to.as_chunks_mut::<8>().0) {
+        // SAFETY: both are 8 elements long.
+        unsafe { _mm256_storeu_ps(to.as_mut_ptr(), _mm256_cvtph_ps(_mm_loadu_si128(from.as_ptr().cast()))) };
+    }
+    to
+}
+
 /// Asks for the memory at `x`, which is read soon; a hint, whatever lies there.
 #[inline(always)]
 pub(crate) fn prefetch<T>(x: *const T) {
@@ -80,7 +94,7 @@ pub(crate) fn prefetch<T>(x: *const T) {
     let _ = x;
 }
 
-/// Parallel sums of a slice keep this many partial sums; fixed, so that results do not depend on
+/// Elements side by side in a register or two. Sums of a slice keep this many partial sums; fixed, so that results do not depend on
 /// the instruction set.
 pub(crate) const LANES: usize = 16;
 

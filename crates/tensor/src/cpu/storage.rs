@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex};
 
-use super::elem::Elem;
+use half::{bf16, f16};
+
+use super::stored::Stored;
 use crate::DType;
 use crate::check;
 
@@ -20,6 +22,20 @@ const MAX_POOLED_BYTES: usize = 512 << 20;
 pub enum CpuStorage {
     F32(Arc<Buffer<f32>>),
     F64(Arc<Buffer<f64>>),
+    Bf16(Arc<Buffer<bf16>>),
+    F16(Arc<Buffer<f16>>),
+}
+
+/// Evaluates an expression with `$b` bound to the memory, of whatever type.
+macro_rules! with_buffer {
+    ($storage:expr, $b:ident => $body:expr) => {
+        match $storage {
+            CpuStorage::F32($b) => $body,
+            CpuStorage::F64($b) => $body,
+            CpuStorage::Bf16($b) => $body,
+            CpuStorage::F16($b) => $body,
+        }
+    };
 }
 
 impl CpuStorage {
@@ -27,37 +43,38 @@ impl CpuStorage {
         match self {
             CpuStorage::F32(_) => DType::F32,
             CpuStorage::F64(_) => DType::F64,
+            CpuStorage::Bf16(_) => DType::Bf16,
+            CpuStorage::F16(_) => DType::F16,
         }
+    }
+
+    /// Number of elements.
+    pub(crate) fn len(&self) -> usize {
+        with_buffer!(self, b => b.len())
     }
 
     /// Whether both are the same memory.
     pub(crate) fn same(&self, other: &CpuStorage) -> bool {
-        match (self, other) {
-            (CpuStorage::F32(a), CpuStorage::F32(b)) => Arc::ptr_eq(a, b),
-            (CpuStorage::F64(a), CpuStorage::F64(b)) => Arc::ptr_eq(a, b),
-            _ => false,
-        }
+        let place = |s: &CpuStorage| with_buffer!(s, b => Arc::as_ptr(b).addr());
+        self.dtype() == other.dtype() && place(self) == place(other)
     }
 
     /// Whether nobody else holds this memory.
     pub(crate) fn is_unique(&mut self) -> bool {
-        match self {
-            CpuStorage::F32(a) => Arc::get_mut(a).is_some(),
-            CpuStorage::F64(a) => Arc::get_mut(a).is_some(),
-        }
+        with_buffer!(self, b => Arc::get_mut(b).is_some())
     }
 }
 
 /// A vector that returns to the [`Pool`] when dropped.
 #[derive(Debug)]
 #[doc(hidden)]
-pub struct Buffer<E: Elem>(Vec<E>);
+pub struct Buffer<E: Stored>(Vec<E>);
 
-impl<E: Elem> Buffer<E> {
+impl<E: Stored> Buffer<E> {
     /// A buffer for the elements of `shape` with unspecified (but initialised) contents.
     pub(crate) fn scratch(shape: &[usize]) -> Self {
         let len = check::numel(shape);
-        Buffer(E::pool().take(len).unwrap_or_else(|| allocate(len, E::ZERO, shape)))
+        Buffer(E::pool().take(len).unwrap_or_else(|| allocate(len, E::default(), shape)))
     }
 
     /// A buffer for the elements of `shape`, all `value`.
@@ -75,7 +92,7 @@ impl<E: Elem> Buffer<E> {
 
 /// `len` copies of `value`. `vec!` makes zeros without touching them, but ends the process where
 /// the system has no such memory: large sizes are asked for first.
-fn allocate<E: Elem>(len: usize, value: E, shape: &[usize]) -> Vec<E> {
+fn allocate<E: Stored>(len: usize, value: E, shape: &[usize]) -> Vec<E> {
     let mut asked = Vec::<E>::new();
     if len >= MIN_POOLED && asked.try_reserve_exact(len).is_err() {
         let bytes = len as u128 * size_of::<E>() as u128;
@@ -89,13 +106,13 @@ fn allocate<E: Elem>(len: usize, value: E, shape: &[usize]) -> Vec<E> {
     vec![value; len]
 }
 
-impl<E: Elem> From<Vec<E>> for Buffer<E> {
+impl<E: Stored> From<Vec<E>> for Buffer<E> {
     fn from(v: Vec<E>) -> Self {
         Buffer(v)
     }
 }
 
-impl<E: Elem> Clone for Buffer<E> {
+impl<E: Stored> Clone for Buffer<E> {
     fn clone(&self) -> Self {
         let mut copy = Buffer::scratch(&[self.len()]);
         copy.copy_from_slice(self);
@@ -103,20 +120,20 @@ impl<E: Elem> Clone for Buffer<E> {
     }
 }
 
-impl<E: Elem> Deref for Buffer<E> {
+impl<E: Stored> Deref for Buffer<E> {
     type Target = [E];
     fn deref(&self) -> &[E] {
         &self.0
     }
 }
 
-impl<E: Elem> DerefMut for Buffer<E> {
+impl<E: Stored> DerefMut for Buffer<E> {
     fn deref_mut(&mut self) -> &mut [E] {
         &mut self.0
     }
 }
 
-impl<E: Elem> Drop for Buffer<E> {
+impl<E: Stored> Drop for Buffer<E> {
     fn drop(&mut self) {
         E::pool().give(std::mem::take(&mut self.0));
     }
@@ -134,7 +151,7 @@ struct PoolState<E> {
     allocations: usize,
 }
 
-impl<E: Elem> Pool<E> {
+impl<E: Stored> Pool<E> {
     pub(crate) const fn new() -> Self {
         Pool(Mutex::new(PoolState { free: BTreeMap::new(), bytes: 0, allocations: 0 }))
     }
@@ -188,11 +205,14 @@ impl<E: Elem> Pool<E> {
 /// How many buffers of tensor size the CPU has allocated afresh since the program started:
 /// constant from one training step to the next once the pool is warm.
 pub fn fresh_allocations() -> usize {
-    f32::pool().allocations() + f64::pool().allocations()
+    let wide = f32::pool().allocations() + f64::pool().allocations();
+    wide + bf16::pool().allocations() + f16::pool().allocations()
 }
 
 /// Gives the memory that freed tensors left in the pool back to the system.
 pub fn release_pooled_memory() {
     f32::pool().clear();
     f64::pool().clear();
+    bf16::pool().clear();
+    f16::pool().clear();
 }

@@ -53,6 +53,7 @@ impl Tensor {
 
     #[track_caller]
     fn svd_f64(&self) -> (Tensor, Tensor, Tensor) {
+        check::computes("svd", self);
         let n = self.ndim();
         check::at_least_two_axes("svd", self.shape());
         let (rows, cols) = (self.dim(n - 2), self.dim(n - 1));

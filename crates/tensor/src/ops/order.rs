@@ -18,6 +18,7 @@ impl Tensor {
     #[doc(hidden)]
     #[track_caller]
     pub fn order(&self, axis: usize, descending: bool, k: Option<usize>) -> IndexTensor {
+        check::computes("sort", self);
         let (n, shape) = (self.dim(axis), self.shape());
         let k = k.unwrap_or(n);
         check::range(shape, axis, 0, k);
@@ -31,6 +32,7 @@ impl Tensor {
     #[doc(hidden)]
     #[track_caller]
     pub fn largest(&self, op: &str, axis: usize) -> IndexTensor {
+        check::computes(op, self);
         check::axis(self.shape(), axis);
         let mut found = self.shape().to_vec();
         found.remove(axis);
@@ -45,6 +47,7 @@ impl Tensor {
     /// go through the host.
     #[track_caller]
     pub fn cumsum(&self, axis: impl Axis) -> Tensor {
+        check::computes("cumsum", self);
         let axis = axis.of(self.shape());
         let sums = order::cumsum(&self.permute(&last(axis, self.ndim())).on_cpu());
         sums.to_device(&self.device()).permute(&back(axis, self.ndim()))

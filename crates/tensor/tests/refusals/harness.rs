@@ -378,6 +378,31 @@ pub fn try_nothing(methods: &[Method], file: &str) {
     }
 }
 
+/// Tries all of `methods` with tensors of types that are only stored: those in `take` go on, the others refuse them.
+pub fn try_storage(methods: &[Method], take: &[&str], file: &str) {
+    let mut faults = Vec::new();
+    for dtype in DType::ALL.into_iter().filter(|d| d.is_storage()) {
+        for m in methods.iter().filter(|m| m.tensors() > 0) {
+            let mut operands = m.values(&m.shapes(None));
+            for value in &mut operands.0 {
+                if let Value::Tensor(t) = value {
+                    *t = t.to_dtype(dtype);
+                }
+            }
+            match end_of(&m.run, &operands) {
+                End::Fine if take.contains(&m.name) => {}
+                End::Refused(text, at)
+                    if !take.contains(&m.name)
+                        && at == file
+                        && text.contains(&format!("{dtype} "))
+                        && text.contains("to_") => {}
+                end => faults.push(format!("{} of {dtype}: {end:?}", m.name)),
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
+}
+
 /// Tries all of `methods` with each operand on `device` alone.
 pub fn try_devices(methods: &[Method], device: &Device, file: &str) {
     for m in methods {
