@@ -1,5 +1,7 @@
 //! What a forward pass carries through the modules.
 
+use std::fmt;
+
 use ironlens_autograd::{Tape, Var};
 use ironlens_tensor::{DType, Device, Tensor};
 
@@ -30,6 +32,16 @@ impl Leaves<'_> {
             Leaves::None => false,
             Leaves::Where(wanted) => trained.any(wanted),
         }
+    }
+}
+
+impl fmt::Debug for Leaves<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Leaves::All => "All",
+            Leaves::None => "None",
+            Leaves::Where(_) => "Where(..)",
+        })
     }
 }
 
@@ -114,5 +126,18 @@ impl<'a, 'h> Ctx<'a, 'h> {
     /// Where the weights are, and so all activations.
     pub fn device(&self) -> &Device {
         &self.device
+    }
+}
+
+impl fmt::Debug for Ctx<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let leaves = self.weights.iter().filter(|w| w.requires_grad()).count();
+        write!(
+            f,
+            "Ctx of {} stored weights, {leaves} of them leaves, in {} on {}",
+            self.weights.len(),
+            self.dtype,
+            self.device
+        )
     }
 }

@@ -7,6 +7,7 @@ use crate::ctx::Ctx;
 use crate::registry::{Init, Param, Scope};
 
 /// Token embedding `W_E [d_vocab, d_model]`.
+#[derive(Debug)]
 pub struct Embed {
     w: Param,
 }
@@ -24,6 +25,7 @@ impl Embed {
 }
 
 /// Learned position embedding `W_pos [n_ctx, d_model]`.
+#[derive(Debug)]
 pub struct PosEmbed {
     w: Param,
 }
@@ -47,6 +49,7 @@ impl PosEmbed {
 }
 
 /// `W_U [d_model, d_vocab_out]` and `b_U [d_vocab_out]`.
+#[derive(Debug)]
 pub struct Unembed {
     w: Param,
     b: Param,

@@ -64,6 +64,7 @@ pub struct AttentionConfig {
 
 /// What queries, keys and values are made from. Each is `[batch, pos, d_model]`, or
 /// `[batch, pos, head, d_model]` with an input of its own for every head.
+#[derive(Debug)]
 pub enum AttentionInput {
     /// The same for all three.
     Shared(Var),
@@ -114,6 +115,7 @@ impl Padding {
 /// `sinks` `[head]`.
 ///
 /// The three input matrices are stored side by side as one, so that a shared input is read once.
+#[derive(Debug)]
 pub struct Attention {
     cfg: AttentionConfig,
     w_qkv: Param,
