@@ -128,7 +128,7 @@ fn a_hook_is_switched_on_and_weights_stay() {
     params.set("W", &numbers(&[2])).unwrap();
     params.freeze(|_| true);
     let mut hooks = Hooks::new().fwd("hook_x", |_, _| ());
-    let off = Ctx::evaluate(&params, &mut hooks).err().expect("it does not fire");
+    let off = Ctx::evaluate(&params, &mut hooks).expect_err("it does not fire");
     assert!(matches!(&off, HookError::Off { why, .. } if why == "switch it on"), "{off}");
 
     let (registry, hook) = switched(true);
