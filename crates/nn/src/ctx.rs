@@ -1,5 +1,7 @@
 //! What a forward pass carries through the modules.
 
+use std::fmt;
+
 use ironlens_autograd::{Tape, Var};
 use ironlens_tensor::{DType, Device, Tensor};
 
@@ -31,6 +33,16 @@ impl Leaves<'_> {
             Leaves::None => false,
             Leaves::Where(wanted) => trained.any(wanted),
         }
+    }
+}
+
+impl fmt::Debug for Leaves<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Leaves::All => "All",
+            Leaves::None => "None",
+            Leaves::Where(_) => "Where(..)",
+        })
     }
 }
 
@@ -190,5 +202,18 @@ impl Ctx<'_, '_> {
         let mut grads = loss.backward_with(|id, grad| active.backward(registry, id, grad))?;
         let by_weights = self.weights().iter().map(|leaf| grads.take(leaf)).collect();
         Ok((by_weights, leaves.iter().map(|leaf| grads.take(leaf)).collect()))
+    }
+}
+
+impl fmt::Debug for Ctx<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let leaves = self.weights.iter().filter(|w| w.requires_grad()).count();
+        write!(
+            f,
+            "Ctx of {} stored weights, {leaves} of them leaves, in {} on {}",
+            self.weights.len(),
+            self.dtype,
+            self.device
+        )
     }
 }

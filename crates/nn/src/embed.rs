@@ -9,6 +9,7 @@ use crate::ctx::Ctx;
 use crate::registry::{Init, Param, Scope};
 
 /// Token embedding `W_E [d_vocab, d_model]`.
+#[derive(Debug)]
 pub struct Embed {
     w: Param,
 }
@@ -46,6 +47,7 @@ impl TokenTypeEmbed {
 }
 
 /// Learned position embedding `W_pos [n_ctx, d_model]`.
+#[derive(Debug)]
 pub struct PosEmbed {
     w: Param,
 }
@@ -69,6 +71,7 @@ impl PosEmbed {
 }
 
 /// `W_U [d_model, d_vocab_out]` and `b_U [d_vocab_out]`.
+#[derive(Debug)]
 pub struct Unembed {
     w: Param,
     b: Param,

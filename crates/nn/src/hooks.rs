@@ -1,5 +1,7 @@
 //! The hooks of a call.
 
+use std::fmt;
+
 use ironlens_autograd::Var;
 use ironlens_tensor::Tensor;
 
@@ -112,6 +114,16 @@ pub(crate) fn find(registry: &Registry, name: &str) -> Result<usize, HookError> 
     match &registry.hooks[id].off {
         None => Ok(id),
         Some(why) => Err(HookError::Off { name: name.to_string(), why: why.clone() }),
+    }
+}
+
+impl fmt::Debug for Target<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Target::Name(name) => write!(f, "{name:?}"),
+            Target::Names(names) => write!(f, "{names:?}"),
+            Target::Where(_) => f.write_str("where(..)"),
+        }
     }
 }
 
@@ -281,5 +293,20 @@ impl<'h> Hooks<'h> {
     /// Whether there is a backward hook.
     pub fn has_backward(&self) -> bool {
         self.entries.iter().any(|(_, a)| matches!(a, Action::Backward(_)))
+    }
+}
+
+/// Where they listen, in order: `Hooks { forward: "hook_embed", backward: where(..) }`.
+impl fmt::Debug for Hooks<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Hooks");
+        for (target, action) in &self.entries {
+            let direction = match action {
+                Action::Forward(_) => "forward",
+                Action::Backward(_) => "backward",
+            };
+            shown.field(direction, target);
+        }
+        shown.finish()
     }
 }

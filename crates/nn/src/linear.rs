@@ -6,6 +6,7 @@ use crate::ctx::Ctx;
 use crate::registry::{Init, Param, Scope};
 
 /// `x @ W + b`: `W` `[inputs, outputs]`, `b` `[outputs]`.
+#[derive(Debug)]
 pub struct Linear {
     w: Param,
     b: Param,

@@ -76,6 +76,7 @@ impl std::fmt::Debug for OwnActivation {
 }
 
 /// An activation function with its parameters.
+#[derive(Debug)]
 pub(crate) struct ActFn {
     kind: Activation,
     /// `alpha_p`, `alpha_n` and `beta`, of xIELU.
@@ -135,6 +136,7 @@ pub struct MlpConfig {
 }
 
 /// `act(x @ W_in + b_in) @ W_out + b_out`, with `hook_pre` and `hook_post` around the activation.
+#[derive(Debug)]
 pub struct Mlp {
     act_fn: ActFn,
     w_in: Param,

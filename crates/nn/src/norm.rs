@@ -46,6 +46,7 @@ impl NormKind {
 
 /// A norm over the last axis, with `hook_scale` (what it divides by, `[.., 1]`) and
 /// `hook_normalized`: after `w` and `b` in a layer norm, before `w` in an RMS norm.
+#[derive(Debug)]
 pub struct Norm {
     kind: NormKind,
     eps: f64,

@@ -1,6 +1,7 @@
 //! The weights of a model, apart from its modules.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 
 use ironlens_tensor::{DType, Device, Rng, Tensor};
@@ -263,8 +264,26 @@ impl Params {
     }
 
     /// The tree with a change that keeps every parameter (a hook switched on or off).
+    ///
+    /// # Panics
+    /// If the tree has other parameters.
+    #[track_caller]
     pub fn with_registry(&self, registry: Registry) -> Params {
-        debug_assert!(self.registry.params().eq(registry.params()));
+        let named = |r: &Registry| r.params().map(|(name, shape)| format!("{name} {shape:?}")).collect::<Vec<_>>();
+        assert!(
+            self.registry.params().eq(registry.params()) && self.registry.stored().eq(registry.stored()),
+            "the tree has other parameters ({}) than these weights ({})",
+            named(&registry).join(", "),
+            named(&self.registry).join(", ")
+        );
         Params { registry: Arc::new(registry), ..self.clone() }
+    }
+}
+
+/// What they are, not the numbers.
+impl fmt::Debug for Params {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (count, stored) = (self.count(), self.slots.len());
+        write!(f, "Params: {count} numbers in {stored} stored tensors, {} on {}", self.dtype, self.device)
     }
 }

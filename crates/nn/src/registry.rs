@@ -290,12 +290,17 @@ impl Scope<'_> {
     /// product wants, each shown as a region of it.
     ///
     /// # Panics
-    /// If a name is taken.
+    /// If a name is taken, or a region reaches beyond what is stored.
     pub fn packed(&mut self, stored: &[usize], parts: &[(&str, Layout, Init)]) -> Param {
         let slot = self.registry.slots.len();
         let mut params = Vec::new();
         for (name, layout, init) in parts {
             let full = format!("{}{name}", self.prefix);
+            assert!(
+                layout.end() <= stored.iter().product(),
+                "parameter {full} of shape {:?} reaches beyond the tensor of shape {stored:?} that it is stored in",
+                layout.shape()
+            );
             let id = self.registry.params.len();
             assert!(self.registry.param_ids.insert(full.clone(), id).is_none(), "two parameters are named {full}");
             self.registry.params.push(NamedParam { name: full, slot, layout: layout.clone(), init: *init });
@@ -303,5 +308,11 @@ impl Scope<'_> {
         }
         self.registry.slots.push(Slot { shape: stored.to_vec(), params });
         Param(slot)
+    }
+}
+
+impl fmt::Debug for Scope<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Scope({:?})", self.prefix)
     }
 }

@@ -69,6 +69,7 @@ pub struct AttentionConfig {
 
 /// What queries, keys and values are made from. Each is `[batch, pos, d_model]`, or
 /// `[batch, pos, head, d_model]` with an input of its own for every head.
+#[derive(Debug)]
 pub enum AttentionInput {
     /// The same for all three.
     Shared(Var),
@@ -81,6 +82,7 @@ pub enum AttentionInput {
 /// `sinks` `[head]`.
 ///
 /// The three input matrices are stored side by side as one, so that a shared input is read once.
+#[derive(Debug)]
 pub struct Attention {
     cfg: AttentionConfig,
     w_qkv: Param,
