@@ -61,7 +61,9 @@ pub mod prelude {
         test_prompt,
     };
     pub use ironlens_pretrained::{LoadOptions, Pretrained};
-    pub use ironlens_report::{Colorscale, Figure, Series, bar};
+    pub use ironlens_report::{
+        Colorscale, Figure, Page, Points, Series, bar, boxes, frames, histogram, panels, scatter,
+    };
     pub use ironlens_tensor::{DType, Device, IndexTensor, Tensor};
     pub use ironlens_train::{
         Data, LanguageModel, Learner, Preset, RandomTokens, Schedule, TrainConfig, Trainer, next_token_loss,

@@ -28,7 +28,9 @@
 //! policy, and has the same bytes for the same data.
 
 mod array;
+mod codec;
 mod color;
+mod document;
 mod error;
 mod explorer;
 mod figure;
@@ -39,5 +41,9 @@ mod report;
 pub use array::Array;
 pub use color::Colorscale;
 pub use error::ReportError;
-pub use figure::{Figure, Number, Series, ToSeries, bar, imshow, line};
+pub use figure::{
+    Figure, Number, Points, Series, ToPoints, ToSeries, bar, boxes, frames, histogram, imshow, line, panels, plotly,
+    scatter,
+};
+pub use page::{Item, Page};
 pub use report::{Detector, Evaluation, Hook, Metric, Parameter, Reference, Report, Section, Snapshot, Stats};

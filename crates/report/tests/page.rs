@@ -46,11 +46,21 @@ fn the_page_stays_small() {
     let html = report.to_html().unwrap();
     let own = own_text(&html).len();
     assert!(own < 1_500_000 + 400_000, "{own} bytes besides the chart library");
-    let scripts: usize = ["core.js", "explorer.js", "page.js", "page.css"]
-        .iter()
-        .map(|f| std::fs::metadata(format!("{}/js/{f}", env!("CARGO_MANIFEST_DIR"))).unwrap().len() as usize)
-        .sum();
+    let inside = |open: &str, close: &str| -> usize {
+        html.split(open).skip(1).map(|rest| rest.find(close).unwrap_or(rest.len())).sum()
+    };
+    let scripts = inside("<script>", "</script>") + inside("<style>", "</style>");
     assert!(scripts < 64 * 1024, "{scripts} bytes of scripts and style");
+}
+
+#[test]
+fn scripts_have_no_text_over_several_lines() {
+    for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/js")).unwrap() {
+        let path = entry.unwrap().path();
+        for (i, line) in std::fs::read_to_string(&path).unwrap().lines().enumerate() {
+            assert!(line.matches('`').count() % 2 == 0, "{}:{}: {line}", path.display(), i + 1);
+        }
+    }
 }
 
 #[test]

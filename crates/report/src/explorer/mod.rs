@@ -1,13 +1,11 @@
 //! The attention explorer: every head of every layer at every snapshot.
 
-mod codec;
-
 use maud::{Markup, PreEscaped, html};
 use serde_json::json;
 
 use crate::Report;
-use crate::page::json_in_script;
-use codec::{Codec, Encoded};
+use crate::codec::{self, Codec, Encoded};
+use crate::document::json_in_script;
 
 /// The explorer and the data it reads; nothing if there are no snapshots.
 pub(crate) fn section(report: &Report) -> Option<Markup> {

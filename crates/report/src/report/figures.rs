@@ -1,7 +1,7 @@
 //! The report's figures: the same ones for the page and for the folder of pictures.
 
 use super::{Report, Snapshot};
-use crate::page::slug;
+use crate::document::slug;
 use crate::{Array, Figure, ReportError, Series, imshow, line};
 
 pub(crate) fn all(report: &Report) -> Result<Vec<(String, Figure)>, ReportError> {
@@ -135,7 +135,7 @@ fn attention(figure: Figure, report: &Report) -> Figure {
     let figure = figure.x("source position").y("destination position").value("attention");
     match report.snapshots.first().and_then(|s| s.layers.first()).map(Array::shape) {
         Some(&[_, dest, src]) if fits(dest) && fits(src) => {
-            figure.x("source").y("destination").x_labels(&report.tokens).y_labels(&report.tokens)
+            figure.x("source").y("destination").x_tokens(&report.tokens).y_tokens(&report.tokens)
         }
         _ => figure,
     }

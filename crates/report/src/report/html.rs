@@ -4,8 +4,8 @@ use maud::{Markup, html};
 
 use super::verdict::{argmax, number};
 use super::{Hook, Parameter, Report, Section, figures};
+use crate::document::{Document, chart, slug};
 use crate::explorer;
-use crate::page::{Page, chart, slug};
 use crate::{Figure, ReportError};
 
 /// One part of the page: address, heading, content.
@@ -16,7 +16,7 @@ pub(crate) fn page(report: &Report) -> Result<String, ReportError> {
     let mut charts = false;
     let mut draw = |id: &str, figure: &Figure| {
         charts = true;
-        chart(id, figure)
+        chart(id, figure, 3)
     };
     let mut parts: Vec<Part> = Vec::new();
     let mut add = |id: &str, title: &str, body: Markup| parts.push((id.into(), title.into(), body));
@@ -89,7 +89,7 @@ pub(crate) fn page(report: &Report) -> Result<String, ReportError> {
         }
     };
     let title = if report.title.is_empty() { "Report" } else { &report.title };
-    Ok(Page { title, body, charts, explorer: has_explorer }.render())
+    Ok(Document { title, body, charts, explorer: has_explorer }.render())
 }
 
 fn header(report: &Report, parts: &[Part]) -> Markup {
