@@ -11,6 +11,7 @@ mod analyze;
 pub mod bench;
 mod devices;
 mod download;
+mod findings;
 mod hint;
 mod input;
 mod inspect;

@@ -52,7 +52,7 @@ pub use ironlens_transformer as transformer;
 
 /// Everything that a notebook needs, in one `use`.
 pub mod prelude {
-    pub use crate::plot::{imshow, line};
+    pub use crate::plot::{attention, imshow, line};
     pub use ironlens_autograd::{Tape, Var};
     pub use ironlens_lens::heads::{DetectOptions, HeadKind, detect_head, head_scores};
     pub use ironlens_lens::patching::{self, PatchOptions, Patching};

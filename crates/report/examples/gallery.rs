@@ -14,6 +14,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         page = page.with(figure);
     }
+    for (name, view) in views()? {
+        view.save(dir.join(format!("{name}.html")))?;
+        page = page.with(view);
+    }
     page.save(dir.join("gallery.html"))?;
     println!("{}", dir.join("gallery.html").display());
     Ok(())
@@ -38,6 +42,51 @@ fn pattern(n: usize, sharp: f32) -> Vec<f32> {
         row.iter().enumerate().for_each(|(s, v)| out[d * n + s] = v / sum);
     }
     out
+}
+
+fn views() -> Result<Vec<(&'static str, View)>, ReportError> {
+    let tokens = ["<bos>", "When", " Mary", " and", " John", " went", ",", "\n", "<b>", "👩\u{200d}👩"];
+    let heads: Vec<f32> = (0..6).flat_map(|i| pattern(10, (i * i * 8) as f32)).collect();
+    let heads = Array::new([6, 10, 10], &heads)?;
+    let values: Vec<f32> = noise(10, 3).iter().map(|v| v * 2.0 - 1.0).collect();
+    let acts = |seed| Array::new([10, 2, 3], &noise(60, seed).iter().map(|v| v * 2.0 - 1.0).collect::<Vec<_>>());
+    let log_probs: Vec<f32> = (0..10)
+        .flat_map(|i| {
+            let row: Vec<f32> = noise(10, i + 40).iter().map(|v| v * 6.0).collect();
+            let sum: f32 = row.iter().map(|v| v.exp()).sum();
+            row.into_iter().map(move |v| v - sum.ln())
+        })
+        .collect();
+    let sample = |seed: u32| Sample { tokens: tokens.map(String::from).to_vec(), values: noise(10, seed) };
+    let texts = || vec![tokens.map(String::from).to_vec(); 2];
+    Ok(vec![
+        ("attention", attention_layers(tokens, [heads.clone(), heads.clone()])),
+        ("attention-heads", attention_heads(tokens, heads.clone(), (0..6).map(|i| format!("head {i}")))),
+        ("attention-pattern", attention_pattern(tokens, heads.at(4)?)),
+        ("colored-tokens", colored_tokens(tokens, &values)),
+        (
+            "colored-tokens-multi",
+            colored_tokens_multi(tokens, Array::new([10, 3], &noise(30, 9))?, ["loss", "logit", "rank"]),
+        ),
+        (
+            "log-probs",
+            token_log_probs(
+                &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9],
+                Array::new([10, 10], &log_probs)?,
+                |i| tokens[i].into(),
+                5,
+            ),
+        ),
+        ("neurons", text_neuron_activations(texts(), vec![acts(1)?, acts(2)?])),
+        ("topk-tokens", topk_tokens(texts(), vec![acts(1)?, acts(2)?], 5)),
+        (
+            "topk-samples",
+            topk_samples(vec![
+                vec![vec![sample(1), sample(2)], vec![sample(3)]],
+                vec![vec![sample(4)], vec![sample(5)]],
+            ]),
+        ),
+    ])
 }
 
 fn figures() -> Result<Vec<(&'static str, Figure)>, ReportError> {

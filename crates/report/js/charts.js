@@ -117,14 +117,34 @@
       div.style.minHeight = "";
       await Plotly.newPlot(div, data, layout, config(plot));
       names(plot);
-      tools(plot);
+      if (!div.closest("figure").classList.contains("ready")) tools(plot);
       div.classList.add("drawn");
-      tellHeight();
+      keepFew(plot);
+      document.dispatchEvent(new CustomEvent("drawn"));
     } catch (error) {
       div.textContent = `This chart could not be drawn: ${error.message}. A current browser is needed.`;
       div.classList.add("failed");
       root.classList.remove("js"); // the pictures are there
     }
+  }
+  /** Charts far from view become empty again, so that a long page stays light; they are drawn anew when near. */
+  const MOST_DRAWN = 8;
+  const drawnPlots = new Set();
+  function keepFew(latest) {
+    drawnPlots.add(latest);
+    if (drawnPlots.size <= MOST_DRAWN || window.parent !== window) return;
+    const away = (plot) => {
+      const { top, bottom } = plot.div.getBoundingClientRect();
+      return Math.max(top - innerHeight, -bottom);
+    };
+    const far = [...drawnPlots].filter((p) => p !== latest).reduce((a, b) => (away(b) > away(a) ? b : a));
+    if (away(far) < 900) return;
+    drawnPlots.delete(far);
+    far.div.style.minHeight = `${far.div.offsetHeight}px`;
+    Plotly.purge(far.div);
+    far.div.classList.remove("drawn");
+    far.drawn = null;
+    near.observe(far.div);
   }
   function react(plot) {
     const { data, layout } = colored(plot, mode(), plot.div.clientWidth);
@@ -190,7 +210,7 @@
     save("CSV", async (p) => file(new Blob([Core.tracesCsv(p.spec, p.data)], { type: "text/csv" }), p, "csv"));
     save("JSON", async (p) => file(new Blob([JSON.stringify(p.spec)], { type: "application/json" }), p, "json"));
     const numbers = el("details", { className: "numbers" }, el("summary", { textContent: "Numbers" }));
-    numbers.addEventListener("toggle", () => { if (numbers.open) table(plot, numbers); tellHeight(); });
+    numbers.addEventListener("toggle", () => { if (numbers.open) table(plot, numbers); });
     row.append(numbers);
     div.closest(".plot-scroll").after(row);
     keys(plot, row);
@@ -294,14 +314,6 @@
       ? new Blob([decodeURIComponent(url.slice(comma + 1))], { type: "image/svg+xml" })
       : new Blob([Core.bytes(url.slice(comma + 1))], { type: "image/png" });
     file(blob, plot, format);
-  }
-
-  // --- In a notebook's frame the page says how high it is --------------------------------
-  function tellHeight() {
-    if (window.parent === window) return;
-    root.classList.add("framed");
-    const { bottom } = document.querySelector("main").getBoundingClientRect();
-    window.parent.postMessage({ ironlensHeight: bottom + scrollY + 4 }, "*");
   }
 
   document.addEventListener("pageready", () => {

@@ -6,7 +6,8 @@
   const found = document.querySelector("script.ironlens-shell");
   if (found) window.__ironlensShell = JSON.parse(found.textContent);
   const picture = box.firstElementChild;
-  if (!window.__ironlensShell) {
+  const whole = box.dataset.whole !== undefined;
+  if (!whole && !window.__ironlensShell) {
     box.append(Object.assign(document.createElement("small"), {
       textContent: "The picture only: the cell that showed the first figure of this session brings what it needs to be interactive. Restart the kernel and run all cells.",
     }));
@@ -16,7 +17,8 @@
   frame.setAttribute("sandbox", "allow-scripts allow-downloads");
   frame.title = picture.alt || "figure";
   frame.style.cssText = "display:none;width:100%;height:$HEIGHTpx;border:0";
-  frame.srcdoc = window.__ironlensShell.replace("<!--$PLACE-->", () => JSON.parse(box.querySelector("script").textContent));
+  const own = JSON.parse(box.querySelector("script").textContent);
+  frame.srcdoc = whole ? own : window.__ironlensShell.replace("<!--$PLACE-->", () => own);
   addEventListener("message", (event) => {
     if (event.source !== frame.contentWindow || !(event.data?.ironlensHeight > 0)) return;
     // The figure says when it is drawn, and how high it is.

@@ -15,14 +15,11 @@
     return null;
   }
   const kept = store();
-  if (kept === "dark" || kept === "light") root.dataset.theme = kept;
-  function isDark() {
-    if (printing) return false;
-    return root.dataset.theme ? root.dataset.theme === "dark" : dark.matches;
-  }
+  const system = () => (dark.matches ? "dark" : "light");
+  root.dataset.theme = kept === "dark" || kept === "light" ? kept : system();
+  const isDark = () => !printing && root.dataset.theme === "dark";
   function themed() {
-    const button = document.getElementById("theme");
-    if (button) button.textContent = isDark() ? "Light" : "Dark";
+    name();
     document.dispatchEvent(new CustomEvent("themechange"));
   }
   function toggleTheme() {
@@ -30,10 +27,11 @@
     store(root.dataset.theme);
     themed();
   }
-  dark.addEventListener("change", themed);
-  const themeButton = document.getElementById("theme");
-  if (themeButton) themeButton.textContent = isDark() ? "Light" : "Dark";
-  document.getElementById("theme")?.addEventListener("click", toggleTheme);
+  dark.addEventListener("change", () => { root.dataset.theme = system(); themed(); });
+  const button = document.getElementById("theme");
+  const name = () => { if (button) button.textContent = isDark() ? "Light" : "Dark"; };
+  name();
+  button?.addEventListener("click", toggleTheme);
 
   // --- Tables: filter and sort ------------------------------------------------------------
   for (const input of document.querySelectorAll("input[data-filter]")) {
@@ -99,14 +97,20 @@
   }
 
   // --- Print: light, with the pictures that are in the page -------------------------------
-  addEventListener("beforeprint", () => {
-    printing = true;
-    document.dispatchEvent(new CustomEvent("themechange"));
-  });
-  addEventListener("afterprint", () => {
-    printing = false;
-    document.dispatchEvent(new CustomEvent("themechange"));
-  });
+  for (const [event, now] of [["beforeprint", true], ["afterprint", false]]) {
+    addEventListener(event, () => { printing = now; document.dispatchEvent(new CustomEvent("themechange")); });
+  }
+
+  // --- In a notebook's frame the page says how high it is --------------------------------
+  if (window.parent !== window) {
+    root.classList.add("framed");
+    const tell = () => {
+      const height = document.querySelector("main").getBoundingClientRect().bottom + scrollY + 4;
+      if (!document.querySelector(".plot:not(.drawn, .failed)")) window.parent.postMessage({ ironlensHeight: height }, "*");
+    };
+    new ResizeObserver(tell).observe(document.querySelector("main"));
+    document.addEventListener("drawn", tell);
+  }
 
   window.__report = Object.assign(window.__report ?? {}, { palette, isDark, toggleTheme });
   document.dispatchEvent(new CustomEvent("pageready"));

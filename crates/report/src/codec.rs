@@ -94,7 +94,7 @@ fn planes<const N: usize>(codes: impl Iterator<Item = [u8; N]>) -> Vec<u8> {
     (0..N).flat_map(|plane| codes.iter().map(move |code| code[plane])).collect()
 }
 
-fn is_causal(array: &Array) -> bool {
+pub(crate) fn is_causal(array: &Array) -> bool {
     let [_, dest, src] = *array.shape() else { return false };
     dest == src
         && dest > 1

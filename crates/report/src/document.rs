@@ -19,11 +19,15 @@ use crate::{Figure, ReportError};
 
 const STYLE: &str = include_str!("../js/page.css");
 const PLOTLY_JS: &str = include_str!("../vendor/plotly/plotly-cartesian.min.js");
-/// Tells the style sheet that scripts run, before anything is drawn.
-const START_JS: &str = "document.documentElement.classList.add('js')";
+/// Tells the style sheet that scripts run, and of a dark system, before anything is drawn. Without scripts a page is
+/// light, as its pictures are.
+const START_JS: &str = "document.documentElement.className='js';\
+    if(matchMedia('(prefers-color-scheme: dark)').matches)document.documentElement.dataset.theme='dark'";
 const PAGE_JS: &str = include_str!("../js/page.js");
 const CORE_JS: &str = include_str!("../js/core.js");
 const CHARTS_JS: &str = include_str!("../js/charts.js");
+const TOKENS_STYLE: &str = include_str!("../js/tokens.css");
+const TOKENS_JS: &str = include_str!("../js/tokens.js");
 const EXPLORER_JS: &str = include_str!("../js/explorer.js");
 
 /// Raw deflate, then base64: how the page carries anything large.
@@ -60,22 +64,33 @@ fn compact(source: &str) -> String {
     out
 }
 
+/// A style sheet without the blanks that mean nothing in it.
+fn style(source: &str) -> String {
+    let blanks = [("; ", ";"), (": ", ":"), (", ", ","), (" {", "{"), ("{ ", "{"), (" }", "}")];
+    blanks.iter().fold(compact(source), |text, (from, to)| text.replace(from, to))
+}
+
 /// What goes into a page.
 pub(crate) struct Document<'a> {
     pub title: &'a str,
     pub body: Markup,
     pub charts: bool,
     pub explorer: bool,
+    /// Whether there are texts with numbers.
+    pub tokens: bool,
 }
 
 impl Document<'_> {
     pub(crate) fn render(self) -> String {
         let mut scripts: Vec<&str> = Vec::new();
-        if self.explorer || self.charts {
+        if self.explorer || self.charts || self.tokens {
             scripts.push(CORE_JS);
         }
         if self.explorer {
             scripts.push(EXPLORER_JS);
+        }
+        if self.tokens {
+            scripts.push(TOKENS_JS);
         }
         if self.charts {
             scripts.push(CHARTS_JS);
@@ -98,10 +113,9 @@ impl Document<'_> {
                     meta charset="utf-8";
                     meta http-equiv="Content-Security-Policy" content=(policy);
                     meta name="viewport" content="width=device-width, initial-scale=1";
-                    meta name="color-scheme" content="light dark";
                     link rel="icon" href="data:,";
                     title { (self.title) }
-                    style { (PreEscaped(compact(STYLE))) }
+                    style { (PreEscaped(style(STYLE))) @if self.tokens { (PreEscaped(style(TOKENS_STYLE))) } }
                     script { (PreEscaped(START_JS)) }
                 }
                 body {
@@ -198,7 +212,7 @@ pub(crate) fn chart(id: &str, figure: &Figure, level: u8) -> Result<Markup, Repo
     let packed = precision(&scene.body)
         .map(|(bits, error)| format!("Cells are stored in {bits} bits here: a value may be off by {error:.1e}."));
     Ok(html! {
-        figure.chart id=(id) aria-labelledby={ (id) "-title" } {
+        figure.chart id=(id) data-wide[scene.size.0 > 620] aria-labelledby={ (id) "-title" } {
             (heading(level, &format!("{id}-title"), class, title))
             @match &picture {
                 Some(png) => img.static alt=(title) width=(scene.size.0) height=(scene.size.1)

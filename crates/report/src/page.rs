@@ -6,7 +6,7 @@ use maud::{Markup, html};
 
 use crate::document::{Document, chart};
 use crate::figure::visible;
-use crate::{Figure, ReportError, files};
+use crate::{Figure, ReportError, View, files};
 
 /// Figures and paragraphs one below the other in one file, which holds the chart library once.
 ///
@@ -36,11 +36,19 @@ pub enum Item {
     Text(String),
     /// A figure.
     Figure(Box<Figure>),
+    /// A view of attention or tokens.
+    View(Box<View>),
 }
 
 impl From<Figure> for Item {
     fn from(figure: Figure) -> Item {
         Item::Figure(Box::new(figure))
+    }
+}
+
+impl From<View> for Item {
+    fn from(view: View) -> Item {
+        Item::View(Box::new(view))
     }
 }
 
@@ -77,7 +85,8 @@ impl Page {
         // The title of a lone figure is that of its page.
         let level = if self.title.is_empty() && self.items.len() == 1 { 1 } else { 2 };
         let mut body: Vec<Markup> = Vec::new();
-        let mut charts = false;
+        let (mut charts, mut explorer, mut tokens) = (false, false, false);
+        let views = self.items.iter().filter(|i| matches!(i, Item::View(v) if v.is_attention())).count();
         for (i, item) in self.items.iter().enumerate() {
             let id = if self.items.len() == 1 { "figure".to_string() } else { format!("figure-{}", i + 1) };
             body.push(match item {
@@ -86,10 +95,16 @@ impl Page {
                     charts = true;
                     chart(&id, figure, level)?
                 }
+                Item::View(view) => {
+                    explorer |= view.is_attention();
+                    tokens |= !view.is_attention();
+                    view.markup(&id, level, views == 1)?
+                }
             });
         }
         let named = self.items.iter().find_map(|item| match item {
             Item::Figure(figure) if !figure.title.is_empty() => Some(figure.title.as_str()),
+            Item::View(view) => Some(view.title.as_str()),
             _ => None,
         });
         let title = if self.title.is_empty() { named.unwrap_or("Figure") } else { &self.title };
@@ -100,7 +115,7 @@ impl Page {
                 @for part in &body { (part) }
             }
         };
-        Ok(Document { title: &visible(title), body, charts, explorer: false }.render())
+        Ok(Document { title: &visible(title), body, charts, explorer, tokens }.render())
     }
 
     /// Writes the page to a `.html` file, whole or not at all.

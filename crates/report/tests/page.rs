@@ -74,28 +74,7 @@ fn the_model_is_shown_byte_for_byte() {
 
 #[test]
 fn hostile_text_stays_text() {
-    let evil = "</script><script>alert(1)</script><b>\"'&\n\0\u{202e}";
-    let mut report = synthetic::report(16);
-    report.title = evil.into();
-    report.subtitle = evil.into();
-    report.model_tree = evil.into();
-    report.reproduce = evil.into();
-    report.snapshot_source = evil.into();
-    report.tokens = vec![evil.repeat(20); 16];
-    report.facts = vec![(evil.into(), evil.into())];
-    report.warnings = vec![evil.into()];
-    for d in &mut report.detectors {
-        d.name = evil.into();
-        d.formula = evil.into();
-    }
-    for s in &mut report.snapshots {
-        s.label = evil.into();
-    }
-    report.sections.push(Section {
-        title: evil.into(),
-        prose: evil.into(),
-        figures: vec![bar([evil], &[1.0]).title(evil).x(evil).y(evil).caption(evil)],
-    });
+    let report = synthetic::hostile(16);
     let text = own_text(&report.to_html().unwrap());
     assert!(!text.contains("<script>alert") && !text.contains("<b>\"") && !text.contains("</script><script>alert"));
     for (_, figure) in report.figures().unwrap() {

@@ -19,7 +19,7 @@ use ironlens_transformer::{Config, HookedTransformer, write_atomically};
 use crate::input::read_text;
 use crate::say::say_aside;
 use crate::threads;
-pub use picture::Analysis;
+pub use picture::{Analysis, Part, Picture};
 use sections::{ALL, Subject};
 
 /// Where a run keeps its analysis.

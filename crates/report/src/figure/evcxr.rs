@@ -8,6 +8,7 @@ use maud::{Markup, PreEscaped, html};
 use sha2::{Digest as _, Sha256};
 
 use super::Figure;
+use crate::View;
 use crate::document::{self, Document, json_in_script};
 
 /// Where a figure goes in the shell.
@@ -73,10 +74,40 @@ pub(crate) fn blocks(figure: &Figure, first: bool) -> String {
         .join("\n")
 }
 
+/// A view is a page of its own in a frame, small because it needs no chart library; below it lies the text that a
+/// front end without frames shows.
+pub(crate) fn view_blocks(view: &View) -> String {
+    let (page, markup) = match view.to_html().and_then(|p| Ok((p, view.markup("view", 1, false)?))) {
+        Ok(parts) => parts,
+        Err(error) => return block("text/plain", &format!("view not shown: {error}")),
+    };
+    let id = &format!("{:x}", Sha256::digest(page.as_bytes()))[..16];
+    let fallback = without_scripts(&markup.0);
+    let loader = LOADER.replace("$ID", id).replace("$HEIGHT", "640").replace("$PLACE", PLACE);
+    let html = html! {
+        div data-ironlens=(id) data-whole {
+            div { (PreEscaped(fallback)) }
+            script type="application/json" { (PreEscaped(json_string(&page))) }
+            script { (PreEscaped(loader)) }
+        }
+    };
+    [block("text/html", &html.into_string()), block("text/plain", &view.title)].join("\n")
+}
+
+fn without_scripts(markup: &str) -> String {
+    let mut out = String::new();
+    let mut rest = markup;
+    while let Some(start) = rest.find("<script") {
+        out.push_str(&rest[..start]);
+        rest = rest[start..].find("</script>").map_or("", |i| &rest[start + i + 9..]);
+    }
+    out + rest
+}
+
 /// A page without a figure, which is put in by the notebook.
 fn shell() -> String {
     let body: Markup = html! { main.single { (PreEscaped(format!("<!--{PLACE}-->"))) } };
-    Document { title: "Figure", body, charts: true, explorer: false }.render()
+    Document { title: "Figure", body, charts: true, explorer: false, tokens: false }.render()
 }
 
 fn json_string(text: &str) -> String {

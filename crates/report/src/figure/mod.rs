@@ -14,7 +14,7 @@ use std::path::Path;
 pub(crate) use plotly_json::precision;
 pub(crate) use scene::Scene;
 pub use series::{Number, Points, Series, ToPoints, ToSeries};
-pub(crate) use text::visible;
+pub(crate) use text::{token_text, visible};
 
 use crate::{Array, Colorscale, Page, ReportError};
 
