@@ -60,7 +60,7 @@ pub use ironlens_transformer as transformer;
 /// modules, of which some are here: `ablation::Parts`, `einops::reduce`, `logits::Units`,
 /// `patching::Cells`, `path::Sender`, `svd::Matrix`.
 pub mod prelude {
-    pub use crate::plot::{imshow, line};
+    pub use crate::plot::{attention, imshow, line};
     pub use ironlens_autograd::{Tape, Var};
     pub use ironlens_lens::ablation::{self, Ablation, ablate, ablate_neurons};
     pub use ironlens_lens::attribution::{attribution_patch, edge_attribution};
@@ -80,7 +80,9 @@ pub mod prelude {
         Activations, Ctx, HookError, HookInfo, HookPoint, HookedRootModule, Init, Linear, Param, Params, Registry,
     };
     pub use ironlens_pretrained::{LoadOptions, Pretrained};
-    pub use ironlens_report::{Colorscale, Figure, Series, bar};
+    pub use ironlens_report::{
+        Colorscale, Figure, Page, Points, Series, bar, boxes, frames, histogram, panels, scatter,
+    };
     pub use ironlens_study as study;
     pub use ironlens_tensor::einops::{self, einsum, rearrange};
     pub use ironlens_tensor::{DType, Device, IndexTensor, Rng, Tensor, UnaryOp};

@@ -180,7 +180,7 @@ fn texts_become_the_same_as_tokens() {
         let (model, texts, [tokens, types, mask]) = (load(&hf(name)).unwrap(), text(name), inputs(name));
         let read = match texts.get("pairs") {
             Some(list) => model.pairs_to_tokens(&pairs(list)).unwrap(),
-            None => model.to_tokens(&strings(&texts["texts"])).unwrap(),
+            None => model.to_tokens(strings(&texts["texts"])).unwrap(),
         };
         // Two single texts of the first case are a batch of pairs in the other order there.
         if name == "bert_pretraining" {
@@ -393,7 +393,7 @@ fn options_are_obeyed_or_refused() {
         run(&short, name, Head::None).0.residual.value().to_vec(),
         run(&whole, name, Head::None).0.residual.value().to_vec()
     );
-    assert_eq!(short.to_tokens(&"cat ".repeat(30)).unwrap().tokens.shape(), [1, 14]);
+    assert_eq!(short.to_tokens("cat ".repeat(30)).unwrap().tokens.shape(), [1, 14]);
     for (options, word) in [
         (LoadOptions { first_n_layers: Some(3), ..LoadOptions::default() }, "first_n_layers is 3"),
         (LoadOptions { n_ctx: Some(21), ..LoadOptions::default() }, "n_ctx is 21"),

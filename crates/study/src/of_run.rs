@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::error::StudyError;
 use crate::picture::Analysis;
-use crate::{array, story};
+use crate::{array, findings, story};
 
 /// The report of a run, with the analysis that it keeps.
 ///
@@ -111,6 +111,9 @@ fn add_transformer(
             }
             report.hooks = hooks(&after, &cache);
             report.detectors = detectors(&before, &after, &sequences.tokens)?;
+            if let Err(e) = baselines(&mut report.detectors, &cache, &sequences.tokens) {
+                report.warnings.push(format!("What equal attention scores is not known: {e}."));
+            }
             if sequences.mask.is_some() {
                 report.warnings.push("The head detectors do not know of padding: they count it as tokens.".into());
             }
@@ -120,6 +123,7 @@ fn add_transformer(
     if let Some(experiment) = Experiment::from_name(&config.learner.loss) {
         report.sections = story::sections(experiment, run, &after)?;
     }
+    report.findings = analysis.as_ref().map_or_else(Vec::new, findings::of);
     report.sections.extend(analysis.map_or(Ok(Vec::new()), |a| a.to_sections())?);
     Ok(())
 }
@@ -217,8 +221,42 @@ fn detectors(
             formula: kind.formula().into(),
             before: rows(before),
             after: rows(after),
+            ..Detector::default()
         })
         .collect())
+}
+
+/// What heads that attend alike to all they can see would score on the same sequences, and how much the scores of
+/// the heads differ between sequences.
+fn baselines(detectors: &mut [Detector], cache: &ActivationCache, tokens: &IndexTensor) -> Result<(), StudyError> {
+    let (batch, n) = (tokens.shape()[0], tokens.shape()[1]);
+    let ids = tokens.as_slice();
+    let layers: Vec<(usize, Vec<f32>)> = (0..cache.model().config().n_layers)
+        .map(|l| cache.get(("attn", l)).map(|p| (p.dim(1), p.to_vec())))
+        .collect::<Result<_, _>>()?;
+    for (detector, kind) in detectors.iter_mut().zip(HeadKind::ALL) {
+        // The cells [dest, src] that the kind asks for, in each sequence.
+        let asked: Vec<Vec<f32>> = ids.chunks(n).map(|row| kind.pattern(row).to_vec()).collect();
+        let visible = |(i, v): (usize, &f32)| if i % n <= i / n { v / (i / n + 1) as f32 } else { 0.0 };
+        let alike: f32 = asked.iter().flat_map(|p| p.iter().enumerate().map(visible)).sum();
+        detector.uniform = Some(alike / (batch * n) as f32);
+        let spread = |(heads, pattern): &(usize, Vec<f32>)| -> Vec<f32> {
+            let score = |b: usize, h: usize| -> f32 {
+                let cells = &pattern[(b * heads + h) * n * n..][..n * n];
+                cells.iter().zip(&asked[b]).map(|(a, p)| a * p).sum::<f32>() / n as f32
+            };
+            let of_head = |h| deviation(&(0..batch).map(|b| score(b, h)).collect::<Vec<f32>>());
+            (0..*heads).map(of_head).collect()
+        };
+        detector.spread = layers.iter().map(spread).collect();
+    }
+    Ok(())
+}
+
+fn deviation(values: &[f32]) -> f32 {
+    let n = values.len().max(1) as f32;
+    let mean = values.iter().sum::<f32>() / n;
+    (values.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / n).sqrt()
 }
 
 /// The configuration in rows, model first.

@@ -1,4 +1,4 @@
-//! Attention patterns as text in the page, as small as the page's budget asks.
+//! Attention patterns, and other large matrices, as text in the page, as small as the page's budget asks.
 //!
 //! A causal pattern is zero above its diagonal: only the triangle is stored. Codes
 //! of more than one byte are split into planes (all high bytes, then all low
@@ -6,7 +6,8 @@
 //! finite". `js/core.js` reads this.
 
 use crate::Array;
-use crate::page::pack;
+use crate::array::finite_range;
+use crate::document::pack;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Codec {
@@ -58,7 +59,10 @@ pub(crate) fn encode(array: &Array, codec: Codec) -> Encoded {
     let (lo, hi) = array.finite_range().unwrap_or((0.0, 1.0));
     let (lo, hi) = (lo.min(0.0), if hi > lo.min(0.0) { hi } else { lo.min(0.0) + 1.0 });
     let causal = is_causal(array);
-    let values = stored(array, causal);
+    packed(&stored(array, causal), (lo, hi), causal, codec)
+}
+
+fn packed(values: &[f32], (lo, hi): (f64, f64), causal: bool, codec: Codec) -> Encoded {
     let bytes = match codec {
         Codec::F32 => planes(values.iter().map(|v| v.to_be_bytes())),
         Codec::U16 => planes(values.iter().map(|&v| (code(v, lo, hi, 65535.0) as u16).to_be_bytes())),
@@ -72,6 +76,14 @@ pub(crate) fn encode(array: &Array, codec: Codec) -> Encoded {
     Encoded { causal, lo, hi, error: (hi - lo) / steps / 2.0, base64: pack(&bytes) }
 }
 
+/// A matrix of which nothing is left out; the values of a figure. Without a finite value the range is 0 to 1.
+pub(crate) fn pack_matrix(cells: &[f32], [rows, cols]: [usize; 2], codec: Codec) -> Encoded {
+    let (lo, hi) = finite_range(cells.iter().map(|&v| f64::from(v))).unwrap_or((0.0, 1.0));
+    let hi = if hi > lo { hi } else { lo + 1.0 };
+    debug_assert_eq!(cells.len(), rows * cols);
+    packed(cells, (lo, hi), false, codec)
+}
+
 /// From 0 at `lo` to `none - 1` at `hi`; `none` for what is not finite.
 fn code(v: f32, lo: f64, hi: f64, none: f64) -> f64 {
     if v.is_finite() { ((f64::from(v) - lo) / (hi - lo) * (none - 1.0)).round() } else { none }
@@ -82,7 +94,7 @@ fn planes<const N: usize>(codes: impl Iterator<Item = [u8; N]>) -> Vec<u8> {
     (0..N).flat_map(|plane| codes.iter().map(move |code| code[plane])).collect()
 }
 
-fn is_causal(array: &Array) -> bool {
+pub(crate) fn is_causal(array: &Array) -> bool {
     let [_, dest, src] = *array.shape() else { return false };
     dest == src
         && dest > 1
