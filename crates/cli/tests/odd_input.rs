@@ -324,7 +324,7 @@ fn reference_cases_of_odd_shapes_say_what_is_odd() {
         assert!(told.contains("expected [batch, pos]"), "{told}");
     }
     for (id, expected) in
-        [(-1, "token -1 is not an id"), (1 << 40, "is not an id"), (4000, "outside of the vocabulary")]
+        [(-1, "-1 in `tokens` is not an id"), (1 << 40, "is not an id"), (4000, "outside of the vocabulary")]
     {
         let told = verify("inputs.safetensors", one_tensor("tokens", "I64", &[1, 2], &ids(&[1, id])));
         assert!(told.contains(expected), "{told}");

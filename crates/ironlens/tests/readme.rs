@@ -50,6 +50,19 @@ Ok(())
 }
 
 #[rustfmt::skip]
+fn writing(model: &HookedTransformer, prompt: &str, glad_prompts: Vec<String>, sad_prompts: Vec<String>) -> Done {
+let options = GenerateOptions { max_new_tokens: 50, temperature: 0.7, top_p: Some(0.95), ..GenerateOptions::default() };
+for step in model.stream("Once upon a time", &options)? {
+    print!("{}", step?.text());                             // whole characters, as they become certain
+}
+
+let joy = SteeringVector::contrastive(&model, &glad_prompts, &sad_prompts, Reading::Mean)?.of_layers(&[12])?;
+let mut hooks = joy.added(1.5);
+let text = model.generation(prompt).options(options).hooks(&mut hooks).run()?.texts()?;
+Ok(())
+}
+
+#[rustfmt::skip]
 fn a_page() -> Done {
 let run = RunDir::open("runs/mine")?;
 study::report(&run)?.write_html("report.html")?;

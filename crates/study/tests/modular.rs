@@ -12,9 +12,11 @@ const P: usize = 7;
 fn model() -> HookedTransformer {
     let cfg = Config { d_model: 16, d_head: 8, d_mlp: 32, d_vocab: P + 1, d_vocab_out: P, ..Preset::Grokking.model() };
     let mut model = HookedTransformer::new(cfg, &Device::Cpu, 3).unwrap();
-    // Logits that are far from even.
-    let w = model.param("unembed.W_U").unwrap();
-    model.params_mut().set("unembed.W_U", &(w * 8.0)).unwrap();
+    // Logits that are far from even, and in which the two numbers are not apart.
+    for name in ["embed.W_E", "blocks.0.mlp.W_in", "unembed.W_U"] {
+        let w = model.param(name).unwrap();
+        model.params_mut().set(name, &(w * 20.0)).unwrap();
+    }
     model
 }
 
