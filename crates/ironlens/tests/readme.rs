@@ -50,7 +50,7 @@ Ok(())
 }
 
 #[rustfmt::skip]
-fn writing(model: &HookedTransformer, prompt: &str, glad_prompts: Vec<String>, sad_prompts: Vec<String>) -> Done {
+fn writing(model: HookedTransformer, prompt: &str, glad_prompts: Vec<String>, sad_prompts: Vec<String>) -> Done {
 let options = GenerateOptions { max_new_tokens: 50, temperature: 0.7, top_p: Some(0.95), ..GenerateOptions::default() };
 for step in model.stream("Once upon a time", &options)? {
     print!("{}", step?.text());                             // whole characters, as they become certain
