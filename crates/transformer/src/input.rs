@@ -9,7 +9,7 @@ pub enum Input {
     Tokens(IndexTensor),
     /// Texts, which the model's tokenizer turns into tokens; shorter ones are padded, and the padding is hidden.
     Texts(Vec<String>),
-    /// The residual stream `[batch, pos, d_model]`, for [`Call::start_at_layer`].
+    /// The residual stream `[batch, pos, d_model]`, for [`Call::start_at_layer`](crate::Call::start_at_layer).
     Residual(Tensor),
 }
 

@@ -31,7 +31,7 @@ pub enum LogitsAt {
     Last,
 }
 
-/// What a call gave. On a recorded call ([`Call::gradients`]) the values are on the tape.
+/// What a call gave. On a recorded call ([`Call::gradients`](crate::Call::gradients)) the values are on the tape.
 #[derive(Clone, Debug, Default)]
 pub struct Output {
     /// `[batch, pos, d_vocab_out]`, if asked for; of one position with [`LogitsAt::Last`].
@@ -87,7 +87,7 @@ impl Gradients {
     }
 
     /// The gradient by parameter `name`, in its shape; `None` if the loss does not depend on it, or
-    /// [`Call::leaves`] leaves it out.
+    /// [`Call::leaves`](crate::Call::leaves) leaves it out.
     pub fn get(&self, name: &str) -> Option<Tensor> {
         let (slot, _) = self.registry.param_place(name)?;
         let grad = self.slots[slot].as_ref()?;

@@ -33,7 +33,7 @@ pub struct IoiOptions {
     pub num_samples: usize,
     /// With each prompt, also the one with its names exchanged.
     pub symmetric: bool,
-    /// The order of names in the first sentence of templates that say "[A] and [B]".
+    /// The order of names in the first sentence of templates that say `[A] and [B]`.
     pub order: Order,
     /// Of what is drawn.
     pub seed: u64,
