@@ -271,13 +271,10 @@ fn compare(writer: &mut Writer<'_>, prompt: &str) -> Result<()> {
     let clean = model.forward(&steered.tokens)?;
     let moved = {
         let mut hooks = all_of(&mut writer.steering);
-        let on_new = writer.on == HooksOn::NewTokens;
+        let mut of_prompt = if writer.on == HooksOn::NewTokens { Hooks::new() } else { hooks.nested() };
         let mut past = KeyValueCache::new(model, 1);
-        let prompt_logits = if on_new {
-            model.call(&tokens).past_kv_cache(&mut past).output()?
-        } else {
-            model.call(&tokens).past_kv_cache(&mut past).hooks(&mut hooks).output()?
-        };
+        let prompt_logits = model.call(&tokens).past_kv_cache(&mut past).hooks(&mut of_prompt).output()?;
+        drop(of_prompt);
         let rest = steered.tokens.narrow(1, start, steered.tokens.shape()[1] - start);
         let rest = model.call(&rest).past_kv_cache(&mut past).hooks(&mut hooks).output()?;
         ironlens::tensor::Tensor::cat(&[prompt_logits.logits().value().clone(), rest.logits().value().clone()], 1)

@@ -2,8 +2,8 @@
 
 pub mod ioi;
 
-use ironlens_tensor::{IndexTensor, Rng, Tensor};
-use ironlens_transformer::{Call, HookedTransformer, ReturnType};
+use ironlens_tensor::{IndexTensor, Rng};
+use ironlens_transformer::{HookedTransformer, ReturnType, TokenOptions};
 
 use crate::error::LensError;
 
@@ -53,13 +53,14 @@ pub fn evaluate_text(
     text: &str,
     mut progress: impl FnMut(usize, usize),
 ) -> Result<Evaluation, LensError> {
-    let options = ironlens_transformer::TokenOptions { truncate: false, ..Default::default() };
-    let whole = model.to_tokens_with(text, &options)?.tokens.as_slice().to_vec();
-    let bare =
-        model.to_tokens_with(text, &ironlens_transformer::TokenOptions { prepend_bos: Some(false), ..options })?;
-    let bare = bare.tokens.as_slice();
-    // What stands before the text stands before each of its pieces.
-    let before = &whole[..whole.len().saturating_sub(bare.len())];
+    let ids = |text: &str, prepend_bos| -> Result<Vec<u32>, LensError> {
+        let options = TokenOptions { prepend_bos, truncate: false, ..TokenOptions::default() };
+        Ok(model.to_tokens_with(text, &options)?.tokens.as_slice().to_vec())
+    };
+    let bare = ids(text, Some(false))?;
+    // What stands before any text stands before each piece of this one.
+    let (short, without) = (ids("a", None)?, ids("a", Some(false))?);
+    let before = &short[..short.len().saturating_sub(without.len())];
     let n_ctx = model.config().n_ctx;
     let room = n_ctx.saturating_sub(before.len()).max(1);
     let mut all = Evaluation { tokens: Vec::new(), losses: Vec::new(), right: Vec::new() };
@@ -118,11 +119,7 @@ pub fn induction_loss(
         let first = IndexTensor::new(vec![bos; batch_size], &[batch_size, 1]);
         tokens = IndexTensor::cat(&[first, tokens.narrow(1, 1, 2 * subseq_len - 1)], 1);
     }
-    let losses = per_token(model.call(&tokens))?;
+    let out = model.call(&tokens).return_type(ReturnType::Loss).loss_per_token().output()?;
     // The loss at place i is of token i + 1.
-    Ok(losses.narrow(1, subseq_len + 1, subseq_len - 2).mean_all().item())
-}
-
-fn per_token(call: Call<'_, '_>) -> Result<Tensor, LensError> {
-    Ok(call.return_type(ReturnType::Loss).loss_per_token().output()?.loss().value().clone())
+    Ok(out.loss().value().narrow(1, subseq_len + 1, subseq_len - 2).mean_all().item())
 }

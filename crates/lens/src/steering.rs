@@ -26,16 +26,13 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::Path;
 
 use ironlens_autograd::Var;
-use ironlens_files::{
-    Checkpoint, Dtype, GgufValue, Stored, StoredTensor, TensorFile, TensorInfo, write_gguf, write_safetensors,
-};
-use ironlens_nn::Hooks;
+use ironlens_files::{Checkpoint, Dtype, GgufValue, Stored, StoredTensor, TensorFile, write_gguf};
+use ironlens_nn::{Hooks, write_tensors, write_values};
 use ironlens_tensor::{DType, Device, Tensor};
-use ironlens_transformer::{HookedTransformer, Input, LogitsAt};
+use ironlens_transformer::{HookedTransformer, Input, LogitsAt, ModelError};
 
 use crate::error::LensError;
 use crate::metric::Metric;
@@ -183,16 +180,11 @@ impl SteeringVector {
     /// place.
     pub fn save(&self, path: impl AsRef<Path>, model_hint: &str) -> Result<(), LensError> {
         let path = path.as_ref();
-        let name = |layer: &usize| format!("direction.{layer}");
-        let all: Vec<Vec<f32>> = self.directions.values().map(|d| d.to_dtype(DType::F32).to_vec()).collect();
-        let bytes = |i: usize, file: &mut dyn Write| {
-            file.write_all(&all[i].iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>())
-        };
-        let shape = vec![self.width()];
+        let all = || self.directions.iter().map(|(layer, d)| (format!("direction.{layer}"), d.to_dtype(DType::F32)));
         if !is_gguf(path) {
-            let info = |layer| TensorInfo { name: name(layer), dtype: Dtype::F32, shape: shape.clone() };
-            let infos: Vec<TensorInfo> = self.directions.keys().map(info).collect();
-            return Ok(write_safetensors(path, &infos, bytes)?);
+            let all: Vec<(String, Tensor)> = all().collect();
+            let named = all.iter().map(|(name, direction)| (name.as_str(), direction.clone()));
+            return Ok(write_tensors(path, named).map_err(ModelError::from)?);
         }
         if self.directions.contains_key(&0) {
             return Err(LensError::argument(
@@ -207,9 +199,10 @@ impl SteeringVector {
             ("controlvector.model_hint".into(), GgufValue::String(model_hint.into())),
             ("controlvector.layer_count".into(), GgufValue::U32(count as u32)),
         ];
-        let info = |layer| StoredTensor { name: name(layer), stored: Stored::Plain(Dtype::F32), shape: shape.clone() };
-        let infos: Vec<StoredTensor> = self.directions.keys().map(info).collect();
-        Ok(write_gguf(path, &metadata, &infos, bytes)?)
+        let (infos, values): (Vec<StoredTensor>, Vec<Tensor>) = all()
+            .map(|(name, d)| (StoredTensor { name, stored: Stored::Plain(Dtype::F32), shape: d.shape().to_vec() }, d))
+            .unzip();
+        Ok(write_gguf(path, &metadata, &infos, |i, file| write_values(&values[i], file))?)
     }
 
     /// Reads what [`SteeringVector::save`] wrote, or any other control vector of llama.cpp.

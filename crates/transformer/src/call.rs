@@ -13,6 +13,7 @@ use crate::key_value_cache::KeyValueCache;
 use crate::model::HookedTransformer;
 use crate::names::LayerIndex;
 use crate::output::{Gradients, LogitsAt, Output, ReturnType};
+use crate::passes;
 
 /// A call of a model, with everything that TransformerLens's `forward`, `run_with_hooks` and
 /// `run_with_cache` take.
@@ -215,12 +216,9 @@ impl<'a, 'h> Call<'a, 'h> {
         let params = &self.model.params;
         let checked = Checked::new(&self)?;
         let recorder = Recorder::new(self.model, &self.keep, (checked.batch, checked.pos), checked.mask().as_ref())?;
-        let output = {
-            let mut hooks = self.hooks.fwd(self.names, |value, info| recorder.keep(info, value.value()));
-            let mut ctx = Ctx::evaluate(params, &mut hooks)?.after(checked.pos_offset);
-            checked.run(self.model, &mut ctx, self.past)?
-        };
-        Ok((output, recorder.finish()))
+        passes::cached(params, recorder, self.hooks, self.names, |ctx| {
+            checked.run(self.model, &mut ctx.after(checked.pos_offset), self.past)
+        })
     }
 
     /// Runs, and differentiates what `loss` makes of the output by every parameter, or by those that
@@ -300,14 +298,8 @@ impl<'a, 'h> Call<'a, 'h> {
         let params = &self.model.params;
         self.refuse_past()?;
         let checked = Checked::new(&self)?;
-        let mut hooks = self.hooks;
-        let mut ctx = Ctx::record_by(params, tape, &self.leaves, &mut hooks)?;
-        let loss = {
-            let output = checked.run(self.model, &mut ctx, None)?;
-            scalar(loss(&output))?
-        };
-        let (slots, own) = ctx.backward_with(&loss, own)?;
-        Ok((loss.into_value(), Gradients::new(params, slots), own))
+        let pass = |ctx: &mut Ctx<'_, '_>| checked.run(self.model, ctx, None);
+        passes::differentiated(params, (tape, own, &self.leaves), self.hooks, pass, loss)
     }
 
     /// As [`Call::cached`], with the gradients of what `loss` makes of the output: activations under
@@ -321,31 +313,7 @@ impl<'a, 'h> Call<'a, 'h> {
         self.refuse_past()?;
         let checked = Checked::new(&self)?;
         let recorder = Recorder::new(self.model, &self.keep, (checked.batch, checked.pos), checked.mask().as_ref())?;
-        let value = {
-            let selected = self.names.names(params.registry())?;
-            let mut hooks = self
-                .hooks
-                .fwd(Target::Names(selected.clone()), |value, info| recorder.keep(info, value.value()))
-                .bwd(Target::Names(selected), |grad, info| recorder.keep_gradient(info, grad));
-            let tape = Tape::new();
-            let mut ctx = Ctx::record_by(params, &tape, &Leaves::None, &mut hooks)?;
-            let loss = {
-                let output = checked.run(self.model, &mut ctx, None)?;
-                scalar(loss(&output))?
-            };
-            ctx.backward(&loss)?;
-            loss.value().item()
-        };
-        Ok((value, recorder.finish()))
+        let pass = |ctx: &mut Ctx<'_, '_>| checked.run(self.model, ctx, None);
+        passes::cached_gradients(params, recorder, self.hooks, &self.names, pass, loss)
     }
-}
-
-pub(crate) fn scalar(loss: Var) -> Result<Var, ModelError> {
-    if loss.value().numel() == 1 {
-        return Ok(loss);
-    }
-    Err(ModelError::Options(format!(
-        "gradients need a loss of one number, this one has shape {:?}; take its mean or sum",
-        loss.shape()
-    )))
 }

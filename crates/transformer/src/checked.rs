@@ -8,7 +8,7 @@ use crate::call::Call;
 use crate::config::AttentionDir;
 use crate::error::ModelError;
 use crate::fit;
-use crate::input::Input;
+use crate::input::{Input, check_beside, check_tokens};
 use crate::key_value_cache::KeyValueCache;
 use crate::loss::{next_token_loss, next_token_losses};
 use crate::model::HookedTransformer;
@@ -92,23 +92,10 @@ impl Checked {
             return Err(ModelError::TooLong { pos, n_ctx: cfg.n_ctx });
         }
         for (what, given) in [("the tokens", &tokens), ("the attention mask", &attention_mask)] {
-            if let Some(t) = given.as_ref().filter(|t| t.shape() != [batch, pos]) {
-                return Err(ModelError::Shape {
-                    what,
-                    given: t.shape().to_vec(),
-                    expected: format!("[{batch}, {pos}], as the input"),
-                });
-            }
+            check_beside(what, given.as_ref(), [batch, pos])?;
         }
-        if let Some(t) = &tokens
-            && let Some(i) = t.as_slice().iter().position(|&t| t as usize >= cfg.d_vocab)
-        {
-            return Err(ModelError::Token {
-                token: t.as_slice()[i],
-                batch: i / pos,
-                pos: i % pos,
-                d_vocab: cfg.d_vocab,
-            });
+        if let Some(tokens) = &tokens {
+            check_tokens(tokens, cfg.d_vocab)?;
         }
         let layers = cfg.n_layers;
         let start = call.start_at_layer.map_or(Ok(0), |l| resolve_layer(l, layers))?;

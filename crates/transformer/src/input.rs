@@ -2,6 +2,8 @@
 
 use ironlens_tensor::{IndexTensor, Tensor};
 
+use crate::error::ModelError;
+
 /// What a model reads.
 #[derive(Clone, Debug)]
 pub enum Input {
@@ -62,5 +64,32 @@ impl From<&IndexTensor> for Input {
 impl From<&Tensor> for Input {
     fn from(residual: &Tensor) -> Input {
         Input::Residual(residual.clone())
+    }
+}
+
+/// Refuses what lies beside an input of `[batch, pos]` and has another shape.
+pub(crate) fn check_beside(
+    what: &'static str,
+    given: Option<&IndexTensor>,
+    [batch, pos]: [usize; 2],
+) -> Result<(), ModelError> {
+    match given.filter(|t| t.shape() != [batch, pos]) {
+        None => Ok(()),
+        Some(t) => {
+            let expected = format!("[{batch}, {pos}], as the input");
+            Err(ModelError::Shape { what, given: t.shape().to_vec(), expected })
+        }
+    }
+}
+
+/// Refuses tokens `[batch, pos]` outside of the vocabulary.
+pub(crate) fn check_tokens(tokens: &IndexTensor, d_vocab: usize) -> Result<(), ModelError> {
+    let ids = tokens.as_slice();
+    match ids.iter().position(|&t| t as usize >= d_vocab) {
+        None => Ok(()),
+        Some(i) => {
+            let pos = tokens.shape()[1];
+            Err(ModelError::Token { token: ids[i], batch: i / pos, pos: i % pos, d_vocab })
+        }
     }
 }

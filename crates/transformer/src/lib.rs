@@ -45,6 +45,7 @@ pub mod names;
 mod net;
 mod output;
 mod parts;
+mod passes;
 mod rerun;
 mod sequences;
 mod text;

@@ -12,6 +12,7 @@ use ironlens_tensor::{DType, IndexTensor, Tensor, UnaryOp};
 use crate::block::TransformerBlock;
 use crate::config::{Config, PositionalEmbeddingType};
 use crate::error::ModelError;
+use crate::input::check_tokens;
 use crate::parts;
 
 /// Where a pass begins.
@@ -205,10 +206,8 @@ impl Net {
         let shown = Var::from(Tensor::from_vec_f64(ids, tokens.shape()).to_dtype(ctx.dtype()));
         let left = hook.apply(ctx, shown)?;
         let ids: Vec<u32> = left.value().to_dtype(DType::F64).to_vec_f64().iter().map(|v| v.round() as u32).collect();
-        if let Some(i) = ids.iter().position(|&t| t as usize >= self.d_vocab) {
-            let pos = tokens.shape()[1];
-            return Err(ModelError::Token { token: ids[i], batch: i / pos, pos: i % pos, d_vocab: self.d_vocab });
-        }
-        Ok(IndexTensor::new(ids, tokens.shape()))
+        let left = IndexTensor::new(ids, tokens.shape());
+        check_tokens(&left, self.d_vocab)?;
+        Ok(left)
     }
 }

@@ -7,11 +7,11 @@ use ironlens_tensor::{Device, IndexTensor, Tensor};
 use super::HookedEncoder;
 use super::sentences::{Pooling, Sentences, pool};
 use crate::cache::{ActivationCache, Keep, PosSlice, Recorder};
-use crate::call::scalar;
 use crate::error::ModelError;
 use crate::fit;
-use crate::input::Input;
+use crate::input::{Input, check_beside, check_tokens};
 use crate::output::Gradients;
+use crate::passes;
 
 /// What runs after the blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -166,9 +166,15 @@ impl<'a, 'h> EncoderCall<'a, 'h> {
     /// # Errors
     /// For input that does not fit the model, a head that it has not, and hooks that fail.
     pub fn output(self) -> Result<EncoderOutput, ModelError> {
+        Ok(self.ran()?.1)
+    }
+
+    /// The checked call, and what it gave.
+    fn ran(self) -> Result<(Plan, EncoderOutput), ModelError> {
         let plan = Plan::new(&self)?;
         let mut hooks = self.hooks;
-        plan.run(self.model, &mut Ctx::evaluate(&self.model.params, &mut hooks)?)
+        let output = plan.run(self.model, &mut Ctx::evaluate(&self.model.params, &mut hooks)?)?;
+        Ok((plan, output))
     }
 
     /// Runs and keeps activations, after the hooks of the call.
@@ -178,11 +184,7 @@ impl<'a, 'h> EncoderCall<'a, 'h> {
     pub fn cached(self) -> Result<(EncoderOutput, ActivationCache<HookedEncoder>), ModelError> {
         let plan = Plan::new(&self)?;
         let recorder = Recorder::new(self.model, &self.keep, plan.shape(), plan.mask())?;
-        let output = {
-            let mut hooks = self.hooks.fwd(self.names, |value, info| recorder.keep(info, value.value()));
-            plan.run(self.model, &mut Ctx::evaluate(&self.model.params, &mut hooks)?)?
-        };
-        Ok((output, recorder.finish()))
+        passes::cached(&self.model.params, recorder, self.hooks, self.names, |mut ctx| plan.run(self.model, &mut ctx))
     }
 
     /// Runs, and differentiates what `loss` makes of the output by every parameter, or by those that
@@ -191,16 +193,11 @@ impl<'a, 'h> EncoderCall<'a, 'h> {
     /// # Errors
     /// As [`EncoderCall::output`].
     pub fn gradients(self, loss: impl FnOnce(&EncoderOutput) -> Var) -> Result<(f64, Gradients), ModelError> {
-        let params = &self.model.params;
         let plan = Plan::new(&self)?;
-        let mut hooks = self.hooks;
-        let mut ctx = Ctx::record_by(params, &Tape::new(), &self.leaves, &mut hooks)?;
-        let loss = {
-            let output = plan.run(self.model, &mut ctx)?;
-            scalar(loss(&output))?
-        };
-        let slots = ctx.backward(&loss)?;
-        Ok((loss.value().item(), Gradients::new(params, slots)))
+        let pass = |ctx: &mut Ctx<'_, '_>| plan.run(self.model, ctx);
+        let by = (&Tape::new(), &[][..], &self.leaves);
+        let (value, gradients, _) = passes::differentiated(&self.model.params, by, self.hooks, pass, loss)?;
+        Ok((value.item(), gradients))
     }
 
     /// As [`EncoderCall::cached`], with the gradients of what `loss` makes of the output: activations under their
@@ -212,24 +209,10 @@ impl<'a, 'h> EncoderCall<'a, 'h> {
         self,
         loss: impl FnOnce(&EncoderOutput) -> Var,
     ) -> Result<(f64, ActivationCache<HookedEncoder>), ModelError> {
-        let params = &self.model.params;
         let plan = Plan::new(&self)?;
         let recorder = Recorder::new(self.model, &self.keep, plan.shape(), plan.mask())?;
-        let value = {
-            let selected = self.names.names(params.registry())?;
-            let mut hooks = self
-                .hooks
-                .fwd(Target::Names(selected.clone()), |value, info| recorder.keep(info, value.value()))
-                .bwd(Target::Names(selected), |grad, info| recorder.keep_gradient(info, grad));
-            let mut ctx = Ctx::record_by(params, &Tape::new(), &Leaves::None, &mut hooks)?;
-            let loss = {
-                let output = plan.run(self.model, &mut ctx)?;
-                scalar(loss(&output))?
-            };
-            ctx.backward(&loss)?;
-            loss.value().item()
-        };
-        Ok((value, recorder.finish()))
+        let pass = |ctx: &mut Ctx<'_, '_>| plan.run(self.model, ctx);
+        passes::cached_gradients(&self.model.params, recorder, self.hooks, &self.names, pass, loss)
     }
 
     /// Runs, and makes one vector of each text, `[batch, d_model]`.
@@ -238,17 +221,13 @@ impl<'a, 'h> EncoderCall<'a, 'h> {
     /// As [`EncoderCall::output`], and for [`Pooling::Pooler`] if the model has no pooler.
     pub fn sentence_embeddings(mut self, how: Sentences) -> Result<Tensor, ModelError> {
         self.head = if how.pooling == Pooling::Pooler { Head::Pooler } else { Head::None };
-        let plan = Plan::new(&self)?;
-        let mut hooks = self.hooks;
-        let output = plan.run(self.model, &mut Ctx::evaluate(&self.model.params, &mut hooks)?)?;
+        let (plan, output) = self.ran()?;
         Ok(pool(&output, plan.padding.as_ref().map(Padding::mask), how))
     }
 
     /// The tokens of the call, and the logits of masked words.
     pub(super) fn tokens_and_logits(self) -> Result<(IndexTensor, Tensor), ModelError> {
-        let plan = Plan::new(&self)?;
-        let mut hooks = self.hooks;
-        let output = plan.run(self.model, &mut Ctx::evaluate(&self.model.params, &mut hooks)?)?;
+        let (plan, output) = self.ran()?;
         Ok((plan.tokens, output.logits().value().clone()))
     }
 }
@@ -357,15 +336,9 @@ fn check(
         return Err(ModelError::TooLong { pos, n_ctx: cfg.n_ctx });
     }
     for (what, given) in [("the token types", Some(types)), ("the attention mask", mask)] {
-        if let Some(t) = given.filter(|t| t.shape() != [batch, pos]) {
-            let expected = format!("[{batch}, {pos}], as the input");
-            return Err(ModelError::Shape { what, given: t.shape().to_vec(), expected });
-        }
+        check_beside(what, given, [batch, pos])?;
     }
-    let d_vocab = cfg.d_vocab;
-    if let Some(i) = tokens.as_slice().iter().position(|&t| t as usize >= d_vocab) {
-        return Err(ModelError::Token { token: tokens.as_slice()[i], batch: i / pos, pos: i % pos, d_vocab });
-    }
+    check_tokens(tokens, cfg.d_vocab)?;
     if let Some(i) = types.as_slice().iter().position(|&t| t as usize >= TokenTypeEmbed::TYPES) {
         return Err(ModelError::Options(format!(
             "token type {} at batch {}, position {}: a type is 0 for the first text, 1 for the second",

@@ -26,17 +26,7 @@ impl Sampling {
     /// The probability of each token to be chosen, from `logits` `[d_vocab]`; `seen` are the tokens of the sequence so
     /// far. One has 1 if the likeliest is taken.
     pub fn probabilities(&self, logits: &[f32], seen: &[u32]) -> Vec<f64> {
-        let mut x: Vec<f64> = logits.iter().map(|&v| f64::from(v)).collect();
-        if self.repetition_penalty != 1.0 {
-            let mut done = vec![false; x.len()];
-            for &token in seen {
-                let token = token as usize;
-                if !std::mem::replace(&mut done[token], true) {
-                    let by = self.repetition_penalty;
-                    x[token] = if x[token] > 0.0 { x[token] / by } else { x[token] * by };
-                }
-            }
-        }
+        let mut x = self.penalised(logits, seen);
         if self.greedy {
             let best = likeliest(&x);
             return (0..x.len()).map(|i| f64::from(u8::from(i == best))).collect();
@@ -63,6 +53,22 @@ impl Sampling {
         chances
     }
 
+    /// The logits after the repetition penalty.
+    fn penalised(&self, logits: &[f32], seen: &[u32]) -> Vec<f64> {
+        let mut x: Vec<f64> = logits.iter().map(|&v| f64::from(v)).collect();
+        if self.repetition_penalty != 1.0 {
+            let mut done = vec![false; x.len()];
+            for &token in seen {
+                let token = token as usize;
+                if !std::mem::replace(&mut done[token], true) {
+                    let by = self.repetition_penalty;
+                    x[token] = if x[token] > 0.0 { x[token] / by } else { x[token] * by };
+                }
+            }
+        }
+        x
+    }
+
     /// Hides what comes after the likeliest tokens that together have more than `p`.
     fn keep_top_p(&self, x: &mut [f64], p: f64) {
         let chances = softmax(x);
@@ -80,10 +86,10 @@ impl Sampling {
 
     /// A token by its probability. `draw` is a number from 0 up to but without 1.
     pub(crate) fn choose(&self, logits: &[f32], seen: &[u32], draw: impl FnOnce() -> f64) -> u32 {
-        let chances = self.probabilities(logits, seen);
         if self.greedy {
-            return likeliest(&chances) as u32;
+            return likeliest(&self.penalised(logits, seen)) as u32;
         }
+        let chances = self.probabilities(logits, seen);
         let draw = draw();
         let mut sum = 0.0;
         let chosen = chances.iter().position(|c| {

@@ -144,17 +144,15 @@ impl<'m, 'h> Stream<'m, 'h> {
                 expected: format!("{:?}, as the prompt", tokens.shape()),
             });
         }
-        let past = match past {
-            _ if !options.use_past_kv_cache => match past {
-                Some(_) => {
-                    return Err(ModelError::Options(
-                        "a cache of keys and values was given, and use_past_kv_cache is off; choose one".into(),
-                    ));
-                }
-                None => Past::None,
-            },
-            Some(past) => Past::Callers(past),
-            None => Past::Own(KeyValueCache::new(model, batch)),
+        let past = match (past, options.use_past_kv_cache) {
+            (Some(past), true) => Past::Callers(past),
+            (None, true) => Past::Own(KeyValueCache::new(model, batch)),
+            (None, false) => Past::None,
+            (Some(_), false) => {
+                return Err(ModelError::Options(
+                    "a cache of keys and values was given, and use_past_kv_cache is off; choose one".into(),
+                ));
+            }
         };
         let before = match &past {
             Past::Callers(past) => {
