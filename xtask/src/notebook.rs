@@ -72,8 +72,10 @@ fn outputs(root: &Path, cells: &[Cell], small: bool) -> Result<Vec<Vec<Output>>,
         write!(main, "print!({MARK:?});\n{}\n", cell.code).map_err(|e| e.to_string())?;
     }
     main.push_str("Ok(())\n}\n");
+    // With the command, whose dependencies are built by most that is done here.
     let manifest = "[package]\nname = \"notebook\"\nedition = \"2024\"\n\n[dependencies]\n\
-                    ironlens = { path = \"../../crates/ironlens\" }\n\n[workspace]\n";
+                    ironlens = { path = \"../../crates/ironlens\" }\n\
+                    ironlens-cli = { path = \"../../crates/cli\" }\n\n[workspace]\n";
     let told = |e: std::io::Error| e.to_string();
     fs::create_dir_all(package.join("src")).map_err(told)?;
     fs::write(package.join("Cargo.toml"), manifest).map_err(told)?;
