@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
+use ironlens::tensor::profile::{self, Kernel};
 use ironlens::tensor::{Device, Rng};
 use ironlens::transformer::{
     ActFn, Config, HookedTransformer, KeyValueCache, LogitsAt, NormalizationType, PositionalEmbeddingType,
@@ -38,6 +39,26 @@ fn name(batch: usize, len: usize) -> String {
 }
 
 const STEPS: [(usize, usize); 3] = [(1, 64), (1, 1024), (8, 64)];
+
+/// Where the time of a token after 64 goes, and its seconds.
+pub fn profile(device: &Device) -> Result<(f64, Vec<Kernel>)> {
+    let model = HookedTransformer::new(shape(), device, 0)?;
+    let tokens = |pos: usize| Rng::new(1, 0).integers(&[1, pos], 0, model.config().d_vocab as u32);
+    let mut past = KeyValueCache::new(&model, 1);
+    model.call(&tokens(64)).past_kv_cache(&mut past).logits_at(LogitsAt::Last).output()?;
+    past.freeze();
+    let token = tokens(1);
+    let mut step = || -> Result<()> {
+        let out = model.call(&token).past_kv_cache(&mut past).logits_at(LogitsAt::Last).output()?;
+        out.logits().value().argmax(2);
+        Ok(())
+    };
+    (0..5).try_for_each(|_| step())?;
+    let start = std::time::Instant::now();
+    let (result, kernels) = profile::record(step);
+    result?;
+    Ok((start.elapsed().as_secs_f64(), kernels))
+}
 
 /// `token_b1_after_64`, `token_b1_after_1024`, `token_b8_after_64`, and `prompt_512`.
 pub fn steps(device: &Device, repeats: usize) -> Result<BTreeMap<String, Seconds>> {

@@ -8,10 +8,12 @@ use rayon::prelude::*;
 
 use super::elem::Elem;
 use super::elementwise::soft_cap;
+use super::few_rows;
 use super::matmul::{Mat, OutMat, gemm};
 use super::rows::{softmax_grad_row, softmax_row};
 use super::simd::simd;
 use super::storage::Buffer;
+use super::team;
 use crate::Tensor;
 use crate::backend::AttentionSpec;
 use crate::check;
@@ -113,6 +115,11 @@ impl Sizes {
         self.heads / self.kv_heads.max(1)
     }
 
+    /// Whether a head takes microseconds: where a token is written.
+    fn is_short(&self) -> bool {
+        self.queries <= few_rows::MAX_ROWS
+    }
+
     fn head_area(&self) -> usize {
         self.queries * self.keys
     }
@@ -121,6 +128,16 @@ impl Sizes {
     fn blocks(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
         let n = self.queries;
         (0..n).step_by(BLOCK).map(move |i| (i, BLOCK.min(n - i)))
+    }
+}
+
+/// Runs `f(task, area)` for the `[query, key]` of each head of each sequence.
+fn for_each_area<E: Elem>(areas: &mut [E], sizes: Sizes, f: impl Fn(usize, &mut [E]) + Sync) {
+    let area = sizes.head_area().max(1);
+    if sizes.is_short() {
+        team::for_each_chunk(areas, area, f);
+    } else {
+        areas.par_chunks_mut(area).enumerate().for_each(|(task, area)| f(task, area));
     }
 }
 
@@ -225,7 +242,7 @@ pub(super) fn scores<E: Elem>(q: &Tensor, k: &Tensor, spec: &AttentionSpec) -> T
     let (q, k) = (dense(q), dense(k));
     let (qh, kh) = (Heads::<E>::new(&q), Heads::<E>::new(&k));
     let mut out = Buffer::<E>::scratch(&[s.batch, s.heads, s.queries, s.keys]);
-    out.par_chunks_mut(s.head_area().max(1)).enumerate().for_each(|(task, out)| {
+    for_each_area(&mut out, s, |task, out| {
         let (b, h) = (task / s.heads, task % s.heads);
         head_scores(out, qh.head(b, h), kh.head(b, h / s.group()), spec, s, (b, h));
     });
@@ -240,12 +257,17 @@ pub(super) fn mix<E: Elem>(pattern: &Tensor, v: &Tensor) -> Tensor {
     let shape = [batch, queries, heads, s.width];
     let mut out = Buffer::<E>::scratch(&shape);
     let z = HeadsOut::new(&mut out, shape);
-    (0..batch * heads).into_par_iter().for_each(|task| {
+    let one = |task: usize| {
         let (b, h) = (task / heads, task % heads);
         // SAFETY: one task per head; `out` outlives the loop.
         let z = unsafe { z.head(b, h) };
         head_mix(z, &p[task * s.head_area()..][..s.head_area()], vh.head(b, h / s.group()), s);
-    });
+    };
+    if s.is_short() {
+        team::for_each(batch * heads, one)
+    } else {
+        (0..batch * heads).into_par_iter().for_each(one)
+    }
     Tensor::from_buffer(out, &shape)
 }
 
@@ -257,7 +279,7 @@ pub(super) fn attention<E: Elem>(q: &Tensor, k: &Tensor, v: &Tensor, spec: &Atte
     let mut out = Buffer::<E>::scratch(&shape);
     let mut pattern = Buffer::<E>::scratch(&[s.batch, s.heads, s.queries, s.keys]);
     let z = HeadsOut::new(&mut out, shape);
-    pattern.par_chunks_mut(s.head_area().max(1)).enumerate().for_each(|(task, p)| {
+    for_each_area(&mut pattern, s, |task, p| {
         let (b, h) = (task / s.heads, task % s.heads);
         let kv = h / s.group();
         head_scores(p, qh.head(b, h), kh.head(b, kv), spec, s, (b, h));
