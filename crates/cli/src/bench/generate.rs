@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use ironlens::tensor::profile::{self, Kernel};
-use ironlens::tensor::{Device, Rng};
+use ironlens::tensor::{Device, IndexTensor, Rng};
 use ironlens::transformer::{
     ActFn, Config, HookedTransformer, KeyValueCache, LogitsAt, NormalizationType, PositionalEmbeddingType,
 };
@@ -40,22 +40,31 @@ fn name(batch: usize, len: usize) -> String {
 
 const STEPS: [(usize, usize); 3] = [(1, 64), (1, 1024), (8, 64)];
 
-/// Where the time of a token after 64 goes, and its seconds.
-pub fn profile(device: &Device) -> Result<(f64, Vec<Kernel>)> {
+/// Where the time of a token after 64 goes, and that of a prompt of 512: seconds, and kernel by kernel.
+pub fn profiles(device: &Device) -> Result<[(&'static str, f64, Vec<Kernel>); 2]> {
     let model = HookedTransformer::new(shape(), device, 0)?;
     let tokens = |pos: usize| Rng::new(1, 0).integers(&[1, pos], 0, model.config().d_vocab as u32);
     let mut past = KeyValueCache::new(&model, 1);
-    model.call(&tokens(64)).past_kv_cache(&mut past).logits_at(LogitsAt::Last).output()?;
+    read(&model, &tokens(64), &mut past)?;
     past.freeze();
-    let token = tokens(1);
-    let mut step = || -> Result<()> {
-        let out = model.call(&token).past_kv_cache(&mut past).logits_at(LogitsAt::Last).output()?;
-        out.logits().value().argmax(2);
-        Ok(())
-    };
-    (0..5).try_for_each(|_| step())?;
+    let (token, prompt) = (tokens(1), tokens(512));
+    let (seconds, kernels) = recorded(|| read(&model, &token, &mut past))?;
+    let (prompt_seconds, prompt_kernels) = recorded(|| read(&model, &prompt, &mut KeyValueCache::new(&model, 1)))?;
+    Ok([("profile_token", seconds, kernels), ("profile_prompt", prompt_seconds, prompt_kernels)])
+}
+
+/// Reads tokens and chooses the next.
+fn read(model: &HookedTransformer, tokens: &IndexTensor, past: &mut KeyValueCache) -> Result<()> {
+    let out = model.call(tokens).past_kv_cache(past).logits_at(LogitsAt::Last).output()?;
+    out.logits().value().argmax(2);
+    Ok(())
+}
+
+/// Seconds and kernels of a warm run.
+fn recorded(mut run: impl FnMut() -> Result<()>) -> Result<(f64, Vec<Kernel>)> {
+    (0..3).try_for_each(|_| run())?;
     let start = std::time::Instant::now();
-    let (result, kernels) = profile::record(step);
+    let (result, kernels) = profile::record(run);
     result?;
     Ok((start.elapsed().as_secs_f64(), kernels))
 }
@@ -69,22 +78,13 @@ pub fn steps(device: &Device, repeats: usize) -> Result<BTreeMap<String, Seconds
     let mut cases = Vec::new();
     for (batch, len) in STEPS {
         let mut past = KeyValueCache::new(&model, batch);
-        model.call(&tokens(batch, len)).past_kv_cache(&mut past).logits_at(LogitsAt::Last).output()?;
+        read(&model, &tokens(batch, len), &mut past)?;
         // Every run reads the same token after the same ones.
         past.freeze();
         let (model, token) = (&model, tokens(batch, 1));
-        cases.push(Case::new(name(batch, len), move || {
-            let out = model.call(&token).past_kv_cache(&mut past).logits_at(LogitsAt::Last).output()?;
-            out.logits().value().argmax(2);
-            Ok(())
-        }));
+        cases.push(Case::new(name(batch, len), move || read(model, &token, &mut past)));
     }
-    cases.push(Case::new("prompt_512", || {
-        let mut past = KeyValueCache::new(&model, 1);
-        let out = model.call(&prompt).past_kv_cache(&mut past).logits_at(LogitsAt::Last).output()?;
-        out.logits().value().argmax(2);
-        Ok(())
-    }));
+    cases.push(Case::new("prompt_512", || read(&model, &prompt, &mut KeyValueCache::new(&model, 1))));
     interleaved(cases, repeats)
 }
 
