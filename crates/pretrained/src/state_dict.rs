@@ -66,7 +66,7 @@ pub(crate) fn read(
 ) -> Result<HookedTransformer, PretrainedError> {
     apply(options, &mut cfg)?;
     let layers = cfg.n_layers;
-    let mut model = HookedTransformer::new(Config { init_weights: false, ..cfg }, &options.device, 0)?;
+    let mut model = options.empty_model(Config { init_weights: false, ..cfg })?;
     let weights = Weights::new(checkpoint, model.config())?;
     let loaded = weights.write(&mut model)?;
     let beyond = |name: &String| options.first_n_layers.is_some() && layer_of(name).is_some_and(|l| l >= layers);
@@ -96,7 +96,7 @@ pub(crate) fn read_alone(checkpoint: &Checkpoint, options: &LoadOptions) -> Resu
     );
     let mut cfg = nano_gpt::config(&hf)?;
     apply(options, &mut cfg)?;
-    let mut model = HookedTransformer::new(cfg, &options.device, 0)?;
+    let mut model = options.empty_model(cfg)?;
     let source = Renamed::new(checkpoint, |name| Some(name.trim_start_matches("_orig_mod.").to_string()));
     let mut conversion = Conversion::new(&hf, &source, "transformer.", &mut model);
     nano_gpt::tensors(&mut conversion)?;
