@@ -4,7 +4,7 @@ mod common;
 
 use common::{assert_same_bits, case, cases, load, load_with, tokens};
 use half::{bf16, f16};
-use ironlens_files::{Dtype, SafeTensorsFile, TensorFile};
+use ironlens_files::{Dtype, SafeTensorsFile};
 use ironlens_lens::{Processing, process_weights};
 use ironlens_pretrained::{LoadOptions, Pretrained};
 use ironlens_tensor::{DType, Device, Tensor};
