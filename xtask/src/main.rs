@@ -14,6 +14,9 @@ cargo xtask COMMAND [OPTIONS]
   pipeline   train, then report
   analyze    analyse a trained model, or a pretrained one on a text
   prompt     show how a pretrained model continues a text
+  generate   let a pretrained model write on, or answer in a chat
+  steer      make a steering vector from two files of prompts
+  eval       measure how well a model predicts
   inspect    show what a pretrained model is
   models     list the families and names of pretrained models
   download   fetch a pretrained model

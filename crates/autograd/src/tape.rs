@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ironlens_tensor::{Axis, Tensor};
+use ironlens_tensor::{Axis, DType, Device, Tensor};
 
 /// Records a computation. Cloning gives another handle to the same tape.
 ///
@@ -59,7 +59,29 @@ impl Place {
 
 struct Node {
     shape: Vec<usize>,
+    dtype: DType,
+    device: Device,
     kind: Kind,
+}
+
+impl Node {
+    fn new(value: &Tensor, kind: Kind) -> Node {
+        Node { shape: value.shape().to_vec(), dtype: value.dtype(), device: value.device(), kind }
+    }
+
+    /// Checks that a gradient is like the value that it is of.
+    #[track_caller]
+    fn check_gradient(&self, grad: &Tensor) {
+        let Node { shape, dtype, device, .. } = self;
+        assert!(
+            grad.shape() == shape && grad.dtype() == *dtype && grad.device() == *device,
+            "the gradient of a value of shape {shape:?} in {dtype} on {device} is of shape {:?} in {} on {}; it must be \
+             like the value",
+            grad.shape(),
+            grad.dtype(),
+            grad.device()
+        );
+    }
 }
 
 enum Kind {
@@ -119,10 +141,16 @@ impl Tape {
 
     fn push(&self, value: Tensor, kind: Kind) -> Var {
         let mut record = self.0.borrow_mut();
-        record.nodes.push(Node { shape: value.shape().to_vec(), kind });
+        record.nodes.push(Node::new(&value, kind));
         let (number, id) = (record.number, record.nodes.len() - 1);
         drop(record);
         Var { value, place: Some(Place { tape: self.clone(), record: number, id }) }
+    }
+}
+
+impl std::fmt::Debug for Tape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Tape of {} steps", self.len())
     }
 }
 
@@ -169,6 +197,15 @@ impl Var {
     /// The tensor, without the record.
     pub fn into_value(self) -> Tensor {
         self.value
+    }
+
+    /// The number of a value that has one element.
+    ///
+    /// # Panics
+    /// If it has more, or none.
+    #[track_caller]
+    pub fn item(&self) -> f64 {
+        self.value.item()
     }
 
     /// The same value as a constant: gradients stop here.
@@ -233,21 +270,13 @@ impl Var {
                 }
                 Kind::Op { parents, backward } => {
                     if let Some(grad) = std::mem::take(slot).finish(&node.shape) {
-                        backward(grad, &mut Sink { pending: &mut pending, parents: &parents });
+                        backward(grad, &mut Sink { nodes: &nodes, pending: &mut pending, parents: &parents });
                     }
                 }
                 Kind::Tap { parent, tag } => {
                     if let Some(mut grad) = std::mem::take(slot).finish(&node.shape) {
-                        let (dtype, device) = (grad.dtype(), grad.device());
                         observe(tag, &mut grad)?;
-                        assert!(
-                            grad.shape() == node.shape && grad.dtype() == dtype && grad.device() == device,
-                            "a gradient of shape {:?} in {dtype} on {device} was replaced by one of shape {:?} in {} on {}",
-                            node.shape,
-                            grad.shape(),
-                            grad.dtype(),
-                            grad.device()
-                        );
+                        nodes[parent].check_gradient(&grad);
                         pending[parent].add(grad);
                     }
                 }
@@ -272,6 +301,8 @@ impl std::fmt::Debug for Var {
 
 /// Where the derivative of an op puts the gradients of its parents.
 pub struct Sink<'a> {
+    /// What was recorded before the op, its parents among it.
+    nodes: &'a [Node],
     pending: &'a mut [Pending],
     parents: &'a [Option<usize>],
 }
@@ -282,19 +313,39 @@ impl Sink<'_> {
         self.parents.len()
     }
 
+    /// The node that parent `i` is, if it is on the tape.
+    #[track_caller]
+    fn parent(&self, i: usize) -> Option<usize> {
+        assert!(i < self.len(), "the op has {} parents, from 0; it has no parent {i}", self.len());
+        self.parents[i]
+    }
+
     /// Whether anybody needs the gradient of parent `i`.
+    ///
+    /// # Panics
+    /// If there is no such parent.
+    #[track_caller]
     pub fn wants(&self, i: usize) -> bool {
-        self.parents[i].is_some()
+        self.parent(i).is_some()
     }
 
     /// Adds to the gradient of parent `i`.
+    ///
+    /// # Panics
+    /// If there is no such parent, or it has another shape, type or device.
+    #[track_caller]
     pub fn add(&mut self, i: usize, grad: Tensor) {
-        if let Some(id) = self.parents[i] {
+        if let Some(id) = self.parent(i) {
+            self.nodes[id].check_gradient(&grad);
             self.pending[id].add(grad);
         }
     }
 
     /// Adds the gradient that `grad` computes, if anybody needs it.
+    ///
+    /// # Panics
+    /// As [`Sink::add`].
+    #[track_caller]
     pub fn add_with(&mut self, i: usize, grad: impl FnOnce() -> Tensor) {
         if self.wants(i) {
             self.add(i, grad());
@@ -307,6 +358,13 @@ impl Sink<'_> {
         if let Some(id) = self.parents[i] {
             self.pending[id].add_piece(shape, axis, start, grad);
         }
+    }
+}
+
+impl std::fmt::Debug for Sink<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let wanted: Vec<usize> = (0..self.len()).filter(|&i| self.wants(i)).collect();
+        write!(f, "Sink for {} parents, which wants gradients of {wanted:?}", self.len())
     }
 }
 
@@ -401,6 +459,13 @@ impl Gradients {
              another `backward`; take gradients by the leaves that the result was computed from"
         );
         std::mem::take(self.found.get_mut(place.id)?).finish(leaf.shape())
+    }
+}
+
+impl std::fmt::Debug for Gradients {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let left = self.found.iter().filter(|g| !matches!(g, Pending::Nothing)).count();
+        write!(f, "Gradients of {left} leaves")
     }
 }
 

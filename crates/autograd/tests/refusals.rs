@@ -7,7 +7,7 @@ mod harness;
 use std::cell::Cell;
 
 use harness::{Method, Operands, all_are_tried, method, methods_over_axes, of_both, try_all, try_nothing};
-use ironlens_autograd::{Tape, Var};
+use ironlens_autograd::{Sink, Tape, Var};
 use ironlens_tensor::{AttentionSpec, BinaryOp, DType, Device, RotarySpec, Tensor};
 
 /// A variable after a write.
@@ -44,9 +44,6 @@ const OTHERS: &[&str] = &[
     "detach",
     "requires_grad",
     "shape",
-    "wants",
-    "add",
-    "add_with",
     "take",
 ];
 
@@ -84,6 +81,13 @@ fn replaced(_: &Operands, by: impl Fn(&Tensor) -> Tensor) -> Vec<Tensor> {
         Ok::<(), ()>(())
     };
     y.backward_with(replace).expect("nothing fails").take(&x).into_iter().collect()
+}
+
+/// The gradient of a number when the derivative of an op of one's own is `derivative`.
+fn recorded(o: &Operands, derivative: impl Fn(Tensor, &mut Sink<'_>) + 'static) -> Vec<Tensor> {
+    let x = Tape::new().leaf(o.t(0).clone());
+    let y = Var::record(x.value().clone(), &[&x], derivative);
+    y.backward().take(&x).into_iter().collect()
 }
 
 fn spec(o: &Operands, alibi: usize, mask: usize) -> AttentionSpec {
@@ -265,6 +269,7 @@ fn methods() -> Vec<Method> {
             .refuses("axis", |o| with_gradients(o, |v, _| written(&v[0], |x| x.zero_at(2, 0))), &["axis 2", "[3, 7]"])
             .refuses("index", |o| with_gradients(o, |v, _| written(&v[0], |x| x.zero_at(0, 3))), &["3..4", "[3, 7]"]),
         // ---- tape.rs
+        method("item", "self: 1", |o| vec![o.t(0) + Var::from(o.t(0).clone()).item()]),
         method("backward", "self: 1", |o| {
             let x = Tape::new().leaf(o.t(0).clone());
             vec![x.backward().take(&x).expect("used")]
@@ -276,6 +281,18 @@ fn methods() -> Vec<Method> {
         })
         .refuses("observe", |o| replaced(o, |grad| grad.unsqueeze(0)), &["[1, 3, 7]", "[3, 7]"])
         .refuses("observe", |o| replaced(o, |grad| grad.to_dtype(DType::F64)), &["f32 on cpu", "f64 on cpu"]),
+        method("wants", "self: 1", |o| recorded(o, |dy, sink| assert!(sink.wants(0) && dy.numel() == 1))).refuses(
+            "i",
+            |o| recorded(o, |_, sink| _ = sink.wants(1)),
+            &["1 parents", "no parent 1"],
+        ),
+        method("add", "self: 1", |o| recorded(o, |dy, sink| sink.add(0, dy)))
+            .refuses("i", |o| recorded(o, |dy, sink| sink.add(1, dy)), &["1 parents", "no parent 1"])
+            .refuses("grad", |o| recorded(o, |dy, sink| sink.add(0, dy.unsqueeze(0))), &["[1]", "[1, 1]"])
+            .refuses("grad", |o| recorded(o, |dy, sink| sink.add(0, dy.to_dtype(DType::F64))), &["in f32", "in f64"]),
+        method("add_with", "self: 1", |o| recorded(o, |dy, sink| sink.add_with(0, || dy)))
+            .refuses("i", |o| recorded(o, |dy, sink| sink.add_with(1, || dy)), &["1 parents", "no parent 1"])
+            .refuses("grad", |o| recorded(o, |dy, sink| sink.add_with(0, || dy.unsqueeze(0))), &["[1]", "[1, 1]"]),
     ];
     let (reductions, along) = methods_over_axes!(Var);
     for (name, reduce) in reductions {

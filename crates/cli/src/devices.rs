@@ -1,7 +1,7 @@
 //! `ironlens devices`: what could compute here, and what `auto` takes.
 
 use anyhow::Result;
-use ironlens_tensor::Device;
+use ironlens::tensor::Device;
 
 /// Lists the devices.
 ///
@@ -27,7 +27,7 @@ pub fn run() -> Result<()> {
 
 #[cfg(feature = "gpu")]
 fn gpus() {
-    use ironlens_tensor::gpu::{ADAPTER_VARIABLE, CHECKS_VARIABLE, MATRICES_VARIABLE, TUNE_VARIABLE, list};
+    use ironlens::tensor::gpu::{ADAPTER_VARIABLE, CHECKS_VARIABLE, MATRICES_VARIABLE, TUNE_VARIABLE, list};
     let all = list();
     if all.is_empty() {
         println!("gpu   no adapter was found (on Linux, Vulkan drivers are needed)");
@@ -65,7 +65,7 @@ fn why(best: &Device) -> &'static str {
     match best {
         Device::Cpu => "no GPU can be used",
         #[cfg(feature = "gpu")]
-        _ if std::env::var_os(ironlens_tensor::gpu::ADAPTER_VARIABLE).is_some() => "the adapter that was asked for",
+        _ if std::env::var_os(ironlens::tensor::gpu::ADAPTER_VARIABLE).is_some() => "the adapter that was asked for",
         _ => "a discrete GPU before an integrated one, and any before the processor",
     }
 }

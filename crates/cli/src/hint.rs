@@ -1,8 +1,8 @@
 //! What the command's flags can do about an error of the library, which knows of none.
 
-use ironlens_tensor::{DeviceError, GpuFailure};
-use ironlens_train::TrainError;
-use ironlens_transformer::ModelError;
+use ironlens::tensor::{DeviceError, GpuFailure};
+use ironlens::train::TrainError;
+use ironlens::transformer::ModelError;
 
 use crate::command_name;
 

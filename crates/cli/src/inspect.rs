@@ -1,11 +1,14 @@
 //! `ironlens inspect`: what a pretrained model is, and whether it works.
 
+use std::fmt::Display;
+
 use anyhow::Result;
 use clap::Args as ClapArgs;
-use ironlens_pretrained::check;
+use ironlens::pretrained::{Check, check, check_encoder};
+use ironlens::transformer::HookedModel;
 use serde_json::{Value, json};
 
-use crate::pretrained::ModelArgs;
+use crate::pretrained::{Model, ModelArgs};
 
 /// Flags of `inspect`.
 #[derive(ClapArgs, Clone, Debug)]
@@ -23,15 +26,20 @@ pub struct Args {
 /// # Errors
 /// If the model cannot be loaded.
 pub fn run(args: &Args) -> Result<bool> {
-    let model = args.model.load()?;
-    let checks = check(&model)?;
+    match args.model.load_any()? {
+        Model::Decoder(model) => show(&model, &check(&model)?, model.tokenizer().is_some(), args.json),
+        Model::Encoder(model) => show(&model, &check_encoder(&model)?, model.tokenizer().is_some(), args.json),
+    }
+}
+
+fn show<M: HookedModel + Display>(model: &M, checks: &[Check], has_tokenizer: bool, as_json: bool) -> Result<bool> {
     let cfg = model.config();
     let config: Value = serde_json::from_str(&cfg.to_json())?;
-    let counts: Vec<(&str, &[usize])> = model.registry().params().collect();
+    let counts: Vec<(&str, &[usize])> = model.params().registry().params().collect();
     let total: usize = counts.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
     let bytes = model.params().bytes();
     let passed = checks.iter().all(|c| c.passed);
-    if args.json {
+    if as_json {
         let checks: Vec<Value> =
             checks.iter().map(|c| json!({ "what": c.what, "found": c.found, "passed": c.passed })).collect();
         let params: Vec<Value> = counts.iter().map(|(n, s)| json!({ "name": n, "shape": s })).collect();
@@ -40,7 +48,7 @@ pub fn run(args: &Args) -> Result<bool> {
         return Ok(passed);
     }
     println!("{model}\n");
-    let default: Value = serde_json::from_str(&ironlens_transformer::Config::default().to_json())?;
+    let default: Value = serde_json::from_str(&ironlens::transformer::Config::default().to_json())?;
     for (name, value) in config.as_object().into_iter().flatten() {
         if default.get(name) != Some(value) {
             println!("{name:34} {value}");
@@ -59,10 +67,10 @@ pub fn run(args: &Args) -> Result<bool> {
     let stored = if storage == dtype { dtype.to_string() } else { format!("{storage}, vectors as {dtype}") };
     println!("{total} numbers, {:.1} MB as {stored}", bytes as f64 / 1e6);
     println!();
-    for c in &checks {
+    for c in checks {
         println!("{} {:18} {}", if c.passed { "ok  " } else { "FAIL" }, c.what, c.found);
     }
-    if model.tokenizer().is_none() {
+    if !has_tokenizer {
         println!("     tokenizer          none came with it: it reads tokens, not text");
     }
     Ok(passed)

@@ -9,8 +9,12 @@
 
 mod analyze;
 pub mod bench;
+mod device;
 mod devices;
 mod download;
+mod eval;
+mod fill_mask;
+mod generate;
 mod hint;
 mod input;
 mod inspect;
@@ -22,7 +26,7 @@ mod report;
 mod say;
 mod settings;
 mod signals;
-mod story;
+mod steer;
 mod tell;
 mod threads;
 mod train;
@@ -34,9 +38,21 @@ pub use settings::Recipe;
 pub use signals::Interrupted;
 pub use tell::tell;
 
+/// What `--help` says of the environment.
+const ENVIRONMENT: &str = "\
+Environment:
+  IRONLENS_ADAPTER        take the GPU whose name holds this text; the only way to a software driver
+  IRONLENS_MATRICES       0: do without the GPU's matrix instructions
+  IRONLENS_AUTOTUNE       1: measure once on this GPU which tiles suit which products; again: anew
+  IRONLENS_SHADER_CHECKS  1: check bounds in every kernel
+  RAYON_NUM_THREADS       threads that compute on the CPU; results have the same bits for any number
+  HF_HOME, HF_HUB_CACHE   where pretrained models are kept
+  HF_HUB_OFFLINE          1: download nothing
+  HF_TOKEN                the token for models that ask for one";
+
 /// Train small transformers, look inside, and report what they learned.
 #[derive(Parser, Debug)]
-#[command(name = "ironlens", version, about, max_term_width = 100)]
+#[command(name = "ironlens", version, about, max_term_width = 100, after_help = ENVIRONMENT)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -54,6 +70,12 @@ enum Command {
     Analyze(analyze::Args),
     /// Show how a pretrained model continues a text, and what it gives an answer
     Prompt(prompt::Args),
+    /// Let a pretrained model write on from a prompt, or answer in a chat; steered if asked to
+    Generate(generate::Args),
+    /// Make a steering vector from two files of prompts
+    Steer(steer::Args),
+    /// Measure how well a model predicts: a text, repeated random tokens, indirect objects
+    Eval(eval::Args),
     /// Show what a pretrained model is: configuration, modules, weights, memory, checks
     Inspect(inspect::Args),
     /// List the families and names of pretrained models
@@ -85,6 +107,9 @@ impl Cli {
             Command::Pipeline(args) => pipeline::run(args).map(|()| true),
             Command::Analyze(args) => analyze::run(args).map(|()| true),
             Command::Prompt(args) => prompt::run(args).map(|()| true),
+            Command::Generate(args) => generate::run(args).map(|()| true),
+            Command::Steer(args) => steer::run(args).map(|()| true),
+            Command::Eval(args) => eval::run(args).map(|()| true),
             Command::Inspect(args) => inspect::run(args),
             Command::Models(args) => models::run(args).map(|()| true),
             Command::Download(args) => download::run(args).map(|()| true),

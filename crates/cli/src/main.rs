@@ -4,8 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::ExitCode;
 
 use clap::Parser;
+use ironlens::tensor::GpuFailure;
 use ironlens_cli::{Cli, Interrupted, tell};
-use ironlens_tensor::GpuFailure;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();

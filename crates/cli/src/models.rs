@@ -2,8 +2,8 @@
 
 use anyhow::{Result, bail};
 use clap::Args as ClapArgs;
-use ironlens_pretrained::families;
-use ironlens_pretrained::hub::{Hub, HubConfig, names, nearest};
+use ironlens::pretrained::families;
+use ironlens::pretrained::hub::{Hub, HubConfig, names, nearest};
 use serde_json::json;
 
 /// Flags of `models`.

@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use clap::Args as ClapArgs;
 use indicatif::{ProgressBar, ProgressStyle};
-use ironlens_pretrained::hub::Progress;
-use ironlens_pretrained::{LoadOptions, Pretrained, fetch};
-use ironlens_tensor::{DType, Device};
-use ironlens_transformer::HookedTransformer;
+use ironlens::pretrained::hub::Progress;
+use ironlens::pretrained::{LoadOptions, Pretrained, PretrainedError, fetch, is_encoder};
+use ironlens::tensor::{DType, Device};
+use ironlens::transformer::{HookedEncoder, HookedTransformer};
 
+use crate::device::DeviceArg;
 use crate::say::say_aside;
 use crate::threads;
 
@@ -44,9 +45,8 @@ pub struct ModelArgs {
     /// Whether text begins with a beginning-of-sequence token [default: the family's habit]
     #[arg(long, value_name = "true|false")]
     prepend_bos: Option<bool>,
-    /// Where to compute
-    #[arg(long, value_name = "auto|cpu|gpu", default_value = "auto")]
-    pub device: String,
+    #[command(flatten)]
+    device: DeviceArg,
     /// f64 computes in double precision on the CPU
     #[arg(long, value_name = "f32|f64", default_value = "f32", value_parser = ["f32", "f64"])]
     dtype: String,
@@ -61,7 +61,7 @@ impl ModelArgs {
     /// # Errors
     /// If the device cannot be had.
     pub fn options(&self) -> Result<LoadOptions> {
-        let device = Device::from_name(&self.device)?;
+        let device = self.device.open()?;
         let dtype = if self.dtype == "f64" { DType::F64 } else { DType::F32 };
         if dtype == DType::F64 && device != Device::Cpu {
             bail!("--dtype f64 computes on the CPU only; add --device cpu");
@@ -86,15 +86,33 @@ impl ModelArgs {
         })
     }
 
-    /// The model, fetched first if it is a name that is not on this machine.
+    /// The model, a decoder or an encoder, fetched first if it is a name that is not on this machine.
     ///
     /// # Errors
     /// As [`Pretrained::from_pretrained`].
-    pub fn load(&self) -> Result<HookedTransformer> {
+    pub fn load_any(&self) -> Result<Model> {
         // A device is looked for before there are threads: drivers are quieter then.
         let options = self.options()?;
         threads::start()?;
-        load(&self.model, options)
+        let path = path_of(&self.model, &options)?.to_string_lossy().into_owned();
+        Ok(match is_encoder(&path, &options)? {
+            true => Model::Encoder(timed(|| HookedEncoder::from_pretrained_with(&path, &options))?),
+            false => Model::Decoder(timed(|| HookedTransformer::from_pretrained_with(&path, &options))?),
+        })
+    }
+
+    /// The model, which must be one that writes.
+    ///
+    /// # Errors
+    /// As [`ModelArgs::load_any`], and if it is an encoder.
+    pub fn load(&self) -> Result<HookedTransformer> {
+        match self.load_any()? {
+            Model::Decoder(model) => Ok(model),
+            Model::Encoder(_) => bail!(
+                "{} is an encoder such as BERT: it predicts masked words (`prompt`), and does not write on",
+                self.model
+            ),
+        }
     }
 
     /// The path of the model.
@@ -106,14 +124,25 @@ impl ModelArgs {
     }
 }
 
+/// A pretrained model of either kind.
+pub enum Model {
+    Decoder(HookedTransformer),
+    Encoder(HookedEncoder),
+}
+
 /// The model of a name or path, fetched first if it is not on this machine.
 ///
 /// # Errors
 /// As [`Pretrained::from_pretrained`].
 pub fn load(model: &str, options: LoadOptions) -> Result<HookedTransformer> {
     let path = path_of(model, &options)?;
+    timed(|| HookedTransformer::from_pretrained_with(path.to_string_lossy(), &options))
+}
+
+/// What `load` gives; says how long it took if that is long.
+fn timed<M>(load: impl FnOnce() -> Result<M, PretrainedError>) -> Result<M> {
     let start = Instant::now();
-    let model = HookedTransformer::from_pretrained_with(path.to_string_lossy(), &options)?;
+    let model = load()?;
     if start.elapsed() > Duration::from_secs(1) {
         say_aside(format_args!("loaded in {:.1} s", start.elapsed().as_secs_f64()));
     }

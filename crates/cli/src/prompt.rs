@@ -1,18 +1,17 @@
-//! `ironlens prompt`: how a pretrained model continues a text.
+//! `ironlens prompt`: how a pretrained model continues a text, or what an encoder guesses at its masks.
 
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use clap::Args as ClapArgs;
-use ironlens_lens::{PromptTest, test_prompt};
-use ironlens_transformer::HookedTransformer;
+use ironlens::lens::{PromptTest, test_prompt};
+use ironlens::study::prompts::Question;
+use ironlens::transformer::HookedTransformer;
 use serde_json::{Value, json};
 
+use crate::fill_mask;
 use crate::input::read_text;
-use crate::pretrained::ModelArgs;
-
-/// What a line of a file of prompts may have.
-const KEYS: [&str; 4] = ["prompt", "answer", "wrong", "corrupted"];
+use crate::pretrained::{Model, ModelArgs};
 
 /// Flags of `prompt`.
 #[derive(ClapArgs, Clone, Debug)]
@@ -20,7 +19,7 @@ const KEYS: [&str; 4] = ["prompt", "answer", "wrong", "corrupted"];
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    /// The prompt
+    /// The prompt; for an encoder, with [MASK] where a word is to be guessed
     #[arg(value_name = "PROMPT", required_unless_present = "text")]
     prompt: Option<String>,
     /// The answer whose rank and probability are wanted, such as " Mary"
@@ -37,39 +36,29 @@ pub struct Args {
     json: bool,
 }
 
-/// A prompt and what may follow it.
-#[derive(Clone, Debug)]
-pub struct Question {
-    pub prompt: String,
-    pub answer: Option<String>,
-    pub wrong: Option<String>,
-    /// The prompt with another answer, for patching.
-    pub corrupted: Option<String>,
-}
-
 /// Prints what follows.
 ///
 /// # Errors
 /// If the model cannot be loaded, has no tokenizer, or a text does not fit it.
 pub fn run(args: &Args) -> Result<()> {
     let questions = match (&args.text, &args.prompt) {
-        (Some(path), _) => questions(&read_text(path, "the prompts")?)?,
+        (Some(path), _) => Question::read_lines(&read_text(path, "the prompts")?)?,
         (None, Some(prompt)) => {
-            vec![Question {
-                prompt: prompt.clone(),
-                answer: args.answer.clone(),
-                wrong: args.wrong.clone(),
-                corrupted: None,
-            }]
+            let (answer, wrong) = (args.answer.clone(), args.wrong.clone());
+            vec![Question { prompt: prompt.clone(), answer, wrong, corrupted: None }]
         }
         (None, None) => bail!("give a prompt, or a file of prompts with --text"),
     };
-    let model = args.model.load()?;
+    let model = args.model.load_any()?;
     for (i, question) in questions.iter().enumerate() {
         if i > 0 && !args.json {
             println!();
         }
-        ask(&model, question, args.json).with_context(|| format!("prompt {}: {:?}", i + 1, question.prompt))?;
+        let asked = match &model {
+            Model::Decoder(model) => ask(model, question, args.json),
+            Model::Encoder(model) => fill_mask::ask(model, question, args.json),
+        };
+        asked.with_context(|| format!("prompt {}: {:?}", i + 1, question.prompt))?;
     }
     Ok(())
 }
@@ -130,39 +119,4 @@ fn ask(model: &HookedTransformer, question: &Question, as_json: bool) -> Result<
 /// The logit of an answer's first token.
 fn first(test: &PromptTest) -> Result<f64> {
     Ok(test.steps.first().context("the answer has no tokens")?.answer.logit)
-}
-
-/// The prompts of a file, a JSON object a line.
-pub fn questions(text: &str) -> Result<Vec<Question>> {
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    let questions: Vec<Question> = lines
-        .map(|(i, line)| {
-            let expected = || format!("line {} is no object with \"prompt\" ({})", i + 1, KEYS.join(", "));
-            let value: Value = serde_json::from_str(line).with_context(expected)?;
-            let text = |name: &str| -> Result<Option<String>> {
-                match value.get(name) {
-                    None | Some(Value::Null) => Ok(None),
-                    Some(Value::String(text)) => Ok(Some(text.clone())),
-                    Some(other) => bail!("line {}: \"{name}\" is {other}, expected text", i + 1),
-                }
-            };
-            if let Some(unknown) = value.as_object().and_then(|o| o.keys().find(|k| !KEYS.contains(&k.as_str()))) {
-                bail!("line {} has {unknown:?}; a line has {}", i + 1, KEYS.join(", "));
-            }
-            let (answer, wrong) = (text("answer")?, text("wrong")?);
-            if wrong.is_some() && answer.is_none() {
-                bail!("line {} has \"wrong\" without \"answer\"", i + 1);
-            }
-            Ok(Question {
-                prompt: text("prompt")?.with_context(expected)?,
-                answer,
-                wrong,
-                corrupted: text("corrupted")?,
-            })
-        })
-        .collect::<Result<_>>()?;
-    if questions.is_empty() {
-        bail!("the file has no prompts: one JSON object a line, such as {{\"prompt\": \"..\", \"answer\": \" ..\"}}");
-    }
-    Ok(questions)
 }

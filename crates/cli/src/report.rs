@@ -2,17 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args as ClapArgs;
-use ironlens_lens::heads::{HeadKind, head_scores};
-use ironlens_report::{Array, Detector, Evaluation, Hook, Metric, Parameter, Reference, Report, Snapshot, Stats};
-use ironlens_tensor::{Device, IndexTensor, Tensor};
-use ironlens_train::{Checkpoint, Experiment, Metric as Step, RunDir, Task};
-use ironlens_transformer::{ActivationCache, HookedTransformer, read_tensors};
+use ironlens::report::Report;
+use ironlens::study::{Analysis, report_with};
+use ironlens::train::RunDir;
 
-use crate::analyze::Analysis;
 use crate::say::{say, say_aside};
-use crate::story;
 use crate::threads;
 use crate::train::RUNS;
 
@@ -47,24 +43,16 @@ pub fn run(args: &Args) -> Result<()> {
         Some(path) => RunDir::open(path)?,
         None => RunDir::newest(Path::new(RUNS))?,
     };
-    write(&run, args.out.as_deref(), args.figures.as_deref())
+    write_with(&run, Analysis::kept(&run)?, args.out.as_deref(), args.figures.as_deref())
 }
 
-/// Writes the report of a run with the analysis it keeps to `out`, or into the run.
-///
-/// # Errors
-/// As [`run`].
-pub fn write(run: &RunDir, out: Option<&Path>, figures: Option<&Path>) -> Result<()> {
-    write_with(run, crate::analyze::kept(run)?, out, figures)
-}
-
-/// The same with another analysis.
+/// Writes the report of a run with an analysis to `out`, or into the run.
 ///
 /// # Errors
 /// As [`run`].
 pub fn write_with(run: &RunDir, analysis: Option<Analysis>, out: Option<&Path>, figures: Option<&Path>) -> Result<()> {
     let page = out.map_or_else(|| run.path().join("report.html"), Path::to_path_buf);
-    write_page(&collect(run, analysis)?, &page, figures)
+    write_page(&report_with(run, analysis)?, &page, figures)
 }
 
 /// Writes a report, and pictures if wanted; says what it found and where it is.
@@ -85,221 +73,4 @@ pub fn write_page(report: &Report, page: &Path, figures: Option<&Path>) -> Resul
         say!("figures            {} files in {}", files.len(), folder.display());
     }
     Ok(())
-}
-
-/// Everything the page shows, from the files of the run and, where a transformer was trained, from it
-/// before and after.
-fn collect(run: &RunDir, analysis: Option<Analysis>) -> Result<Report> {
-    let config = run.config();
-    let last = run.last_checkpoint()?;
-    let metrics = run.metrics_of(last.step)?;
-    let evals = run.evals()?;
-    let mut warnings = Vec::new();
-    if last.step < config.train.steps {
-        warnings.push(format!(
-            "Training stopped after {} of {} steps; what is shown is its state there.",
-            last.step, config.train.steps
-        ));
-    }
-    let task = Task::from_name(&config.learner.loss);
-    let title = run.path().file_name().map_or("run".into(), |n| n.to_string_lossy().into_owned());
-    let mut report = Report {
-        title,
-        subtitle: format!("{}, trained on {}", config.learner.kind, config.data.description),
-        facts: facts(run, last.step, &metrics),
-        metrics: metrics
-            .iter()
-            .map(|m| Metric { step: m.step as usize, loss: m.loss, lr: Some(m.lr), grad_norm: Some(m.grad_norm) })
-            .collect(),
-        evaluations: evals.iter().map(|e| Evaluation { step: e.step as usize, loss: e.loss }).collect(),
-        config: settings(run)?,
-        reproduce: config.command.clone().unwrap_or_default(),
-        warnings,
-        ..Report::default()
-    };
-    match &config.model {
-        Some(model) => {
-            // What guessing costs is known of losses that are a cross-entropy.
-            report.chance_loss = task.map(|_| (model.d_vocab_out as f64).ln());
-            let same = |r: &ironlens_train::Reference| Reference { name: r.name.clone(), loss: r.loss, best: r.best };
-            report.references = config.references.iter().map(same).collect();
-            add_transformer(&mut report, run, &last, analysis)?;
-        }
-        None => {
-            let weights = read_tensors(&last.weights())?;
-            report.parameters =
-                weights.iter().map(|(name, t)| Parameter { name: name.clone(), shape: t.shape().to_vec() }).collect();
-        }
-    }
-    report.subtitle += " — loss: ";
-    let experiment = Experiment::from_name(&config.learner.loss);
-    report.subtitle +=
-        task.map(Task::describe).or(experiment.map(Experiment::describe)).unwrap_or(&config.learner.loss);
-    report.warnings.extend(run.notices());
-    Ok(report)
-}
-
-/// The parts of the report that look into a transformer.
-fn add_transformer(report: &mut Report, run: &RunDir, last: &Checkpoint, analysis: Option<Analysis>) -> Result<()> {
-    let (config, device) = (run.config(), Device::Cpu);
-    let before = run.initial_model(&device)?;
-    let after = run.model_at(last, &device)?;
-    if let Some(a) = analysis.as_ref().filter(|a| a.step != Some(last.step)) {
-        report.warnings.push(format!(
-            "The analyses are of step {}, the rest is of step {}; run `{} analyze` again.",
-            a.step.map_or("unknown".into(), |s| s.to_string()),
-            last.step,
-            crate::command_name()
-        ));
-    }
-    report.subtitle = format!("{}, trained on {}", describe(&after), config.data.description);
-    report.facts.push(("weights".into(), after.params().count().to_string()));
-    report.facts.push(("precision".into(), after.params().dtype().to_string()));
-    report.model_tree = format!("{after}");
-    report.parameters = after
-        .params()
-        .iter()
-        .map(|(name, value)| Parameter { name: name.into(), shape: value.shape().to_vec() })
-        .collect();
-    report.snapshots = snapshots(run, last.step)?;
-    report.snapshot_source = format!("mean over held-out sequences of the data ({})", config.data.description);
-    match run.sequences() {
-        Ok(sequences) => {
-            let (_, cache) = sequences.call(&after).cached()?;
-            if let Some(hook) = cache.first_not_finite() {
-                let warning = format!("The activation {hook} is not finite: what is computed from it means nothing.");
-                report.warnings.push(warning);
-            }
-            report.hooks = hooks(&after, &cache);
-            report.detectors = detectors(&before, &after, &sequences.tokens)?;
-            if sequences.mask.is_some() {
-                report.warnings.push("The head detectors do not know of padding: they count it as tokens.".into());
-            }
-        }
-        Err(e) => report.warnings.push(format!("Activations and head detectors are left out: {e}.")),
-    }
-    if let Some(experiment) = Experiment::from_name(&config.learner.loss) {
-        report.sections = story::of(experiment, run, &after)?;
-    }
-    report.sections.extend(analysis.map_or(Ok(Vec::new()), |a| a.to_sections())?);
-    Ok(())
-}
-
-fn describe(model: &HookedTransformer) -> String {
-    let cfg = model.config();
-    format!(
-        "a {}-layer HookedTransformer, {} heads, d_model {}, {} weights",
-        cfg.n_layers,
-        cfg.n_heads,
-        cfg.d_model,
-        model.params().count()
-    )
-}
-
-fn facts(run: &RunDir, steps: u64, metrics: &[Step]) -> Vec<(String, String)> {
-    let config = run.config();
-    let mut facts = vec![
-        ("steps".to_string(), steps.to_string()),
-        ("batch".into(), config.train.batch_size.to_string()),
-        ("loss".into(), config.learner.loss.clone()),
-        ("device".into(), config.device.clone()),
-        ("ironlens".into(), config.version.clone()),
-    ];
-    facts.extend(config.seed.map(|seed| ("seed of the weights".into(), seed.to_string())));
-    facts.extend(config.data.seed.map(|seed| ("seed of the data".into(), seed.to_string())));
-    if let Some(last) = metrics.last().filter(|m| m.seconds > 0.0) {
-        facts.push(("steps per second".into(), format!("{:.2}", (last.step + 1) as f64 / last.seconds)));
-    }
-    facts
-}
-
-/// Every activation of the trained model on the run's sequences.
-fn hooks(model: &HookedTransformer, cache: &ActivationCache) -> Vec<Hook> {
-    let hook = |(name, value): (&str, &Tensor)| {
-        let axes = model.registry().hook_axes(name).unwrap_or_default();
-        Hook {
-            name: name.into(),
-            axes: axes.split(' ').map(String::from).collect(),
-            shape: value.shape().to_vec(),
-            stats: Some(stats(value)),
-        }
-    };
-    cache.iter().map(hook).collect()
-}
-
-/// Of the finite elements: hidden attention scores are negative infinity by nature.
-fn stats(x: &Tensor) -> Stats {
-    let (mut n, mut sum, mut squares) = (0f64, 0f64, 0f64);
-    let (mut min, mut max) = (f64::INFINITY, f64::NEG_INFINITY);
-    for v in x.to_vec().into_iter().filter(|v| v.is_finite()).map(f64::from) {
-        n += 1.0;
-        sum += v;
-        squares += v * v;
-        min = min.min(v);
-        max = max.max(v);
-    }
-    let mean = sum / n;
-    Stats { mean, std: (squares / n - mean * mean).max(0.0).sqrt(), min, max }
-}
-
-/// A tensor as figures take it.
-///
-/// # Errors
-/// Never: the values fill the shape.
-pub fn array(x: &Tensor) -> Result<Array> {
-    Ok(Array::from_vec(x.shape(), x.to_vec())?)
-}
-
-fn snapshots(run: &RunDir, last: u64) -> Result<Vec<Snapshot>> {
-    let all = run.snapshots()?;
-    all.iter()
-        .filter(|s| s.step <= last)
-        .map(|s| {
-            let label = match s.step {
-                0 => "before".to_string(),
-                step if step == last => "after".into(),
-                step => format!("step {step}"),
-            };
-            let layers = s.patterns.iter().map(array).collect::<Result<_>>()?;
-            Ok(Snapshot { step: s.step as usize, label, layers })
-        })
-        .collect()
-}
-
-fn detectors(before: &HookedTransformer, after: &HookedTransformer, tokens: &IndexTensor) -> Result<Vec<Detector>> {
-    let scores = |model: &HookedTransformer| head_scores(model, tokens, &HeadKind::ALL).context("scoring the heads");
-    let (before, after) = (scores(before)?, scores(after)?);
-    let rows = |scores: &Tensor| {
-        let heads = scores.dim(1);
-        scores.to_vec().chunks(heads).map(<[f32]>::to_vec).collect::<Vec<_>>()
-    };
-    Ok(HeadKind::ALL
-        .iter()
-        .zip(before.iter().zip(&after))
-        .map(|(kind, (before, after))| Detector {
-            name: kind.label().into(),
-            formula: kind.formula().into(),
-            before: rows(before),
-            after: rows(after),
-        })
-        .collect())
-}
-
-/// The configuration in rows, model first.
-fn settings(run: &RunDir) -> Result<Vec<(String, String)>> {
-    let config = run.config();
-    let parts = [
-        ("model", serde_json::to_value(&config.model)?),
-        ("learner", serde_json::to_value(&config.learner)?),
-        ("data", serde_json::to_value(&config.data)?),
-        ("train", serde_json::to_value(&config.train)?),
-    ];
-    let mut rows = Vec::new();
-    for (prefix, value) in parts {
-        for (key, value) in value.as_object().into_iter().flatten() {
-            rows.push((format!("{prefix}.{key}"), value.to_string().trim_matches('"').to_string()));
-        }
-    }
-    rows.push(("seed".into(), config.seed.map_or("not known".into(), |seed| seed.to_string())));
-    Ok(rows)
 }

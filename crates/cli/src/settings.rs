@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, bail};
-use clap::{Args, ValueEnum};
-use ironlens_tensor::Device;
-use ironlens_train::{Experiment, Preset, Schedule, Task, TrainConfig};
-use ironlens_transformer::Config;
+use clap::Args;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use ironlens::tensor::Device;
+use ironlens::train::{Experiment, Preset, Schedule, Task, TrainConfig};
+use ironlens::transformer::Config;
 use serde::Deserialize;
 
 use crate::input::{above_zero, from_one, from_zero, read_text};
@@ -16,8 +17,8 @@ use crate::input::{above_zero, from_one, from_zero, read_text};
 #[group(skip)]
 pub struct Settings {
     /// The model and training to start from
-    #[arg(long, value_enum, default_value = "notebook")]
-    pub preset: PresetName,
+    #[arg(long, value_parser = presets(), default_value = "notebook")]
+    pub preset: Preset,
     /// The text that the preset text learns
     #[arg(long, value_name = "FILE")]
     pub text: Option<PathBuf>,
@@ -35,8 +36,8 @@ pub struct Settings {
     pub lr: Option<f64>,
     /// Learning rate over time: constant, warmup = lr * min(step/WARMUP_STEPS, 1), cosine = warmup,
     /// then down to 0, notebook = lr * max(step/100, 1)
-    #[arg(long, value_enum)]
-    pub schedule: Option<ScheduleName>,
+    #[arg(long, value_parser = schedules())]
+    pub schedule: Option<Schedule>,
     /// Steps over which the schedules warmup and cosine warm up
     #[arg(long, value_name = "N", value_parser = from_zero::<u64>, allow_negative_numbers = true)]
     pub warmup_steps: Option<u64>,
@@ -49,32 +50,6 @@ pub struct Settings {
     /// Steps between two lines of output and two held-out losses
     #[arg(long, value_name = "N", value_parser = from_one::<u64>, allow_negative_numbers = true)]
     pub log_every: Option<u64>,
-}
-
-/// [`Preset`] as a flag.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum PresetName {
-    /// The notebook's two-layer model (d_model 768) and its 3000 steps
-    Notebook,
-    /// A small model on the same task, trained in seconds
-    Tiny,
-    /// Random tokens said twice: two layers foresee the second time
-    Induction,
-    /// Markov chains whose transitions have to be found in context
-    Markov,
-    /// Sums modulo 113, most of them held out: learned by heart, and much later understood
-    Grokking,
-    /// The bytes of the file that --text names
-    Text,
-}
-
-/// [`Schedule`] as a flag.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ScheduleName {
-    Notebook,
-    Warmup,
-    Cosine,
-    Constant,
 }
 
 /// A training, resolved.
@@ -108,33 +83,24 @@ struct File {
     train: Option<toml::Table>,
 }
 
-impl Settings {
-    /// The name of the preset, for the run's folder.
-    pub fn name(&self) -> &'static str {
-        match self.preset {
-            PresetName::Notebook => "notebook",
-            PresetName::Tiny => "tiny",
-            PresetName::Induction => "induction",
-            PresetName::Markov => "markov",
-            PresetName::Grokking => "grokking",
-            PresetName::Text => "text",
-        }
-    }
+/// A flag's preset, listed with what it is.
+fn presets() -> impl TypedValueParser<Value = Preset> {
+    let names = Preset::ALL.map(|preset| PossibleValue::new(preset.name()).help(preset.describe()));
+    PossibleValuesParser::new(names).try_map(|name| name.parse())
+}
 
+/// A flag's schedule.
+fn schedules() -> impl TypedValueParser<Value = Schedule> {
+    PossibleValuesParser::new(Schedule::ALL.map(Schedule::name)).try_map(|name| name.parse())
+}
+
+impl Settings {
     /// The model and the training that the flags ask for, checked.
     ///
     /// # Errors
     /// If the file cannot be read or has an unknown field, or a setting cannot be.
     pub fn resolve(&self) -> Result<Recipe> {
-        let preset = match self.preset {
-            PresetName::Notebook => Preset::Notebook,
-            PresetName::Tiny => Preset::Tiny,
-            PresetName::Induction => Preset::Induction,
-            PresetName::Markov => Preset::Markov,
-            PresetName::Grokking => Preset::Grokking,
-            PresetName::Text => Preset::Text,
-        };
-        let mut recipe = Recipe::new(preset);
+        let mut recipe = Recipe::new(self.preset);
         match (&self.text, recipe.experiment) {
             (Some(path), Some(Experiment::Text)) => recipe.text = Some(path.clone()),
             (None, Some(Experiment::Text)) => bail!("--preset text needs a text; name a file with --text FILE"),
@@ -149,17 +115,10 @@ impl Settings {
         train.steps = self.steps.unwrap_or(train.steps);
         train.batch_size = self.batch_size.unwrap_or(train.batch_size);
         train.lr = self.lr.unwrap_or(train.lr);
+        train.schedule = self.schedule.unwrap_or(train.schedule);
         train.warmup_steps = self.warmup_steps.unwrap_or(train.warmup_steps);
         train.checkpoint_every = self.checkpoint_every.unwrap_or(train.checkpoint_every);
         train.log_every = self.log_every.unwrap_or(train.log_every);
-        if let Some(schedule) = self.schedule {
-            train.schedule = match schedule {
-                ScheduleName::Notebook => Schedule::Notebook,
-                ScheduleName::Warmup => Schedule::Warmup,
-                ScheduleName::Cosine => Schedule::Cosine,
-                ScheduleName::Constant => Schedule::Constant,
-            };
-        }
         if self.warmup_steps.is_some() && !matches!(recipe.train.schedule, Schedule::Warmup | Schedule::Cosine) {
             bail!("--warmup-steps goes with --schedule warmup or cosine; the others do not warm up");
         }

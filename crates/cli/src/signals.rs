@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use anyhow::{Result, anyhow};
 
@@ -16,7 +16,12 @@ struct Signals {
     asked: Arc<AtomicUsize>,
     /// Whether the next one ends the process: nothing is trained, or one has asked before.
     at_once: Arc<AtomicBool>,
+    /// What the first Ctrl-C is answered with.
+    answer: Arc<Mutex<&'static str>>,
 }
+
+/// The answer of a training.
+const AFTER_THIS_STEP: &str = "\nstopping after this step; press Ctrl-C again to stop at once and lose it";
 
 /// Handlers are installed once in a process.
 static SIGNALS: LazyLock<Result<Signals, String>> = LazyLock::new(|| listen().map_err(|e| e.to_string()));
@@ -34,13 +39,14 @@ fn listen() -> Result<Signals> {
             flag::register(signal, at_once.clone())?;
         }
     }
-    let signals = Signals { asked: asked.clone(), at_once: at_once.clone() };
+    let answer = Arc::new(Mutex::new(AFTER_THIS_STEP));
+    let signals = Signals { asked: asked.clone(), at_once: at_once.clone(), answer: answer.clone() };
     ctrlc::set_handler(move || {
         if at_once.swap(true, Ordering::SeqCst) {
             std::process::exit(130);
         }
         asked.store(SIGINT, Ordering::SeqCst);
-        say_aside("\nstopping after this step; press Ctrl-C again to stop at once and lose it");
+        say_aside(*answer.lock().unwrap_or_else(PoisonError::into_inner));
     })?;
     Ok(signals)
 }
@@ -63,7 +69,16 @@ impl Stop {
     /// # Errors
     /// If the system refuses.
     pub fn listen() -> Result<Stop> {
+        Stop::answering(AFTER_THIS_STEP)
+    }
+
+    /// The same, for other work than a training: the first Ctrl-C is answered with a line of its own.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn answering(answer: &'static str) -> Result<Stop> {
         let signals = SIGNALS.as_ref().map_err(|e| anyhow!("cannot listen for Ctrl-C: {e}"))?;
+        *signals.answer.lock().unwrap_or_else(PoisonError::into_inner) = answer;
         signals.asked.store(0, Ordering::SeqCst);
         signals.at_once.store(false, Ordering::SeqCst);
         Ok(Stop(signals))

@@ -7,13 +7,14 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use clap::Args as ClapArgs;
 use indicatif::{HumanDuration, ProgressBar, ProgressState, ProgressStyle};
-use ironlens_tensor::Device;
-use ironlens_train::{
+use ironlens::tensor::Device;
+use ironlens::train::{
     Experiment, LanguageModel, Metric, Observer, Progress, RandomTokens, Run, RunDir, Task, TaskData, TrainError,
     Trained, Trainer, labelled_loss,
 };
-use ironlens_transformer::HookedTransformer;
+use ironlens::transformer::HookedTransformer;
 
+use crate::device::DeviceArg;
 use crate::say::say;
 use crate::settings::{Recipe, Settings};
 use crate::signals::Stop;
@@ -34,9 +35,8 @@ lines of output that nobody takes are no reason to stop.";
 pub struct Args {
     #[command(flatten)]
     settings: Settings,
-    /// Where to compute: auto takes a hardware GPU if there is one
-    #[arg(long, value_name = "auto|cpu|gpu", default_value = "auto")]
-    device: String,
+    #[command(flatten)]
+    device: DeviceArg,
     /// Folder of the run: new, empty, or left before its first checkpoint [default: runs/PRESET-N]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -52,10 +52,7 @@ pub struct Args {
 /// # Errors
 /// [`Interrupted`](crate::Interrupted) if a signal ended it early; for settings, devices and folders that cannot be, and what goes wrong in training.
 pub fn run(args: &Args) -> Result<PathBuf> {
-    let (device, no_gpu) = match args.device.as_str() {
-        "auto" => Device::best_with_reason(),
-        name => (Device::from_name(name)?, None),
-    };
+    let (device, no_gpu) = args.device.device.open()?;
     threads::start()?;
     let (trainer, path, recipe) = match &args.resume {
         Some(path) => {
@@ -69,7 +66,7 @@ pub fn run(args: &Args) -> Result<PathBuf> {
         }
         None => {
             let recipe = args.settings.resolve()?;
-            let path = args.out.clone().unwrap_or_else(|| free_folder(Path::new(RUNS), args.settings.name()));
+            let path = args.out.clone().unwrap_or_else(|| free_folder(Path::new(RUNS), args.settings.preset.name()));
             let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
             let command = words.collect::<Vec<_>>().join(" ");
             let command = format!("{} {command}", crate::command_name());

@@ -20,3 +20,13 @@ fn every_subcommand_has_help_and_is_in_xtasks_list() {
         }
     }
 }
+
+#[cfg(feature = "gpu")]
+#[test]
+fn help_names_every_variable() {
+    use ironlens::tensor::gpu::{ADAPTER_VARIABLE, CHECKS_VARIABLE, MATRICES_VARIABLE, TUNE_VARIABLE};
+    let help = Cli::command().render_long_help().to_string();
+    for name in [ADAPTER_VARIABLE, CHECKS_VARIABLE, MATRICES_VARIABLE, TUNE_VARIABLE] {
+        assert!(help.contains(&format!("  {name} ")), "{name}: {help}");
+    }
+}

@@ -4,10 +4,10 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use ironlens_pretrained::Pretrained;
-use ironlens_tensor::Device;
-use ironlens_tokenizer::HookedTokenizer;
-use ironlens_transformer::{ActFn, Config, HookedTransformer};
+use ironlens::pretrained::Pretrained;
+use ironlens::tensor::Device;
+use ironlens::tokenizer::HookedTokenizer;
+use ironlens::transformer::{ActFn, Config, HookedTransformer};
 use serde_json::Value;
 
 fn ironlens(folder: &Path, args: &[impl AsRef<OsStr>]) -> Output {
@@ -111,7 +111,7 @@ fn a_text_is_analysed_into_one_page() {
 
     // Without a corrupted prompt the parts that need one say so.
     let text = done(&ironlens(folder.path(), &base));
-    assert!(text.contains("give one with --corrupted"), "{text}");
+    assert!(text.contains("there is no corrupted prompt"), "{text}");
     let told = refused(folder.path(), &[&base[..], &["--answer", " Mary", "--wrong", " Mary"]].concat());
     assert!(told.contains("same token"), "{told}");
     let longer = [&base[..], &["--answer", " Mary", "--corrupted", "much longer than the prompt"]].concat();
@@ -136,4 +136,142 @@ fn names_are_listed_and_wrong_ones_have_neighbours() {
     assert!(told.contains("not in the cache") && told.contains("HF_HUB_OFFLINE"), "{told}");
     assert!(refused(folder.path(), &["download", "model"]).contains("on this machine already"));
     assert!(refused(folder.path(), &["inspect", "cache", "--device", "cpu"]).contains("cache"));
+}
+
+#[test]
+fn a_model_writes_on_and_says_how_fast() {
+    let folder = folder();
+    let base = ["generate", "model", PROMPT, "--device", "cpu", "--max-new-tokens", "5", "--ignore-eos"];
+    let with = |more: &[&str]| ironlens(folder.path(), &[&base[..], more].concat());
+    let greedy = with(&["--greedy"]);
+    let text = done(&greedy);
+    assert!(text.starts_with(PROMPT) && text.len() > PROMPT.len() + 5, "{text}");
+    let told = String::from_utf8_lossy(&greedy.stderr).into_owned();
+    assert!(told.contains("prompt: 15 tokens") && told.contains("continuation: 5 tokens"), "{told}");
+    assert_eq!(done(&with(&["--greedy"])), text);
+    assert_eq!(done(&with(&["--top-k", "1", "--seed", "4"])), text, "the likeliest of one");
+    assert_eq!(done(&with(&["--seed", "4"])), done(&with(&["--seed", "4"])));
+    assert_ne!(done(&with(&["--seed", "4"])), done(&with(&["--seed", "5"])));
+    let lines: Vec<Value> =
+        done(&with(&["--greedy", "--json"])).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 5);
+    let written: String = lines.iter().map(|line| line["text"].as_str().unwrap()).collect();
+    assert_eq!(format!("{PROMPT}{written}\n"), text);
+    assert!(lines.iter().all(|line| line["log_prob"].as_f64().unwrap() < 0.0));
+    let stop = lines[2]["text"].as_str().unwrap();
+    let stopped = done(&with(&["--greedy", "--stop", stop]));
+    assert!(text.starts_with(stopped.trim_end()) && !stopped[PROMPT.len()..].contains(stop), "{stopped}");
+
+    for (more, part) in [
+        (&["--temperature", "-1"][..], "temperature is -1"),
+        (&["--top-p", "2"], "top_p is 2"),
+        (&["--steer", "nowhere.gguf:1"], "nowhere.gguf"),
+        (&["--steer", "x.gguf"], "FILE:COEFFICIENT"),
+        (&["--chat"], "template"),
+    ] {
+        let told = refused(folder.path(), &[&base[..], more].concat());
+        assert!(told.contains(part), "{told}");
+    }
+    let long = "word ".repeat(40);
+    let told = refused(folder.path(), &["generate", "model", &long, "--device", "cpu"]);
+    assert!(told.contains("the model at most 32"), "{told}");
+}
+
+#[test]
+fn a_vector_is_made_and_steers() {
+    let folder = folder();
+    let put = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    put("good.txt", "I love this\nThis is wonderful\n\n");
+    put("bad.txt", "I hate this\nThis is awful\n");
+    put("none.txt", "\n");
+    let make = |out: &str| {
+        ["steer", "model", "--positive", "good.txt", "--negative", "bad.txt", "--device", "cpu", "--out", out]
+            .map(String::from)
+    };
+    for out in ["v.safetensors", "v.gguf"] {
+        let text = done(&ironlens(folder.path(), &make(out)));
+        assert!(
+            text.contains("2 prompts less 2") && text.contains("layer   1") && !text.contains("layer   0"),
+            "{text}"
+        );
+    }
+    let base = ["generate", "model", PROMPT, "--device", "cpu", "--max-new-tokens", "5", "--ignore-eos", "--greedy"];
+    let with = |more: &[&str]| done(&ironlens(folder.path(), &[&base[..], more].concat()));
+    assert_eq!(with(&["--steer", "v.gguf:0"]), with(&[]));
+    assert_ne!(with(&["--steer", "v.gguf:300"]), with(&[]));
+    assert_eq!(with(&["--steer", "v.gguf:300"]), with(&["--steer", "v.safetensors:100@1", "--steer", "v.gguf:200"]));
+    let compared = with(&["--steer", "v.gguf:300", "--compare"]);
+    assert!(compared.contains(with(&[]).trim()) && compared.contains(with(&["--steer", "v.gguf:300"]).trim()));
+    let moved: Vec<f64> = compared
+        .lines()
+        .skip_while(|line| !line.starts_with("nats"))
+        .skip(1)
+        .map(|line| line.trim().split("  ").next().unwrap().parse().unwrap())
+        .collect();
+    assert_eq!(moved.len(), 5, "{compared}");
+    assert!(moved.iter().all(|kl| *kl > 0.0), "{compared}");
+    let told = refused(folder.path(), &[&base[..], &["--steer", "v.gguf:1@7"]].concat());
+    assert!(told.contains("layers 0 to 1"), "{told}");
+    let told = refused(folder.path(), &make("v.txt"));
+    assert!(told.contains(".safetensors or .gguf"), "{told}");
+    let empty = ["steer", "model", "--positive", "none.txt", "--negative", "bad.txt", "--device", "cpu"];
+    assert!(refused(folder.path(), &empty).contains("no prompts"));
+}
+
+#[test]
+fn predictions_are_measured() {
+    let folder = folder();
+    std::fs::write(folder.path().join("text.txt"), format!("{PROMPT}. ").repeat(6)).unwrap();
+    let base = ["eval", "model", "--device", "cpu", "--json"];
+    let with = |more: &[&str]| -> Vec<Value> {
+        let out = done(&ironlens(folder.path(), &[&base[..], more].concat()));
+        out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let text = with(&["--text", "text.txt", "--tokens"]);
+    let (tokens, whole) = text.split_at(text.len() - 1);
+    let losses: Vec<f64> = tokens.iter().filter_map(|t| t["loss"].as_f64()).collect();
+    let mean = losses.iter().sum::<f64>() / losses.len() as f64;
+    assert_eq!(whole[0]["tokens"], losses.len());
+    assert!((whole[0]["loss"].as_f64().unwrap() - mean).abs() < 1e-6);
+    assert!((whole[0]["perplexity"].as_f64().unwrap() - mean.exp()).abs() < 1e-2);
+    let said: String = tokens.iter().map(|t| t["token"].as_str().unwrap()).collect();
+    assert_eq!(said, format!("{PROMPT}. ").repeat(6), "every token of a text longer than the context");
+    let random = with(&["--induction", "--ioi", "6"]);
+    assert_eq!((random[0]["subseq_len"].as_u64(), random[1]["prompts"].as_u64()), (Some(16), Some(6)));
+    assert!((0.0..=1.0).contains(&random[1]["ioi_accuracy"].as_f64().unwrap()));
+    assert!(refused(folder.path(), &["eval", "model"]).contains("--text"));
+}
+
+#[test]
+fn an_encoder_guesses_masked_words_and_is_inspected() {
+    let reference = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/reference/encoders");
+    let folder = tempfile::tempdir().unwrap();
+    let hf = reference.join("bert_masked/hf").to_string_lossy().into_owned();
+    let base = ["prompt", &hf, "The cat sat on the [MASK].", "--device", "cpu"];
+    let text = done(&ironlens(folder.path(), &base));
+    assert!(text.contains("\"[MASK]\"") && text.contains("mask at position 6"), "{text}");
+    assert_eq!(text.matches('%').count(), 10);
+    let args = [&base[..], &["--answer", " mat", "--wrong", "dog", "--json"]].concat();
+    let json: Value = serde_json::from_str(&done(&ironlens(folder.path(), &args))).unwrap();
+    let mask = &json["masks"][0];
+    assert!(mask["answer"]["token"] == "mat" && mask["logit_difference"].is_number(), "{json}");
+    let best = mask["top"][0]["token"].as_str().unwrap();
+    let text = done(&ironlens(folder.path(), &[&base[..], &["--answer", best]].concat()));
+    assert!(text.contains(&format!("Rank of {best:?}: 0")), "{text}");
+    let told = refused(folder.path(), &[&base[..], &["--answer", "mats"]].concat());
+    assert!(told.contains("not one token"), "{told}");
+    assert!(refused(folder.path(), &["prompt", &hf, "no mask", "--device", "cpu"]).contains("[MASK]"));
+    let sentence = reference.join("bert_sentence/hf").to_string_lossy().into_owned();
+    let told = refused(folder.path(), &["prompt", &sentence, "a [MASK]", "--device", "cpu"]);
+    assert!(told.contains("no masked-language head"), "{told}");
+
+    let text = done(&ironlens(folder.path(), &["inspect", &hf, "--device", "cpu"]));
+    for words in ["HookedEncoder(", "embed.token_type_embed.W_token_type", "ok   residual stream", "ok   vocabulary"] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    let told = refused(folder.path(), &["analyze", &hf, "--text", "a [MASK]", "--answer", "dog", "--device", "cpu"]);
+    assert!(told.contains("HookedEncoder::from_pretrained"), "{told}");
+    let cases = reference.to_string_lossy().into_owned();
+    let text = done(&ironlens(folder.path(), &["verify", &cases]));
+    assert!(text.contains("tl/cache") && text.contains("sentence/default"), "{text}");
 }

@@ -3,7 +3,7 @@
 use crate::checkpoints::label_of;
 
 /// What a model has beside its weights, where it has it.
-const BESIDE: [&str; 14] = [
+const BESIDE: [&str; 17] = [
     "config.json",
     "generation_config.json",
     "tokenizer.json",
@@ -18,6 +18,10 @@ const BESIDE: [&str; 14] = [
     "sentencepiece.bpe.model",
     "chat_template.jinja",
     "chat_template.json",
+    // How models of sentence-transformers' make a vector of a text.
+    "modules.json",
+    "sentence_bert_config.json",
+    "1_Pooling/config.json",
 ];
 
 /// The files of a pretrained model, out of a list of names: its configuration, tokenizer and chat template, and

@@ -2,32 +2,24 @@
 //!
 //! `cargo run --release --example activation_patching`. Figures go to `activation-patching-figures`.
 
-use ironlens::lens::patching::path::{Receiver, Sender, direct_path_patch};
 use ironlens::prelude::*;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> ironlens::Result<()> {
     let figures = std::path::Path::new("activation-patching-figures");
     std::fs::create_dir_all(figures)?;
 
-    let mut model = HookedTransformer::new(Preset::Tiny.model(), &Device::best(), 42)?;
-    let mut data = RandomTokens::new(model.config(), 137)?;
-    Trainer::new(Preset::Tiny.train()).fit_model(&mut model, &mut data, previous_token_loss)?;
+    let (model, mut data) = ironlens::demo::trained_tiny()?;
 
     // The same sequence twice, but for the token that the answer at the end depends on.
-    let clean = data.batch(1)?;
+    let ironlens::demo::Question { clean, corrupted, metric } = ironlens::demo::question(&model, &mut data)?;
     let end = clean.shape()[1] - 1;
-    let mut ids = clean.as_slice().to_vec();
-    let (right, wrong) = (ids[end - 1], ids[end - 1] % 49 + 1);
-    ids[end - 1] = wrong;
-    let corrupted = IndexTensor::new(ids, clean.shape());
-
-    let metric = Metric::logit_diff(&[right], &[wrong])?;
     let (logits, cache) = model.run_with_cache(&clean)?;
     let m_clean = metric.of(&logits);
-    println!("token {right} over {wrong}: {m_clean:.2} clean, {:.2} corrupted", metric.of(&model.forward(&corrupted)?));
+    println!("logit difference: {m_clean:.2} clean, {:.2} corrupted", metric.of(&model.forward(&corrupted)?));
 
     // Every position of the residual stream before every layer: 1 brings the clean answer back.
-    let by_position = patching::get_act_patch_resid_pre(&model, &corrupted, &cache, &metric, PatchOptions::default())?;
+    let session = Patching::new(&model, &corrupted, &cache, &metric)?;
+    let by_position = session.resid_pre(PatchOptions::default())?;
     let share = by_position.normalized(m_clean);
     imshow(&share)
         .title("Residual stream")
@@ -41,8 +33,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     );
 
     // Every head, all positions at once.
-    let by_head =
-        patching::get_act_patch_attn_head_out_all_pos(&model, &corrupted, &cache, &metric, PatchOptions::default())?;
+    let by_head = session.attn_head_out_all_pos(PatchOptions::default())?;
     let share = by_head.normalized(m_clean);
     imshow(&share).title("Heads").x("head").y("layer").midpoint(0.0).save(figures.join("heads.html"))?;
     println!("heads [layer, head]:\n{:.2}", share.to_ndarray());
@@ -51,8 +42,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // One path: from the best head of layer 0 straight to the MLP of its layer, and to the logits.
     let best = (0..share.dim(1))
         .max_by(|a, b| share.select(0, 0).select(0, *a).item().total_cmp(&share.select(0, 0).select(0, *b).item()));
-    let sender = Sender::Head(0, best.unwrap_or(0));
-    let receivers = [Receiver::Mlp(0), Receiver::Mlp(1), Receiver::Logits];
+    let sender = path::Sender::Head(0, best.unwrap_or(0));
+    let receivers = [path::Receiver::Mlp(0), path::Receiver::Mlp(1), path::Receiver::Logits];
     let paths = direct_path_patch(&model, &clean, &corrupted, &metric, sender, &receivers, PatchOptions::default())?;
     for (receiver, value) in receivers.iter().zip(paths) {
         println!("{sender:?} -> {receiver:?}: {:.2}", (value - by_head.corrupted) / (m_clean - by_head.corrupted));

@@ -2,24 +2,15 @@
 //!
 //! `cargo run --release --example attribution_patching`. Figures go to `attribution-patching-figures`.
 
-use ironlens::lens::attribution::{attribution_patch, edge_attribution};
 use ironlens::prelude::*;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> ironlens::Result<()> {
     let figures = std::path::Path::new("attribution-patching-figures");
     std::fs::create_dir_all(figures)?;
 
-    let mut model = HookedTransformer::new(Preset::Tiny.model(), &Device::best(), 42)?;
-    let mut data = RandomTokens::new(model.config(), 137)?;
-    Trainer::new(Preset::Tiny.train()).fit_model(&mut model, &mut data, previous_token_loss)?;
+    let (model, mut data) = ironlens::demo::trained_tiny()?;
 
-    let clean = data.batch(1)?;
-    let end = clean.shape()[1] - 1;
-    let mut ids = clean.as_slice().to_vec();
-    let (right, wrong) = (ids[end - 1], ids[end - 1] % 49 + 1);
-    ids[end - 1] = wrong;
-    let corrupted = IndexTensor::new(ids, clean.shape());
-    let metric = Metric::logit_diff(&[right], &[wrong])?;
+    let ironlens::demo::Question { clean, corrupted, metric } = ironlens::demo::question(&model, &mut data)?;
 
     // Heads: the estimate of each, from one gradient and from 16 along the way (EAP-IG).
     let (_, cache) = model.run_with_cache(&clean)?;

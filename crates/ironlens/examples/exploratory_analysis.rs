@@ -3,18 +3,14 @@
 //!
 //! `cargo run --release --example exploratory_analysis`. Figures go to `exploratory-analysis-figures`.
 
-use ironlens::lens::ablation::{Ablation, Parts, ablate};
-use ironlens::lens::logits::{Units, direct_logit_attribution, logit_lens, top_tokens};
 use ironlens::prelude::*;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> ironlens::Result<()> {
     let figures = std::path::Path::new("exploratory-analysis-figures");
     std::fs::create_dir_all(figures)?;
 
     // A model that has learned to say the previous token.
-    let mut model = HookedTransformer::new(Preset::Tiny.model(), &Device::best(), 42)?;
-    let mut data = RandomTokens::new(model.config(), 137)?;
-    Trainer::new(Preset::Tiny.train()).fit_model(&mut model, &mut data, previous_token_loss)?;
+    let (model, mut data) = ironlens::demo::trained_tiny()?;
 
     let tokens = data.batch(4)?;
     let (logits, cache) = model.run_with_cache(&tokens)?;
@@ -32,7 +28,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
 
     // Direct logit attribution: bars that add up to the logit.
-    let parts = direct_logit_attribution(&cache, &answers, None, -1, Units::Heads)?;
+    let parts = direct_logit_attribution(&cache, &answers, None, -1, logits::Units::Heads)?;
     println!(
         "logit of the answer {:.3} = sum of {} parts; most: {:.2?}",
         parts.total,
@@ -47,8 +43,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Ablation: the loss without each head.
     let targets = answers.clone();
     let loss = Metric::last(move |logits| logits.cross_entropy(&targets).mean_all());
-    let without =
-        ablate(&model, &tokens, &loss, Parts::Heads, &Ablation::Mean(tokens.clone()), PatchOptions::default())?;
+    let without = ablate(
+        &model,
+        &tokens,
+        &loss,
+        ablation::Parts::Heads,
+        &Ablation::Mean(tokens.clone().into()),
+        PatchOptions::default(),
+    )?;
     println!("loss {:.2e}; without each head [layer, head]:\n{:.2e}", without.corrupted, without.values.to_ndarray());
     imshow(&without.values).title("Loss without each head").x("head").y("layer").save(figures.join("ablation.html"))?;
     Ok(())

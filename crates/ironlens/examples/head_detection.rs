@@ -2,11 +2,9 @@
 //!
 //! `cargo run --release --example head_detection`. Figures go to `head-detection-figures`.
 
-use ironlens::lens::heads::{Detection, ErrorMeasure};
-use ironlens::lens::patterns::{attention_distance, attention_entropy};
 use ironlens::prelude::*;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> ironlens::Result<()> {
     let figures = std::path::Path::new("head-detection-figures");
     std::fs::create_dir_all(figures)?;
 

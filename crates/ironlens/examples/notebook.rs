@@ -6,7 +6,7 @@
 
 use ironlens::prelude::*;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> ironlens::Result<()> {
     let preset = if std::env::args().any(|a| a == "small") { Preset::Tiny } else { Preset::Notebook };
     let figures = std::path::Path::new("notebook-figures");
     std::fs::create_dir_all(figures)?;
@@ -38,11 +38,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // A fresh batch: its loss, and the patterns again.
     let fresh = data.batch(10)?;
     let (logits, cache) = model.run_with_cache(&fresh)?;
-    println!("loss on a fresh batch: {}", previous_token_loss(&Var::from(logits), &fresh).value().item());
+    println!("loss on a fresh batch: {}", previous_token_loss(&logits, &fresh).item());
     show_patterns(&cache, &figures.join("after"))
 }
 
-fn show_patterns(cache: &ActivationCache, path: &std::path::Path) -> Result<(), Box<dyn std::error::Error>> {
+fn show_patterns(cache: &ActivationCache, path: &std::path::Path) -> ironlens::Result<()> {
     for layer in 0..cache.model().config().n_layers {
         let pattern = cache.get(("attn", layer))?.mean(&[0, 1]);
         let file = format!("{}-layer-{layer}.html", path.display());

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use ironlens::prelude::*;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> ironlens::Result<()> {
     let name = std::env::args().nth(1).ok_or("name a model: gpt2, a folder, or a .gguf file")?;
     let started = Instant::now();
     let model = HookedTransformer::from_pretrained(&name)?;
@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             best_of_3(&format!("run_with_cache, {pos} tokens"), || model.run_with_cache(&tokens).map(drop))?;
         }
     }
-    best_of_3("patch every head", || -> Result<(), Box<dyn std::error::Error>> {
+    best_of_3("patch every head", || -> ironlens::Result<()> {
         let session = Patching::new(&model, &corrupted, &cache, &metric)?;
         session.attn_head_out_all_pos(PatchOptions::default())?;
         Ok(())

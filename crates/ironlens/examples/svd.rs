@@ -2,16 +2,13 @@
 //!
 //! `cargo run --release --example svd`. Figures go to `svd-figures`.
 
-use ironlens::lens::svd::{Matrix, singular_vectors};
 use ironlens::prelude::*;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> ironlens::Result<()> {
     let figures = std::path::Path::new("svd-figures");
     std::fs::create_dir_all(figures)?;
 
-    let mut model = HookedTransformer::new(Preset::Tiny.model(), &Device::best(), 42)?;
-    let mut data = RandomTokens::new(model.config(), 137)?;
-    Trainer::new(Preset::Tiny.train()).fit_model(&mut model, &mut data, previous_token_loss)?;
+    let (model, _) = ironlens::demo::trained_tiny()?;
 
     // Fold the norms into the weights that read them: the same function, weights that mean what they say.
     let model = process_weights(&model, Processing::default())?;
@@ -34,7 +31,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("copying score [layer, head]:\n{:.2}", (real.sum(&[2]) / size.sum(&[2])).to_ndarray());
 
     // What the main directions of a layer's MLP output say, in tokens.
-    let directions = singular_vectors(&model, Matrix::WOut(0), 3)?;
+    let directions = singular_vectors(&model, svd::Matrix::WOut(0), 3)?;
     for i in 0..3 {
         let value = directions.values.select(0, i).item();
         let token = directions.logits.select(1, i).argmax(0);

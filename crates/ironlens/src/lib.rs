@@ -4,7 +4,7 @@
 //! ```
 //! use ironlens::prelude::*;
 //!
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # fn main() -> ironlens::Result<()> {
 //! let cfg = Config { d_model: 32, d_head: 8, n_layers: 2, n_ctx: 8, d_vocab: 20, act_fn: ActFn::Gelu, ..Config::default() };
 //! let mut model = HookedTransformer::new(cfg, &Device::best(), 42)?;
 //! println!("{model}");                                            // the module tree with every hook point
@@ -26,6 +26,8 @@
 //! # }
 //! ```
 //!
+//! Whatever a part of the library refuses becomes an [`Error`] by `?`: `fn main() -> ironlens::Result<()>`.
+//!
 //! In debug builds, dependencies are not optimised unless your crate says so: training is then 12 to 30
 //! times slower. Put this into the `Cargo.toml` of your crate, or of your workspace's root:
 //!
@@ -35,40 +37,63 @@
 //! ```
 //!
 //! The parts are crates of their own, each useful alone: [`tensor`], [`autograd`], [`nn`],
-//! [`transformer`], [`lens`], [`pretrained`], [`train`], [`report`], [`tokenizer`], [`files`].
+//! [`transformer`], [`lens`], [`pretrained`], [`train`], [`study`], [`report`], [`tokenizer`], [`files`].
 
+pub mod demo;
+mod error;
 pub mod plot;
 
+pub use error::{Error, Result};
 pub use ironlens_autograd as autograd;
 pub use ironlens_files as files;
 pub use ironlens_lens as lens;
 pub use ironlens_nn as nn;
 pub use ironlens_pretrained as pretrained;
 pub use ironlens_report as report;
+pub use ironlens_study as study;
 pub use ironlens_tensor as tensor;
 pub use ironlens_tokenizer as tokenizer;
 pub use ironlens_train as train;
 pub use ironlens_transformer as transformer;
 
-/// Everything that a notebook needs, in one `use`.
+/// Everything that a notebook needs, in one `use`. Names that mean something else elsewhere stay in their
+/// modules, of which some are here: `ablation::Parts`, `einops::reduce`, `logits::Units`,
+/// `patching::Cells`, `path::Sender`, `svd::Matrix`.
 pub mod prelude {
-    pub use crate::plot::{imshow, line};
+    pub use crate::plot::{attention, imshow, line};
     pub use ironlens_autograd::{Tape, Var};
-    pub use ironlens_lens::heads::{DetectOptions, HeadKind, detect_head, head_scores};
-    pub use ironlens_lens::patching::{self, PatchOptions, Patching};
+    pub use ironlens_lens::ablation::{self, Ablation, ablate, ablate_neurons};
+    pub use ironlens_lens::attribution::{attribution_patch, edge_attribution};
+    pub use ironlens_lens::heads::{DetectOptions, Detection, ErrorMeasure, HeadKind, detect_head, head_scores};
+    pub use ironlens_lens::logits::{self, direct_logit_attribution, logit_lens, top_tokens};
+    pub use ironlens_lens::patching::path::{self, direct_path_patch};
+    pub use ironlens_lens::patching::{self, PatchOptions, Patching, generic_activation_patch};
+    pub use ironlens_lens::patterns::{attention_distance, attention_entropy};
+    pub use ironlens_lens::steering::{Reading, dose_response};
+    pub use ironlens_lens::svd::{self, singular_vectors};
     pub use ironlens_lens::{
-        Composition, Decompose, FactoredMatrix, Metric, Processing, StackOptions, Sublayers, Weights, process_weights,
-        test_prompt,
+        CacheExt, Composition, FactoredMatrix, LensError, Metric, Processing, StackOptions, SteeringVector, Sublayers,
+        WeightsExt, process_weights, test_prompt,
+    };
+    pub use ironlens_nn::optim::{Optimizer, clip_coefficient, grad_norm};
+    pub use ironlens_nn::{
+        Activations, Ctx, HookError, HookInfo, HookPoint, HookedRootModule, Init, Linear, Param, Params, Registry,
     };
     pub use ironlens_pretrained::{LoadOptions, Pretrained};
-    pub use ironlens_report::{Colorscale, Figure, Series, bar};
-    pub use ironlens_tensor::{DType, Device, IndexTensor, Tensor};
-    pub use ironlens_train::{
-        Data, LanguageModel, Learner, Preset, RandomTokens, Schedule, TrainConfig, Trainer, next_token_loss,
-        previous_token_loss,
+    pub use ironlens_report::{
+        Colorscale, Figure, Page, Points, Series, bar, boxes, frames, histogram, panels, scatter,
     };
+    pub use ironlens_study as study;
+    pub use ironlens_tensor::einops::{self, einsum, rearrange};
+    pub use ironlens_tensor::{DType, Device, IndexTensor, Rng, Tensor, UnaryOp};
+    pub use ironlens_train::{
+        Data, DataRecord, LanguageModel, Learner, LearnerRecord, Preset, RandomTokens, RunDir, Schedule, TokenBatch,
+        TrainConfig, TrainError, Trainer, next_token_loss, previous_token_loss, train_step,
+    };
+    pub use ironlens_transformer::names::{act, get_act_name};
     pub use ironlens_transformer::{
-        ActFn, ActivationCache, AttentionDir, AttnType, Config, HookedTransformer, Hooks, InitMode, Leaves,
-        NormalizationType, Occurrence, PaddingSide, PosSlice, PositionalEmbeddingType, ReturnType, TokenOptions,
+        ActFn, ActivationCache, AttentionDir, AttnType, Config, GenerateOptions, HookedEncoder, HookedTransformer,
+        Hooks, HooksOn, InitMode, KeyValueCache, Leaves, ModelError, NormalizationType, Occurrence, PaddingSide,
+        PosSlice, PositionalEmbeddingType, ReturnType, Sequences, TokenOptions,
     };
 }

@@ -4,7 +4,7 @@
 
 use ironlens::prelude::*;
 
-type Done = Result<(), Box<dyn std::error::Error>>;
+type Done = ironlens::Result<()>;
 
 #[rustfmt::skip]
 fn the_notebook() -> Done {
@@ -50,6 +50,30 @@ Ok(())
 }
 
 #[rustfmt::skip]
+fn a_page() -> Done {
+let run = RunDir::open("runs/mine")?;
+study::report(&run)?.write_html("report.html")?;
+Ok(())
+}
+
+#[rustfmt::skip]
+fn own_parameters(model: &HookedTransformer, tokens: IndexTensor, start: Tensor) -> Done {
+let tape = Tape::new();
+let vector = tape.leaf(start);                                          // or Ctx::plain_on(&params, &tape)
+let mut hooks = Hooks::new().fwd("blocks.1.hook_resid_pre", |x, _| *x += &vector);
+let call = model.call(&tokens).return_type(ReturnType::Loss).hooks(&mut hooks).leaves(Leaves::None);
+let (loss, _, gradients) = call.gradients_with(&tape, &[&vector], |out| out.loss().clone())?;
+Ok(())
+}
+
+#[rustfmt::skip]
+fn permanent(model: &mut HookedTransformer, direction: Tensor, clean: IndexTensor) -> Done {
+model.add_perma_hook("blocks.6.hook_resid_pre", move |x, _| *x += &direction)?;
+let scores = head_scores(model, &clean, &HeadKind::ALL)?;    // of the steered model, and so is whatever follows
+Ok(())
+}
+
+#[rustfmt::skip]
 fn training<L: Learner>(mut learner: L, mut data: impl Data<Batch = L::Batch>) -> Done {
 let config = TrainConfig { steps: 500, schedule: Schedule::Warmup, warmup_steps: 20, ..TrainConfig::default() };
 let run = Trainer::new(config).keep("runs/mine").fit(&mut learner, &mut data)?;
@@ -61,7 +85,6 @@ Ok(())
 mod what_the_tables_need {
 use ironlens::prelude::*;
 use ironlens::transformer::names;
-use ironlens::train::{Optimizer, clip_coefficient};
 use ironlens::lens;
 }
 
@@ -99,4 +122,101 @@ fn the_manifest_has_our_own_profile() {
     assert!(ours.contains("[profile.dev.package"));
     let repository = ours.lines().find_map(|l| l.strip_prefix("repository = ")).unwrap();
     assert!(readme.contains(&format!("ironlens = {{ git = {repository} }}")), "{readme}");
+}
+
+/// The names that a prelude brings in, as they are written there.
+fn prelude() -> Vec<&'static str> {
+    let front = include_str!("../src/lib.rs");
+    let uses = front.split("pub mod prelude {").nth(1).expect("there is one");
+    let words = uses.split(|c: char| !(c.is_alphanumeric() || c == '_')).filter(|w| !w.is_empty());
+    words.filter(|w| !["pub", "use", "crate", "self", "plot"].contains(w) && !w.starts_with("ironlens_")).collect()
+}
+
+#[test]
+fn the_prelude_has_no_name_that_means_something_else_elsewhere() {
+    // Of std, of the crates that people use beside, and of those that two parts of this library share.
+    let taken = [
+        "Error",
+        "Result",
+        "Path",
+        "File",
+        "Read",
+        "Write",
+        "Debug",
+        "Display",
+        "Ordering",
+        "Duration",
+        "Instant",
+        "Sender",
+        "Receiver",
+        "Array",
+        "Axis",
+        "Layout",
+        "Matrix",
+        "Parts",
+        "Units",
+        "Positions",
+        "Gradients",
+        "Weights",
+        "Decompose",
+        "Hook",
+        "Parameter",
+        "Detector",
+        "Section",
+        "Report",
+        "Run",
+        "Step",
+        "Progress",
+        "Checkpoint",
+        "Input",
+        "Output",
+        "Call",
+        "Scope",
+        "Rule",
+        "Change",
+        "Site",
+        "Method",
+        "Every",
+        "Stack",
+        "Svd",
+    ];
+    let clashes: Vec<&str> = prelude().into_iter().filter(|name| taken.contains(name)).collect();
+    assert!(clashes.is_empty(), "{clashes:?}");
+}
+
+#[test]
+fn examples_import_the_prelude_alone() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        let others: Vec<&str> =
+            text.lines().filter(|l| l.starts_with("use ironlens") && *l != "use ironlens::prelude::*;").collect();
+        assert!(others.is_empty(), "{others:?}");
+        seen += 1;
+    }
+    assert!(seen >= 8, "{seen}");
+    assert!(include_str!("../examples/superposition.rs").lines().count() < 80, "the README says so");
+}
+
+#[test]
+fn errors_of_all_parts_go_into_one_and_out_of_hooks() {
+    fn tells(error: impl Into<ironlens::Error>) -> String {
+        error.into().to_string()
+    }
+    let cfg =
+        Config { d_model: 8, d_head: 4, n_layers: 1, n_ctx: 4, d_vocab: 5, act_fn: ActFn::Relu, ..Config::default() };
+    let model = HookedTransformer::new(cfg, &Device::Cpu, 0).unwrap();
+    assert!(tells(model.param("embed.W").unwrap_err()).contains("embed.W_E"));
+    assert!(tells(HeadKind::from_name("copy").unwrap_err()).contains("induction_head"));
+    assert!(tells(Config::from_json("{").unwrap_err()).len() > 5);
+    assert!(tells(std::io::Error::other("no disk")).contains("no disk"));
+    assert_eq!(tells("my words"), "my words");
+    let own = || -> ironlens::Result<()> { Err("not here".into()) };
+    let mut hooks = Hooks::new().fwd("hook_embed", |_, _| {
+        own()?;
+        Ok(())
+    });
+    let error = model.run_with_hooks(&IndexTensor::from([[1, 2]]), &mut hooks).unwrap_err();
+    assert!(tells(error).contains("not here"));
 }

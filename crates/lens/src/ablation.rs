@@ -1,22 +1,23 @@
 //! Ablation sweeps: what is lost without each head, MLP or neuron.
 
-use ironlens_tensor::{IndexTensor, Tensor};
-use ironlens_transformer::{Change, HookedTransformer, Rerun, Site};
+use ironlens_tensor::Tensor;
+use ironlens_transformer::{Change, HookedTransformer, Hooks, Rerun, Sequences, Site};
 
 use crate::components::refuse_post_norms;
 use crate::error::LensError;
 use crate::metric::Metric;
-use crate::patching::{Axis, Cells, PatchOptions, PatchResult, generic_activation_patch};
+use crate::patching::{Axis, Cells, PatchOptions, PatchResult, Patching, only_whole};
 
 /// What an activation is replaced by.
 #[derive(Clone, Debug)]
 pub enum Ablation {
     /// Zeros.
     Zero,
-    /// Its mean over these tokens `[batch, pos]`, per position: what is the same for all of them stays.
-    Mean(IndexTensor),
+    /// Its mean over these tokens `[batch, pos]`, per position and without padding: what is the same for all
+    /// of them stays. 0 where all of them are padding.
+    Mean(Sequences),
     /// What it is on these other tokens, of the same shape as those of the sweep.
-    Resample(IndexTensor),
+    Resample(Sequences),
 }
 
 /// The parts that are ablated one at a time.
@@ -36,7 +37,7 @@ pub enum Parts {
 /// If tokens do not fit, or the model has no such parts.
 pub fn ablate(
     model: &HookedTransformer,
-    tokens: &IndexTensor,
+    sequences: impl Into<Sequences>,
     metric: &Metric<'_>,
     parts: Parts,
     by: &Ablation,
@@ -47,36 +48,47 @@ pub fn ablate(
         Parts::Mlps => ("mlp_out", vec![Axis::Layer]),
         Parts::Attns => ("attn_out", vec![Axis::Layer]),
     };
+    let sequences = sequences.into();
+    let shape = |of: &Sequences| of.tokens.shape().to_vec();
     let other = match by {
-        Ablation::Zero => tokens,
+        Ablation::Zero => &sequences,
         Ablation::Mean(other) | Ablation::Resample(other) => other,
     };
-    if other.shape().get(1) != tokens.shape().get(1) {
+    if shape(other).get(1) != shape(&sequences).get(1) {
         return Err(LensError::argument(
             "ablation by tokens of shape",
-            format!("{:?}", other.shape()),
-            format!("sequences as long as {:?}", tokens.shape()),
+            format!("{:?}", shape(other)),
+            format!("sequences as long as {:?}", shape(&sequences)),
         ));
     }
     let hook = format!("hook_{name}");
-    let (_, cache) = model.call(other).names(move |n: &str| n.rsplit('.').next() == Some(hook.as_str())).cached()?;
-    if matches!(by, Ablation::Resample(other) if other.shape() != tokens.shape()) {
+    let (_, cache) = other.call(model).names(move |n: &str| n.rsplit('.').next() == Some(hook.as_str())).cached()?;
+    if matches!(by, Ablation::Resample(other) if shape(other) != shape(&sequences)) {
         return Err(LensError::argument(
             "resampling from tokens of shape",
-            format!("{:?}", other.shape()),
-            format!("{:?}, as those of the sweep", tokens.shape()),
+            format!("{:?}", shape(other)),
+            format!("{:?}, as those of the sweep", shape(&sequences)),
         ));
     }
     let setter = |index: &[usize], x: &mut Tensor, source: &Tensor| {
         let part = |t: &Tensor| if parts == Parts::Heads { t.select(2, index[1]) } else { t.clone() };
         let value = match by {
             Ablation::Zero => part(x).zeros_like(),
-            Ablation::Mean(_) => part(&source.mean(&[0]).unsqueeze(0).expand(x.shape())),
+            Ablation::Mean(of) => part(&mean_of_tokens(source, of).expand(x.shape())),
             Ablation::Resample(_) => part(source),
         };
         x.assign(part, &value);
     };
-    generic_activation_patch(model, tokens, &cache, metric, name, &Cells::Axes(axes), &setter, options)
+    Patching::new(model, &sequences, &cache, metric)?.generic(name, &Cells::Axes(axes), &setter, options)
+}
+
+/// The mean over the batch of `x` `[batch, pos, ..]`, `[1, pos, ..]`, without padding.
+fn mean_of_tokens(x: &Tensor, of: &Sequences) -> Tensor {
+    let Some(mask) = &of.mask else { return x.mean(&[0]).unsqueeze(0) };
+    let mut shape = mask.shape().to_vec();
+    shape.resize(x.ndim(), 1);
+    let real = mask.to_tensor(x.dtype(), &x.device()).reshape(&shape);
+    (x * &real).sum_keepdim(&[0]) / real.sum_keepdim(&[0]).maximum(1.0)
 }
 
 /// The metric with each neuron of one MLP set to 0, `[d_mlp]`. What a neuron writes is taken out of the
@@ -86,17 +98,21 @@ pub fn ablate(
 /// If tokens do not fit, the layer has no MLP but experts or nothing, or norms stand after MLPs.
 pub fn ablate_neurons(
     model: &HookedTransformer,
-    tokens: &IndexTensor,
+    sequences: impl Into<Sequences>,
     metric: &Metric<'_>,
     layer: usize,
     mut options: PatchOptions<'_>,
 ) -> Result<Tensor, LensError> {
     LensError::unless_mlp(model.config(), layer, "its neurons")?;
     refuse_post_norms(model, "the ablation of neurons")?;
-    let rerun = Rerun::new(model, tokens)?;
-    let (batch, pos) = rerun.sizes();
+    let sequences = sequences.into();
     let name = format!("blocks.{layer}.mlp.hook_post");
-    let (_, cache) = model.call(tokens).names(name.clone()).cached()?;
+    if only_whole(model, &sequences).is_some() {
+        return ablate_neurons_by_whole_passes(model, &sequences, metric, &name, options);
+    }
+    let rerun = Rerun::new(model, &sequences.tokens)?;
+    let (batch, pos) = rerun.sizes();
+    let (_, cache) = sequences.call(model).names(name.clone()).cached()?;
     let post = cache.get(name.as_str())?;
     let w_out = model.param(&format!("blocks.{layer}.mlp.W_out"))?;
     let out = rerun.activation(Site::ResidPost, layer)?;
@@ -117,6 +133,25 @@ pub fn ablate_neurons(
             values.push(metric.of(&Tensor::stack(&items, 0)));
         }
         options.tell(values.len(), neurons);
+    }
+    Ok(Tensor::from_vec_f64(values, &[neurons]).to_dtype(model.params().dtype()))
+}
+
+/// [`ablate_neurons`] where a model cannot be run in part.
+fn ablate_neurons_by_whole_passes(
+    model: &HookedTransformer,
+    sequences: &Sequences,
+    metric: &Metric<'_>,
+    name: &str,
+    mut options: PatchOptions<'_>,
+) -> Result<Tensor, LensError> {
+    let neurons = model.param(&name.replace("hook_post", "W_out"))?.dim(0);
+    let mut values = Vec::with_capacity(neurons);
+    for neuron in 0..neurons {
+        let mut hooks = Hooks::new().fwd(name, |post, _| post.zero_at(2, neuron));
+        let output = sequences.call(model).hooks(&mut hooks).output()?;
+        values.push(metric.of_sequences(output.logits().value(), sequences));
+        options.tell(neuron + 1, neurons);
     }
     Ok(Tensor::from_vec_f64(values, &[neurons]).to_dtype(model.params().dtype()))
 }

@@ -10,12 +10,13 @@
 
 use ironlens_autograd::Var;
 use ironlens_nn::Target;
-use ironlens_tensor::{IndexTensor, Tensor};
-use ironlens_transformer::{ActivationCache, HookedTransformer, Hooks};
+use ironlens_tensor::Tensor;
+use ironlens_transformer::{ActivationCache, HookedTransformer, Hooks, Sequences};
 
 use crate::components::{Components, refuse_post_norms};
 use crate::error::LensError;
 use crate::metric::Metric;
+use crate::patching::path::Sender;
 
 /// Estimated effects of patching each element of activations.
 #[derive(Clone, Debug)]
@@ -67,15 +68,16 @@ impl EdgeAttribution {
 /// If the tokens differ in shape, steps are 0, or a name is of no hook.
 pub fn attribution_patch<'t>(
     model: &HookedTransformer,
-    clean: &IndexTensor,
-    corrupted: &IndexTensor,
+    clean: impl Into<Sequences>,
+    corrupted: impl Into<Sequences>,
     metric: &Metric<'_>,
     names: impl Into<Target<'t>>,
     steps: usize,
 ) -> Result<NodeAttribution, LensError> {
+    let (clean, corrupted) = (&clean.into(), &corrupted.into());
     let names = names.into().names(model.registry())?;
-    let clean_cache = model.call(clean).names(names.clone()).cached()?.1;
-    let corrupted_cache = model.call(corrupted).names(names.clone()).cached()?.1;
+    let clean_cache = clean.call(model).names(names.clone()).cached()?.1;
+    let corrupted_cache = corrupted.call(model).names(names.clone()).cached()?.1;
     let gradients = mean_gradients(model, clean, corrupted, metric, &names, steps)?;
     let mut scores = Vec::new();
     for (name, gradient) in names.into_iter().zip(gradients) {
@@ -93,12 +95,13 @@ pub fn attribution_patch<'t>(
 /// attention do not add up.
 pub fn edge_attribution(
     model: &HookedTransformer,
-    clean: &IndexTensor,
-    corrupted: &IndexTensor,
+    clean: impl Into<Sequences>,
+    corrupted: impl Into<Sequences>,
     metric: &Metric<'_>,
     steps: usize,
 ) -> Result<EdgeAttribution, LensError> {
     refuse_post_norms(model, "edge attribution")?;
+    let (clean, corrupted) = (&clean.into(), &corrupted.into());
     // A model that gives every reader an input of its own.
     let mut split = model.clone();
     split.set_use_attn_in(false)?;
@@ -106,23 +109,23 @@ pub fn edge_attribution(
     if !model.config().attn_only {
         split.set_use_hook_mlp_in(true)?;
     }
-    let names = reader_hooks(&split);
+    let readers = readers(&split);
+    let names: Vec<String> = readers.iter().map(|(name, ..)| name.clone()).collect();
     let gradients = mean_gradients(&split, clean, corrupted, metric, &names, steps)?;
 
     let writers = Components::of(model, clean)?.minus(&Components::of(model, corrupted)?);
     let mut receivers = Vec::new();
     let mut columns: Vec<(usize, bool, Tensor)> = Vec::new();
-    for (name, gradient) in names.iter().zip(gradients) {
-        let (layer, kind) = reader_of(name, model.config().n_layers);
+    for ((_, layer, kind), gradient) in readers.into_iter().zip(gradients) {
         match kind {
             Reader::Heads(input) => {
                 for head in 0..gradient.dim(2) {
-                    receivers.push(format!("L{layer}H{head}.{input}"));
+                    receivers.push(format!("{}.{input}", Sender::Head(layer, head)));
                     columns.push((layer, false, gradient.select(2, head)));
                 }
             }
             Reader::Mlp => {
-                receivers.push(format!("mlp{layer}"));
+                receivers.push(Sender::Mlp(layer).to_string());
                 columns.push((layer, true, gradient));
             }
             Reader::Logits => {
@@ -139,7 +142,7 @@ pub fn edge_attribution(
         }
     }
     let scores = Tensor::from_vec_f64(scores, &[writers.parts.len(), columns.len()]);
-    let senders = writers.parts.into_iter().map(|p| p.label).collect();
+    let senders = writers.parts.into_iter().map(|p| p.part.to_string()).collect();
     Ok(EdgeAttribution { senders, receivers, scores: scores.to_dtype(model.params().dtype()) })
 }
 
@@ -149,55 +152,42 @@ enum Reader {
     Logits,
 }
 
-/// The hook points of all readers of the stream, in order.
-fn reader_hooks(split: &HookedTransformer) -> Vec<String> {
+/// All readers of the stream, in order: hook point, layer and kind. The logits come after all layers.
+fn readers(split: &HookedTransformer) -> Vec<(String, usize, Reader)> {
     let cfg = split.config();
-    let mut names = Vec::new();
+    let mut readers = Vec::new();
     for l in 0..cfg.n_layers {
-        names.extend(["q", "k", "v"].map(|x| format!("blocks.{l}.hook_{x}_input")));
+        readers.extend(['q', 'k', 'v'].map(|x| (format!("blocks.{l}.hook_{x}_input"), l, Reader::Heads(x))));
         if !cfg.attn_only {
-            names.push(format!("blocks.{l}.hook_mlp_in"));
+            readers.push((format!("blocks.{l}.hook_mlp_in"), l, Reader::Mlp));
         }
     }
-    names.push(format!("blocks.{}.hook_resid_post", cfg.n_layers - 1));
-    names
-}
-
-/// The layer that a reader's hook is of, and its kind.
-fn reader_of(name: &str, n_layers: usize) -> (usize, Reader) {
-    let mut parts = name.split('.').skip(1);
-    let layer = parts.next().and_then(|l| l.parse().ok()).expect("readers are in blocks");
-    match parts.next() {
-        Some("hook_q_input") => (layer, Reader::Heads('q')),
-        Some("hook_k_input") => (layer, Reader::Heads('k')),
-        Some("hook_v_input") => (layer, Reader::Heads('v')),
-        Some("hook_mlp_in") => (layer, Reader::Mlp),
-        _ => (n_layers, Reader::Logits),
-    }
+    readers.push((format!("blocks.{}.hook_resid_post", cfg.n_layers - 1), cfg.n_layers, Reader::Logits));
+    readers
 }
 
 /// Gradients of the metric at `names`, averaged over `steps` points of the line from the corrupted
 /// embeddings to the clean ones; at the corrupted ones alone for one step.
 fn mean_gradients(
     model: &HookedTransformer,
-    clean: &IndexTensor,
-    corrupted: &IndexTensor,
+    clean: &Sequences,
+    corrupted: &Sequences,
     metric: &Metric<'_>,
     names: &[String],
     steps: usize,
 ) -> Result<Vec<Tensor>, LensError> {
-    if clean.shape() != corrupted.shape() {
+    if clean.tokens.shape() != corrupted.tokens.shape() {
         return Err(LensError::argument(
             "corrupted tokens of shape",
-            format!("{:?}", corrupted.shape()),
-            format!("{:?}, as the clean ones", clean.shape()),
+            format!("{:?}", corrupted.tokens.shape()),
+            format!("{:?}, as the clean ones", clean.tokens.shape()),
         ));
     }
     if steps == 0 {
         return Err(LensError::argument("steps", "0", "at least 1"));
     }
-    let embed = |tokens| -> Result<ActivationCache, LensError> {
-        Ok(model.call(tokens).names("hook_embed").stop_at_layer(0).cached()?.1)
+    let embed = |sequences: &Sequences| -> Result<ActivationCache, LensError> {
+        Ok(sequences.call(model).names("hook_embed").stop_at_layer(0).cached()?.1)
     };
     let (from, to) = (embed(corrupted)?.get("embed")?.clone(), embed(clean)?.get("embed")?.clone());
     let mut sums: Vec<Tensor> = Vec::new();
@@ -209,8 +199,8 @@ fn mean_gradients(
             *x = &*x + &Var::from(&point - x.value());
             Ok(())
         });
-        let call = model.call(corrupted).hooks(&mut hooks).names(names.to_vec());
-        let (_, cache) = call.cached_gradients(|out| metric.apply(out.logits()))?;
+        let call = corrupted.call(model).hooks(&mut hooks).names(names.to_vec());
+        let (_, cache) = call.cached_gradients(|out| metric.apply_to_sequences(out.logits(), corrupted))?;
         let found = names.iter().map(|n| cache.grad(n.as_str()).cloned()).collect::<Result<Vec<_>, _>>()?;
         sums = match sums.is_empty() {
             true => found,

@@ -1,26 +1,25 @@
 //! What the parts of a model write into the residual stream.
 
-use ironlens_tensor::{IndexTensor, Tensor};
-use ironlens_transformer::HookedTransformer;
+use ironlens_tensor::Tensor;
+use ironlens_transformer::{HookedTransformer, Sequences};
 
 use crate::error::LensError;
-use crate::residual::{Decompose, StackOptions};
+use crate::patching::path::Sender;
+use crate::residual::{CacheExt, StackOptions};
 
 /// What one part writes, `[batch, pos, d_model]`.
 pub(crate) struct Component {
-    pub label: String,
-    /// The layer it is in; `None` for the embedding.
-    layer: Option<usize>,
-    mlp: bool,
+    pub part: Sender,
     pub value: Tensor,
 }
 
 impl Component {
     /// Whether attention (or the MLP) of `layer` reads what this writes.
     pub fn comes_before(&self, layer: usize, mlp: bool, parallel: bool) -> bool {
-        match self.layer {
-            None => true,
-            Some(own) => own < layer || (own == layer && mlp && !self.mlp && !parallel),
+        match self.part {
+            Sender::Embed => true,
+            Sender::Head(own, _) => own < layer || (own == layer && mlp && !parallel),
+            Sender::Mlp(own) => own < layer,
         }
     }
 }
@@ -31,22 +30,21 @@ pub(crate) struct Components {
 }
 
 impl Components {
-    pub fn of(model: &HookedTransformer, tokens: &IndexTensor) -> Result<Components, LensError> {
+    pub fn of(model: &HookedTransformer, sequences: &Sequences) -> Result<Components, LensError> {
         let cfg = model.config();
         let wanted = |n: &str| n == "hook_embed" || n.ends_with("attn.hook_z") || n.ends_with("hook_mlp_out");
-        let (_, cache) = model.call(tokens).names(wanted).cached()?;
+        let (_, cache) = sequences.call(model).names(wanted).cached()?;
         let embed = cache.get("embed")?.clone();
-        let mut parts = vec![Component { label: "embed".into(), layer: None, mlp: false, value: embed }];
+        let mut parts = vec![Component { part: Sender::Embed, value: embed }];
         let heads = cache.stack_head_results(&StackOptions::default(), false)?;
         for l in 0..cfg.n_layers {
             for h in 0..cfg.n_heads() {
-                let i = l * cfg.n_heads() + h;
-                let value = heads.values.select(0, i);
-                parts.push(Component { label: heads.labels[i].clone(), layer: Some(l), mlp: false, value });
+                let value = heads.values.select(0, l * cfg.n_heads() + h);
+                parts.push(Component { part: Sender::Head(l, h), value });
             }
             if !cfg.attn_only {
                 let value = cache.get(("mlp_out", l))?.clone();
-                parts.push(Component { label: format!("mlp{l}"), layer: Some(l), mlp: true, value });
+                parts.push(Component { part: Sender::Mlp(l), value });
             }
         }
         Ok(Components { parts })

@@ -1,9 +1,11 @@
 //! What can go wrong in an analysis.
 
+use ironlens_files::FileError;
 use ironlens_transformer::{CacheError, Config, HookError, ModelError};
 
 /// An error of an analysis.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum LensError {
     /// The model refused.
     #[error(transparent)]
@@ -14,6 +16,9 @@ pub enum LensError {
     /// A name is of no hook that fires.
     #[error(transparent)]
     Hook(#[from] HookError),
+    /// A file cannot be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// An argument that cannot be.
     #[error("{what} cannot be {given}: expected {expected}")]
     Argument {

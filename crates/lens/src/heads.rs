@@ -3,8 +3,8 @@
 //! Scores and built-in patterns are TransformerLens's `head_detector` (2.18), without its traps:
 //! options hold for every sequence, and no cache is changed.
 
-use ironlens_tensor::{Device, IndexTensor, Tensor};
-use ironlens_transformer::HookedTransformer;
+use ironlens_tensor::{Device, Tensor};
+use ironlens_transformer::{HookedTransformer, Sequences};
 
 use crate::error::LensError;
 
@@ -133,19 +133,21 @@ pub struct DetectOptions {
     pub error_measure: ErrorMeasure,
 }
 
-/// Scores `[layer, head]` of every head on tokens `[batch, pos]`, mean over the batch.
+/// Scores `[layer, head]` of every head on tokens `[batch, pos]`, mean over the batch. Padding counts for
+/// nothing: a padded sequence has the scores that it has alone.
 ///
 /// # Errors
-/// If there are fewer than two positions or not fewer than `n_ctx`, a pattern of another shape or
-/// not lower triangular, a head that does not exist, or tokens the model does not know.
+/// If there are fewer than two positions or not fewer than `n_ctx`, a sequence of fewer than two tokens, a pattern
+/// of another shape or not lower triangular, a head that does not exist, or tokens the model does not know.
 pub fn detect_head(
     model: &HookedTransformer,
-    tokens: &IndexTensor,
+    sequences: impl Into<Sequences>,
     detection: &Detection,
     options: &DetectOptions,
 ) -> Result<Tensor, LensError> {
     let cfg = model.config();
-    let (batch, pos) = sequence(tokens)?;
+    let sequences = sequences.into();
+    let (batch, pos) = sizes(&sequences)?;
     if pos <= 1 || pos > cfg.n_ctx {
         return Err(LensError::argument(
             "the number of positions",
@@ -164,13 +166,9 @@ pub fn detect_head(
     if let Detection::Pattern(p) = detection {
         check_pattern(p, pos)?;
     }
-    let (_, cache) = model.call(tokens).names(|n: &str| n.ends_with("hook_pattern")).cached()?;
-    let ideals: Vec<Vec<f32>> = (0..batch)
-        .map(|b| match detection {
-            Detection::Kind(kind) => kind.pattern(&tokens.as_slice()[b * pos..(b + 1) * pos]).to_vec(),
-            Detection::Pattern(p) => p.to_vec(),
-        })
-        .collect();
+    let (_, cache) = sequences.call(model).names(|n: &str| n.ends_with("hook_pattern")).cached()?;
+    let ideals: Vec<Ideal> =
+        (0..batch).map(|item| Ideal::new(detection, &sequences, item)).collect::<Result<_, _>>()?;
     let mut scores = Vec::with_capacity(cfg.n_layers * cfg.n_heads);
     for layer in 0..cfg.n_layers {
         let patterns = cache.get(("pattern", layer))?.to_vec();
@@ -179,14 +177,12 @@ pub fn detect_head(
                 scores.push(-1.0);
                 continue;
             }
-            let total: f64 = ideals
-                .iter()
-                .enumerate()
-                .map(|(b, ideal)| {
-                    let at = (b * cfg.n_heads + head) * pos * pos;
-                    compare(&patterns[at..at + pos * pos], ideal, pos, options)
-                })
-                .sum();
+            let of_item = |(item, ideal): (usize, &Ideal)| {
+                let at = (item * cfg.n_heads + head) * pos * pos;
+                let attention = ideal.without_padding(&patterns[at..at + pos * pos], pos);
+                compare(&attention, &ideal.pattern, ideal.real.len(), options)
+            };
+            let total: f64 = ideals.iter().enumerate().map(of_item).sum();
             scores.push((total / batch as f64) as f32);
         }
     }
@@ -199,10 +195,47 @@ pub fn detect_head(
 /// As [`detect_head`].
 pub fn head_scores(
     model: &HookedTransformer,
-    tokens: &IndexTensor,
+    sequences: impl Into<Sequences>,
     kinds: &[HeadKind],
 ) -> Result<Vec<Tensor>, LensError> {
-    kinds.iter().map(|&k| detect_head(model, tokens, &k.into(), &DetectOptions::default())).collect()
+    let sequences = sequences.into();
+    kinds.iter().map(|&k| detect_head(model, &sequences, &k.into(), &DetectOptions::default())).collect()
+}
+
+/// What attention of one sequence is compared with, over its tokens alone.
+struct Ideal {
+    /// `[real, real]`.
+    pattern: Vec<f32>,
+    /// The positions of its tokens.
+    real: Vec<usize>,
+}
+
+impl Ideal {
+    fn new(detection: &Detection, sequences: &Sequences, item: usize) -> Result<Ideal, LensError> {
+        let real = sequences.real(item);
+        if real.len() <= 1 {
+            let given = format!("{} in sequence {item}", real.len());
+            return Err(LensError::argument("the number of tokens that are no padding", given, "more than 1"));
+        }
+        let pos = sequences.tokens.shape()[1];
+        let pattern = match detection {
+            Detection::Kind(kind) => {
+                let tokens: Vec<u32> = real.iter().map(|p| sequences.tokens.as_slice()[item * pos + p]).collect();
+                kind.pattern(&tokens).to_vec()
+            }
+            Detection::Pattern(p) => among(&real, &p.to_vec(), pos),
+        };
+        Ok(Ideal { pattern, real })
+    }
+
+    fn without_padding(&self, attention: &[f32], pos: usize) -> Vec<f32> {
+        among(&self.real, attention, pos)
+    }
+}
+
+/// The rows and columns `real` of a matrix `[pos, pos]`.
+fn among(real: &[usize], matrix: &[f32], pos: usize) -> Vec<f32> {
+    real.iter().flat_map(|i| real.iter().map(move |j| matrix[i * pos + j])).collect()
 }
 
 /// The score of one pattern `[pos, pos]`.
@@ -229,10 +262,11 @@ fn compare(attention: &[f32], ideal: &[f32], pos: usize, options: &DetectOptions
     }
 }
 
-fn sequence(tokens: &IndexTensor) -> Result<(usize, usize), LensError> {
-    match *tokens.shape() {
+fn sizes(sequences: &Sequences) -> Result<(usize, usize), LensError> {
+    let shape = sequences.tokens.shape();
+    match *shape {
         [batch, pos] if batch > 0 => Ok((batch, pos)),
-        _ => Err(LensError::argument("the tokens' shape", format!("{:?}", tokens.shape()), "[batch, pos]")),
+        _ => Err(LensError::argument("the tokens' shape", format!("{shape:?}"), "[batch, pos]")),
     }
 }
 

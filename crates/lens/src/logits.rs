@@ -4,8 +4,8 @@ use ironlens_tensor::{IndexTensor, Tensor};
 use ironlens_transformer::{ActivationCache, HookedTransformer, NormalizationType, PosSlice};
 
 use crate::error::LensError;
-use crate::residual::{Decompose, Stack, StackOptions, Sublayers};
-use crate::weights::Weights;
+use crate::residual::{CacheExt, Stack, StackOptions, Sublayers};
+use crate::weights::WeightsExt;
 
 /// Logits `[.., d_vocab_out]` that the model would give from each stream of `stack`
 /// `[.., d_model]`, put through its final norm: the logit lens (nostalgebraist 2020). `columns` limits
@@ -78,7 +78,7 @@ impl LogitAttribution {
 
 /// What each part of the model adds to the logit of `tokens` `[batch]` at position `pos` (negative
 /// counts from the end), or to its difference from that of `incorrect`. Unlike
-/// [`Decompose::logit_attrs`], the final norm's weights and biases and `b_U` are counted, so the values
+/// [`CacheExt::logit_attrs`], the final norm's weights and biases and `b_U` are counted, so the values
 /// add up to the logit; what is left over (rounding, or streams with parts of their own) is shown as
 /// `remainder`.
 ///

@@ -2,7 +2,7 @@
 
 use ironlens_autograd::Var;
 use ironlens_tensor::{IndexTensor, Tensor};
-use ironlens_transformer::Positions;
+use ironlens_transformer::{LogitsAt, Sequences};
 
 use crate::error::LensError;
 
@@ -23,18 +23,18 @@ type Function<'m> = Box<dyn Fn(&Var) -> Var + Sync + 'm>;
 /// ```
 pub struct Metric<'m> {
     function: Function<'m>,
-    positions: Positions,
+    positions: LogitsAt,
 }
 
 impl<'m> Metric<'m> {
     /// A function of all logits, `[batch, pos, d_vocab_out]`, that gives one number.
     pub fn all(function: impl Fn(&Var) -> Var + Sync + 'm) -> Metric<'m> {
-        Metric { function: Box::new(function), positions: Positions::All }
+        Metric { function: Box::new(function), positions: LogitsAt::All }
     }
 
     /// A function of the logits of the last position, `[batch, d_vocab_out]`, that gives one number.
     pub fn last(function: impl Fn(&Var) -> Var + Sync + 'm) -> Metric<'m> {
-        Metric { function: Box::new(function), positions: Positions::Last }
+        Metric { function: Box::new(function), positions: LogitsAt::Last }
     }
 
     /// The logit of `right` minus that of `wrong` at the last position, averaged over the batch; one of
@@ -79,7 +79,7 @@ impl<'m> Metric<'m> {
     }
 
     /// Which logits it reads.
-    pub fn positions(&self) -> Positions {
+    pub fn positions(&self) -> LogitsAt {
         self.positions
     }
 
@@ -98,9 +98,44 @@ impl<'m> Metric<'m> {
     /// If its function does not give one number.
     #[track_caller]
     pub fn apply(&self, logits: &Var) -> Var {
-        let value = match self.positions {
-            Positions::All => (self.function)(logits),
-            Positions::Last => (self.function)(&logits.select(1, logits.dim(1) - 1)),
+        self.apply_to(logits, &[])
+    }
+
+    /// As [`Metric::of`], of padded sequences: "the last position" is that of each sequence's last token.
+    ///
+    /// # Panics
+    /// If its function does not give one number, or a sequence is all padding.
+    #[track_caller]
+    pub fn of_sequences(&self, logits: &Tensor, sequences: &Sequences) -> f64 {
+        self.apply_to_sequences(&Var::from(logits.clone()), sequences).value().item()
+    }
+
+    /// As [`Metric::of_sequences`], differentiable.
+    ///
+    /// # Panics
+    /// As [`Metric::of_sequences`].
+    #[track_caller]
+    pub fn apply_to_sequences(&self, logits: &Var, sequences: &Sequences) -> Var {
+        match &sequences.mask {
+            None => self.apply_to(logits, &[]),
+            Some(_) => {
+                let last = |item| *sequences.real(item).last().expect("a sequence has at least one token");
+                self.apply_to(logits, &(0..logits.dim(0)).map(last).collect::<Vec<_>>())
+            }
+        }
+    }
+
+    /// `last` are the last positions of the sequences, or none where all end together.
+    #[track_caller]
+    fn apply_to(&self, logits: &Var, last: &[usize]) -> Var {
+        let value = match (self.positions, last) {
+            (LogitsAt::All, _) => (self.function)(logits),
+            (LogitsAt::Last, []) => (self.function)(&logits.select(1, logits.dim(1) - 1)),
+            (LogitsAt::Last, last) => {
+                let rows: Vec<Var> =
+                    last.iter().enumerate().map(|(item, &p)| logits.select(0, item).select(0, p)).collect();
+                (self.function)(&Var::stack(&rows, 0))
+            }
         };
         assert!(value.value().numel() == 1, "a metric gives one number, this one gave shape {:?}", value.shape());
         value

@@ -1,4 +1,4 @@
-//! Attention patterns in numbers: how spread out, how far back.
+//! Attention patterns in numbers: how spread out, how far back. Queries that are padding are left out.
 
 use ironlens_tensor::Tensor;
 use ironlens_transformer::ActivationCache;
@@ -26,18 +26,22 @@ pub fn attention_distance(cache: &ActivationCache) -> Result<Tensor, LensError> 
 /// The mean of `f(row of the pattern, query)` for each head.
 fn per_head(cache: &ActivationCache, f: impl Fn(&[f64], usize) -> f64) -> Result<Tensor, LensError> {
     let layers = cache.model().config().n_layers;
+    let mask = cache.attention_mask();
     let mut values = Vec::new();
     let mut heads = 0;
     for l in 0..layers {
         let pattern = cache.get(("pattern", l))?;
         let pattern = if cache.has_batch_dim() { pattern.clone() } else { pattern.unsqueeze(0) };
-        let [batch, h, queries, keys] = *pattern.shape() else { unreachable!("patterns have four axes") };
+        let [_, h, queries, keys] = *pattern.shape() else { unreachable!("patterns have four axes") };
         let all = pattern.to_vec_f64();
-        let mut sums = vec![0.0; h];
-        for (i, row) in all.chunks(keys.max(1)).enumerate() {
+        // Rows go by [batch, head, query].
+        let counts = |row: usize| mask.is_none_or(|m| m.as_slice()[row / (h * queries) * queries + row % queries] != 0);
+        let (mut sums, mut rows) = (vec![0.0; h], vec![0usize; h]);
+        for (i, row) in all.chunks(keys.max(1)).enumerate().filter(|(i, _)| counts(*i)) {
             sums[i / queries % h] += f(row, i % queries);
+            rows[i / queries % h] += 1;
         }
-        values.extend(sums.into_iter().map(|s| s / (batch * queries).max(1) as f64));
+        values.extend(sums.into_iter().zip(rows).map(|(sum, rows)| sum / rows.max(1) as f64));
         heads = h;
     }
     Ok(Tensor::from_vec_f64(values, &[layers, heads]).to_dtype(cache.model().params().dtype()))

@@ -1,6 +1,6 @@
 //! What the residual stream is a sum of: layers, sublayers, heads, neurons.
 //!
-//! Methods of [`ActivationCache`], through [`Decompose`]; TransformerLens's methods of the same
+//! Methods of [`ActivationCache`], through [`CacheExt`]; TransformerLens's methods of the same
 //! names. Components come first: `[component, batch, pos, d_model]`, without `batch` if the cache
 //! has none. Positions that are sliced keep their axis.
 
@@ -8,7 +8,7 @@ use ironlens_tensor::{IndexTensor, Tensor};
 use ironlens_transformer::{ActivationCache, HookedTransformer, NormalizationType, PosSlice};
 
 use crate::error::LensError;
-use crate::weights::Weights;
+use crate::weights::WeightsExt;
 
 /// Vectors in the residual stream, and what each is called.
 #[derive(Clone, Debug)]
@@ -27,13 +27,13 @@ pub struct StackOptions {
     /// What goes into the MLP of `layer`, not into its attention.
     pub mlp_input: bool,
     /// Centre and divide each component as the norm that reads this point did
-    /// ([`Decompose::apply_ln_to_stack`]).
+    /// ([`CacheExt::apply_ln_to_stack`]).
     pub apply_ln: bool,
     /// Which positions.
     pub pos_slice: PosSlice,
 }
 
-/// Which sublayers [`Decompose::decompose_resid`] lists.
+/// Which sublayers [`CacheExt::decompose_resid`] lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Sublayers {
     /// Attention and MLP.
@@ -46,7 +46,7 @@ pub enum Sublayers {
 }
 
 /// Sums that make up the residual stream.
-pub trait Decompose {
+pub trait CacheExt {
     /// The residual stream itself, layer by layer: `0_pre`, (with `incl_mid`) `0_mid`, `1_pre`, ..,
     /// `final_post`. With `apply_ln` at the end of the model each is put through the final norm
     /// itself, weights and all: the logit lens.
@@ -86,7 +86,7 @@ pub trait Decompose {
     /// What the `neurons` of one layer write, `[batch, pos, neuron, d_model]`.
     ///
     /// # Errors
-    /// As [`Decompose::stack_neuron_results`].
+    /// As [`CacheExt::stack_neuron_results`].
     fn get_neuron_results(&self, layer: usize, neurons: &PosSlice, pos_slice: &PosSlice) -> Result<Tensor, LensError>;
 
     /// Heads, then neurons (or whole MLPs), embeddings, and all biases as one: the finest sum.
@@ -134,7 +134,7 @@ pub trait Decompose {
     ) -> Result<Tensor, LensError>;
 }
 
-impl Decompose for ActivationCache {
+impl CacheExt for ActivationCache {
     fn accumulated_resid(&self, options: &StackOptions, incl_mid: bool) -> Result<Stack, LensError> {
         let (n, layer) = (layers(self), target(self, options)?);
         let mut parts = Parts::new(&options.pos_slice);
@@ -190,8 +190,8 @@ impl Decompose for ActivationCache {
         for l in 0..layer {
             parts.push(head_results(self, l, &options.pos_slice)?);
         }
-        let heads = self.model().config().n_heads();
-        let labels = (0..layer).flat_map(|l| (0..heads).map(move |h| format!("L{l}H{h}"))).collect();
+        let cfg = self.model().config();
+        let labels = cfg.head_labels().into_iter().take(layer * cfg.n_heads()).collect();
         scaled(self, joined(self, parts, labels, layer, options, remainder)?, options)
     }
 
@@ -207,8 +207,7 @@ impl Decompose for ActivationCache {
             let results = self.get_neuron_results(l, neurons, &options.pos_slice)?;
             parts.push(components_first(&results));
             let width = self.model().config().d_mlp_of(l);
-            let all = Tensor::from_vec((0..width).map(|i| i as f32).collect(), &[width], self.model().device());
-            labels.extend(neurons.apply(&all, 0)?.to_vec().into_iter().map(|i| format!("L{l}N{i}")));
+            labels.extend(neurons.indices(width)?.into_iter().map(|i| format!("L{l}N{i}")));
         }
         scaled(self, joined(self, parts, labels, layer, options, remainder)?, options)
     }

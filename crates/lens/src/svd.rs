@@ -6,7 +6,7 @@ use ironlens_transformer::HookedTransformer;
 
 use crate::error::LensError;
 use crate::factored::FactoredMatrix;
-use crate::weights::Weights;
+use crate::weights::WeightsExt;
 
 /// A matrix whose directions can be read in tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

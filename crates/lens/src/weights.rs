@@ -1,6 +1,6 @@
 //! Weights by kind, over all layers: stacked, multiplied into circuits, compared.
 //!
-//! Methods of [`HookedTransformer`], through [`Weights`]; TransformerLens's properties and methods
+//! Methods of [`HookedTransformer`], through [`WeightsExt`]; TransformerLens's properties and methods
 //! of the same names, in lower case.
 
 use ironlens_tensor::{IndexTensor, Tensor};
@@ -24,7 +24,7 @@ pub enum Composition {
 macro_rules! stacked {
     ($($(#[$doc:meta])* $method:ident: $name:literal;)*) => {
         /// Weights over all layers, and what follows from them.
-        pub trait Weights {
+        pub trait WeightsExt {
             /// Parameter `name` of every block, such as `attn.W_O`, `[layer, ..]`.
             ///
             /// # Errors
@@ -56,7 +56,7 @@ macro_rules! stacked {
             /// `W_E` and `W_pos`, one over the other, `[d_vocab + n_ctx, d_model]`.
             ///
             /// # Errors
-            /// As [`Weights::w_pos`].
+            /// As [`WeightsExt::w_pos`].
             fn w_e_pos(&self) -> Result<Tensor, LensError> {
                 Ok(Tensor::cat(&[self.w_e()?, self.w_pos()?], 0))
             }
@@ -147,7 +147,7 @@ stacked! {
     b_out: "mlp.b_out";
 }
 
-impl Weights for HookedTransformer {
+impl WeightsExt for HookedTransformer {
     fn stack_param(&self, name: &str) -> Result<Tensor, LensError> {
         let cfg = self.config();
         let shared = ["attn.W_K", "attn.W_V", "attn.b_K", "attn.b_V"].contains(&name) && cfg.is_grouped_query();
@@ -224,8 +224,7 @@ impl Weights for HookedTransformer {
     }
 
     fn all_head_labels(&self) -> Vec<String> {
-        let heads = self.config().n_heads();
-        (0..self.config().n_layers).flat_map(|l| (0..heads).map(move |h| format!("L{l}H{h}"))).collect()
+        self.config().head_labels()
     }
 
     fn tokens_to_residual_directions(&self, tokens: impl Into<TokenNames>) -> Result<Tensor, LensError> {

@@ -10,7 +10,7 @@ use ironlens_lens::patching::PatchOptions;
 use ironlens_lens::patterns::{attention_distance, attention_entropy};
 use ironlens_lens::svd::{Matrix, singular_vectors};
 use ironlens_lens::{
-    Composition, Decompose, FactoredMatrix, Metric, Processing, StackOptions, Sublayers, Weights, process_weights,
+    CacheExt, Composition, FactoredMatrix, Metric, Processing, StackOptions, Sublayers, WeightsExt, process_weights,
 };
 use ironlens_tensor::{DType, Device, IndexTensor, Rng, Tensor};
 use ironlens_transformer::config::QkNormType;
@@ -117,16 +117,19 @@ fn ablations_do_what_hooks_do() {
     // The mean of one sequence twice is that sequence: nothing changes.
     let twice = IndexTensor::new([&tokens.as_slice()[..6], &tokens.as_slice()[..6]].concat(), &[2, 6]);
     let same =
-        ablate(&model, &twice, &metric, Parts::Mlps, &Ablation::Mean(twice.clone()), PatchOptions::default()).unwrap();
+        ablate(&model, &twice, &metric, Parts::Mlps, &Ablation::Mean(twice.clone().into()), PatchOptions::default())
+            .unwrap();
     for value in same.values.to_vec_f64() {
         assert!((value - same.corrupted).abs() < 1e-6);
     }
     let resampled =
-        ablate(&model, &tokens, &metric, Parts::Attns, &Ablation::Resample(other), PatchOptions::default()).unwrap();
+        ablate(&model, &tokens, &metric, Parts::Attns, &Ablation::Resample(other.into()), PatchOptions::default())
+            .unwrap();
     assert!(resampled.values.to_vec_f64().iter().any(|v| (v - resampled.corrupted).abs() > 1e-4));
     let short = IndexTensor::from([[1, 2]]);
     assert!(
-        ablate(&model, &tokens, &metric, Parts::Heads, &Ablation::Resample(short), PatchOptions::default()).is_err()
+        ablate(&model, &tokens, &metric, Parts::Heads, &Ablation::Resample(short.into()), PatchOptions::default())
+            .is_err()
     );
 
     let neurons =

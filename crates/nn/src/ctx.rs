@@ -1,12 +1,15 @@
 //! What a forward pass carries through the modules.
 
+use std::fmt;
+
 use ironlens_autograd::{Tape, Var};
 use ironlens_tensor::{DType, Device, Tensor};
 
+use crate::active::Active;
 use crate::error::HookError;
-use crate::hooks::{Active, Hooks};
+use crate::hooks::Hooks;
 use crate::params::Params;
-use crate::registry::{Param, Registry};
+use crate::registry::{HookPoint, Param, Registry};
 
 /// By which weights a recorded pass is differentiated. The others, and those that are frozen
 /// ([`Params::freeze`]), are constants: their gradients cost nothing, neither time nor memory.
@@ -30,6 +33,16 @@ impl Leaves<'_> {
             Leaves::None => false,
             Leaves::Where(wanted) => trained.any(wanted),
         }
+    }
+}
+
+impl fmt::Debug for Leaves<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Leaves::All => "All",
+            Leaves::None => "None",
+            Leaves::Where(_) => "Where(..)",
+        })
     }
 }
 
@@ -86,19 +99,46 @@ impl<'a, 'h> Ctx<'a, 'h> {
         })
     }
 
+    /// A pass that records nothing and runs no hooks, not even permanent ones: a part of a computation on
+    /// plain values.
+    pub fn plain(params: &'a Params) -> Self {
+        Ctx::with(params, Active::default(), |_, value| Var::from(value))
+    }
+
+    /// As [`Ctx::plain`], recorded on `tape`, with all weights as leaves: parameters of one's own that
+    /// live in hooks of another pass.
+    pub fn plain_on(params: &'a Params, tape: &Tape) -> Self {
+        Ctx::with(params, Active::default(), |slot, value| match Leaves::All.include(params, slot) {
+            true => tape.leaf(value),
+            false => Var::from(value),
+        })
+    }
+
     fn new(
         params: &'a Params,
         tape: Option<&Tape>,
         hooks: &'a mut Hooks<'h>,
         weight: impl Fn(usize, Tensor) -> Var,
     ) -> Result<Self, HookError> {
-        Ok(Ctx {
+        let active = Active::new(params.registry(), tape, &params.perma_hooks.0, hooks)?;
+        Ok(Ctx::with(params, active, weight))
+    }
+
+    fn with(params: &'a Params, active: Active<'a, 'h>, weight: impl Fn(usize, Tensor) -> Var) -> Self {
+        Ctx {
             registry: params.registry(),
-            active: Active::new(params.registry(), tape, hooks)?,
+            active,
             weights: params.slots().iter().enumerate().map(|(slot, w)| weight(slot, w.clone())).collect(),
             dtype: params.dtype(),
             device: params.device().clone(),
-        })
+        }
+    }
+
+    /// The pass goes on after `pos_offset` rows of each sequence, as hooks are told.
+    #[must_use]
+    pub fn after(mut self, pos_offset: usize) -> Self {
+        self.active.pos_offset = pos_offset;
+        self
     }
 
     /// A stored parameter.
@@ -119,5 +159,66 @@ impl<'a, 'h> Ctx<'a, 'h> {
     /// Where the weights are, and so all activations.
     pub fn device(&self) -> &Device {
         &self.device
+    }
+}
+
+impl HookPoint {
+    /// Whether a hook of this call listens here. While one does, the value must be made.
+    pub fn is_live(&self, ctx: &Ctx<'_, '_>) -> bool {
+        ctx.active.live.get(self.id).copied().unwrap_or(false)
+    }
+
+    /// Its full name.
+    pub fn name<'c>(&self, ctx: &'c Ctx<'_, '_>) -> &'c str {
+        &ctx.registry.hooks[self.id].name
+    }
+
+    /// Shows `value` to the hooks that listen here, and gives what they make of it.
+    ///
+    /// # Errors
+    /// If a hook fails, or changes the shape, type or device.
+    pub fn apply(&self, ctx: &mut Ctx<'_, '_>, value: Var) -> Result<Var, HookError> {
+        if !self.is_live(ctx) {
+            return Ok(value);
+        }
+        ctx.active.forward(ctx.registry, self.id, value)
+    }
+}
+
+/// Gradients by stored parameters, and by other leaves.
+pub type ByWeightsAndLeaves = (Vec<Option<Tensor>>, Vec<Option<Tensor>>);
+
+impl Ctx<'_, '_> {
+    /// Gradients of `loss` by every stored parameter (`None` where it does not depend on one, or one is
+    /// no leaf); backward hooks run on the way.
+    ///
+    /// # Errors
+    /// If a hook fails, or changes a gradient's shape, type or device.
+    pub fn backward(&mut self, loss: &Var) -> Result<Vec<Option<Tensor>>, HookError> {
+        Ok(self.backward_with(loss, &[])?.0)
+    }
+
+    /// As [`Ctx::backward`], and the gradients by other leaves of the same tape.
+    ///
+    /// # Errors
+    /// As [`Ctx::backward`].
+    pub fn backward_with(&mut self, loss: &Var, leaves: &[&Var]) -> Result<ByWeightsAndLeaves, HookError> {
+        let (registry, active) = (self.registry, &mut self.active);
+        let mut grads = loss.backward_with(|id, grad| active.backward(registry, id, grad))?;
+        let by_weights = self.weights().iter().map(|leaf| grads.take(leaf)).collect();
+        Ok((by_weights, leaves.iter().map(|leaf| grads.take(leaf)).collect()))
+    }
+}
+
+impl fmt::Debug for Ctx<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let leaves = self.weights.iter().filter(|w| w.requires_grad()).count();
+        write!(
+            f,
+            "Ctx of {} stored weights, {leaves} of them leaves, in {} on {}",
+            self.weights.len(),
+            self.dtype,
+            self.device
+        )
     }
 }

@@ -1,5 +1,7 @@
 //! Embedding of tokens and positions, and back to logits.
 
+use std::ops::Range;
+
 use ironlens_autograd::Var;
 use ironlens_tensor::IndexTensor;
 
@@ -7,6 +9,7 @@ use crate::ctx::Ctx;
 use crate::registry::{Init, Param, Scope};
 
 /// Token embedding `W_E [d_vocab, d_model]`.
+#[derive(Debug)]
 pub struct Embed {
     w: Param,
 }
@@ -23,7 +26,28 @@ impl Embed {
     }
 }
 
+/// Embedding of the part of a text that a token is of: `W_token_type [2, d_model]`.
+pub struct TokenTypeEmbed {
+    w: Param,
+}
+
+impl TokenTypeEmbed {
+    /// How many parts there may be: a text and another after it.
+    pub const TYPES: usize = 2;
+
+    /// In `scope`.
+    pub fn new(scope: &mut Scope<'_>, d_model: usize, init: Init) -> TokenTypeEmbed {
+        TokenTypeEmbed { w: scope.param("W_token_type", &[Self::TYPES, d_model], init) }
+    }
+
+    /// `[batch, pos]` of 0 and 1 to `[batch, pos, d_model]`
+    pub fn forward(&self, ctx: &Ctx<'_, '_>, types: &IndexTensor) -> Var {
+        ctx.param(self.w).embed(types)
+    }
+}
+
 /// Learned position embedding `W_pos [n_ctx, d_model]`.
+#[derive(Debug)]
 pub struct PosEmbed {
     w: Param,
 }
@@ -34,10 +58,10 @@ impl PosEmbed {
         PosEmbed { w: scope.param("W_pos", &[n_ctx, d_model], init) }
     }
 
-    /// Embeddings of positions 0.. of `batch` sequences of `pos` tokens, `[batch, pos, d_model]`.
-    pub fn forward(&self, ctx: &Ctx<'_, '_>, batch: usize, pos: usize) -> Var {
+    /// Embeddings of consecutive positions of `batch` sequences, `[batch, pos, d_model]`.
+    pub fn forward(&self, ctx: &Ctx<'_, '_>, batch: usize, positions: Range<usize>) -> Var {
         let w = ctx.param(self.w);
-        w.narrow(0, 0, pos).unsqueeze(0).expand(&[batch, pos, w.dim(1)])
+        w.narrow(0, positions.start, positions.len()).unsqueeze(0).expand(&[batch, positions.len(), w.dim(1)])
     }
 
     /// Embeddings of the positions given, `[batch, pos]`; 0 where `mask` is 0.
@@ -47,6 +71,7 @@ impl PosEmbed {
 }
 
 /// `W_U [d_model, d_vocab_out]` and `b_U [d_vocab_out]`.
+#[derive(Debug)]
 pub struct Unembed {
     w: Param,
     b: Param,

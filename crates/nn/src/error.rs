@@ -2,10 +2,12 @@
 
 use ironlens_tensor::DType;
 
-use crate::hooks::HookFailure;
+/// What a hook returns when it cannot go on.
+pub type HookFailure = Box<dyn std::error::Error + Send + Sync>;
 
 /// A hook that cannot be run.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum HookError {
     /// No hook point has this name.
     #[error("there is no hook point `{name}`; the nearest names are {}", list(nearest))]
@@ -69,6 +71,7 @@ pub enum HookError {
 
 /// A parameter that cannot be read or written.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ParamError {
     /// No parameter has this name.
     #[error("there is no parameter `{name}`; the nearest names are {}", list(nearest))]

@@ -1,14 +1,12 @@
-//! Hook points, and the hooks of a call.
+//! The hooks of a call.
 
-use ironlens_autograd::{Tape, Var};
-use ironlens_tensor::{DType, Device, Tensor};
+use std::fmt;
 
-use crate::ctx::Ctx;
-use crate::error::{HookError, nearest};
+use ironlens_autograd::Var;
+use ironlens_tensor::Tensor;
+
+use crate::error::{HookError, HookFailure, nearest};
 use crate::registry::Registry;
-
-/// What a hook returns when it cannot go on.
-pub type HookFailure = Box<dyn std::error::Error + Send + Sync>;
 
 type Forward<'h> = Box<dyn FnMut(&mut Var, &HookInfo<'_>) -> Result<(), HookFailure> + 'h>;
 type Backward<'h> = Box<dyn FnMut(&mut Tensor, &HookInfo<'_>) -> Result<(), HookFailure> + 'h>;
@@ -39,6 +37,9 @@ pub struct HookInfo<'a> {
     pub name: &'a str,
     /// Axes of its values, such as `batch pos head d_head`.
     pub axes: &'static str,
+    /// Place of the value's first row in its sequence: 0, but where a pass goes on after rows of an earlier one, as
+    /// each token that a model writes does. Padding counts.
+    pub pos_offset: usize,
 }
 
 impl HookInfo<'_> {
@@ -83,7 +84,7 @@ impl Target<'_> {
         Ok(self.resolve(registry)?.into_iter().map(|id| registry.hooks[id].name.clone()).collect())
     }
 
-    fn resolve(&self, registry: &Registry) -> Result<Vec<usize>, HookError> {
+    pub(crate) fn resolve(&self, registry: &Registry) -> Result<Vec<usize>, HookError> {
         match self {
             Target::Name(name) => Ok(vec![find(registry, name)?]),
             Target::Names(names) => names.iter().map(|n| find(registry, n)).collect(),
@@ -104,7 +105,8 @@ impl Target<'_> {
     }
 }
 
-fn find(registry: &Registry, name: &str) -> Result<usize, HookError> {
+/// The hook point of this name, if it fires.
+pub(crate) fn find(registry: &Registry, name: &str) -> Result<usize, HookError> {
     let id = registry.hook_id(name).ok_or_else(|| HookError::Unknown {
         name: name.to_string(),
         nearest: nearest(name, registry.hooks().map(|h| h.0)),
@@ -112,6 +114,16 @@ fn find(registry: &Registry, name: &str) -> Result<usize, HookError> {
     match &registry.hooks[id].off {
         None => Ok(id),
         Some(why) => Err(HookError::Off { name: name.to_string(), why: why.clone() }),
+    }
+}
+
+impl fmt::Debug for Target<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Target::Name(name) => write!(f, "{name:?}"),
+            Target::Names(names) => write!(f, "{names:?}"),
+            Target::Where(_) => f.write_str("where(..)"),
+        }
     }
 }
 
@@ -145,7 +157,7 @@ impl<'h, F: Fn(&str) -> bool + 'h> From<F> for Target<'h> {
     }
 }
 
-enum Action<'h> {
+pub(crate) enum Action<'h> {
     Forward(Forward<'h>),
     Backward(Backward<'h>),
 }
@@ -174,7 +186,7 @@ enum Action<'h> {
 /// and may replace it.
 #[derive(Default)]
 pub struct Hooks<'h> {
-    entries: Vec<(Target<'h>, Action<'h>)>,
+    pub(crate) entries: Vec<(Target<'h>, Action<'h>)>,
 }
 
 impl<'h> Hooks<'h> {
@@ -261,6 +273,13 @@ impl<'h> Hooks<'h> {
         Hooks { entries }
     }
 
+    /// These hooks and then others.
+    #[must_use]
+    pub fn and(mut self, others: Hooks<'h>) -> Self {
+        self.entries.extend(others.entries);
+        self
+    }
+
     /// Number of hooks.
     pub fn len(&self) -> usize {
         self.entries.len()
@@ -277,152 +296,17 @@ impl<'h> Hooks<'h> {
     }
 }
 
-/// A named place in a forward pass where hooks may listen.
-#[derive(Clone, Copy, Debug)]
-pub struct HookPoint {
-    pub(crate) id: usize,
-}
-
-impl HookPoint {
-    /// Whether a hook of this call listens here. While one does, the value must be made.
-    pub fn is_live(&self, ctx: &Ctx<'_, '_>) -> bool {
-        ctx.active.live.get(self.id).copied().unwrap_or(false)
-    }
-
-    /// Its full name.
-    pub fn name<'c>(&self, ctx: &'c Ctx<'_, '_>) -> &'c str {
-        &ctx.registry.hooks[self.id].name
-    }
-
-    /// Shows `value` to the hooks that listen here, and gives what they make of it.
-    ///
-    /// # Errors
-    /// If a hook fails, or changes the shape, type or device.
-    pub fn apply(&self, ctx: &mut Ctx<'_, '_>, value: Var) -> Result<Var, HookError> {
-        if !self.is_live(ctx) {
-            return Ok(value);
+/// Where they listen, in order: `Hooks { forward: "hook_embed", backward: where(..) }`.
+impl fmt::Debug for Hooks<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Hooks");
+        for (target, action) in &self.entries {
+            let direction = match action {
+                Action::Forward(_) => "forward",
+                Action::Backward(_) => "backward",
+            };
+            shown.field(direction, target);
         }
-        ctx.active.forward(ctx.registry, self.id, value)
-    }
-}
-
-/// The hooks of a call, by hook point.
-pub(crate) struct Active<'a, 'h> {
-    hooks: &'a mut Hooks<'h>,
-    /// Per hook point, whether any hook listens; empty if there are no hooks at all.
-    pub live: Vec<bool>,
-    at: Vec<Vec<usize>>,
-    /// Where the pass records, if it does.
-    tape: Option<Tape>,
-}
-
-impl<'a, 'h> Active<'a, 'h> {
-    pub fn new(registry: &Registry, tape: Option<&Tape>, hooks: &'a mut Hooks<'h>) -> Result<Self, HookError> {
-        let tape = tape.cloned();
-        if hooks.is_empty() {
-            return Ok(Active { hooks, live: Vec::new(), at: Vec::new(), tape });
-        }
-        let mut at = vec![Vec::new(); registry.hooks.len()];
-        for (entry, (target, _)) in hooks.entries.iter().enumerate() {
-            for id in target.resolve(registry)? {
-                at[id].push(entry);
-            }
-        }
-        Ok(Active { hooks, live: at.iter().map(|a| !a.is_empty()).collect(), at, tape })
-    }
-
-    fn forward(&mut self, registry: &Registry, id: usize, mut value: Var) -> Result<Var, HookError> {
-        let info = info(registry, id);
-        let expected = Kind::of(value.value());
-        let mut tap = false;
-        for &entry in &self.at[id] {
-            match &mut self.hooks.entries[entry].1 {
-                Action::Backward(_) => tap = true,
-                Action::Forward(f) => {
-                    f(&mut value, &info).map_err(|source| HookError::Failed { name: info.name.into(), source })?;
-                    expected.kept(&info, "value", value.value())?;
-                }
-            }
-        }
-        if !tap {
-            return Ok(value);
-        }
-        // Where nothing before is differentiated by, the tape begins here.
-        let begins = self.tape.as_ref().filter(|_| !value.requires_grad());
-        Ok(match begins {
-            Some(tape) => tape.leaf(value.into_value()).tap(id),
-            None => value.tap(id),
-        })
-    }
-
-    fn backward(&mut self, registry: &Registry, id: usize, grad: &mut Tensor) -> Result<(), HookError> {
-        let info = info(registry, id);
-        let expected = Kind::of(grad);
-        for &entry in &self.at[id] {
-            if let Action::Backward(f) = &mut self.hooks.entries[entry].1 {
-                f(grad, &info).map_err(|source| HookError::Failed { name: info.name.into(), source })?;
-                expected.kept(&info, "gradient", grad)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// What a hook must leave as it is.
-#[derive(PartialEq)]
-struct Kind {
-    shape: Vec<usize>,
-    dtype: DType,
-    device: Device,
-}
-
-impl Kind {
-    fn of(value: &Tensor) -> Kind {
-        Kind { shape: value.shape().to_vec(), dtype: value.dtype(), device: value.device() }
-    }
-
-    /// Whether a hook left a `what` (value or gradient) of this kind.
-    fn kept(&self, by: &HookInfo<'_>, what: &'static str, left: &Tensor) -> Result<(), HookError> {
-        let given = Kind::of(left);
-        if given == *self {
-            return Ok(());
-        }
-        let (name, expected, given) = (by.name.into(), self.to_string(), given.to_string());
-        Err(HookError::Changed { name, what, expected, given })
-    }
-}
-
-impl std::fmt::Display for Kind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "shape {:?} in {} on {}", self.shape, self.dtype, self.device)
-    }
-}
-
-fn info(registry: &Registry, id: usize) -> HookInfo<'_> {
-    HookInfo { name: &registry.hooks[id].name, axes: registry.hooks[id].axes }
-}
-
-/// Gradients by stored parameters, and by other leaves.
-pub type ByWeightsAndLeaves = (Vec<Option<Tensor>>, Vec<Option<Tensor>>);
-
-impl Ctx<'_, '_> {
-    /// Gradients of `loss` by every stored parameter (`None` where it does not depend on one, or one is
-    /// no leaf); backward hooks run on the way.
-    ///
-    /// # Errors
-    /// If a hook fails, or changes a gradient's shape, type or device.
-    pub fn backward(&mut self, loss: &Var) -> Result<Vec<Option<Tensor>>, HookError> {
-        Ok(self.backward_with(loss, &[])?.0)
-    }
-
-    /// As [`Ctx::backward`], and the gradients by other leaves of the same tape.
-    ///
-    /// # Errors
-    /// As [`Ctx::backward`].
-    pub fn backward_with(&mut self, loss: &Var, leaves: &[&Var]) -> Result<ByWeightsAndLeaves, HookError> {
-        let (registry, active) = (self.registry, &mut self.active);
-        let mut grads = loss.backward_with(|id, grad| active.backward(registry, id, grad))?;
-        let by_weights = self.weights().iter().map(|leaf| grads.take(leaf)).collect();
-        Ok((by_weights, leaves.iter().map(|leaf| grads.take(leaf)).collect()))
+        shown.finish()
     }
 }

@@ -38,6 +38,8 @@
 // A new kind must not fall into a case that was made for others.
 #![deny(clippy::wildcard_enum_match_arm)]
 
+mod activations;
+mod active;
 mod attention;
 mod ctx;
 mod embed;
@@ -45,22 +47,30 @@ mod error;
 mod hooks;
 mod linear;
 mod mlp;
+mod module;
 mod moe;
 mod norm;
 pub mod optim;
 mod params;
+mod perma;
 mod registry;
 mod rotary;
+#[allow(clippy::wildcard_enum_match_arm, reason = "of another crate's many types, few are ours")]
+mod weights;
 
-pub use attention::{Attention, AttentionConfig, AttentionInput, Padding, Positions, QkNorm, attend};
-pub use ctx::{Ctx, Leaves};
-pub use embed::{Embed, PosEmbed, Unembed};
-pub use error::{HookError, ParamError, edits, nearest};
-pub use hooks::{ByWeightsAndLeaves, HookFailure, HookInfo, HookPoint, HookReturn, Hooks, Target};
+pub use activations::Activations;
+pub use attention::{Attention, AttentionConfig, AttentionInput, Padding, Past, Positions, QkNorm, Rows, attend};
+pub use ctx::{ByWeightsAndLeaves, Ctx, Leaves};
+pub use embed::{Embed, PosEmbed, TokenTypeEmbed, Unembed};
+pub use error::{HookError, HookFailure, ParamError, edits, nearest};
+pub use hooks::{HookInfo, HookReturn, Hooks, Target};
 pub use linear::Linear;
-pub use mlp::{Activation, Mlp, MlpConfig};
+pub use mlp::{Activation, Mlp, MlpConfig, OwnActivation};
+pub use module::HookedRootModule;
 pub use moe::{ExpertKind, Moe, MoeConfig};
 pub use norm::{Norm, NormAxes, NormKind};
 pub use params::Params;
-pub use registry::{Init, Param, Registry, Scope};
+pub use perma::PermaHooks;
+pub use registry::{HookPoint, Init, Param, Registry, Scope};
 pub use rotary::{RopeScaling, RotaryConfig, RotaryTable};
+pub use weights::{WeightsError, read_tensors, read_tensors_where, tensor_info, write_tensors, write_values};

@@ -6,6 +6,7 @@ use crate::ctx::Ctx;
 use crate::registry::{Init, Param, Scope};
 
 /// `x @ W + b`: `W` `[inputs, outputs]`, `b` `[outputs]`.
+#[derive(Debug)]
 pub struct Linear {
     w: Param,
     b: Param,
@@ -14,10 +15,12 @@ pub struct Linear {
 impl Linear {
     /// Weights start normal with deviation `std`, biases at 0.
     pub fn new(scope: &mut Scope<'_>, inputs: usize, outputs: usize, std: f64) -> Linear {
-        Linear {
-            w: scope.param("W", &[inputs, outputs], Init::Normal(std)),
-            b: scope.param("b", &[outputs], Init::Zeros),
-        }
+        Linear::with_init(scope, inputs, outputs, Init::Normal(std))
+    }
+
+    /// Weights start as `init` says, biases at 0.
+    pub fn with_init(scope: &mut Scope<'_>, inputs: usize, outputs: usize, init: Init) -> Linear {
+        Linear { w: scope.param("W", &[inputs, outputs], init), b: scope.param("b", &[outputs], Init::Zeros) }
     }
 
     /// `[.., inputs] -> [.., outputs]`

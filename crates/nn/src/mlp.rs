@@ -5,12 +5,12 @@ use ironlens_tensor::UnaryOp;
 
 use crate::ctx::Ctx;
 use crate::error::HookError;
-use crate::hooks::HookPoint;
 use crate::norm::{Norm, NormAxes, NormKind};
-use crate::registry::{Init, Param, Scope};
+use crate::registry::{HookPoint, Init, Param, Scope};
 
 /// An activation function.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Activation {
     /// Applied to each element.
     Elementwise(UnaryOp),
@@ -20,9 +20,63 @@ pub enum Activation {
     SquaredRelu,
     /// xIELU (Huang and Schlag 2024), with parameters of its own for each layer (Apertus).
     Xielu,
+    /// A function of your own.
+    Own(OwnActivation),
+}
+
+/// An activation function of your own, with a name; two are equal if their names are.
+#[derive(Clone, Copy)]
+pub struct OwnActivation {
+    name: &'static str,
+    function: fn(&Var) -> Var,
+}
+
+impl OwnActivation {
+    /// `function`, called `name`. It gives a value of the shape that it is given.
+    pub fn new(name: &'static str, function: fn(&Var) -> Var) -> OwnActivation {
+        OwnActivation { name, function }
+    }
+
+    /// What it is called.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Its value at `x`.
+    ///
+    /// # Panics
+    /// If that has another shape.
+    #[track_caller]
+    pub fn apply(&self, x: &Var) -> Var {
+        let y = (self.function)(x);
+        let (name, given, wanted) = (self.name, y.shape(), x.shape());
+        assert!(given == wanted, "the activation function {name} made {given:?} of {wanted:?}; the shape must stay");
+        y
+    }
+}
+
+impl PartialEq for OwnActivation {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for OwnActivation {}
+
+impl std::hash::Hash for OwnActivation {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+    }
+}
+
+impl std::fmt::Debug for OwnActivation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "OwnActivation({})", self.name)
+    }
 }
 
 /// An activation function with its parameters.
+#[derive(Debug)]
 pub(crate) struct ActFn {
     kind: Activation,
     /// `alpha_p`, `alpha_n` and `beta`, of xIELU.
@@ -47,6 +101,7 @@ impl ActFn {
             (Activation::Solu, _) => x * &x.softmax(),
             (Activation::SquaredRelu, _) => x.unary(UnaryOp::Relu).into_unary(UnaryOp::Square),
             (Activation::Xielu, Some(params)) => xielu(x, params.map(|p| ctx.param(p))),
+            (Activation::Own(own), _) => own.apply(x),
             (Activation::Xielu, None) => unreachable!("xIELU is made with its parameters"),
         }
     }
@@ -81,6 +136,7 @@ pub struct MlpConfig {
 }
 
 /// `act(x @ W_in + b_in) @ W_out + b_out`, with `hook_pre` and `hook_post` around the activation.
+#[derive(Debug)]
 pub struct Mlp {
     act_fn: ActFn,
     w_in: Param,

@@ -5,9 +5,8 @@ use ironlens_tensor::{IndexTensor, Layout, UnaryOp};
 
 use crate::ctx::Ctx;
 use crate::error::HookError;
-use crate::hooks::HookPoint;
 use crate::mlp::{ActFn, Activation};
-use crate::registry::{Init, Param, Scope};
+use crate::registry::{HookPoint, Init, Param, Scope};
 
 /// What an expert does between its matrices.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -40,6 +39,7 @@ pub struct MoeConfig {
 }
 
 /// A linear map with its weight as PyTorch stores it, `[out, in]`.
+#[derive(Debug)]
 struct Linear {
     w: Param,
     b: Option<Param>,
@@ -69,6 +69,7 @@ impl Linear {
 }
 
 /// One expert: `hook_gate` and `hook_pre` before its product, `hook_post` after it.
+#[derive(Debug)]
 struct Expert {
     kind: ExpertKind,
     act_fn: Option<ActFn>,
@@ -137,6 +138,7 @@ const CLAMP: f64 = 7.0;
 /// Hooks see the router's probabilities `[batch * pos, expert]` (`hook_expert_weights`), the experts that each
 /// token goes to, best first, as numbers `[batch * pos, per_token]` (`hook_expert_indices`), and what the tokens
 /// of an expert make in it, those that chose it first before those that chose it second.
+#[derive(Debug)]
 pub struct Moe {
     n_experts: usize,
     per_token: usize,

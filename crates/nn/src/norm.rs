@@ -4,8 +4,7 @@ use ironlens_autograd::Var;
 
 use crate::ctx::Ctx;
 use crate::error::HookError;
-use crate::hooks::HookPoint;
-use crate::registry::{Init, Param, Scope};
+use crate::registry::{HookPoint, Init, Param, Scope};
 
 /// Which norm; named as TransformerLens's classes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +46,7 @@ impl NormKind {
 
 /// A norm over the last axis, with `hook_scale` (what it divides by, `[.., 1]`) and
 /// `hook_normalized`: after `w` and `b` in a layer norm, before `w` in an RMS norm.
+#[derive(Debug)]
 pub struct Norm {
     kind: NormKind,
     eps: f64,

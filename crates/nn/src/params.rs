@@ -1,12 +1,14 @@
 //! The weights of a model, apart from its modules.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 
 use ironlens_tensor::{DType, Device, Rng, Tensor, release_pooled_memory};
 
 use crate::error::{ParamError, nearest};
-use crate::registry::{Init, Registry};
+use crate::perma::PermaHooks;
+use crate::registry::{Init, NamedParam, Registry};
 
 /// The weights of a model: one stored tensor per product, shown under the names and in the shapes
 /// that users know.
@@ -18,6 +20,8 @@ pub struct Params {
     slots: Vec<Tensor>,
     /// Names of parameters that are not trained.
     frozen: BTreeSet<String>,
+    /// Hooks of every pass, in the order in which they were added.
+    pub(crate) perma_hooks: PermaHooks,
     dtype: DType,
     /// Type that matrices are stored in.
     storage: DType,
@@ -29,21 +33,15 @@ impl Params {
     /// weights do not depend on how they are stored.
     pub fn initialised(registry: Registry, seed: u64, device: &Device) -> Params {
         let mut params = Params::zeros(registry, device);
-        for i in 0..params.registry.params.len() {
-            let p = &params.registry.params[i];
-            let (slot, layout) = (p.slot, p.layout.clone());
-            let shape = layout.shape();
-            let mut rng = Rng::new(seed, i as u64);
-            let value = match p.init {
-                Init::Zeros => continue,
-                Init::Ones => Tensor::full(shape, 1.0, DType::F32, device),
-                Init::Constant(value) => Tensor::full(shape, value, DType::F32, device),
-                Init::Normal(std) => rng.normal(shape, 0.0, std as f32, device),
-                Init::Uniform(bound) => rng.uniform(shape, -bound as f32, bound as f32, device),
-            };
-            params.slots[slot].assign(|s| s.with_layout(layout), &value);
-        }
+        // Memory is 0 as it is made.
+        params.draw(seed, |p| (p.init != Init::Zeros).then_some(p.init));
         params
+    }
+
+    /// Draws all weights anew, as [`Params::initialised`] does. What is frozen stays frozen, and permanent
+    /// hooks stay.
+    pub fn init_weights(&mut self, seed: u64) {
+        self.draw(seed, |p| Some(p.init));
     }
 
     /// All weights 0.
@@ -53,6 +51,7 @@ impl Params {
             registry: Arc::new(registry),
             slots,
             frozen: BTreeSet::new(),
+            perma_hooks: PermaHooks::default(),
             dtype: DType::F32,
             storage: DType::F32,
             device: device.clone(),
@@ -192,6 +191,35 @@ impl Params {
         Ok(())
     }
 
+    /// Starts the parameters of whose full name `names` is true anew, from `init`. Gives how many there are.
+    ///
+    /// ```
+    /// # use ironlens_nn::{Init, Params, Registry};
+    /// # use ironlens_tensor::Device;
+    /// # let mut registry = Registry::new("Toy");
+    /// # registry.root().param("W", &[2, 3], Init::Zeros);
+    /// # let mut params = Params::zeros(registry, &Device::Cpu);
+    /// assert_eq!(params.init_where(|name| name == "W", Init::Uniform(0.1), 7), 1);
+    /// assert!(params.get("W")?.to_vec().iter().all(|w| w.abs() < 0.1 && *w != 0.0));
+    /// # Ok::<(), ironlens_nn::ParamError>(())
+    /// ```
+    pub fn init_where(&mut self, names: impl Fn(&str) -> bool, init: Init, seed: u64) -> usize {
+        self.draw(seed, |p| names(&p.name).then_some(init))
+    }
+
+    /// Draws the parameters that `init` gives a start, each from its own stream; how many there are.
+    fn draw(&mut self, seed: u64, init: impl Fn(&NamedParam) -> Option<Init>) -> usize {
+        let registry = self.registry.clone();
+        let mut drawn = 0;
+        for (i, p) in registry.params.iter().enumerate() {
+            let Some(init) = init(p) else { continue };
+            let value = init.draw(p.layout.shape(), &mut Rng::new(seed, i as u64), &self.device);
+            self.slots[p.slot].assign(|s| s.with_layout(p.layout.clone()), &value.to_dtype(self.dtype));
+            drawn += 1;
+        }
+        drawn
+    }
+
     /// Parameters of whose full name `names` is true are trained no more (PyTorch's `requires_grad = False`):
     /// they are constants of recorded passes and optimisers leave them as they are. A stored tensor of
     /// which no part is trained costs neither gradient nor moments. Gives how many `names` names.
@@ -303,8 +331,26 @@ impl Params {
     }
 
     /// The tree with a change that keeps every parameter (a hook switched on or off).
+    ///
+    /// # Panics
+    /// If the tree has other parameters.
+    #[track_caller]
     pub fn with_registry(&self, registry: Registry) -> Params {
-        debug_assert!(self.registry.params().eq(registry.params()));
+        let named = |r: &Registry| r.params().map(|(name, shape)| format!("{name} {shape:?}")).collect::<Vec<_>>();
+        assert!(
+            self.registry.params().eq(registry.params()) && self.registry.stored().eq(registry.stored()),
+            "the tree has other parameters ({}) than these weights ({})",
+            named(&registry).join(", "),
+            named(&self.registry).join(", ")
+        );
         Params { registry: Arc::new(registry), ..self.clone() }
+    }
+}
+
+/// What they are, not the numbers.
+impl fmt::Debug for Params {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (count, stored) = (self.count(), self.slots.len());
+        write!(f, "Params: {count} numbers in {stored} stored tensors, {} on {}", self.dtype, self.device)
     }
 }

@@ -3,12 +3,11 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use ironlens_tensor::{Layout, Tensor};
-
-use crate::hooks::HookPoint;
+use ironlens_tensor::{DType, Device, Layout, Rng, Tensor};
 
 /// How a parameter starts.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Init {
     /// All 0.
     Zeros,
@@ -22,9 +21,48 @@ pub enum Init {
     Uniform(f64),
 }
 
+impl Init {
+    /// Such a tensor, drawn from `rng` where it is drawn.
+    pub fn draw(self, shape: &[usize], rng: &mut Rng, device: &Device) -> Tensor {
+        match self {
+            Init::Zeros => Tensor::zeros(shape, DType::F32, device),
+            Init::Ones => Tensor::full(shape, 1.0, DType::F32, device),
+            Init::Constant(value) => Tensor::full(shape, value, DType::F32, device),
+            Init::Normal(std) => rng.normal(shape, 0.0, std as f32, device),
+            Init::Uniform(bound) => rng.uniform(shape, -bound as f32, bound as f32, device),
+        }
+    }
+
+    /// `U(-a, a)` with `a = gain sqrt(6 / (fan_in + fan_out))` (Glorot & Bengio 2010).
+    pub fn xavier_uniform(fan_in: usize, fan_out: usize, gain: f64) -> Init {
+        Init::Uniform(gain * (6.0 / (fan_in + fan_out) as f64).sqrt())
+    }
+
+    /// `N(0, s)` with `s = gain sqrt(2 / (fan_in + fan_out))` (Glorot & Bengio 2010).
+    pub fn xavier_normal(fan_in: usize, fan_out: usize, gain: f64) -> Init {
+        Init::Normal(gain * (2.0 / (fan_in + fan_out) as f64).sqrt())
+    }
+
+    /// `U(-a, a)` with `a = gain sqrt(6 / fan_in)`, for ReLU (He et al. 2015).
+    pub fn kaiming_uniform(fan_in: usize, gain: f64) -> Init {
+        Init::Uniform(gain * (6.0 / fan_in as f64).sqrt())
+    }
+
+    /// `N(0, s)` with `s = gain sqrt(2 / fan_in)`, for ReLU (He et al. 2015).
+    pub fn kaiming_normal(fan_in: usize, gain: f64) -> Init {
+        Init::Normal(gain * (2.0 / fan_in as f64).sqrt())
+    }
+}
+
 /// A handle to a stored parameter tensor; see [`crate::Ctx::param`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Param(pub(crate) usize);
+
+/// A named place in a forward pass where hooks may listen.
+#[derive(Clone, Copy, Debug)]
+pub struct HookPoint {
+    pub(crate) id: usize,
+}
 
 /// A parameter as users see it: a name and a region of a stored tensor.
 #[derive(Clone, Debug)]
@@ -145,6 +183,10 @@ impl Registry {
 
     fn write_module(&self, f: &mut fmt::Formatter<'_>, id: usize, depth: usize) -> fmt::Result {
         let module = &self.modules[id];
+        // Some modules without parts show how they were made: `GELU(approximate='none')`.
+        if module.kind.ends_with(')') {
+            return f.write_str(module.kind);
+        }
         write!(f, "{}(", module.kind)?;
         if module.children.is_empty() {
             return write!(f, ")");
@@ -209,7 +251,7 @@ pub struct Scope<'r> {
 }
 
 impl Scope<'_> {
-    /// The scope of a submodule of type `kind`.
+    /// The scope of a submodule of type `kind`; one that has no parts may end with what it was made with, in brackets.
     pub fn child(&mut self, name: &str, kind: &'static str) -> Scope<'_> {
         let id = self.registry.modules.len();
         self.registry.modules.push(Module { kind, children: Vec::new() });
@@ -248,12 +290,17 @@ impl Scope<'_> {
     /// product wants, each shown as a region of it.
     ///
     /// # Panics
-    /// If a name is taken.
+    /// If a name is taken, or a region reaches beyond what is stored.
     pub fn packed(&mut self, stored: &[usize], parts: &[(&str, Layout, Init)]) -> Param {
         let slot = self.registry.slots.len();
         let mut params = Vec::new();
         for (name, layout, init) in parts {
             let full = format!("{}{name}", self.prefix);
+            assert!(
+                layout.end() <= stored.iter().product(),
+                "parameter {full} of shape {:?} reaches beyond the tensor of shape {stored:?} that it is stored in",
+                layout.shape()
+            );
             let id = self.registry.params.len();
             assert!(self.registry.param_ids.insert(full.clone(), id).is_none(), "two parameters are named {full}");
             self.registry.params.push(NamedParam { name: full, slot, layout: layout.clone(), init: *init });
@@ -261,5 +308,11 @@ impl Scope<'_> {
         }
         self.registry.slots.push(Slot { shape: stored.to_vec(), params });
         Param(slot)
+    }
+}
+
+impl fmt::Debug for Scope<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Scope({:?})", self.prefix)
     }
 }

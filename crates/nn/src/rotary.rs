@@ -126,8 +126,9 @@ impl RotaryTable {
         (all[at].cos.narrow(0, 0, len), all[at].sin.narrow(0, 0, len))
     }
 
-    /// Whether sequences of `len` positions are rotated by multipliers of their own.
-    fn is_long(&self, len: usize) -> bool {
+    /// Whether sequences of `len` positions are long ones for [`RopeScaling::LongRope`], which are rotated by
+    /// multipliers of their own.
+    pub fn is_long(&self, len: usize) -> bool {
         match &self.config.scaling {
             Some(RopeScaling::LongRope { context, .. }) => len > *context,
             Some(RopeScaling::Linear { .. } | RopeScaling::Llama3 { .. } | RopeScaling::Yarn { .. }) | None => false,

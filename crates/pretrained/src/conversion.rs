@@ -8,7 +8,7 @@ use std::path::Path;
 
 use ironlens_files::{FileError, TensorFile};
 use ironlens_tensor::{Device, Tensor, release_pooled_memory};
-use ironlens_transformer::{Config, HookedTransformer, ModelError};
+use ironlens_transformer::{Config, HookedModel, ModelError, Params, is_buffer};
 
 use crate::error::PretrainedError;
 use crate::hf::HfConfig;
@@ -47,7 +47,7 @@ const CHUNK: usize = 1 << 20;
 const LARGE: usize = 1 << 18;
 
 /// A weight, the axis along which rows of a tensor lie in it, and what is made of them.
-type Target<'t> = (&'static str, usize, &'t dyn Fn(Tensor) -> Tensor);
+pub(crate) type Target<'t> = (&'static str, usize, &'t dyn Fn(Tensor) -> Tensor);
 
 /// A checkpoint on its way into a model. Problems are gathered, so that all are told.
 pub(crate) struct Conversion<'a> {
@@ -65,7 +65,8 @@ pub(crate) struct Conversion<'a> {
     shapes: BTreeMap<String, Vec<usize>>,
     /// What the names of a base model begin with, where a model with a head has it.
     prefix: &'static str,
-    model: &'a mut HookedTransformer,
+    /// The model's weights.
+    params: &'a mut Params,
     used: BTreeSet<String>,
     written: BTreeSet<String>,
     pub problems: Vec<String>,
@@ -76,7 +77,7 @@ impl<'a> Conversion<'a> {
         hf: &'a HfConfig,
         source: &'a dyn Source,
         prefix: &'static str,
-        model: &'a mut HookedTransformer,
+        model: &'a mut impl HookedModel,
     ) -> Conversion<'a> {
         Conversion {
             hf,
@@ -87,7 +88,7 @@ impl<'a> Conversion<'a> {
             shapes: source.shapes(),
             source,
             prefix,
-            model,
+            params: model.params_mut(),
             used: BTreeSet::new(),
             written: BTreeSet::new(),
             problems: Vec::new(),
@@ -160,6 +161,11 @@ impl<'a> Conversion<'a> {
         }
     }
 
+    /// Whether the model has weight `name`.
+    pub fn wants(&self, name: &str) -> bool {
+        self.params.registry().param_place(name).is_some()
+    }
+
     /// Takes note that tensor `name` is known, and not needed.
     pub fn ignore(&mut self, name: &str) {
         self.used.extend(self.find(name));
@@ -168,7 +174,7 @@ impl<'a> Conversion<'a> {
     /// Sets weight `name` of the model, if there is a value.
     pub fn write(&mut self, name: &str, value: Option<Tensor>) -> Result<(), PretrainedError> {
         if let Some(value) = value {
-            self.model.params_mut().set(name, &value).map_err(ModelError::from)?;
+            self.params.set(name, &value).map_err(ModelError::from)?;
             self.written.insert(name.into());
             let large = value.numel() >= LARGE;
             drop(value);
@@ -219,7 +225,7 @@ impl<'a> Conversion<'a> {
 
     /// Reads a tensor `[rows, m]` some rows at a time. Of each target: the weight, the axis of it along which
     /// the rows lie, and what is made of them.
-    fn by_rows(&mut self, name: &str, rows: usize, targets: &[Target<'_>]) -> Result<(), PretrainedError> {
+    pub fn by_rows(&mut self, name: &str, rows: usize, targets: &[Target<'_>]) -> Result<(), PretrainedError> {
         let m = self.cfg.d_model;
         let Some(found) = self.found(name, &[rows, m]) else { return Ok(()) };
         let step = (CHUNK / m).max(1);
@@ -233,7 +239,7 @@ impl<'a> Conversion<'a> {
             for (to, axis, make) in targets {
                 let value = make(part.clone());
                 let region = |w: &Tensor| w.narrow(*axis, start, count);
-                self.model.params_mut().assign(to, region, &value).map_err(ModelError::from)?;
+                self.params.assign(to, region, &value).map_err(ModelError::from)?;
             }
         }
         self.written.extend(targets.iter().map(|(to, _, _)| to.to_string()));
@@ -244,6 +250,11 @@ impl<'a> Conversion<'a> {
 
     /// The embedding of positions, without `offset` rows before the first.
     pub fn positions(&mut self, from: &str, offset: usize) -> Result<(), PretrainedError> {
+        self.positions_into("pos_embed.W_pos", from, offset)
+    }
+
+    /// The same, under another name.
+    pub fn positions_into(&mut self, to: &str, from: &str, offset: usize) -> Result<(), PretrainedError> {
         let name = self.find(from);
         let rows = name.and_then(|n| self.shapes[&n].first().copied()).unwrap_or(self.cfg.n_ctx + offset);
         let n = self.cfg.n_ctx;
@@ -253,7 +264,7 @@ impl<'a> Conversion<'a> {
             return Ok(());
         }
         let w = self.read(from, &[rows, self.cfg.d_model])?;
-        self.write("pos_embed.W_pos", w.map(|w| w.narrow(0, offset, n)))
+        self.write(to, w.map(|w| w.narrow(0, offset, n)))
     }
 
     /// The weights of a norm: `from.weight` and, in a layer norm, `from.bias`.
@@ -399,7 +410,7 @@ impl<'a> Conversion<'a> {
 
     /// A weight of the model as it is now.
     pub fn weight(&self, name: &str) -> Result<Tensor, PretrainedError> {
-        Ok(self.model.param(name)?)
+        Ok(self.params.get(name).map_err(ModelError::from)?)
     }
 
     /// Multiplies a weight that was written.
@@ -417,8 +428,9 @@ impl<'a> Conversion<'a> {
         if options.first_n_layers.is_some() {
             self.ignore_layers_beyond();
         }
-        for (name, _) in self.model.registry().params() {
-            let matrix = name.rsplit('.').next().is_some_and(|last| last.trim_start_matches('_').starts_with("W_"));
+        for (name, _) in self.params.registry().params() {
+            let last = name.rsplit('.').next().unwrap_or_default();
+            let matrix = last == "W" || last.trim_start_matches('_').starts_with("W_");
             let told = !self.problems.is_empty();
             // ALiBi models have a table of positions that nothing reads.
             if matrix && !told && !self.written.contains(name) && name != "pos_embed.W_pos" {
@@ -426,7 +438,7 @@ impl<'a> Conversion<'a> {
             }
         }
         for name in self.shapes.keys() {
-            if !self.used.contains(name) && !is_buffer(name) {
+            if !self.used.contains(name) && !is_buffer(name) && !is_of_pictures(name) {
                 self.problems.push(format!("`{name}` {:?} is not a tensor of this model", self.shapes[name]));
             }
         }
@@ -451,21 +463,8 @@ pub(crate) fn heads_in(w: &Tensor, n: usize) -> Tensor {
     w.reshape(&[n, rows / n, m]).permute(&[0, 2, 1])
 }
 
-/// What checkpoints hold besides weights: masks, tables of angles, numbers of positions, and the parts of
-/// models that see.
-fn is_buffer(name: &str) -> bool {
-    const ENDS: [&str; 10] = [
-        ".attn.bias",
-        ".attn.masked_bias",
-        ".attention.bias",
-        ".attention.masked_bias",
-        "rotary_emb.inv_freq",
-        "rope_freqs.weight",
-        "position_ids",
-        "act_fn.eps",
-        "rotary_emb.cos_cached",
-        "rotary_emb.sin_cached",
-    ];
+/// Whether a tensor is of a part that sees, in a model that reads text, too.
+fn is_of_pictures(name: &str) -> bool {
     const PARTS: [&str; 4] = ["vision_tower.", "vision_model.", "multi_modal_projector.", "visual."];
-    ENDS.iter().any(|end| name.ends_with(end)) || PARTS.iter().any(|part| name.contains(part))
+    PARTS.iter().any(|part| name.contains(part))
 }

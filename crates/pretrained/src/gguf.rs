@@ -124,6 +124,10 @@ pub(crate) fn open(file: &GgufFile) -> Result<(HfConfig, GgufSource<'_>), Pretra
     if let Some(scale) = metadata.optional::<f64>(&format!("{arch}.logit_scale"))? {
         map.insert("logits_scaling".into(), json!(scale));
     }
+    // No window is written as one of 0.
+    if map.get("sliding_window").is_some_and(|window| *window == json!(0)) {
+        map.remove("sliding_window");
+    }
     scaling(file, arch, &mut map)?;
     gemma(arch, &mut map);
 
@@ -132,7 +136,8 @@ pub(crate) fn open(file: &GgufFile) -> Result<(HfConfig, GgufSource<'_>), Pretra
     // Rows of queries and keys lie so that neighbours are rotated, in this architecture alone.
     let permuted = matches!(arch, "llama" | "mistral" | "granite" | "smollm3");
     let mut tensors = BTreeMap::new();
-    for t in file.tensors() {
+    let factors = |name: &str| SHORT_AND_LONG.contains(&name);
+    for t in file.tensors().iter().filter(|t| !factors(&t.name)) {
         let name = hugging_face_name(&t.name, class);
         let heads = match (permuted, t.name.contains(".attn_q."), t.name.contains(".attn_k.")) {
             (true, true, _) => all,
@@ -162,18 +167,39 @@ fn hugging_face_name(name: &str, class: &str) -> String {
     }
 }
 
+/// Factors of wavelengths, as tensors of the whole model: one list (Llama 3.1), or two, for texts of up to the
+/// original context and longer ones (Phi 3).
+const FACTORS: &str = "rope_freqs.weight";
+const SHORT_AND_LONG: [&str; 2] = ["rope_factors_short.weight", "rope_factors_long.weight"];
+
 /// Stretched wavelengths: as a kind with a factor, or as a factor for each pair of dimensions.
 fn scaling(file: &GgufFile, arch: &str, map: &mut Map<String, Value>) -> Result<(), PretrainedError> {
     let metadata = file.metadata();
     let key = |name: &str| format!("{arch}.rope.scaling.{name}");
     let context = metadata.optional::<u64>(&key("original_context_length"))?;
-    if file.get("rope_freqs.weight").is_some() {
-        let factors = file.read_f32("rope_freqs.weight")?;
+    if file.get(FACTORS).is_some() {
+        let factors = file.read_f32(FACTORS)?;
         map.insert(
             "rope_scaling".into(),
             json!({ "rope_type": "longrope", "short_factor": factors, "long_factor": factors,
                     "attention_factor": 1.0 }),
         );
+        return Ok(());
+    }
+    if SHORT_AND_LONG.iter().any(|name| file.get(name).is_some()) {
+        let [short, long] = SHORT_AND_LONG.map(|name| match file.get(name) {
+            Some(_) => Ok(file.read_f32(name)?),
+            None => Err(mistaken(name, "not there", "the other list of factors")),
+        });
+        let mut scaling = Map::from_iter([
+            ("rope_type".to_string(), json!("longrope")),
+            ("short_factor".to_string(), json!(short?)),
+            ("long_factor".to_string(), json!(long?)),
+        ]);
+        scaling.extend(context.map(|context| ("original_max_position_embeddings".to_string(), json!(context))));
+        let attention = metadata.optional::<f64>(&key("attn_factor"))?;
+        scaling.extend(attention.map(|factor| ("attention_factor".to_string(), json!(factor))));
+        map.insert("rope_scaling".into(), Value::Object(scaling));
         return Ok(());
     }
     let Some(kind) = metadata.optional::<&str>(&key("type"))? else { return Ok(()) };

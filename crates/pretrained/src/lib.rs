@@ -30,6 +30,8 @@
 
 mod check;
 mod conversion;
+mod encoder;
+mod encoder_check;
 mod error;
 mod families;
 mod gguf;
@@ -38,15 +40,18 @@ mod like_transformerlens;
 mod load;
 mod names;
 mod save;
+mod sentences;
 mod state_dict;
 mod text;
 
 use std::path::Path;
 
 use ironlens_files::Checkpoint;
-use ironlens_transformer::HookedTransformer;
+use ironlens_transformer::{HookedEncoder, HookedModel, HookedTransformer};
 
 pub use check::{Check, check};
+pub use encoder::is_encoder;
+pub use encoder_check::check_encoder;
 pub use error::PretrainedError;
 pub use ironlens_hub as hub;
 pub use load::LoadOptions;
@@ -54,11 +59,12 @@ pub use names::fetch;
 pub use state_dict::Loaded;
 
 /// What a family of models is called, and the classes of Hugging Face's that are of it.
-pub fn families() -> impl ExactSizeIterator<Item = (&'static str, &'static [&'static str])> {
-    families::FAMILIES.iter().map(|f| (f.name, f.architectures))
+pub fn families() -> impl Iterator<Item = (&'static str, &'static [&'static str])> {
+    families::FAMILIES.iter().chain(families::ENCODERS).map(|f| (f.name, f.architectures))
 }
 
-/// Loading and saving of a [`HookedTransformer`].
+/// Loading and saving of a [`HookedTransformer`], or of a [`HookedEncoder`], whose weights are never processed: its
+/// norms come after what they would be folded into.
 pub trait Pretrained: Sized {
     /// The model that `source` is, with TransformerLens's default processing of weights: a folder with a
     /// `config.json`, a `.gguf` file, a nanoGPT checkpoint, a `.pt` or `.safetensors` file with a `config.json`
@@ -110,11 +116,29 @@ impl Pretrained for HookedTransformer {
     }
 
     fn load_state_dict(&mut self, path: impl AsRef<Path>) -> Result<Loaded, PretrainedError> {
-        let checkpoint = Checkpoint::open(path)?;
-        // Into a copy, which takes the model's place when all of it was read.
-        let mut changed = self.clone();
-        let loaded = state_dict::Weights::new(&checkpoint, self.config())?.write(&mut changed)?;
-        *self = changed;
-        Ok(loaded)
+        load_state_dict(self, path.as_ref())
     }
+}
+
+impl Pretrained for HookedEncoder {
+    fn from_pretrained_with(source: impl AsRef<str>, options: &LoadOptions) -> Result<Self, PretrainedError> {
+        encoder::load(source.as_ref(), options)
+    }
+
+    fn save_pretrained(&self, folder: impl AsRef<Path>) -> Result<(), PretrainedError> {
+        encoder::save(self, folder.as_ref())
+    }
+
+    fn load_state_dict(&mut self, path: impl AsRef<Path>) -> Result<Loaded, PretrainedError> {
+        load_state_dict(self, path.as_ref())
+    }
+}
+
+/// Reads into a copy, which takes the model's place when all of it was read.
+fn load_state_dict<M: HookedModel>(model: &mut M, path: &Path) -> Result<Loaded, PretrainedError> {
+    let checkpoint = Checkpoint::open(path)?;
+    let mut changed = model.clone();
+    let loaded = state_dict::Weights::new(&checkpoint, model.config())?.write(&mut changed)?;
+    *model = changed;
+    Ok(loaded)
 }

@@ -1,6 +1,6 @@
 //! What TransformerLens 2.18 makes of configurations that Hugging Face reads otherwise.
 
-use ironlens_transformer::config::{AttnType, Config};
+use ironlens_transformer::config::{ActFn, AttnType, Config};
 
 /// Changes a family's configuration to what TransformerLens computes.
 pub(crate) fn change(family: &str, cfg: &mut Config) {
@@ -41,6 +41,8 @@ pub(crate) fn change(family: &str, cfg: &mut Config) {
             cfg.rope_scaling = None;
             cfg.rotary_dim = cfg.d_head;
         }
+        // It reads no activation function.
+        "BERT" => cfg.act_fn = ActFn::Gelu,
         // The slopes' formula holds for powers of two only.
         "BLOOM" => cfg.alibi_slopes.clear(),
         _ => {}

@@ -14,7 +14,7 @@ use crate::conversion::{Conversion, Source};
 use crate::error::PretrainedError;
 use crate::families::{Family, family_of};
 use crate::hf::HfConfig;
-use crate::{gguf, like_transformerlens, names, state_dict, text};
+use crate::{encoder, gguf, like_transformerlens, names, state_dict, text};
 
 /// How a model is loaded; names and defaults are those of TransformerLens's `from_pretrained`.
 #[derive(Clone, Debug)]
@@ -88,7 +88,7 @@ impl LoadOptions {
     }
 
     /// Refuses storage that a model of this type, or on this device, cannot have.
-    fn check_storage(&self) -> Result<(), PretrainedError> {
+    pub(crate) fn check_storage(&self) -> Result<(), PretrainedError> {
         let (dtype, device) = (self.dtype, &self.device);
         let fits = match self.storage {
             DType::F32 => true,
@@ -134,12 +134,14 @@ impl LoadOptions {
 }
 
 /// What a path holds: where its weights are, and what says what model it is.
-enum Found {
+pub(crate) enum Found {
     /// A folder as Hugging Face writes it.
     HuggingFace { hf: HfConfig, weights: PathBuf },
     /// A folder that [`save_pretrained`](crate::Pretrained::save_pretrained) wrote, or weights under
     /// TransformerLens's names with its configuration beside them.
     Own { cfg: Box<Config>, weights: PathBuf },
+    /// The same, of an encoder: the text of its `config.json`.
+    OwnEncoder { text: String, weights: PathBuf },
     /// A file that says itself what it is.
     Single(PathBuf),
 }
@@ -150,10 +152,8 @@ enum Found {
 /// See [`Pretrained::from_pretrained`](crate::Pretrained::from_pretrained).
 pub(crate) fn load(source: &str, options: &LoadOptions) -> Result<HookedTransformer, PretrainedError> {
     options.check_storage()?;
-    let path = Path::new(source);
-    let folder = if path.exists() { path.to_path_buf() } else { names::fetch(source, options, &mut |_| {})? };
-    // The tokenizer of weights is in their folder.
-    let beside = if folder.is_file() { folder.parent().unwrap_or(Path::new(".")) } else { &folder };
+    let folder = fetched(source, options)?;
+    let beside = beside(&folder);
     let model = match find(&folder)? {
         Found::HuggingFace { hf, weights } => {
             let checkpoint = Checkpoint::open(&weights)?;
@@ -165,6 +165,10 @@ pub(crate) fn load(source: &str, options: &LoadOptions) -> Result<HookedTransfor
             let mut model = state_dict::read(*cfg, &Checkpoint::open(&weights)?, options)?;
             text::of_folder(&mut model, beside)?;
             model
+        }
+        Found::OwnEncoder { .. } => {
+            let hint = "it is an encoder, which HookedEncoder::from_pretrained reads".into();
+            return Err(PretrainedError::Family { architecture: "HookedEncoder".into(), hint });
         }
         Found::Single(file) => {
             let checkpoint = Checkpoint::open(&file)?;
@@ -187,6 +191,17 @@ pub(crate) fn load(source: &str, options: &LoadOptions) -> Result<HookedTransfor
     checked(model)
 }
 
+/// Where the model is: a path, or what is fetched by its name.
+pub(crate) fn fetched(source: &str, options: &LoadOptions) -> Result<PathBuf, PretrainedError> {
+    let path = Path::new(source);
+    if path.exists() { Ok(path.to_path_buf()) } else { names::fetch(source, options, &mut |_| {}) }
+}
+
+/// The folder with the tokenizer of a model: the model's, or that of its file.
+pub(crate) fn beside(path: &Path) -> &Path {
+    if path.is_file() { path.parent().unwrap_or(Path::new(".")) } else { path }
+}
+
 /// The model with processed weights.
 fn process(model: HookedTransformer, options: &LoadOptions) -> Result<HookedTransformer, PretrainedError> {
     let steps = options.processing(model.config());
@@ -205,7 +220,7 @@ fn none_of(steps: Processing) -> Processing {
     }
 }
 
-fn find(path: &Path) -> Result<Found, PretrainedError> {
+pub(crate) fn find(path: &Path) -> Result<Found, PretrainedError> {
     if path.is_file() {
         let beside = path.with_file_name("config.json");
         let gguf = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf"));
@@ -258,6 +273,9 @@ fn of_config(config: &Path, weights: &Path) -> Result<Found, PretrainedError> {
     let text = read_text(config)?;
     let hf = HfConfig::from_json(&text)?;
     let own = hf.get("d_model").is_some() && hf.get("n_layers").is_some();
+    if own && hf.get(encoder::HEADS).is_some() {
+        return Ok(Found::OwnEncoder { text, weights: weights.into() });
+    }
     if own {
         let cfg = state_dict::config(&text, config)?;
         return Ok(Found::Own { cfg: Box::new(cfg), weights: weights.into() });
@@ -284,7 +302,7 @@ fn convert(
 }
 
 /// The resolved configuration, as options change it.
-fn configuration(family: &Family, hf: &HfConfig, options: &LoadOptions) -> Result<Config, PretrainedError> {
+pub(crate) fn configuration(family: &Family, hf: &HfConfig, options: &LoadOptions) -> Result<Config, PretrainedError> {
     let mut cfg = (family.config)(hf)?;
     if options.like_transformerlens {
         like_transformerlens::change(family.name, &mut cfg);

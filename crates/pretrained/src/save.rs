@@ -5,7 +5,7 @@ use std::path::Path;
 
 use ironlens_files::{FileError, write_atomically};
 use ironlens_tokenizer::Tokenize;
-use ironlens_transformer::HookedTransformer;
+use ironlens_transformer::{HookedModel, HookedTransformer, ModelError, save_params};
 
 use crate::error::PretrainedError;
 
@@ -15,11 +15,21 @@ use crate::error::PretrainedError;
 /// # Errors
 /// If a file cannot be written.
 pub(crate) fn save(model: &HookedTransformer, folder: &Path) -> Result<(), PretrainedError> {
+    let tokenizer = model.tokenizer().map(|tokenizer| tokenizer as &dyn Tokenize);
+    write(model, &model.config().to_json(), tokenizer, folder)
+}
+
+/// The same for a model of any kind, with the text of its configuration.
+pub(crate) fn write(
+    model: &impl HookedModel,
+    config: &str,
+    tokenizer: Option<&dyn Tokenize>,
+    folder: &Path,
+) -> Result<(), PretrainedError> {
     fs::create_dir_all(folder).map_err(FileError::io(folder, "making"))?;
-    model.save_weights(folder.join("model.safetensors"))?;
-    if let Some(tokenizer) = model.tokenizer() {
-        Tokenize::save_into(tokenizer, folder)?;
+    save_params(model.params(), &folder.join("model.safetensors")).map_err(ModelError::from)?;
+    if let Some(tokenizer) = tokenizer {
+        tokenizer.save_into(folder)?;
     }
-    let config = folder.join("config.json");
-    Ok(write_atomically(&config, model.config().to_json().as_bytes())?)
+    Ok(write_atomically(folder.join("config.json"), config.as_bytes())?)
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use ironlens_files::{Checkpoint, FileError, TensorFile, TorchValue};
 use ironlens_tensor::{Device, Tensor};
 use ironlens_transformer::config::{ActFn, NormalizationType, PositionalEmbeddingType};
-use ironlens_transformer::{Config, HookedTransformer};
+use ironlens_transformer::{Config, HookedModel, HookedTransformer, is_buffer};
 use serde_json::{Value, json};
 
 use crate::conversion::{Conversion, Source, heads_in};
@@ -65,17 +65,27 @@ pub(crate) fn read(
     options: &LoadOptions,
 ) -> Result<HookedTransformer, PretrainedError> {
     apply(options, &mut cfg)?;
-    let layers = cfg.n_layers;
     let mut model = options.empty_model(Config { init_weights: false, ..cfg })?;
+    fill(&mut model, checkpoint, options)?;
+    Ok(model)
+}
+
+/// Gives a model the weights of a checkpoint, which must have all of them and no others.
+pub(crate) fn fill(
+    model: &mut impl HookedModel,
+    checkpoint: &Checkpoint,
+    options: &LoadOptions,
+) -> Result<(), PretrainedError> {
+    let layers = model.config().n_layers;
     let weights = Weights::new(checkpoint, model.config())?;
-    let loaded = weights.write(&mut model)?;
+    let loaded = weights.write(model)?;
     let beyond = |name: &String| options.first_n_layers.is_some() && layer_of(name).is_some_and(|l| l >= layers);
     let unexpected: Vec<String> = loaded.unexpected.into_iter().filter(|name| !beyond(name)).collect();
     let missing = loaded.missing.into_iter().map(|name| format!("`{name}` is missing"));
     let problems: Vec<String> =
         missing.chain(unexpected.iter().map(|name| format!("`{name}` is not a weight of this model"))).collect();
     match problems.is_empty() {
-        true => Ok(model),
+        true => Ok(()),
         false => Err(PretrainedError::Mismatch { path: checkpoint.path().into(), problems }),
     }
 }
@@ -105,14 +115,14 @@ pub(crate) fn read_alone(checkpoint: &Checkpoint, options: &LoadOptions) -> Resu
 }
 
 /// A checkpoint under other names.
-struct Renamed<'s> {
+pub(crate) struct Renamed<'s> {
     source: &'s dyn Source,
     /// From new names to old ones.
     names: BTreeMap<String, String>,
 }
 
 impl<'s> Renamed<'s> {
-    fn new(source: &'s dyn Source, rename: impl Fn(&str) -> Option<String>) -> Renamed<'s> {
+    pub fn new(source: &'s dyn Source, rename: impl Fn(&str) -> Option<String>) -> Renamed<'s> {
         let names = source.shapes().into_keys().filter_map(|old| Some((rename(&old)?, old))).collect();
         Renamed { source, names }
     }
@@ -227,9 +237,9 @@ impl<'c> Weights<'c> {
     }
 
     /// Writes what there is into a model; on an error some of it may be written.
-    pub fn write(&self, model: &mut HookedTransformer) -> Result<Loaded, PretrainedError> {
+    pub fn write(&self, model: &mut impl HookedModel) -> Result<Loaded, PretrainedError> {
         let shapes: BTreeMap<String, Vec<usize>> =
-            model.registry().params().map(|(name, shape)| (name.to_string(), shape.to_vec())).collect();
+            model.params().registry().params().map(|(name, shape)| (name.to_string(), shape.to_vec())).collect();
         let mut missing: BTreeSet<&str> = shapes.keys().map(String::as_str).collect();
         let (mut unexpected, mut problems, mut found) = (Vec::new(), Vec::new(), Vec::new());
         for tensor in self.checkpoint.tensors() {
@@ -310,12 +320,6 @@ impl Turn {
             Turn::Heads(n) => t.reshape(&[n, t.dim(0) / n]),
         }
     }
-}
-
-/// Masks and tables, which are computed here.
-fn is_buffer(name: &str) -> bool {
-    let ends = ["attn.mask", "attn.IGNORE", "attn.rotary_sin", "attn.rotary_cos", "attn.bias", "attn.masked_bias"];
-    ends.iter().any(|end| name.ends_with(end))
 }
 
 /// The layer in a name such as `blocks.3.ln1.w`.

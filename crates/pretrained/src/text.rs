@@ -3,14 +3,23 @@
 use std::path::Path;
 
 use ironlens_files::{GgufFile, GgufMetadata};
-use ironlens_tokenizer::{GgufVocabulary, HookedTokenizer, Tokenizer, TokenizerError};
-use ironlens_transformer::HookedTransformer;
+use ironlens_tokenizer::{EncoderTokenizer, GgufVocabulary, HookedTokenizer, Tokenizer, TokenizerError};
+use ironlens_transformer::{HookedEncoder, HookedTransformer};
 
 use crate::error::PretrainedError;
 
 /// Gives a model the tokenizer of its folder, if there is one.
 pub(crate) fn of_folder(model: &mut HookedTransformer, folder: &Path) -> Result<(), PretrainedError> {
     match HookedTokenizer::from_folder(folder) {
+        Ok(tokenizer) => Ok(model.set_tokenizer(tokenizer)?),
+        Err(TokenizerError::NoTokenizer { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Gives an encoder the tokenizer of its folder, if there is one.
+pub(crate) fn of_encoder_folder(model: &mut HookedEncoder, folder: &Path) -> Result<(), PretrainedError> {
+    match EncoderTokenizer::from_folder(folder) {
         Ok(tokenizer) => Ok(model.set_tokenizer(tokenizer)?),
         Err(TokenizerError::NoTokenizer { .. }) => Ok(()),
         Err(error) => Err(error.into()),
@@ -44,6 +53,7 @@ pub(crate) fn of_gguf(model: &mut HookedTransformer, file: &GgufFile) -> Result<
         merges: texts("merges")?,
         bos_id: id(metadata, &key("bos_token_id"))?,
         eos_id: id(metadata, &key("eos_token_id"))?,
+        eot_id: id(metadata, &key("eot_token_id"))?,
         unk_id: id(metadata, &key("unknown_token_id"))?,
         pad_id: id(metadata, &key("padding_token_id"))?,
         add_bos: metadata.optional::<bool>(&key("add_bos_token"))?,

@@ -69,7 +69,8 @@ fn configurations_that_are_none() {
 fn families_that_are_not_read() {
     for (class, hint) in [
         ("T5ForConditionalGeneration", "encoder-decoder"),
-        ("BertForMaskedLM", "bidirectional encoders"),
+        ("BertForMaskedLM", "HookedEncoder::from_pretrained"),
+        ("DistilBertModel", "bert-base-uncased"),
         ("MambaForCausalLM", "state-space"),
         ("CLIPModel", "pictures"),
         ("NewThingForCausalLM", "families that are: "),

@@ -8,16 +8,19 @@ use std::path::Path;
 use common::{HfCheckpoint, encoded, error_of, f64_options, load, load_with, tokens};
 use ironlens_files::{Dtype, GgufArray, GgufValue, Stored, StoredTensor, write_gguf};
 use ironlens_pretrained::{LoadOptions, PretrainedError};
+use ironlens_tensor::IndexTensor;
 use ironlens_transformer::NormalizationType;
 
 /// What llama.cpp's converter calls the parts of a layer.
-const GGUF_NAMES: [(&str, &str); 13] = [
+const GGUF_NAMES: [(&str, &str); 15] = [
     ("self_attn.q_proj", "attn_q"),
     ("self_attn.k_proj", "attn_k"),
     ("self_attn.v_proj", "attn_v"),
     ("self_attn.o_proj", "attn_output"),
     ("self_attn.q_norm", "attn_q_norm"),
     ("self_attn.k_norm", "attn_k_norm"),
+    ("self_attn.qkv_proj", "attn_qkv"),
+    ("mlp.gate_up_proj", "ffn_up"),
     ("mlp.gate_proj", "ffn_gate"),
     ("mlp.up_proj", "ffn_up"),
     ("mlp.down_proj", "ffn_down"),
@@ -84,10 +87,13 @@ fn write_as_gguf(path: &Path, checkpoint: &HfCheckpoint, arch: &str, more: &[(&s
         });
         bytes.push(encoded(&values, Dtype::F32));
     }
-    // Factors of wavelengths, as a tensor of their own.
-    if let Some(factors) = llama3_factors(checkpoint) {
+    // Factors of wavelengths, as tensors of their own.
+    let one = llama3_factors(checkpoint).map(|factors| ("rope_freqs.weight", factors));
+    let two = [("rope_factors_short.weight", "short_factor"), ("rope_factors_long.weight", "long_factor")];
+    let two = two.into_iter().filter_map(|(name, key)| Some((name, list_of(checkpoint, key)?)));
+    for (name, factors) in one.into_iter().chain(two) {
         let shape = vec![factors.len()];
-        infos.push(StoredTensor { name: "rope_freqs.weight".into(), stored: Stored::Plain(Dtype::F32), shape });
+        infos.push(StoredTensor { name: name.into(), stored: Stored::Plain(Dtype::F32), shape });
         bytes.push(encoded(&factors, Dtype::F32));
     }
     write_gguf(path, &metadata, &infos, |i, file| file.write_all(&bytes[i])).unwrap();
@@ -99,6 +105,12 @@ fn neighbours(values: &[f32], rows: usize, heads: usize) -> Vec<f32> {
     let row = |r: usize| &values[r * width..(r + 1) * width];
     let order = (0..heads).flat_map(|h| (0..half).flat_map(move |i| [0, 1].map(|part| (2 * h + part) * half + i)));
     order.flat_map(row).copied().collect()
+}
+
+/// A list of factors of LongRoPE's.
+fn list_of(checkpoint: &HfCheckpoint, key: &str) -> Option<Vec<f32>> {
+    let list = checkpoint.config.get("rope_scaling")?.get(key)?.as_array()?;
+    Some(list.iter().map(|v| v.as_f64().unwrap() as f32).collect())
 }
 
 /// llama.cpp's `rope_freqs`: what each wavelength of Llama 3.1 is multiplied by.
@@ -160,6 +172,12 @@ fn gguf_files_are_the_models_that_they_were_made_from() {
             ("rope.scaling.original_context_length", GgufValue::U32(16)),
         ]
     };
+    // As Phi 3's converter writes it; the factor of attention follows from the lengths.
+    let long = vec![
+        ("rope.scaling.original_context_length", GgufValue::U32(32)),
+        ("attention.sliding_window", GgufValue::U32(0)),
+    ];
+    let told = vec![("rope.scaling.attn_factor", GgufValue::F32((1.0 + 4f32.ln() / 32f32.ln()).sqrt()))];
     let window = ("attention.sliding_window", GgufValue::U32(6));
     let qwen_head = ("attention.key_length", head("lma_bias_headdim"));
     for (what, arch, checkpoint, more) in [
@@ -176,13 +194,17 @@ fn gguf_files_are_the_models_that_they_were_made_from() {
         ("no scaling", "llama", plain("lma31"), scaling("none", 1.0)),
         ("OLMo 2", "olmo2", HfCheckpoint::of("olmo2"), vec![]),
         ("SmolLM 3", "smollm3", HfCheckpoint::of("smollm3"), vec![]),
+        ("LongRoPE", "phi3", HfCheckpoint::of("phi3_longrope"), long.clone()),
+        ("LongRoPE, told its factor", "phi3", HfCheckpoint::of("phi3_longrope"), [long, told].concat()),
     ] {
         let (hf, gguf) = (folder.path().join(format!("{what}-hf")), folder.path().join(what).join("model.gguf"));
         checkpoint.write(&hf, Dtype::F32);
         fs::create_dir_all(gguf.parent().unwrap()).unwrap();
         write_as_gguf(&gguf, &checkpoint, arch, &more);
         let hf = load_with(&hf, &f64_options()).unwrap();
-        let x = tokens("lma31");
+        // Longer than the original context of LongRoPE, too.
+        let x = IndexTensor::new((0..2 * 40).map(|i| (i * 7 + i / 9) % 50).collect::<Vec<_>>(), &[2, 40]);
+        let x = if arch == "phi3" { x } else { tokens("lma31") };
         let expected = hf.forward(&x).unwrap();
         // The file, and the folder that it is alone in.
         for path in [&gguf, gguf.parent().unwrap()] {
@@ -225,6 +247,10 @@ fn gguf_files_that_are_not_read_say_why() {
         let without = llama.renamed(|n| (n != format!("model.layers.1.{part}")).then(|| n.into()));
         refused(&without, "llama", std::slice::from_ref(&head), &[&format!("layers.1.{part}"), "missing"]);
     }
+    // Factors for short texts alone.
+    let mut half = HfCheckpoint::of("phi3_longrope");
+    half.set("rope_scaling", serde_json::json!({ "short_factor": vec![1.0; 6] }));
+    refused(&half, "phi3", &[], &["rope_factors_long.weight", "not there"]);
     let mut none = plain;
     none.set("num_attention_heads", 0);
     none.set("num_key_value_heads", 0);

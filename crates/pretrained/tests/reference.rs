@@ -5,19 +5,15 @@ mod common;
 use common::{case, cases, error_of, expected, load, load_with, tokens};
 use ironlens_pretrained::LoadOptions;
 use ironlens_tensor::IndexTensor;
-use ironlens_transformer::{HookedTransformer, PositionalEmbeddingType};
+use ironlens_transformer::{GenerateOptions, HookedTransformer, PositionalEmbeddingType};
 use serde_json::Value;
 
 /// The tokens `[batch, pos]`, and the likeliest ones after them, up to `total`.
-fn greedy(model: &HookedTransformer, tokens: &IndexTensor, total: usize) -> Vec<f64> {
-    let mut rows: Vec<Vec<u32>> = tokens.as_slice().chunks(tokens.shape()[1]).map(<[u32]>::to_vec).collect();
-    while rows[0].len() < total {
-        let pos = rows[0].len();
-        let logits = model.forward(&IndexTensor::new(rows.concat(), &[rows.len(), pos])).unwrap();
-        let next = logits.select(1, pos - 1).argmax(1);
-        rows.iter_mut().zip(next.as_slice()).for_each(|(row, id)| row.push(*id));
-    }
-    rows.concat().into_iter().map(f64::from).collect()
+fn greedy(model: &HookedTransformer, tokens: &IndexTensor, total: usize, use_past_kv_cache: bool) -> IndexTensor {
+    let max_new_tokens = total - tokens.shape()[1];
+    let options =
+        GenerateOptions { max_new_tokens, use_past_kv_cache, stop_at_eos: false, ..GenerateOptions::greedy() };
+    model.generate(tokens, &options).unwrap().tokens
 }
 
 #[test]
@@ -34,7 +30,11 @@ fn logits_tokens_and_weights_are_those_of_others() {
         let error = error_of(&processed.forward(&x).unwrap().log_softmax(), &logits.log_softmax());
         assert!(error < 1e-5, "{name}: processing changes log-probabilities by {error}");
         let ids = &expected["hf/greedy"];
-        assert_eq!(greedy(&raw, &x, ids.dim(1)), ids.to_vec_f64(), "{name}: tokens after the text");
+        for cached in [true, false] {
+            let written = greedy(&raw, &x, ids.dim(1), cached);
+            let written: Vec<f64> = written.as_slice().iter().map(|&id| id.into()).collect();
+            assert_eq!(written, ids.to_vec_f64(), "{name}: tokens after the text, with a cache: {cached}");
+        }
 
         let alibi = raw.config().positional_embedding_type == PositionalEmbeddingType::Alibi;
         for (key, value) in &expected {

@@ -115,17 +115,20 @@ var Core = (() => {
 
   /** A token so that it can be seen; the writer draws them the same way. */
   function tokenText(text) {
+    const picture = (c) => /[\u2600-\u27bf\ufe0f\u{1f000}-\u{1faff}]/u.test(c ?? "");
+    const all = [...text];
     let out = "";
-    for (const c of text) {
+    all.forEach((c, i) => {
       const code = c.codePointAt(0);
       if (c === " ") out += "·";
       else if (c === "\n") out += "⏎";
       else if (c === "\t") out += "→";
+      else if (code === 0x200d && picture(all[i - 1]) && picture(all[i + 1])) out += c;
       else if (code < 32 || (code >= 127 && code < 160) || (code >= 0x200b && code <= 0x200f) ||
         (code >= 0x2028 && code <= 0x202e) || (code >= 0x2060 && code <= 0x2069) || code === 0xfeff) {
         out += "\\x" + code.toString(16).padStart(2, "0");
       } else out += c;
-    }
+    });
     return out || "∅";
   }
 
@@ -170,7 +173,77 @@ var Core = (() => {
     return [head, ...rows].join("\n") + "\n";
   }
 
-  return { bytes, inflate, stored, values, lut, position, profile, uniformProfile, tokenText,
+  const quoted = (text) => (/[",\n]/.test(text) ? `"${String(text).replace(/"/g, '""')}"` : String(text));
+  const plain = (text) => String(text ?? "").replace(/<[^>]*>/g, "").replace(/&lt;/g, "<").replace(/&gt;/g, ">").replace(/&amp;/g, "&");
+  const axisOf = (spec, name, letter) => spec.layout[`${letter}axis${String(name ?? letter).slice(1)}`] ?? {};
+  /** What an axis calls a place: its tick text, or the number. */
+  function place(axis, v) {
+    const i = axis.tickvals?.indexOf(v) ?? -1;
+    return i >= 0 ? plain(axis.ticktext[i]) : v;
+  }
+
+  /** The numbers of a chart as comma-separated text: a matrix for cells, a row for each point of others. */
+  function tracesCsv(spec, data) {
+    const cells = data.filter((t, i) => t.z && spec.ironlens.paint[i]?.cells);
+    const others = data.filter((t) => !t.z && t.hoverinfo !== "skip" && (t.y || t.values));
+    const out = [];
+    if (cells.length) {
+      out.push("matrix,row,column,value");
+      cells.forEach((t, k) => {
+        const [x, y] = [axisOf(spec, t.xaxis, "x"), axisOf(spec, t.yaxis, "y")];
+        const name = plain(/<extra>(.*)<\/extra>/.exec(t.hovertemplate ?? "")?.[1] || k);
+        t.z.forEach((row, r) => row.forEach((v, c) => out.push([name, place(y, r), place(x, c), v ?? ""].map(quoted).join(","))));
+      });
+    }
+    if (others.length) {
+      out.push("series,x,y,text");
+      for (const t of others) {
+        const x = axisOf(spec, t.xaxis, "x");
+        const ys = t.type === "box" ? [] : t.y ?? t.values;
+        ys.forEach((v, i) => out.push([plain(t.name), place(x, t.x?.[i] ?? i), v ?? "", plain(t.text?.[i])].map(quoted).join(",")));
+        if (t.type === "box") {
+          const parts = { low: t.lowerfence?.[0], q1: t.q1?.[0], median: t.median?.[0], q3: t.q3?.[0], high: t.upperfence?.[0] };
+          for (const [part, v] of Object.entries(parts)) out.push([plain(t.name), part, v ?? "", ""].map(quoted).join(","));
+          for (const v of t.q1 ? t.y?.[0] ?? [] : t.y ?? []) out.push([plain(t.name), t.q1 ? "outlier" : "sample", v, ""].map(quoted).join(","));
+        }
+      }
+    }
+    return out.join("\n") + "\n";
+  }
+
+  /** The fields of a row of comma-separated text. */
+  function csvRow(line) {
+    const out = [];
+    for (const [, quoted_, bare] of line.matchAll(/(?:^|,)(?:"((?:[^"]|"")*)"|([^,]*))/g)) out.push(quoted_ !== undefined ? quoted_.replace(/""/g, '"') : bare);
+    return out;
+  }
+
+  const short = (v) => (v === null || v === undefined ? "nothing" : typeof v === "number" ? Number(v.toPrecision(4)).toString() : String(v));
+
+  /** One sentence on what a chart holds. */
+  function summary(data) {
+    const shown = data.filter((t) => t.hoverinfo !== "skip");
+    const numbers = shown.flatMap((t) => (t.z ? t.z.flat() : t.y ?? [])).flat().filter((v) => Number.isFinite(v));
+    if (!numbers.length) return "It has no numbers.";
+    const [lo, hi] = numbers.reduce(([a, b], v) => [Math.min(a, v), Math.max(b, v)], [Infinity, -Infinity]);
+    const what = shown.some((t) => t.z) ? `${numbers.length} cells` : `${shown.length} ${shown.length === 1 ? "series" : "series"}, ${numbers.length} points`;
+    return `${what}, from ${short(lo)} to ${short(hi)}.`;
+  }
+
+  /** A point of a trace in words: what the keys read out. */
+  function describe(spec, trace, at) {
+    const [x, y] = [axisOf(spec, trace.xaxis, "x"), axisOf(spec, trace.yaxis, "y")];
+    const name = (axis, otherwise) => plain(axis.title?.text) || otherwise;
+    if (trace.z) {
+      const cols = trace.z[0].length;
+      const [r, c] = [Math.floor(at / cols), at % cols];
+      return `${name(y, "row")} ${place(y, r)}, ${name(x, "column")} ${place(x, c)}: ${short(trace.z[r][c])}`;
+    }
+    const where = trace.text?.[at] ? plain(trace.text[at]) : `${name(x, "x")} ${short(place(x, trace.x?.[at] ?? at))}`;
+    return `${plain(trace.name)}, ${where}: ${short(trace.y[at])}`;
+  }
+
+  return { tracesCsv, csvRow, summary, describe, bytes, inflate, stored, values, lut, position, profile, uniformProfile, tokenText,
     parseHash, formatHash, format, inkOn, csv };
 })();
 if (typeof module !== "undefined") module.exports = Core;

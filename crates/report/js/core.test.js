@@ -83,3 +83,30 @@ test("a matrix as text", () => {
   const csv = Core.csv((i, j) => (j > i ? null : 0.5), 2, 2, 0);
   assert.equal(csv, "dest\\src,0,1\n0,0.5,\n1,0.5,0.5\n");
 });
+
+test("the numbers of a chart as text that reads back", () => {
+  const spec = {
+    layout: { xaxis: { tickvals: [0, 1], ticktext: ["a,b", "&lt;s&gt;"], title: { text: "token" } }, yaxis: { title: { text: "value" } } },
+    ironlens: { paint: [{ cells: true }, { mask: true }] },
+  };
+  const cells = [{ z: [[1, null]], hovertemplate: "x<extra>one</extra>" }, { z: [[null, 1]] }];
+  const lines = Core.tracesCsv(spec, cells).trimEnd().split("\n");
+  assert.deepEqual(lines.map(Core.csvRow), [["matrix", "row", "column", "value"], ["one", "0", "a,b", "1"], ["one", "0", "<s>", ""]]);
+  const curve = [{ type: "scatter", name: "loss", x: [0, 1], y: [0.5, null] }];
+  assert.deepEqual(Core.tracesCsv(spec, curve).split("\n").slice(1, 3), ['loss,"a,b",0.5,', "loss,<s>,,"]);
+  const box = [{ type: "box", name: "b", q1: [1], median: [2], q3: [3], lowerfence: [0], upperfence: [4], y: [[9]] }];
+  assert.match(Core.tracesCsv(spec, box), /b,median,2,\n[\s\S]*b,outlier,9,/);
+});
+
+test("charts in words", () => {
+  const spec = { layout: { xaxis: { title: { text: "step" } }, yaxis: { title: { text: "loss" } } } };
+  assert.equal(Core.describe(spec, { name: "loss", x: [3], y: [0.123456] }, 0), "loss, step 3: 0.1235");
+  assert.equal(Core.describe(spec, { z: [[1, 2], [3, null]] }, 3), "loss 1, step 1: nothing");
+  assert.equal(Core.summary([{ z: [[1, 2], [3, null]] }]), "3 cells, from 1 to 3.");
+  assert.equal(Core.summary([{ y: [] }]), "It has no numbers.");
+});
+
+test("parts of one emoji stay together", () => {
+  assert.equal(Core.tokenText("\u{1f469}\u200d\u{1f469}"), "\u{1f469}\u200d\u{1f469}");
+  assert.equal(Core.tokenText("a\u200db"), "a\\x200db");
+});

@@ -38,7 +38,7 @@ var Explorer = (() => {
         const i = base + d * src + s;
         return b ? read(a, i, info) - read(b, i, before) : read(a, i, info);
       };
-      return { at, dest, src, signed: Boolean(b), error: info.error + (b ? before.error : 0) };
+      return { at, dest, src, signed: Boolean(b) || info.lo < 0, error: info.error + (b ? before.error : 0) };
     }
   }
 
@@ -55,7 +55,8 @@ var Explorer = (() => {
   }
 
   function start(root) {
-    const meta = JSON.parse(document.getElementById("explorer-meta").textContent);
+    const meta = JSON.parse(document.getElementById(`${root.id}-meta`).textContent);
+    const linked = root.dataset.linked !== undefined;
     const patterns = new Patterns(meta);
     const count = meta.snapshots.length;
     const heads = meta.arrays.slice(0, meta.layers).map((a) => a.shape[0]);
@@ -63,6 +64,7 @@ var Explorer = (() => {
     const tokens = meta.tokens ? meta.tokens.map(Core.tokenText) : null;
 
     // --- State: what is chosen, what is only looked at -------------------------------------
+    const headName = (L, H) => meta.names?.[L]?.[H] ?? `L${L}H${H}`;
     const state = { s: count - 1, L: 0, H: 0, d: Math.floor(dest * 0.75), k: null, scale: "full", dir: "dest", locked: false };
     let preview = null; // a head under the pointer: { L, H }
     let cell = null; // a cell under the pointer: { d, s }
@@ -79,6 +81,7 @@ var Explorer = (() => {
       return best;
     }
     function readHash() {
+      if (!linked) return false;
       const hash = Core.parseHash(location.hash);
       const int = (text, n, otherwise) => {
         const v = Number.parseInt(text, 10);
@@ -93,12 +96,18 @@ var Explorer = (() => {
       state.H = int(hash.H, heads[state.L], Math.min(state.H, heads[state.L] - 1));
       state.d = int(hash.d, dest, state.d);
       state.k = int(hash.k, src, state.k);
-      if (hash.L !== undefined || hash.H !== undefined) state.locked = true;
+      if (["full", "fit", "log"].includes(hash.c)) state.scale = hash.c;
+      if (["dest", "src"].includes(hash.dir)) state.dir = hash.dir;
+      const told = hash.L !== undefined || hash.H !== undefined;
+      if (told) state.locked = true;
+      return told;
     }
     let own = "";
     function writeHash() {
+      if (!linked) return;
       const label = state.s === DIFFERENCE ? DIFFERENCE : meta.snapshots[state.s].label;
-      own = Core.formatHash({ s: label, L: state.L, H: state.H, d: state.d, k: state.k });
+      own = Core.formatHash({ s: label, L: state.L, H: state.H, d: state.d, k: state.k,
+        c: state.scale === "full" ? null : state.scale, dir: state.dir === "dest" ? null : state.dir });
       try { history.replaceState(null, "", own); } catch { /* not allowed in a frame: the link is a nicety */ }
     }
     const head = () => preview ?? { L: state.L, H: state.H };
@@ -110,6 +119,7 @@ var Explorer = (() => {
     const shown = count <= 4 ? meta.snapshots.map((_, i) => i) : [0, count - 1];
     for (const i of shown) addChoice(i, meta.snapshots[i].label || `step ${meta.snapshots[i].step}`);
     if (count > 1) addChoice(DIFFERENCE, "difference");
+    choices.hidden = count < 2;
     function addChoice(value, label) {
       const button = el("button", { type: "button", onclick: () => set({ s: value }) }, label);
       buttons.set(value, button);
@@ -139,24 +149,25 @@ var Explorer = (() => {
           onmouseleave: () => { preview = null; update(); },
           onfocus: () => { if (button.matches(":focus-visible")) { preview = { L, H }; update(); } },
           onblur: () => { preview = null; update(); },
-          onclick: () => lock(L, H) }, canvas, el("small", {}, `L${L}H${H}`));
-        button.setAttribute("aria-label", `Layer ${L} head ${H}`);
+          onclick: () => lock(L, H) }, canvas, el("small", {}, headName(L, H)));
         row.append(button);
         thumbs[L].push({ canvas, button, drawn: "" });
       }
-      overview.append(el("div", { class: "xl" }, el("span", {}, `Layer ${L}`), row));
+      overview.append(el("div", { class: meta.layers > 1 ? "xl" : "xl one" }, ...(meta.layers > 1 ? [el("span", {}, `Layer ${L}`)] : []), row));
     }
+    overview.hidden = meta.layers === 1 && heads[0] === 1;
+    overview.className = "overview";
 
     const title = el("h3");
     const map = el("canvas");
     const over = el("canvas", { tabIndex: 0 });
     over.setAttribute("role", "application");
     over.setAttribute("aria-roledescription", "attention pattern");
-    over.setAttribute("aria-describedby", "explorer-readout");
+    over.setAttribute("aria-describedby", `${root.id}-readout`);
     const legend = el("canvas", { width: 256, height: 1 });
     legend.setAttribute("aria-hidden", "true");
     const [legendLo, legendHi] = [el("span"), el("span")];
-    const readout = el("div", { class: "readout", id: "explorer-readout" });
+    const readout = el("div", { class: "readout", id: `${root.id}-readout` });
     const live = el("div", { class: "sr-only" });
     live.setAttribute("aria-live", "polite");
     const direction = el("select", { onchange: () => set({ dir: direction.value }) },
@@ -171,20 +182,21 @@ var Explorer = (() => {
     const tools = el("div", { class: "bar" },
       el("button", { type: "button", onclick: savePng }, "PNG"),
       el("button", { type: "button", onclick: saveCsv }, "CSV"),
-      el("button", { type: "button", onclick: () => { writeHash(); copyLink(); } }, "Copy link"));
+      ...(linked ? [el("button", { type: "button", onclick: (event) => { writeHash(); copyLink(event.target); } }, "Copy link")] : []));
     const keys = el("details", {}, el("summary", {}, "Keys"), el("p", { class: "hint" }));
     const help = [["← ↑ → ↓", "move over heads or cells"], ["Enter", "keep the head"], ["Esc", "let go"], ["[ ]", "head"],
       ["PgUp PgDn", "layer"], ["b a d", "before, after, difference"], ["Home End", "ends of a row"], ["t", "theme"]];
     for (const [key, text] of help) keys.lastChild.append(el("kbd", {}, key), ` ${text}  `);
-    root.append(bar, overview, el("div", { class: "focus" },
-      el("div", {}, title, el("div", { class: "map" }, map, over),
-        el("div", { class: "legend-bar" }, legendLo, legend, legendHi), readout, live, tools),
-      el("div", {}, scores, el("h3", {}, "Mean attention by distance"), profile, more)),
-    el("div", { class: "bar", style: "margin:.8rem 0 .3rem" }, el("label", {}, "Positions: ", direction)), strip, keys);
+    const spot = el("div", { class: "spot" }, title, el("div", { class: "map" }, map, over),
+      el("div", { class: "legend-bar" }, legendLo, legend, legendHi), readout, live, tools);
+    const facts = el("div", { class: "facts" }, scores, el("h3", {}, "Mean attention by distance"), profile, more);
+    root.append(bar, el("div", { class: "focus" }, el("div", { class: "side" }, overview, facts), spot),
+      el("div", { class: "bar", style: "margin:.8rem 0 .3rem" }, el("label", {}, "Positions: ", direction)), strip, keys);
 
     for (let i = 0; i < Math.min(src, 1024); i++) {
-      const span = el("span", { title: `position ${i}`, onclick: () => choose(i), onmouseenter: () => { hoverToken = i; update(); },
-        onmouseleave: () => { hoverToken = null; update(); } }, tokens ? tokens[i] : String(i));
+      const span = el("span", { title: `position ${i}`, tabIndex: -1, role: "button", onclick: () => choose(i), onmouseenter: () => { hoverToken = i; update(); },
+        onmouseleave: () => { hoverToken = null; update(); }, onfocus: () => { if (span.matches(":focus-visible")) { hoverToken = i; update(); } },
+        onblur: () => { hoverToken = null; update(); } }, tokens ? tokens[i] : String(i));
       strip.append(span);
     }
     let hoverToken = null;
@@ -199,9 +211,10 @@ var Explorer = (() => {
       const maps = report().palette.maps;
       return { seq: Core.lut(maps.blues[mode], 256), div: Core.lut(maps.rdbu[mode], 256), mode };
     }
-    function extent(view) {
+    function extent(view, skip = false) {
       let most = 0;
-      for (let d = 0; d < view.dest; d++) {
+      // The first rows of a causal pattern have few to look at and reach 1, which says nothing of the head.
+      for (let d = skip ? Math.min(Math.ceil(view.dest / 8), view.dest - 1) : 0; d < view.dest; d++) {
         for (let s = 0; s < view.src; s++) {
           const v = Math.abs(view.at(d, s) ?? 0);
           if (v > most && Number.isFinite(v)) most = v;
@@ -210,7 +223,7 @@ var Explorer = (() => {
       return most;
     }
     function domain(view) {
-      const fit = state.scale === "full" && !view.signed ? 1 : extent(view) || 1;
+      const fit = state.scale === "full" && !view.signed ? 1 : extent(view, true) || 1;
       if (view.signed) return { lo: -fit, hi: fit };
       if (state.scale === "log") return { lo: Math.max(view.error, 1e-4), hi: Math.max(extent(view), 1e-3), log: true };
       return { lo: 0, hi: state.scale === "full" ? Math.max(1, extent(view)) : fit };
@@ -223,7 +236,7 @@ var Explorer = (() => {
       const context = canvas.getContext("2d");
       const image = context.createImageData(w, h);
       const table = view.signed ? lut.div : lut.seq;
-      const [mask, mask2] = [rgb(css("--mask")), rgb(css("--mask2"))];
+      const mask = rgb(css("--mask"));
       for (let y = 0; y < h; y++) {
         for (let x = 0; x < w; x++) {
           let v = null;
@@ -236,7 +249,7 @@ var Explorer = (() => {
             }
           }
           let color;
-          if (v === null) color = (x + y) % 4 === 0 && size > 96 ? mask2 : mask;
+          if (v === null) color = mask;
           else if (!Number.isFinite(v)) color = [214, 0, 147];
           else {
             const i = Math.round(Core.position(v, range) * 255) * 3;
@@ -314,7 +327,7 @@ var Explorer = (() => {
       const { width, height, unit } = geometry;
       const c = over.getContext("2d");
       c.clearRect(0, 0, width, height);
-      const at = cell ?? { d: state.d, s: state.k };
+      const at = atHand();
       c.strokeStyle = css("--accent");
       c.lineWidth = 1.25;
       const wide = unit < 5 ? 1 : 0;
@@ -331,10 +344,16 @@ var Explorer = (() => {
       legendLo.textContent = text(range.lo);
       legendHi.textContent = text(range.hi);
     }
+    /** The row and column at hand: under the pointer, else chosen. */
+    function atHand() {
+      if (cell) return cell;
+      if (hoverToken === null) return { d: state.d, s: state.k };
+      return state.dir === "dest" ? { d: Math.min(hoverToken, dest - 1), s: null } : { d: state.d, s: hoverToken };
+    }
     const name = (i) => (tokens ? `${i} “${tokens[i].slice(0, 24)}”` : String(i));
     function drawReadout(view) {
       const { L, H } = head();
-      const at = cell ?? { d: state.d, s: state.k };
+      const at = atHand();
       const where = state.s === DIFFERENCE ? "after − before" : meta.snapshots[state.s].label;
       let text;
       if (at.s !== null) {
@@ -350,8 +369,8 @@ var Explorer = (() => {
         text = best === null ? `destination ${name(at.d)}`
           : `destination ${name(at.d)} → most at source ${name(best)}: ${Core.format(view.at(at.d, best), view.error)}`;
       }
-      readout.textContent = `${text} (L${L}H${H}, ${where}${meta.source ? `, ${meta.source}` : ""})`;
-      over.setAttribute("aria-label", `Attention of layer ${L} head ${H}, ${where}`);
+      readout.textContent = `${text} (${[headName(L, H), where, meta.source].filter(Boolean).join(", ")})`;
+      over.setAttribute("aria-label", `Attention of ${[headName(L, H), where].filter(Boolean).join(", ")}`);
       say(text);
     }
     let saying = 0;
@@ -375,6 +394,7 @@ var Explorer = (() => {
           span.style.color = Core.inkOn(color);
         }
         span.className = i === at ? "at" : "";
+        span.tabIndex = i === at ? 0 : -1;
         span.title = `position ${i}: ${v === null ? "N/A" : Core.format(v, view.error)}`;
       });
     }
@@ -388,7 +408,7 @@ var Explorer = (() => {
         return row;
       });
       scores.hidden = rows.length === 0;
-      scores.replaceChildren(el("table", {}, el("caption", {}, `Scores of L${L}H${H}`),
+      scores.replaceChildren(el("table", {}, el("caption", {}, `Scores of ${headName(L, H)}`),
         el("thead", {}, el("tr", {}, el("th", {}, "Kind of head"), el("th", { class: "num" }, "before"), el("th", { class: "num" }, "after"))),
         el("tbody", {}, ...rows)));
     }
@@ -459,7 +479,7 @@ var Explorer = (() => {
         drawLegend(view, range, lut);
         drawProfile(view);
         drawScores();
-        title.textContent = `Layer ${L}, head ${H}${preview && !(L === state.L && H === state.H) ? " (preview)" : state.locked ? " (kept)" : ""}`;
+        title.textContent = `${meta.names?.[L]?.[H] ?? `Layer ${L}, head ${H}`}${preview && !(L === state.L && H === state.H) ? " (preview)" : state.locked ? " (kept)" : ""}`;
       }
       drawCross();
       drawReadout(view);
@@ -546,7 +566,11 @@ var Explorer = (() => {
         thumbs[L][H].button.focus();
         preview = { L, H };
         update();
-      } else if ((key === "Home" || key === "End") && cells) set({ k: key === "Home" ? 0 : Math.min(state.d, src - 1) });
+      } else if (step && target.closest(".strip")) {
+        const to = [...strip.children].indexOf(target) + step[1] + step[0];
+        if (strip.children[to]) { strip.children[to].tabIndex = 0; strip.children[to].focus(); }
+      } else if (key === "Enter" && target.closest(".strip")) choose([...strip.children].indexOf(target));
+      else if ((key === "Home" || key === "End") && cells) set({ k: key === "Home" ? 0 : Math.min(state.d, src - 1) });
       else if (key === "PageUp" || key === "PageDown") {
         const L = bound(state.L + (key === "PageUp" ? -1 : 1), meta.layers);
         set({ L, H: Math.min(state.H, heads[L] - 1), locked: true });
@@ -565,7 +589,7 @@ var Explorer = (() => {
     function save(blob, extension) {
       const { L, H } = head();
       const label = state.s === DIFFERENCE ? DIFFERENCE : meta.snapshots[state.s].label;
-      const link = el("a", { href: URL.createObjectURL(blob), download: `attention-L${L}H${H}-${label.replace(/[^\w-]+/g, "-")}.${extension}` });
+      const link = el("a", { href: URL.createObjectURL(blob), download: `attention-${headName(L, H)}-${label.replace(/[^\w-]+/g, "-")}.${extension}` });
       link.click();
       setTimeout(() => URL.revokeObjectURL(link.href), 1000);
     }
@@ -574,37 +598,74 @@ var Explorer = (() => {
       const view = await patterns.head(state.s, L, H);
       save(new Blob([Core.csv(view.at, view.dest, view.src, view.error)], { type: "text/csv" }), "csv");
     }
-    function savePng() {
-      const out = el("canvas", { width: map.width, height: map.height });
+    /** The pattern at twice its size in light colours, with its name above and the legend below. */
+    async function savePng() {
+      const { L, H } = head();
+      const view = await patterns.head(state.s, L, H);
+      const maps = report().palette.maps;
+      const lut = { seq: Core.lut(maps.blues.light, 256), div: Core.lut(maps.rdbu.light, 256) };
+      const range = domain(view);
+      const unit = Math.max(1, Math.floor(1100 / Math.max(src, dest)));
+      const [w, h, left, top] = [unit * src, unit * dest, 110, 70];
+      const out = el("canvas", { width: Math.max(w + left + 30, 640), height: h + top + 150 });
       const c = out.getContext("2d");
-      c.fillStyle = css("--panel");
+      c.fillStyle = "#fff";
       c.fillRect(0, 0, out.width, out.height);
-      c.drawImage(map, 0, 0);
+      c.font = `22px ${getComputedStyle(root).fontFamily}`;
+      const write = (text, x, y, align = "center") => { c.textAlign = align; c.fillStyle = "#1f252c"; c.fillText(text, x, y); };
+      const where = state.s === DIFFERENCE ? "after − before" : meta.snapshots[state.s].label;
+      write([headName(L, H), where].filter(Boolean).join(", "), out.width / 2, 42);
+      const cells = el("canvas");
+      paint(cells, view, range, lut, 4096);
+      c.imageSmoothingEnabled = false;
+      c.drawImage(cells, left, top, w, h);
+      c.strokeStyle = "#767e87";
+      c.strokeRect(left - 0.5, top - 0.5, w + 1, h + 1);
+      const every = Math.max(1, Math.ceil(60 / unit));
+      for (let i = 0; i < src; i += every) write(tokens ? tokens[i].slice(0, 6) : i, left + (i + 0.5) * unit, top + h + 28);
+      for (let i = 0; i < dest; i += every) write(tokens ? tokens[i].slice(0, 8) : i, left - 10, top + (i + 0.5) * unit + 7, "right");
+      write("source", left + w / 2, top + h + 62);
+      drawLegend(view, range, lut);
+      c.drawImage(legend, left, top + h + 90, w, 20);
+      write(legendLo.textContent, left, top + h + 138, "left");
+      write(legendHi.textContent, left + w, top + h + 138, "right");
+      heavy = "";
+      await update();
       out.toBlob((blob) => save(blob, "png"));
     }
-    function copyLink() {
-      const done = (text) => { live.textContent = text; };
-      navigator.clipboard?.writeText(location.href).then(() => done("Link copied"), () => done("The address bar holds the link"));
+    function copyLink(button) {
+      const done = (text) => {
+        button.textContent = text;
+        live.textContent = text;
+        setTimeout(() => { button.textContent = "Copy link"; }, 2000);
+      };
+      const copied = navigator.clipboard?.writeText(location.href) ?? Promise.reject(new Error("no clipboard"));
+      copied.then(() => done("Link copied"), () => done("The address bar holds the link"));
     }
 
     document.addEventListener("themechange", () => { heavy = ""; update(); });
-    addEventListener("hashchange", () => { if (location.hash !== own) { readHash(); heavy = ""; update(); } });
+    addEventListener("hashchange", () => { if (location.hash !== own && readHash()) { scale.value = state.scale; direction.value = state.dir; heavy = ""; update(); } });
     new ResizeObserver(() => update()).observe(map.parentElement);
     const best = bestHead();
     if (best.v > -Infinity) Object.assign(state, { L: best.L, H: best.H });
-    readHash();
+    // A link opens where it was made.
+    if (readHash()) { scale.value = state.scale; direction.value = state.dir; root.scrollIntoView({ block: "start" }); }
     return { ready: update(), patterns, state, update, set, lock, meta,
       get: async (s, l, h, d, k) => (await patterns.head(s, l, h)).at(d, k) };
   }
 
   document.addEventListener("pageready", () => {
-    const root = document.getElementById("explorer");
-    if (!root) return;
-    if (typeof DecompressionStream === "undefined") {
-      root.textContent = "The explorer needs a browser of 2023 or later (DecompressionStream).";
-      return;
+    const ready = [];
+    for (const root of document.querySelectorAll(".explorer")) {
+      if (typeof DecompressionStream === "undefined") {
+        root.textContent = "The explorer needs a browser of 2023 or later (DecompressionStream).";
+        continue;
+      }
+      const explorer = start(root);
+      ready.push(explorer.ready);
+      Object.assign(window.__report, explorer);
     }
-    Object.assign(window.__report, start(root));
+    Object.assign(window.__report, { ready: Promise.all(ready) });
   });
   return { start };
 })();

@@ -1,4 +1,4 @@
-// Theme, charts, tables: everything of the page but the attention explorer.
+// Theme, tables, copying, print: what a page has beside charts and views.
 "use strict";
 (() => {
   const root = document.documentElement;
@@ -15,15 +15,11 @@
     return null;
   }
   const kept = store();
-  if (kept === "dark" || kept === "light") root.dataset.theme = kept;
-  function isDark() {
-    if (printing) return false;
-    return root.dataset.theme ? root.dataset.theme === "dark" : dark.matches;
-  }
+  const system = () => (dark.matches ? "dark" : "light");
+  root.dataset.theme = kept === "dark" || kept === "light" ? kept : system();
+  const isDark = () => !printing && root.dataset.theme === "dark";
   function themed() {
-    const button = document.getElementById("theme");
-    if (button) button.setAttribute("aria-pressed", String(isDark()));
-    redraw();
+    name();
     document.dispatchEvent(new CustomEvent("themechange"));
   }
   function toggleTheme() {
@@ -31,98 +27,11 @@
     store(root.dataset.theme);
     themed();
   }
-  dark.addEventListener("change", themed);
-  document.getElementById("theme")?.addEventListener("click", toggleTheme);
-
-  // --- Charts: plotly.js is inflated when the first chart comes near ----------------------
-  const plots = [...document.querySelectorAll("[data-plot]")].map((div) => ({
-    div, spec: JSON.parse(document.getElementById(div.dataset.plot).textContent), drawn: false,
-  }));
-  let loading = null;
-  function loadPlotly() {
-    loading ??= (async () => {
-      const packed = document.getElementById("plotly-js");
-      const source = new TextDecoder().decode(await Core.inflate(Core.bytes(packed.textContent)));
-      const script = document.createElement("script");
-      script.textContent = source;
-      document.head.append(script);
-      if (!window.Plotly) throw new Error("the chart library did not start");
-    })();
-    return loading;
-  }
-  function colored(spec, width) {
-    const css = getComputedStyle(root);
-    const color = (name) => css.getPropertyValue(name).trim();
-    const mode = isDark() ? "dark" : "light";
-    const data = structuredClone(spec.data);
-    const layout = structuredClone(spec.layout);
-    const { extra } = spec.ironlens;
-    const lines = palette.lines[mode];
-    data.forEach((trace, i) => {
-      if (!extra.tones) return;
-      const tone = lines[extra.tones[i] % lines.length];
-      if (trace.type === "bar") trace.marker = { ...trace.marker, color: tone };
-      else trace.line = { ...trace.line, color: tone };
-    });
-    layout.paper_bgcolor = "rgba(0,0,0,0)";
-    layout.plot_bgcolor = extra.colors ? color("--page") : color("--panel");
-    layout.font = { ...layout.font, color: color("--ink"), family: css.fontFamily };
-    layout.hoverlabel = { bgcolor: color("--raised"), bordercolor: color("--line"), font: { color: color("--ink") } };
-    layout.modebar = { bgcolor: "rgba(0,0,0,0)", color: color("--line"), activecolor: color("--accent") };
-    for (const key of Object.keys(layout)) {
-      if (/^[xy]axis\d*$/.test(key)) {
-        Object.assign(layout[key], { gridcolor: color("--grid"), linecolor: color("--line"), tickcolor: color("--line"), spikecolor: color("--soft") });
-        if (extra.colors) Object.assign(layout[key], { showline: true, mirror: true });
-      }
-    }
-    if (extra.colors) {
-      const stops = palette.maps[extra.colors][mode];
-      layout.coloraxis.colorscale = stops.map((c, i) => [i / (stops.length - 1), c]);
-      // Square cells: a narrower page needs less height.
-      const ratio = width / spec.ironlens.width;
-      if (ratio < 1 && spec.ironlens.rows === 1) layout.height = Math.max(220, Math.round(layout.height * ratio + 40 * (1 - ratio)));
-    }
-    if (width < 480) {
-      layout.margin = { ...layout.margin, l: 48, r: 8 };
-      layout.font.size = 11;
-    }
-    return { data, layout };
-  }
-  /** On a narrow page the buttons would cover the legend. */
-  function config(plot) {
-    return { ...plot.spec.config, ...(plot.div.clientWidth < 420 ? { displayModeBar: false } : {}) };
-  }
-  async function draw(plot) {
-    if (plot.drawn) return;
-    plot.drawn = true;
-    try {
-      await loadPlotly();
-      const { width, minWidth } = plot.spec.ironlens;
-      if (minWidth) plot.div.style.minWidth = `${minWidth}px`;
-      if (plot.spec.ironlens.extra.colors) plot.div.style.maxWidth = `${width}px`;
-      const { data, layout } = colored(plot.spec, plot.div.clientWidth);
-      plot.div.style.minHeight = "";
-      await Plotly.newPlot(plot.div, data, layout, config(plot));
-    } catch (error) {
-      plot.div.textContent = `This chart could not be drawn: ${error.message}. A current browser is needed.`;
-      plot.div.classList.add("failed");
-    }
-  }
-  function redraw() {
-    for (const plot of plots) {
-      if (!plot.drawn || !window.Plotly || !plot.div.data) continue;
-      const { data, layout } = colored(plot.spec, plot.div.clientWidth);
-      Plotly.react(plot.div, data, layout, config(plot));
-    }
-  }
-  const near = new IntersectionObserver((entries) => {
-    for (const entry of entries) {
-      if (!entry.isIntersecting) continue;
-      near.unobserve(entry.target);
-      draw(plots.find((plot) => plot.div === entry.target));
-    }
-  }, { rootMargin: "600px" });
-  for (const plot of plots) near.observe(plot.div);
+  dark.addEventListener("change", () => { root.dataset.theme = system(); themed(); });
+  const button = document.getElementById("theme");
+  const name = () => { if (button) button.textContent = isDark() ? "Light" : "Dark"; };
+  name();
+  button?.addEventListener("click", toggleTheme);
 
   // --- Tables: filter and sort ------------------------------------------------------------
   for (const input of document.querySelectorAll("input[data-filter]")) {
@@ -187,27 +96,22 @@
     });
   }
 
-  // --- Print: light, everything open and drawn --------------------------------------------
-  addEventListener("beforeprint", () => {
-    printing = true;
-    for (const details of document.querySelectorAll("details:not([open])")) {
-      details.open = true;
-      details.dataset.reopened = "";
-    }
-    themed();
-    plots.forEach(draw);
-  });
-  addEventListener("afterprint", () => {
-    printing = false;
-    for (const details of document.querySelectorAll("details[data-reopened]")) {
-      details.open = false;
-      delete details.dataset.reopened;
-    }
-    themed();
-  });
+  // --- Print: light, with the pictures that are in the page -------------------------------
+  for (const [event, now] of [["beforeprint", true], ["afterprint", false]]) {
+    addEventListener(event, () => { printing = now; document.dispatchEvent(new CustomEvent("themechange")); });
+  }
 
-  window.__report = Object.assign(window.__report ?? {}, {
-    palette, isDark, toggleTheme, drawAll: () => Promise.all(plots.map(draw)),
-  });
+  // --- In a notebook's frame the page says how high it is --------------------------------
+  if (window.parent !== window) {
+    root.classList.add("framed");
+    const tell = () => {
+      const height = document.querySelector("main").getBoundingClientRect().bottom + scrollY + 4;
+      if (!document.querySelector(".plot:not(.drawn, .failed)")) window.parent.postMessage({ ironlensHeight: height }, "*");
+    };
+    new ResizeObserver(tell).observe(document.querySelector("main"));
+    document.addEventListener("drawn", tell);
+  }
+
+  window.__report = Object.assign(window.__report ?? {}, { palette, isDark, toggleTheme });
   document.dispatchEvent(new CustomEvent("pageready"));
 })();

@@ -113,6 +113,23 @@ impl Colorscale {
     }
 }
 
+/// What is drawn where a value may be noise: no colour of a map that has a colour.
+pub(crate) const QUIET: Rgb = [226, 229, 233];
+
+/// Whether black can be read better than white on a colour (WCAG luminance).
+pub(crate) fn ink_on(rgb: Rgb) -> bool {
+    luminance(rgb) > 0.179
+}
+
+/// The relative luminance of WCAG 2, 0 to 1.
+fn luminance(c: Rgb) -> f64 {
+    let lin = |v: u8| {
+        let v = f64::from(v) / 255.0;
+        if v <= 0.04045 { v / 12.92 } else { ((v + 0.055) / 1.055).powf(2.4) }
+    };
+    0.2126 * lin(c[0]) + 0.7152 * lin(c[1]) + 0.0722 * lin(c[2])
+}
+
 /// What is drawn where a value is not finite: not in any map.
 pub(crate) const NOT_FINITE: Rgb = [214, 0, 147];
 
@@ -134,14 +151,6 @@ pub(crate) fn to_hex([r, g, b]: Rgb) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn luminance(c: Rgb) -> f64 {
-        let lin = |v: u8| {
-            let v = f64::from(v) / 255.0;
-            if v <= 0.04045 { v / 12.92 } else { ((v + 0.055) / 1.055).powf(2.4) }
-        };
-        0.2126 * lin(c[0]) + 0.7152 * lin(c[1]) + 0.0722 * lin(c[2])
-    }
 
     #[test]
     fn sequential_maps_are_monotone_in_luminance() {

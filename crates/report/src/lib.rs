@@ -28,16 +28,27 @@
 //! policy, and has the same bytes for the same data.
 
 mod array;
+mod codec;
 mod color;
+mod document;
 mod error;
 mod explorer;
 mod figure;
 mod files;
 mod page;
 mod report;
+mod view;
 
 pub use array::Array;
 pub use color::Colorscale;
 pub use error::ReportError;
-pub use figure::{Figure, Number, Series, ToSeries, bar, imshow, line};
-pub use report::{Detector, Evaluation, Hook, Metric, Parameter, Reference, Report, Section, Snapshot, Stats};
+pub use figure::{
+    Figure, Number, Points, Series, ToPoints, ToSeries, bar, boxes, frames, histogram, imshow, line, panels, plotly,
+    scatter,
+};
+pub use page::{Item, Page};
+pub use report::{Detector, Evaluation, Finding, Hook, Metric, Parameter, Reference, Report, Section, Snapshot, Stats};
+pub use view::{
+    Sample, View, attention_heads, attention_layers, attention_pattern, attention_patterns, colored_tokens,
+    colored_tokens_multi, text_neuron_activations, token_log_probs, topk_samples, topk_tokens,
+};

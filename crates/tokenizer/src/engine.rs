@@ -3,9 +3,15 @@
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use tokenizers::{AddedToken, ModelWrapper, PostProcessorWrapper, PreTokenizerWrapper, Tokenizer as Backend};
+use tokenizers::utils::truncation::truncate_encodings;
+use tokenizers::{
+    AddedToken, Encoding, ModelWrapper, NormalizerWrapper, PostProcessor, PostProcessorWrapper, PreTokenizerWrapper,
+    Tokenizer as Backend, TruncationParams,
+};
 
 use crate::error::{Result, TokenizerError};
+use crate::tokenize::Parts;
+use crate::wordpiece::Cleaning;
 
 /// The tokenizer proper: a pipeline of normaliser, pre-tokenizer, model, template and decoder.
 #[derive(Clone, Debug)]
@@ -49,6 +55,14 @@ impl Engine {
         }
     }
 
+    /// Cleans texts otherwise than the file says; only where BERT's way of cleaning them is in it.
+    pub(crate) fn adjust_bert_normalizer(&mut self, cleaning: &Cleaning) {
+        if let Some(NormalizerWrapper::BertNormalizer(step)) = self.backend.get_normalizer() {
+            let step = cleaning.normalizer(step.clean_text);
+            self.backend.with_normalizer(Some(step));
+        }
+    }
+
     /// Puts another model into the pipeline; only for one without added tokens, whose ids would stay.
     pub(crate) fn set_model(&mut self, model: ModelWrapper) -> Result<()> {
         self.backend.with_model(model);
@@ -74,6 +88,26 @@ impl Engine {
     pub(crate) fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>> {
         let encoding = guarded("tokenizing", || self.backend.encode_fast(text, add_special))?;
         Ok(encoding.get_ids().to_vec())
+    }
+
+    /// One text or two with what is put around them, cut to `max_length` ids as transformers cuts them: ids of the
+    /// longer text go first.
+    pub(crate) fn encode_parts(&self, first: &str, second: Option<&str>, max_length: Option<usize>) -> Result<Parts> {
+        let encoding = guarded("tokenizing", || -> tokenizers::Result<Encoding> {
+            let mut first = self.backend.encode_fast(first, false)?;
+            let mut second = second.map(|text| self.backend.encode_fast(text, false)).transpose()?;
+            // BERT's own way of putting texts together looks at this; templates say it themselves.
+            if let Some(second) = &mut second {
+                second.set_type_ids(vec![1; second.get_ids().len()]);
+            }
+            if let Some(max_length) = max_length {
+                let around = self.backend.get_post_processor().map_or(0, |step| step.added_tokens(second.is_some()));
+                let limit = TruncationParams { max_length: max_length.saturating_sub(around), ..Default::default() };
+                (first, second) = truncate_encodings(first, second, &limit)?;
+            }
+            self.backend.post_process(first, second, true)
+        })?;
+        Ok(Parts { ids: encoding.get_ids().to_vec(), types: encoding.get_type_ids().to_vec() })
     }
 
     pub(crate) fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String> {

@@ -23,7 +23,7 @@ pub enum TokenizerError {
     },
     /// A folder without any tokenizer.
     #[error(
-        "{folder} has no tokenizer: expected tokenizer.json, vocab.json with merges.txt, tokenizer.model or a \
+        "{folder} has no tokenizer: expected tokenizer.json, vocab.json with merges.txt, vocab.txt, tokenizer.model or a \
          *.tiktoken file"
     )]
     NoTokenizer {

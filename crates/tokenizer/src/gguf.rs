@@ -28,6 +28,8 @@ pub struct GgufVocabulary {
     pub bos_id: Option<u32>,
     /// `eos_token_id`.
     pub eos_id: Option<u32>,
+    /// `eot_token_id`: ends a turn of a chat.
+    pub eot_id: Option<u32>,
     /// `unknown_token_id`.
     pub unk_id: Option<u32>,
     /// `padding_token_id`.
@@ -58,6 +60,26 @@ impl GgufVocabulary {
                 Err(TokenizerError::vocabulary(reason))
             }
         }
+    }
+
+    /// Ids that end what is generated: those that the file names, and control tokens with the usual spellings (those of
+    /// llama.cpp's `special_eog_ids`).
+    pub(crate) fn end_ids(&self) -> Vec<u32> {
+        const CONTROL: i32 = 3;
+        const SPELLINGS: [&str; 9] = [
+            "<|eot_id|>",
+            "<|im_end|>",
+            "<|end|>",
+            "<|return|>",
+            "<end_of_turn>",
+            "<|endoftext|>",
+            "<|eom_id|>",
+            "<EOT>",
+            "_<EOT>",
+        ];
+        let spelt = self.tokens.iter().zip(&self.token_types).enumerate();
+        let spelt = spelt.filter(|(_, (text, kind))| **kind == CONTROL && SPELLINGS.contains(&text.as_str()));
+        self.eos_id.into_iter().chain(self.eot_id).chain(spelt.map(|(id, _)| id as u32)).collect()
     }
 
     /// Whether BOS is put before every text.

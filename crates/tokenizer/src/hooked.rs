@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::error::{Result, TokenizerError};
 use crate::prompt::{Occurrence, PaddingSide, Prompt, Single, Texts, TokenOptions, Tokens};
-use crate::tokenize::{SpecialToken, SpecialTokens, Tokenize};
+use crate::tokenize::{Parts, SpecialToken, SpecialTokens, Tokenize};
 #[cfg(feature = "formats")]
 use crate::tokenizer::Tokenizer;
 
@@ -101,11 +101,7 @@ impl HookedTokenizer {
     /// # Errors
     /// If it is smaller.
     pub fn with_d_vocab(mut self, d_vocab: usize) -> Result<HookedTokenizer> {
-        let needed = self.tokenizer.vocab_size();
-        if d_vocab < needed {
-            let reason = format!("the model has d_vocab {d_vocab}, and the tokenizer ids up to {}", needed - 1);
-            return Err(TokenizerError::Argument(reason));
-        }
+        fits(d_vocab, &*self.tokenizer)?;
         self.d_vocab = d_vocab;
         Ok(self)
     }
@@ -288,6 +284,15 @@ impl HookedTokenizer {
         place.ok_or_else(|| TokenizerError::NotFound { token, text: text(), length: ids.len() })
     }
 
+    /// The ids that end a text which a model writes: EOS, and what else the model's files name.
+    pub fn end_ids(&self) -> Vec<u32> {
+        let eos = self.special.eos.as_ref().and_then(|eos| eos.id);
+        let mut ids: Vec<u32> = eos.into_iter().chain(self.special.ends.iter().copied()).collect();
+        let mut seen = std::collections::HashSet::new();
+        ids.retain(|id| (*id as usize) < self.d_vocab && seen.insert(*id));
+        ids
+    }
+
     /// Text and id of BOS.
     pub(crate) fn bos(&self) -> Result<(&str, u32)> {
         needed("BOS", &self.special.bos, "pass prepend_bos = false, or name another in tokenizer_config.json")
@@ -300,6 +305,10 @@ impl HookedTokenizer {
 }
 
 impl Tokenize for HookedTokenizer {
+    fn chat_text(&self, messages: &[(&str, &str)], add_generation_prompt: bool) -> Result<String> {
+        self.tokenizer.chat_text(messages, add_generation_prompt)
+    }
+
     fn save_into(&self, folder: &Path) -> Result<bool> {
         self.tokenizer.save_into(folder)
     }
@@ -309,17 +318,7 @@ impl Tokenize for HookedTokenizer {
     }
 
     fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String> {
-        let (known, d_vocab) = (self.tokenizer.vocab_size(), self.d_vocab);
-        if let Some(&id) = ids.iter().find(|&&id| id as usize >= d_vocab) {
-            return Err(TokenizerError::UnknownId { id, vocab_size: d_vocab });
-        }
-        match ids.iter().any(|&id| id as usize >= known) {
-            false => self.tokenizer.decode(ids, skip_special),
-            true => {
-                let ids: Vec<u32> = ids.iter().copied().filter(|&id| (id as usize) < known).collect();
-                self.tokenizer.decode(&ids, skip_special)
-            }
-        }
+        decode_known(&*self.tokenizer, self.d_vocab, ids, skip_special)
     }
 
     fn token_to_id(&self, token: &str) -> Option<u32> {
@@ -336,6 +335,40 @@ impl Tokenize for HookedTokenizer {
 
     fn special_tokens(&self) -> &SpecialTokens {
         &self.special
+    }
+
+    fn encode_parts(&self, first: &str, second: Option<&str>, max_length: Option<usize>) -> Result<Parts> {
+        self.tokenizer.encode_parts(first, second, max_length)
+    }
+}
+
+/// Whether a model of `d_vocab` ids has all that a tokenizer gives.
+pub(crate) fn fits(d_vocab: usize, tokenizer: &dyn Tokenize) -> Result<()> {
+    let needed = tokenizer.vocab_size();
+    if d_vocab < needed {
+        let reason = format!("the model has d_vocab {d_vocab}, and the tokenizer ids up to {}", needed - 1);
+        return Err(TokenizerError::Argument(reason));
+    }
+    Ok(())
+}
+
+/// Text of ids of a model of `d_vocab`; those that the tokenizer lacks are nothing.
+pub(crate) fn decode_known(
+    tokenizer: &dyn Tokenize,
+    d_vocab: usize,
+    ids: &[u32],
+    skip_special: bool,
+) -> Result<String> {
+    let known = tokenizer.vocab_size();
+    if let Some(&id) = ids.iter().find(|&&id| id as usize >= d_vocab) {
+        return Err(TokenizerError::UnknownId { id, vocab_size: d_vocab });
+    }
+    match ids.iter().any(|&id| id as usize >= known) {
+        false => tokenizer.decode(ids, skip_special),
+        true => {
+            let ids: Vec<u32> = ids.iter().copied().filter(|&id| (id as usize) < known).collect();
+            tokenizer.decode(&ids, skip_special)
+        }
     }
 }
 

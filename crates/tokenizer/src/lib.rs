@@ -27,8 +27,8 @@
 //! ```
 //!
 //! `Tokenizer` (feature `formats`, on by default) reads the forms in which tokenizers come and does what Hugging Face's does with them;
-//! [`HookedTokenizer`] adds TransformerLens's rules for BOS and padding; [`Decoder`] gives text while ids are
-//! generated.
+//! [`HookedTokenizer`] adds TransformerLens's rules for BOS and padding, [`EncoderTokenizer`] is the one of encoders
+//! (texts, pairs of texts, masks); [`Decoder`] gives text while ids are generated.
 
 #![forbid(unsafe_code)]
 
@@ -38,6 +38,7 @@ mod bytes;
 mod chat;
 #[cfg(feature = "formats")]
 mod check;
+mod encoder;
 #[cfg(feature = "formats")]
 mod engine;
 mod error;
@@ -66,11 +67,14 @@ mod tiktoken;
 mod tokenize;
 #[cfg(feature = "formats")]
 mod tokenizer;
+#[cfg(feature = "formats")]
+mod wordpiece;
 
 #[cfg(feature = "formats")]
 pub use chat::{ChatMessage, ChatOptions};
 #[cfg(feature = "formats")]
 pub use check::{Comparison, check_case};
+pub use encoder::{EncoderTokenizer, EncoderTokens};
 pub use error::TokenizerError;
 #[cfg(feature = "formats")]
 pub use gguf::GgufVocabulary;
@@ -79,6 +83,6 @@ pub use prompt::{Occurrence, PaddingSide, Prompt, Single, Texts, TokenOptions, T
 pub use stream::Decoder;
 #[cfg(feature = "formats")]
 pub use tiktoken::TiktokenOptions;
-pub use tokenize::{SpecialToken, SpecialTokens, Tokenize};
+pub use tokenize::{Parts, SpecialToken, SpecialTokens, Tokenize};
 #[cfg(feature = "formats")]
 pub use tokenizer::Tokenizer;

@@ -24,8 +24,24 @@ pub(crate) struct Settings {
     pub eos: Option<AddedToken>,
     pub pad: Option<AddedToken>,
     pub unk: Option<AddedToken>,
+    /// Ids that end what is generated, by `generation_config.json`, or else by `config.json`.
+    pub ends: Vec<u32>,
+    pub cls: Option<AddedToken>,
+    pub sep: Option<AddedToken>,
+    pub mask: Option<AddedToken>,
+    /// At how many ids texts are cut.
+    pub max_length: Option<usize>,
     /// Name and source.
     pub chat_templates: Vec<(String, String)>,
+}
+
+/// One id or several.
+fn end_ids(value: &Value) -> Option<Vec<u32>> {
+    let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
+    match value {
+        Value::Array(ids) => Some(ids.iter().filter_map(id).collect()),
+        one => id(one).map(|id| vec![id]),
+    }
 }
 
 /// Classes of transformers that set a tokenizer up in a way of their own.
@@ -41,6 +57,7 @@ pub(crate) enum Class {
     Qwen2,
     Bloom,
     T5,
+    Bert,
 }
 
 impl Class {
@@ -56,6 +73,7 @@ impl Class {
             "Qwen2" | "qwen2" | "qwen3" => Class::Qwen2,
             "Bloom" | "bloom" => Class::Bloom,
             "T5" | "t5" => Class::T5,
+            "Bert" | "bert" => Class::Bert,
             _ => return None,
         })
     }
@@ -70,10 +88,10 @@ impl Class {
         }
     }
 
-    /// BOS, EOS, padding and unknown where the configuration says nothing.
-    fn defaults(self) -> [Option<&'static str>; 4] {
+    /// The tokens with a role where the configuration says nothing, in the order of [`ROLES`].
+    fn defaults(self) -> [Option<&'static str>; ROLES.len()] {
         const TEXT: Option<&str> = Some("<|endoftext|>");
-        match self {
+        let [bos, eos, pad, unk] = match self {
             Class::Other => [None; 4],
             Class::Llama => [Some("<s>"), Some("</s>"), None, Some("<unk>")],
             Class::Gemma => [Some("<bos>"), Some("<eos>"), Some("<pad>"), Some("<unk>")],
@@ -82,11 +100,17 @@ impl Class {
             Class::Qwen2 => [None, TEXT, TEXT, TEXT],
             Class::Bloom => [Some("<s>"), Some("</s>"), Some("<pad>"), Some("<unk>")],
             Class::T5 => [None, Some("</s>"), Some("<pad>"), Some("<unk>")],
-        }
+            Class::Bert => [None, None, Some("[PAD]"), Some("[UNK]")],
+        };
+        let [cls, sep, mask] = match self {
+            Class::Bert => [Some("[CLS]"), Some("[SEP]"), Some("[MASK]")],
+            _ => [None; 3],
+        };
+        [bos, eos, pad, unk, cls, sep, mask]
     }
 }
 
-const ROLES: [&str; 4] = ["bos_token", "eos_token", "pad_token", "unk_token"];
+const ROLES: [&str; 7] = ["bos_token", "eos_token", "pad_token", "unk_token", "cls_token", "sep_token", "mask_token"];
 
 impl Settings {
     /// Reads what a folder has of them. A folder with none is one of a tokenizer without special tokens.
@@ -101,6 +125,15 @@ impl Settings {
         };
         let mut settings = Settings { class: class.unwrap_or_default(), raw, ..Settings::default() };
         settings.take_roles(&map);
+        let generation = read_object(&folder.join("generation_config.json"))?.unwrap_or_default();
+        settings.ends = [&generation, &model]
+            .into_iter()
+            .find_map(|object| end_ids(object.get("eos_token_id")?))
+            .unwrap_or_default();
+        let sentences = read_object(&folder.join("sentence_bert_config.json"))?.unwrap_or_default();
+        let length = |object: &Map<String, Value>, key| usize::try_from(object.get(key)?.as_u64()?).ok();
+        settings.max_length =
+            length(&sentences, "max_seq_length").or_else(|| length(&settings.raw, "model_max_length"));
         settings.chat_templates = settings.templates(folder)?;
         Ok(settings)
     }
@@ -114,7 +147,7 @@ impl Settings {
                 *role = token(value);
             }
         }
-        [self.bos, self.eos, self.pad, self.unk] = roles;
+        [self.bos, self.eos, self.pad, self.unk, self.cls, self.sep, self.mask] = roles;
     }
 
     /// Templates of the configuration, and of files, which are believed first.
@@ -159,10 +192,11 @@ impl Settings {
         }
     }
 
-    /// Gives BOS, EOS, padding and unknown to roles that no token has, unless the configuration says that none
-    /// shall have them.
-    pub(crate) fn fill(&mut self, tokens: [Option<AddedToken>; 4]) {
-        let roles = [&mut self.bos, &mut self.eos, &mut self.pad, &mut self.unk];
+    /// Gives tokens, the first in the order of [`ROLES`], to roles that no token has, unless the configuration says
+    /// that none shall have them.
+    pub(crate) fn fill(&mut self, tokens: impl IntoIterator<Item = Option<AddedToken>>) {
+        let roles =
+            [&mut self.bos, &mut self.eos, &mut self.pad, &mut self.unk, &mut self.cls, &mut self.sep, &mut self.mask];
         for ((role, token), name) in roles.into_iter().zip(tokens).zip(ROLES) {
             if role.is_none() && !self.raw.contains_key(name) {
                 *role = token;
@@ -200,15 +234,26 @@ impl Settings {
             Some(Value::Object(named)) => named.values().filter_map(token).collect(),
             _ => Vec::new(),
         };
-        [&self.bos, &self.eos, &self.pad, &self.unk].into_iter().flatten().cloned().chain(further).collect()
+        self.roles().into_iter().flatten().cloned().chain(further).collect()
+    }
+
+    /// The tokens with a role, in the order of [`ROLES`].
+    fn roles(&self) -> [&Option<AddedToken>; ROLES.len()] {
+        [&self.bos, &self.eos, &self.pad, &self.unk, &self.cls, &self.sep, &self.mask]
     }
 
     /// `tokenizer_config.json` that says all this again.
     pub(crate) fn to_json(&self) -> Value {
         let mut object = self.raw.clone();
         object.entry("tokenizer_class").or_insert_with(|| json!(self.class.saved_name()));
-        for (name, role) in ROLES.into_iter().zip([&self.bos, &self.eos, &self.pad, &self.unk]) {
-            object.insert(name.to_owned(), role.as_ref().map_or(Value::Null, |token| json!(token.content)));
+        for (name, role) in ROLES.into_iter().zip(self.roles()) {
+            // Roles that only encoders have are told where there are any.
+            if role.is_some() || self.raw.contains_key(name) || ROLES[..4].contains(&name) {
+                object.insert(name.to_owned(), role.as_ref().map_or(Value::Null, |token| json!(token.content)));
+            }
+        }
+        if let Some(length) = self.max_length {
+            object.insert("model_max_length".to_owned(), json!(length));
         }
         match self.chat_templates.as_slice() {
             [] => {}
@@ -236,6 +281,7 @@ impl Class {
             Class::Qwen2 => "Qwen2TokenizerFast",
             Class::Bloom => "BloomTokenizerFast",
             Class::T5 => "T5TokenizerFast",
+            Class::Bert => "BertTokenizerFast",
         }
     }
 }

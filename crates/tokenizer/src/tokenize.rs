@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
-use crate::error::Result;
+use crate::error::{Result, TokenizerError};
 
 /// Text to ids and back.
 pub trait Tokenize: fmt::Debug + Send + Sync {
@@ -32,6 +32,26 @@ pub trait Tokenize: fmt::Debug + Send + Sync {
     /// The tokens that have a role.
     fn special_tokens(&self) -> &SpecialTokens;
 
+    /// The text that the model's chat template makes of messages `(role, content)`; with `add_generation_prompt`, up to
+    /// where the model answers. It names special tokens itself: tokenize it without adding any.
+    ///
+    /// # Errors
+    /// If there is no template, or it fails, or refuses the messages.
+    fn chat_text(&self, _messages: &[(&str, &str)], _add_generation_prompt: bool) -> Result<String> {
+        Err(TokenizerError::NoChatTemplate { name: "default".to_owned(), known: Vec::new() })
+    }
+
+    /// Ids of one text or of two together, and to which of the two each belongs, with what the tokenizer puts around
+    /// them: what encoders read (`[CLS] first [SEP] second [SEP]`). More than `max_length` ids are cut, of the longer
+    /// text first.
+    ///
+    /// # Errors
+    /// If the tokenizer fails on a text, or is of one's own and puts no texts together, as it is unless told.
+    fn encode_parts(&self, _first: &str, _second: Option<&str>, _max_length: Option<usize>) -> Result<Parts> {
+        let reason = "this tokenizer puts no texts together for an encoder: it has no encode_parts";
+        Err(TokenizerError::Argument(reason.to_owned()))
+    }
+
     /// Writes files into a folder from which the tokenizer can be read again; false if it is of a kind that has
     /// none.
     ///
@@ -40,6 +60,15 @@ pub trait Tokenize: fmt::Debug + Send + Sync {
     fn save_into(&self, _folder: &Path) -> Result<bool> {
         Ok(false)
     }
+}
+
+/// One text as an encoder reads it, or two together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Parts {
+    /// Ids.
+    pub ids: Vec<u32>,
+    /// 0 for each id of the first text and what is around it, 1 for the second.
+    pub types: Vec<u32>,
 }
 
 /// A token with a role.
@@ -62,4 +91,12 @@ pub struct SpecialTokens {
     pub pad: Option<SpecialToken>,
     /// Stands for what cannot be spelt.
     pub unk: Option<SpecialToken>,
+    /// Ids that end what is generated, beside EOS: of a turn in a chat, for instance.
+    pub ends: Vec<u32>,
+    /// Comes before what an encoder reads.
+    pub cls: Option<SpecialToken>,
+    /// Comes after each text that an encoder reads.
+    pub sep: Option<SpecialToken>,
+    /// Stands for a word that an encoder shall guess.
+    pub mask: Option<SpecialToken>,
 }

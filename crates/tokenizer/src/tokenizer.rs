@@ -7,6 +7,7 @@ use ironlens_files::{FileError, write_atomically};
 use serde_json::{Value, json};
 use tokenizers::AddedToken;
 
+use crate::chat::ChatMessage;
 use crate::engine::Engine;
 use crate::error::{Result, TokenizerError};
 use crate::gguf::GgufVocabulary;
@@ -15,7 +16,8 @@ use crate::pipeline::{ByteLevelBpe, Merge, template};
 use crate::sentencepiece::SentencePiece;
 use crate::settings::{Class, Settings, read_bytes, read_text, special};
 use crate::tiktoken::{self, TiktokenOptions, looks_like_ranks};
-use crate::tokenize::{SpecialToken, SpecialTokens, Tokenize};
+use crate::tokenize::{Parts, SpecialToken, SpecialTokens, Tokenize};
+use crate::wordpiece;
 
 /// Text to ids and back as Hugging Face's tokenizer of the same files does it.
 ///
@@ -29,7 +31,7 @@ pub struct Tokenizer {
 
 impl Tokenizer {
     /// Reads a model's folder: `tokenizer.json`, or else `vocab.json` with `merges.txt` (byte-level BPE), or else
-    /// `tokenizer.model` (SentencePiece's, or ranks as Llama 3 has them under that name) or `spiece.model`, or else
+    /// `vocab.txt` (BERT's WordPiece), or else `tokenizer.model` (SentencePiece's, or ranks as Llama 3 has them under that name) or `spiece.model`, or else
     /// a `*.tiktoken` file.
     ///
     /// Beside it are read, if they are there, `tokenizer_config.json`, `special_tokens_map.json`, `config.json` (for
@@ -44,7 +46,10 @@ impl Tokenizer {
         let mut settings = Settings::read(folder)?;
         let path = |name: &str| folder.join(name);
         if let Some(json) = read_bytes(&path("tokenizer.json"))? {
-            let engine = Engine::from_json(&json).map_err(|e| e.of_file(&path("tokenizer.json")))?;
+            let mut engine = Engine::from_json(&json).map_err(|e| e.of_file(&path("tokenizer.json")))?;
+            if settings.class == Class::Bert {
+                engine.adjust_bert_normalizer(&wordpiece::Cleaning::of(&settings));
+            }
             return Tokenizer::set_up(engine, settings, true);
         }
         if let (Some(vocab), Some(merges)) = (read_bytes(&path("vocab.json"))?, read_text(&path("merges.txt"))?) {
@@ -58,6 +63,13 @@ impl Tokenizer {
                 tokenizer.put_around(true, false)?;
             }
             return Ok(tokenizer);
+        }
+        if let Some(vocab) = read_text(&path("vocab.txt"))? {
+            settings.assume(Class::Bert);
+            // The class that reads this form cleans up what it decodes, unless it is told not to.
+            settings.raw.entry(wordpiece::CLEAN_UP).or_insert(json!(true));
+            let engine = wordpiece::build(&vocab, &settings).map_err(|e| e.of_file(&path("vocab.txt")))?;
+            return Tokenizer::set_up(engine, settings, true);
         }
         for name in ["tokenizer.model", "spiece.model", "sentencepiece.bpe.model"] {
             let Some(bytes) = read_bytes(&path(name))? else { continue };
@@ -133,6 +145,7 @@ impl Tokenizer {
             eos: token("eos", vocabulary.eos_id)?,
             pad: token("padding", vocabulary.pad_id)?,
             unk: token("unknown", vocabulary.unk_id)?,
+            ends: vocabulary.end_ids(),
             ..Settings::default()
         };
         settings.chat_templates.extend(vocabulary.chat_template.clone().map(|source| ("default".to_owned(), source)));
@@ -201,8 +214,10 @@ impl Tokenizer {
             let text = token.as_ref()?.content.clone();
             Some(SpecialToken { id: self.engine.token_to_id(&text), text })
         };
-        let Settings { bos, eos, pad, unk, .. } = &self.settings;
-        SpecialTokens { bos: role(bos), eos: role(eos), pad: role(pad), unk: role(unk) }
+        let Settings { bos, eos, pad, unk, cls, sep, mask, ends, .. } = &self.settings;
+        let ends = ends.iter().copied().filter(|id| self.engine.id_to_token(*id).is_some()).collect();
+        let [bos, eos, pad, unk, cls, sep, mask] = [bos, eos, pad, unk, cls, sep, mask].map(role);
+        SpecialTokens { bos, eos, pad, unk, cls, sep, mask, ends }
     }
 
     /// This tokenizer loaded as with `add_bos_token=True`, as TransformerLens does: those classes of transformers
@@ -218,7 +233,7 @@ impl Tokenizer {
         Ok(self)
     }
 
-    /// Writes `tokenizer.json` and `tokenizer_config.json` into a folder, which is made if there is none;
+    /// Writes `tokenizer.json`, `tokenizer_config.json` and what ends a generated text into a folder, which is made if there is none;
     /// [`from_folder`](Self::from_folder) reads the same tokenizer there, and so does transformers.
     ///
     /// # Errors
@@ -229,7 +244,17 @@ impl Tokenizer {
         write_atomically(folder.join("tokenizer.json"), self.engine.to_json()?.as_bytes())?;
         let config = format!("{:#}\n", self.settings.to_json());
         write_atomically(folder.join("tokenizer_config.json"), config.as_bytes())?;
+        if !self.settings.ends.is_empty() {
+            let generation = format!("{:#}\n", json!({ "eos_token_id": self.settings.ends }));
+            write_atomically(folder.join("generation_config.json"), generation.as_bytes())?;
+        }
         Ok(())
+    }
+
+    /// At how many ids texts are cut, if the files say so: `max_seq_length` of sentence-transformers, or
+    /// `model_max_length`.
+    pub fn max_length(&self) -> Option<usize> {
+        self.settings.max_length
     }
 
     /// Names and sources of the chat templates.
@@ -239,6 +264,12 @@ impl Tokenizer {
 }
 
 impl Tokenize for Tokenizer {
+    fn chat_text(&self, messages: &[(&str, &str)], add_generation_prompt: bool) -> Result<String> {
+        let messages: Vec<ChatMessage> =
+            messages.iter().map(|&(role, content)| ChatMessage::new(role, content)).collect();
+        self.apply_chat_template(&messages, add_generation_prompt)
+    }
+
     fn save_into(&self, folder: &Path) -> Result<bool> {
         Tokenizer::save_into(self, folder).map(|()| true)
     }
@@ -248,7 +279,9 @@ impl Tokenize for Tokenizer {
     }
 
     fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String> {
-        self.engine.decode(ids, skip_special)
+        let text = self.engine.decode(ids, skip_special)?;
+        let cleaned = self.settings.class == Class::Bert && self.settings.flag(wordpiece::CLEAN_UP) == Some(true);
+        Ok(if cleaned { wordpiece::clean_up(&text) } else { text })
     }
 
     fn token_to_id(&self, token: &str) -> Option<u32> {
@@ -265,6 +298,10 @@ impl Tokenize for Tokenizer {
 
     fn special_tokens(&self) -> &SpecialTokens {
         &self.special
+    }
+
+    fn encode_parts(&self, first: &str, second: Option<&str>, max_length: Option<usize>) -> Result<Parts> {
+        self.engine.encode_parts(first, second, max_length)
     }
 }
 

@@ -1,5 +1,7 @@
 //! How to train.
 
+use std::str::FromStr;
+
 use ironlens_nn::optim::{Optimizer, Rule};
 use ironlens_transformer::{ActFn, Config, NormalizationType, PositionalEmbeddingType};
 use serde::{Deserialize, Serialize};
@@ -23,7 +25,37 @@ pub enum Schedule {
     Notebook,
 }
 
+/// One of `all` by its name.
+fn by_name<T: Copy>(all: &[T], of: fn(T) -> &'static str, setting: &'static str, name: &str) -> Result<T, TrainError> {
+    all.iter().copied().find(|one| of(*one) == name).ok_or_else(|| TrainError::Setting {
+        name: setting,
+        given: name.into(),
+        expected: format!("one of {}", all.iter().map(|one| of(*one)).collect::<Vec<_>>().join(", ")),
+    })
+}
+
+impl FromStr for Schedule {
+    type Err = TrainError;
+
+    fn from_str(name: &str) -> Result<Schedule, TrainError> {
+        by_name(&Schedule::ALL, Schedule::name, "schedule", name)
+    }
+}
+
 impl Schedule {
+    /// All of them.
+    pub const ALL: [Schedule; 4] = [Schedule::Notebook, Schedule::Warmup, Schedule::Cosine, Schedule::Constant];
+
+    /// Its name, which configurations have.
+    pub fn name(self) -> &'static str {
+        match self {
+            Schedule::Notebook => "notebook",
+            Schedule::Warmup => "warmup",
+            Schedule::Cosine => "cosine",
+            Schedule::Constant => "constant",
+        }
+    }
+
     /// The multiple at `step` (from 0) of `steps`, of which `warmup_steps` warm up.
     pub fn factor(self, step: u64, steps: u64, warmup_steps: u64) -> f64 {
         let (at, warm) = (step as f64, warmup_steps as f64);
@@ -248,7 +280,43 @@ pub enum Preset {
     Text,
 }
 
+impl FromStr for Preset {
+    type Err = TrainError;
+
+    fn from_str(name: &str) -> Result<Preset, TrainError> {
+        by_name(&Preset::ALL, Preset::name, "preset", name)
+    }
+}
+
 impl Preset {
+    /// All of them.
+    pub const ALL: [Preset; 6] =
+        [Preset::Notebook, Preset::Tiny, Preset::Induction, Preset::Markov, Preset::Grokking, Preset::Text];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Preset::Notebook => "notebook",
+            Preset::Tiny => "tiny",
+            Preset::Induction => "induction",
+            Preset::Markov => "markov",
+            Preset::Grokking => "grokking",
+            Preset::Text => "text",
+        }
+    }
+
+    /// What it is, in words.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Preset::Notebook => "The notebook's two-layer model (d_model 768) and its 3000 steps",
+            Preset::Tiny => "A small model on the same task, trained in seconds",
+            Preset::Induction => "Random tokens said twice: two layers foresee the second time",
+            Preset::Markov => "Markov chains whose transitions have to be found in context",
+            Preset::Grokking => "Sums modulo 113, most of them held out: learned by heart, and much later understood",
+            Preset::Text => "The bytes of a text",
+        }
+    }
+
     /// The model.
     pub fn model(self) -> Config {
         let gelu = Config { act_fn: ActFn::Gelu, ..Config::default() };
@@ -344,7 +412,8 @@ impl Preset {
                 betas: (0.9, 0.98),
                 weight_decay: 1.0,
                 max_grad_norm: 0.0,
-                checkpoint_every: 2500,
+                // The report tells the phases of the checkpoints.
+                checkpoint_every: 250,
                 eval_batch_size: 8939,
                 ..TrainConfig::default()
             },
@@ -376,6 +445,19 @@ mod tests {
         assert_eq!([0, 4, 8].map(|i| Schedule::Warmup.factor(i, 1000, 8)), [0.0, 0.5, 1.0]);
         assert_eq!(Schedule::Warmup.factor(0, 1000, 0), 1.0);
         assert_eq!(TrainConfig::default().lr_at(700), 1e-3, "the default does not change");
+    }
+
+    #[test]
+    fn names_are_read_back() {
+        assert!(Preset::ALL.iter().all(|preset| preset.name().parse().is_ok_and(|p: Preset| p == *preset)));
+        assert!(Schedule::ALL.iter().all(|schedule| schedule.name().parse().is_ok_and(|s: Schedule| s == *schedule)));
+        let json = |schedule: &Schedule| serde_json::to_string(schedule).unwrap();
+        assert!(Schedule::ALL.iter().all(|schedule| json(schedule) == format!("\"{}\"", schedule.name())));
+        let error = "small".parse::<Preset>().unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "preset = small cannot be: expected one of notebook, tiny, induction, markov, grokking, text"
+        );
     }
 
     #[test]

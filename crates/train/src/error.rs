@@ -8,6 +8,7 @@ use ironlens_transformer::{ModelError, WeightsError};
 
 /// An error of training or of a run directory.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum TrainError {
     /// The model refused.
     #[error(transparent)]

@@ -6,7 +6,7 @@ use std::path::Path;
 use ironlens_autograd::Var;
 use ironlens_nn::Params;
 use ironlens_tensor::{IndexTensor, Tensor};
-use ironlens_transformer::{Call, HookedTransformer, load_params, write_tensors};
+use ironlens_transformer::{HookedTransformer, Sequences, load_params};
 use serde::{Deserialize, Serialize};
 
 use crate::config::TrainConfig;
@@ -128,7 +128,7 @@ pub trait Learner {
     /// # Errors
     /// If it cannot be written.
     fn save_weights(&self, path: &Path) -> Result<(), TrainError> {
-        Ok(write_tensors(path, self.params().iter())?)
+        Ok(self.params().save(path)?)
     }
 
     /// Reads what [`Learner::save_weights`] wrote. On an error the weights stay as they were.
@@ -150,39 +150,6 @@ pub struct LearnerRecord {
     pub loss: String,
 }
 
-/// Sequences of tokens, with padding or without.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Sequences {
-    /// `[batch, pos]`.
-    pub tokens: IndexTensor,
-    /// `[batch, pos]`, 0 at padding.
-    pub mask: Option<IndexTensor>,
-}
-
-impl Sequences {
-    /// The first `size` of them, or as many as there are.
-    #[must_use]
-    pub fn first(&self, size: usize) -> Sequences {
-        let narrow = |t: &IndexTensor| t.narrow(0, 0, size.min(t.shape()[0]));
-        Sequences { tokens: narrow(&self.tokens), mask: self.mask.as_ref().map(narrow) }
-    }
-
-    /// A call of `model` on them.
-    pub fn call<'m>(&self, model: &'m HookedTransformer) -> Call<'m, 'static> {
-        let call = model.call(&self.tokens);
-        match &self.mask {
-            Some(mask) => call.attention_mask(mask),
-            None => call,
-        }
-    }
-}
-
-impl From<IndexTensor> for Sequences {
-    fn from(tokens: IndexTensor) -> Sequences {
-        Sequences { tokens, mask: None }
-    }
-}
-
 /// A batch that a language model can run on: tokens, and whatever its loss wants beside them.
 pub trait TokenBatch {
     /// The tokens, and where they are padding.
@@ -192,6 +159,12 @@ pub trait TokenBatch {
 impl TokenBatch for IndexTensor {
     fn sequences(&self) -> Sequences {
         self.clone().into()
+    }
+}
+
+impl TokenBatch for Sequences {
+    fn sequences(&self) -> Sequences {
+        self.clone()
     }
 }
 

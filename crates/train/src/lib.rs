@@ -32,8 +32,12 @@ pub use config::{OptimizerName, Preset, Schedule, TrainConfig};
 pub use data::{Data, DataRecord, RandomTokens, Reference};
 pub use error::TrainError;
 pub use ironlens_nn::optim::{Optimizer, clip_coefficient};
-pub use learner::{LanguageModel, Learner, LearnerRecord, Sequences, TokenBatch};
+pub use ironlens_transformer::Sequences;
+pub use learner::{LanguageModel, Learner, LearnerRecord, TokenBatch};
 pub use loss::{LossFn, Task, next_token_loss, previous_token_loss};
 pub use rundir::{Checkpoint, Eval, Metric, Own, RunConfig, RunDir, Snapshot};
-pub use tasks::{Experiment, Induction, Labelled, Markov, ModularAddition, TaskData, Text, labelled_loss};
+pub use tasks::{
+    Chains, Drawn, Experiment, Induction, Labelled, Markov, ModularAddition, Repeated, Source, TaskData, Text, Windows,
+    labelled_loss,
+};
 pub use trainer::{Observer, Progress, Run, Step, Trained, Trainer, train_step, train_step_of};

@@ -7,12 +7,22 @@ use serde::{Deserialize, Serialize};
 /// A loss, `[]`, of logits `[batch, pos, d_vocab_out]` and the tokens `[batch, pos]` they are of.
 pub type LossFn = fn(&Var, &IndexTensor) -> Var;
 
-/// The notebook's loss: the mean of -log p(previous token), `logits[:, 1:]` against `tokens[:, :-1]`.
+/// The notebook's loss: the mean of -log p(previous token), `logits[:, 1:]` against `tokens[:, :-1]`. Of a
+/// tensor it is a constant, of a variable it is differentiable.
+///
+/// ```
+/// # use ironlens_tensor::{DType, Device, IndexTensor, Tensor};
+/// # use ironlens_train::previous_token_loss;
+/// let logits = Tensor::zeros(&[1, 3, 10], DType::F32, &Device::Cpu);
+/// let loss = previous_token_loss(&logits, &IndexTensor::from([[1, 2, 3]])).item();
+/// assert!((loss - 10f64.ln()).abs() < 1e-6);
+/// ```
 ///
 /// # Panics
 /// If there are fewer than two positions, or the shapes disagree.
 #[track_caller]
-pub fn previous_token_loss(logits: &Var, tokens: &IndexTensor) -> Var {
+pub fn previous_token_loss<L: Clone + Into<Var>>(logits: &L, tokens: &IndexTensor) -> Var {
+    let logits: Var = logits.clone().into();
     let pos = logits.dim(1);
     assert!(
         pos > 1,
@@ -22,13 +32,13 @@ pub fn previous_token_loss(logits: &Var, tokens: &IndexTensor) -> Var {
     logits.narrow(1, 1, pos - 1).cross_entropy(&tokens.narrow(1, 0, pos - 1)).mean_all()
 }
 
-/// The language-model loss: the mean of -log p(next token).
+/// The language-model loss: the mean of -log p(next token), as [`previous_token_loss`].
 ///
 /// # Panics
 /// As [`previous_token_loss`].
 #[track_caller]
-pub fn next_token_loss(logits: &Var, tokens: &IndexTensor) -> Var {
-    ironlens_transformer::next_token_loss(logits, tokens, None)
+pub fn next_token_loss<L: Clone + Into<Var>>(logits: &L, tokens: &IndexTensor) -> Var {
+    ironlens_transformer::next_token_loss(&logits.clone().into(), tokens, None)
 }
 
 /// A task by name: a loss that a file can ask for, and a run directory names.
@@ -82,8 +92,8 @@ pub(crate) fn name_of<F>(_: &F) -> String {
     // pointer's is `fn(..)`.
     let name = std::any::type_name::<F>();
     let known = [
-        (Task::PreviousToken, std::any::type_name_of_val(&previous_token_loss)),
-        (Task::NextToken, std::any::type_name_of_val(&next_token_loss)),
+        (Task::PreviousToken, std::any::type_name_of_val(&previous_token_loss::<Var>)),
+        (Task::NextToken, std::any::type_name_of_val(&next_token_loss::<Var>)),
     ];
     if let Some((task, _)) = known.iter().find(|(_, path)| *path == name) {
         return task.name().into();
@@ -102,8 +112,8 @@ mod tests {
 
     #[test]
     fn losses_are_called_what_they_are() {
-        assert_eq!(name_of(&previous_token_loss), "previous-token");
-        assert_eq!(name_of(&next_token_loss), "next-token");
+        assert_eq!(name_of(&previous_token_loss::<Var>), "previous-token");
+        assert_eq!(name_of(&next_token_loss::<Var>), "next-token");
         assert_eq!(name_of(&own), "ironlens_train::loss::tests::own");
         assert_eq!(name_of(&Task::PreviousToken.loss()), "custom");
         assert_eq!(name_of(&|logits: &Var, tokens: &IndexTensor| previous_token_loss(logits, tokens)), "custom");

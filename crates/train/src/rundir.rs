@@ -94,6 +94,9 @@ pub struct Own {
     pub schedule: bool,
     /// Parameters that were frozen.
     pub frozen: BTreeSet<String>,
+    /// Hook points with permanent hooks, which no file holds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub perma_hooks: Vec<String>,
 }
 
 impl Own {
@@ -141,11 +144,8 @@ impl RunConfig {
 }
 
 /// What a run must go on with, in words.
-fn told(learner: &LearnerRecord, data: &DataRecord, own: &Own) -> [(&'static str, String); 6] {
-    let frozen = match own.frozen.is_empty() {
-        true => "none".into(),
-        false => own.frozen.iter().cloned().collect::<Vec<_>>().join(", "),
-    };
+fn told(learner: &LearnerRecord, data: &DataRecord, own: &Own) -> [(&'static str, String); 7] {
+    let listed = |names: Vec<String>| if names.is_empty() { "none".into() } else { names.join(", ") };
     let of_settings = "that of its settings";
     [
         ("data", data.to_string()),
@@ -153,7 +153,8 @@ fn told(learner: &LearnerRecord, data: &DataRecord, own: &Own) -> [(&'static str
         ("loss", learner.loss.clone()),
         ("optimiser", own.optimizer.clone().unwrap_or_else(|| of_settings.into())),
         ("learning rate", if own.schedule { "a function's" } else { of_settings }.into()),
-        ("frozen parameters", frozen),
+        ("frozen parameters", listed(own.frozen.iter().cloned().collect())),
+        ("hook points with permanent hooks", listed(own.perma_hooks.clone())),
     ]
 }
 
@@ -330,6 +331,22 @@ impl RunDir {
         self.config.model.as_ref().ok_or_else(|| TrainError::NotARun {
             path: self.path.clone(),
             reason: format!("it trained {}, not a HookedTransformer", self.config.learner.kind),
+        })
+    }
+
+    /// Refuses to give a model that had permanent hooks without them.
+    pub(crate) fn check_unhooked(&self) -> Result<(), TrainError> {
+        let hooks = &self.config.own.perma_hooks;
+        if hooks.is_empty() {
+            return Ok(());
+        }
+        Err(TrainError::NotARun {
+            path: self.path.clone(),
+            reason: format!(
+                "it trained a model with permanent hooks at {}, which no file holds; give a model of its configuration \
+                 those hooks, and read a checkpoint's weights into it with load_weights",
+                hooks.join(", ")
+            ),
         })
     }
 

@@ -7,12 +7,12 @@ use ironlens_autograd::Var;
 use ironlens_nn::Params;
 use ironlens_nn::optim::{Optimizer, clip_coefficient, grad_norm};
 use ironlens_tensor::{Device, Tensor};
-use ironlens_transformer::HookedTransformer;
+use ironlens_transformer::{HookedTransformer, Sequences};
 
 use crate::config::TrainConfig;
 use crate::data::Data;
 use crate::error::TrainError;
-use crate::learner::{LanguageModel, Learner, Sequences, TokenBatch};
+use crate::learner::{LanguageModel, Learner, TokenBatch};
 use crate::rundir::{Checkpoint, Eval, Lines, Lock, Metric, Own, Restored, RunConfig, RunDir, Snapshot};
 
 /// Held-out sequences that attention is looked at on, at most.
@@ -197,6 +197,7 @@ impl<'o> Trainer<'o> {
             optimizer: self.optimizer.as_ref().map(|o| o.describe(learner.params())),
             schedule: self.schedule.is_some(),
             frozen: learner.params().frozen().map(String::from).collect(),
+            perma_hooks: learner.params().perma_hooks().map(String::from).collect(),
         };
         let mut optimizer = self.optimizer.take().unwrap_or_else(|| config.optimizer());
         let mut run = Run { metrics: vec![], evals: vec![], seconds: 0.0, stopped: false, dir: None };

@@ -2,12 +2,12 @@
 
 use ironlens_autograd::Var;
 use ironlens_nn::{
-    Attention, AttentionInput, Ctx, HookError, HookPoint, Init, Mlp, Moe, Norm, NormAxes, NormKind, Padding, Positions,
+    Attention, AttentionInput, Ctx, HookError, HookPoint, Init, Mlp, Moe, Norm, NormAxes, NormKind, Positions, Rows,
     Scope,
 };
 
-use crate::build;
 use crate::config::Config;
+use crate::parts;
 
 /// `resid_mid = resid_pre + attn(ln1(resid_pre))`, `resid_post = resid_mid + mlp(ln2(resid_mid))`,
 /// or both from `resid_pre` (parallel), or attention alone.
@@ -17,10 +17,10 @@ pub(crate) struct TransformerBlock {
     use_attn_in: bool,
     use_split_qkv_input: bool,
     parallel: bool,
-    ln1: Option<Norm>,
+    pub ln1: Option<Norm>,
     ln1_post: Option<Norm>,
     pub attn: Attention,
-    mlp: Option<BlockMlp>,
+    pub mlp: Option<BlockMlp>,
     hook_attn_in: HookPoint,
     hook_qkv_input: [HookPoint; 3],
     hook_attn_out: HookPoint,
@@ -37,7 +37,7 @@ pub(crate) enum FeedForward {
 
 impl FeedForward {
     /// `[batch, pos, d_model] -> [batch, pos, d_model]`, added to `residual` if given.
-    fn forward(&self, ctx: &mut Ctx<'_, '_>, x: &Var, residual: Option<&Var>) -> Result<Var, HookError> {
+    pub fn forward(&self, ctx: &mut Ctx<'_, '_>, x: &Var, residual: Option<&Var>) -> Result<Var, HookError> {
         match self {
             FeedForward::Mlp(mlp) => mlp.forward(ctx, x, residual),
             FeedForward::Experts(experts) => experts.forward(ctx, x, residual),
@@ -45,10 +45,10 @@ impl FeedForward {
     }
 }
 
-struct BlockMlp {
-    ln2: Option<Norm>,
+pub(crate) struct BlockMlp {
+    pub ln2: Option<Norm>,
     ln2_post: Option<Norm>,
-    mlp: FeedForward,
+    pub mlp: FeedForward,
     /// Set if `use_hook_mlp_in`.
     hook_mlp_in: Option<HookPoint>,
     hook_mlp_out: HookPoint,
@@ -62,7 +62,7 @@ impl TransformerBlock {
         positions: Positions,
         init: &dyn Fn(&[usize]) -> Init,
     ) -> Self {
-        let kind = build::inner_norm(cfg);
+        let kind = parts::inner_norm(cfg);
         let per_head = cfg.use_attn_in || cfg.use_split_qkv_input;
         let ln1_axes = if per_head { NormAxes::PER_HEAD } else { NormAxes::RESIDUAL };
         let norm = |s: &mut Scope<'_>, name, axes| match kind {
@@ -86,8 +86,8 @@ impl TransformerBlock {
         let ln1 = norm(s, "ln1", ln1_axes);
         let ln1_post = post(s, "ln1_post");
         let norms2 = (!cfg.attn_only).then(|| (norm(s, "ln2", NormAxes::RESIDUAL), post(s, "ln2_post")));
-        let attn = build::attention(s, cfg, layer, positions, init);
-        let mlp = norms2.map(|norms| (norms, build::feed_forward(s, cfg, layer, init)));
+        let attn = parts::attention(s, cfg, layer, positions, init);
+        let mlp = norms2.map(|norms| (norms, parts::feed_forward(s, cfg, layer, init)));
 
         let per_head_axes = "batch pos head d_model";
         let off = |flag| format!("the model does not split this input by head; switch on `{flag}`");
@@ -132,11 +132,11 @@ impl TransformerBlock {
         ctx: &mut Ctx<'_, '_>,
         resid_pre: Var,
         pos_embed: Option<&Var>,
-        padding: Option<&Padding>,
+        rows: Rows<'_>,
     ) -> Result<Var, HookError> {
         let resid_pre = self.hook_resid_pre.apply(ctx, resid_pre)?;
         let input = self.attention_input(ctx, &resid_pre, pos_embed)?;
-        let z = self.attn.mix(ctx, &input, padding)?;
+        let z = self.attn.mix(ctx, &input, rows)?;
         drop(input);
         let mid = self.write_attention(ctx, &z, &resid_pre)?;
         drop(z);

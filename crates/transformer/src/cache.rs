@@ -1,12 +1,12 @@
 //! [`ActivationCache`]: the activations of a call, by name.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 
-use ironlens_nn::HookInfo;
-use ironlens_tensor::{Device, Tensor};
+use ironlens_nn::{Activations, HookInfo};
+use ironlens_tensor::{Device, IndexTensor, Tensor};
 
 use crate::error::ModelError;
+use crate::hooked::HookedModel;
 use crate::model::HookedTransformer;
 use crate::names::{ActKey, resolve_act_name, resolve_layer};
 
@@ -25,7 +25,11 @@ pub enum PosSlice {
 }
 
 impl PosSlice {
-    fn positions(&self, n: usize) -> Result<Vec<usize>, ModelError> {
+    /// The indices that this names among `n`.
+    ///
+    /// # Errors
+    /// If one does not exist.
+    pub fn indices(&self, n: usize) -> Result<Vec<usize>, ModelError> {
         let at = |p: isize| {
             resolve_layer(p, n)
                 .map_err(|_| ModelError::Options(format!("pos_slice: position {p} does not exist among {n} positions")))
@@ -46,7 +50,7 @@ impl PosSlice {
     pub fn apply(&self, x: &Tensor, axis: usize) -> Result<Tensor, ModelError> {
         let positions = match self {
             PosSlice::All => return Ok(x.clone()),
-            PosSlice::At(_) | PosSlice::Range(..) | PosSlice::Positions(_) => self.positions(x.dim(axis))?,
+            PosSlice::At(_) | PosSlice::Range(..) | PosSlice::Positions(_) => self.indices(x.dim(axis))?,
         };
         let consecutive = positions.windows(2).all(|w| w[1] == w[0] + 1);
         Ok(match (consecutive, positions.first()) {
@@ -59,6 +63,7 @@ impl PosSlice {
 
 /// An activation that a cache does not have.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum CacheError {
     /// Nothing is cached under this name.
     #[error("the cache has no `{name}`{}; the nearest of its {count} names are {}", short(asked, name), nearest.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", "))]
@@ -87,37 +92,6 @@ fn short(asked: &str, name: &str) -> String {
     if asked == name { String::new() } else { format!(" (for `{asked}`)") }
 }
 
-/// Activations in order, and their places by name.
-#[derive(Clone, Default)]
-struct Kept {
-    entries: Vec<(String, Tensor)>,
-    index: HashMap<String, usize>,
-}
-
-impl Kept {
-    fn get(&self, name: &str) -> Option<&Tensor> {
-        self.index.get(name).map(|&i| &self.entries[i].1)
-    }
-
-    /// A name that is there keeps its place; gives what it stood for.
-    fn insert(&mut self, name: String, value: Tensor) -> Option<Tensor> {
-        match self.index.get(&name) {
-            Some(&i) => Some(std::mem::replace(&mut self.entries[i].1, value)),
-            None => {
-                self.index.insert(name.clone(), self.entries.len());
-                self.entries.push((name, value));
-                None
-            }
-        }
-    }
-
-    fn remove(&mut self, name: &str) -> Option<Tensor> {
-        let at = self.index.remove(name)?;
-        self.index.values_mut().filter(|i| **i > at).for_each(|i| *i -= 1);
-        Some(self.entries.remove(at).1)
-    }
-}
-
 /// The activations of a call, in the order in which they were computed, or any that are put in.
 ///
 /// Look them up by full name, or by short name, layer and layer type as TransformerLens does:
@@ -142,24 +116,32 @@ impl Kept {
 /// # Ok::<(), ironlens_transformer::ModelError>(())
 /// ```
 ///
-/// Indexing panics with the error of [`ActivationCache::get`].
+/// Indexing panics with the error of [`ActivationCache::get`]. `M` is what was run: a [`HookedTransformer`] or a
+/// [`HookedEncoder`](crate::HookedEncoder).
 #[derive(Clone)]
-pub struct ActivationCache {
-    kept: Kept,
-    model: HookedTransformer,
+pub struct ActivationCache<M = HookedTransformer> {
+    kept: Activations,
+    model: M,
     has_batch_dim: bool,
+    /// `[batch, pos]` of the positions that were kept, 0 at padding.
+    attention_mask: Option<IndexTensor>,
 }
 
-impl ActivationCache {
+impl<M: HookedModel> ActivationCache<M> {
     /// One of `model` without activations, to be filled by hand.
-    pub fn new(model: &HookedTransformer) -> ActivationCache {
-        ActivationCache { kept: Kept::default(), model: model.clone(), has_batch_dim: true }
+    pub fn new(model: &M) -> ActivationCache<M> {
+        ActivationCache {
+            kept: Activations::default(),
+            model: model.clone(),
+            has_batch_dim: true,
+            attention_mask: None,
+        }
     }
 
     /// Puts `value` in under a full name, of the model or not: one with a dot in it, or that begins with `hook_`.
     /// Gives what it stood for.
     pub fn insert(&mut self, name: impl Into<String>, value: Tensor) -> Option<Tensor> {
-        self.kept.insert(name.into(), value)
+        self.kept.insert(name, value)
     }
 
     /// Takes the activation `key` out.
@@ -174,8 +156,8 @@ impl ActivationCache {
     }
 
     /// The same activations on another device. The model stays where it is.
-    pub fn to_device(mut self, device: &Device) -> ActivationCache {
-        self.kept.entries.iter_mut().for_each(|(_, t)| *t = t.to_device(device));
+    pub fn to_device(mut self, device: &Device) -> ActivationCache<M> {
+        self.kept = self.kept.to_device(device);
         self
     }
 
@@ -183,12 +165,15 @@ impl ActivationCache {
     ///
     /// # Errors
     /// If there is no batch axis, or an item does not exist.
-    pub fn apply_slice_to_batch_dim(mut self, items: &PosSlice) -> Result<ActivationCache, ModelError> {
+    pub fn apply_slice_to_batch_dim(mut self, items: &PosSlice) -> Result<ActivationCache<M>, ModelError> {
         if !self.has_batch_dim {
             return Err(ModelError::Options("this cache has no batch axis any more: slice before removing it".into()));
         }
-        for (_, t) in &mut self.kept.entries {
+        for t in self.kept.values_mut() {
             *t = items.apply(t, 0)?;
+        }
+        if let Some(mask) = &mut self.attention_mask {
+            *mask = mask.rows(&items.indices(mask.shape()[0])?);
         }
         Ok(self)
     }
@@ -228,27 +213,32 @@ impl ActivationCache {
 
     /// All full names, in order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.kept.entries.iter().map(|(n, _)| n.as_str())
+        self.kept.names()
     }
 
     /// All activations, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
-        self.kept.entries.iter().map(|(n, t)| (n.as_str(), t))
+        self.kept.iter()
     }
 
     /// Number of activations.
     pub fn len(&self) -> usize {
-        self.kept.entries.len()
+        self.kept.len()
     }
 
     /// Whether nothing is cached.
     pub fn is_empty(&self) -> bool {
-        self.kept.entries.is_empty()
+        self.kept.is_empty()
     }
 
     /// The model that was run, with the weights it had.
-    pub fn model(&self) -> &HookedTransformer {
+    pub fn model(&self) -> &M {
         &self.model
+    }
+
+    /// The mask of the call, `[batch, pos]` of the positions that were kept, 0 at padding.
+    pub fn attention_mask(&self) -> Option<&IndexTensor> {
+        self.attention_mask.as_ref()
     }
 
     /// Whether activations have their batch axis.
@@ -258,7 +248,7 @@ impl ActivationCache {
 
     /// Bytes that the activations would take in memory of their own.
     pub fn bytes(&self) -> usize {
-        self.kept.entries.iter().map(|(_, t)| t.numel() * t.dtype().size()).sum()
+        self.kept.bytes()
     }
 
     /// The first activation that has elements which are infinite or no number. Hidden attention scores are
@@ -275,19 +265,19 @@ impl ActivationCache {
     ///
     /// # Errors
     /// If the batch has more than one item.
-    pub fn remove_batch_dim(mut self) -> Result<ActivationCache, CacheError> {
+    pub fn remove_batch_dim(mut self) -> Result<ActivationCache<M>, CacheError> {
         if self.has_batch_dim {
-            if let Some((_, t)) = self.kept.entries.iter().find(|(_, t)| t.dim(0) != 1) {
+            if let Some((_, t)) = self.kept.iter().find(|(_, t)| t.dim(0) != 1) {
                 return Err(CacheError::Batch { batch: t.dim(0) });
             }
-            self.kept.entries.iter_mut().for_each(|(_, t)| *t = t.squeeze(0));
+            self.kept.values_mut().for_each(|t| *t = t.squeeze(0));
             self.has_batch_dim = false;
         }
         Ok(self)
     }
 }
 
-impl<'k, K: Into<ActKey<'k>>> std::ops::Index<K> for ActivationCache {
+impl<'k, K: Into<ActKey<'k>>, M: HookedModel> std::ops::Index<K> for ActivationCache<M> {
     type Output = Tensor;
 
     #[track_caller]
@@ -296,7 +286,7 @@ impl<'k, K: Into<ActKey<'k>>> std::ops::Index<K> for ActivationCache {
     }
 }
 
-impl<'a> IntoIterator for &'a ActivationCache {
+impl<'a, M: HookedModel> IntoIterator for &'a ActivationCache<M> {
     type Item = (&'a str, &'a Tensor);
     type IntoIter = Box<dyn Iterator<Item = Self::Item> + 'a>;
 
@@ -305,7 +295,7 @@ impl<'a> IntoIterator for &'a ActivationCache {
     }
 }
 
-impl std::fmt::Debug for ActivationCache {
+impl<M: HookedModel> std::fmt::Debug for ActivationCache<M> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "ActivationCache with keys {:?}", self.names().collect::<Vec<_>>())
     }
@@ -321,19 +311,30 @@ pub(crate) struct Keep {
 }
 
 /// Fills a cache while a call runs.
-pub(crate) struct Recorder<'a> {
-    model: &'a HookedTransformer,
+pub(crate) struct Recorder<'a, M> {
+    model: &'a M,
     keep: &'a Keep,
-    kept: RefCell<Kept>,
+    attention_mask: Option<IndexTensor>,
+    kept: RefCell<Activations>,
 }
 
-impl<'a> Recorder<'a> {
-    pub fn new(model: &'a HookedTransformer, keep: &'a Keep, (batch, pos): (usize, usize)) -> Result<Self, ModelError> {
+impl<'a, M: HookedModel> Recorder<'a, M> {
+    pub fn new(
+        model: &'a M,
+        keep: &'a Keep,
+        (batch, pos): (usize, usize),
+        attention_mask: Option<&IndexTensor>,
+    ) -> Result<Self, ModelError> {
         if keep.remove_batch_dim && batch != 1 {
             return Err(CacheError::Batch { batch }.into());
         }
-        keep.positions.positions(pos)?;
-        Ok(Recorder { model, keep, kept: RefCell::default() })
+        let positions = keep.positions.indices(pos)?;
+        let of_kept = |mask: &IndexTensor| {
+            let ids: Vec<u32> = positions.iter().map(|p| *p as u32).collect();
+            mask.index_select(1, &IndexTensor::new(ids, &[positions.len()]))
+        };
+        let attention_mask = attention_mask.map(of_kept);
+        Ok(Recorder { model, keep, attention_mask, kept: RefCell::default() })
     }
 
     pub fn keep(&self, info: &HookInfo<'_>, value: &Tensor) {
@@ -359,8 +360,13 @@ impl<'a> Recorder<'a> {
         self.kept.borrow_mut().insert(name, value);
     }
 
-    pub fn finish(self) -> ActivationCache {
+    pub fn finish(self) -> ActivationCache<M> {
         let has_batch_dim = !self.keep.remove_batch_dim;
-        ActivationCache { kept: self.kept.into_inner(), model: self.model.clone(), has_batch_dim }
+        ActivationCache {
+            kept: self.kept.into_inner(),
+            model: self.model.clone(),
+            has_batch_dim,
+            attention_mask: self.attention_mask,
+        }
     }
 }

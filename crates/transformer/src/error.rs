@@ -10,6 +10,7 @@ use crate::weights::WeightsError;
 
 /// An error of building or running a model.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ModelError {
     /// A configuration that cannot be.
     #[error(transparent)]

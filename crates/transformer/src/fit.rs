@@ -27,19 +27,20 @@ pub(crate) fn weights(registry: &Registry, device: &Device) -> Result<(), ModelE
     }
 }
 
-/// Refuses `[batch, pos]` tokens of which an activation that every pass through `blocks` or to `logits`
+/// Refuses `[batch, pos]` tokens that look back on `keys` (their own included) of which an activation that every pass through `blocks` or to `logits`
 /// makes is more than `device` takes in one piece.
 pub(crate) fn activations(
     cfg: &Config,
     device: &Device,
     [batch, pos]: [usize; 2],
+    keys: usize,
     blocks: bool,
     logits: bool,
 ) -> Result<(), ModelError> {
     let Some(limit) = device.max_tensor_bytes() else { return Ok(()) };
     let (heads, kv_heads) = (cfg.n_heads(), cfg.n_key_value_heads());
     let in_blocks = [
-        ("the attention pattern", vec![batch, heads, pos, pos]),
+        ("the attention pattern", vec![batch, heads, pos, keys]),
         ("queries, keys and values", vec![batch, pos, heads + 2 * kv_heads, cfg.d_head]),
         ("the MLP's activation", vec![batch, pos, if cfg.attn_only { 0 } else { cfg.d_mlp() }]),
     ];

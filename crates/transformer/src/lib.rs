@@ -21,36 +21,56 @@
 //! # Ok::<(), ironlens_transformer::ModelError>(())
 //! ```
 //!
-//! Names, shapes, firing order and numbers are TransformerLens 2.18's.
+//! Names, shapes, firing order and numbers are TransformerLens 2.18's. [`HookedEncoder`] is the same for BERT.
 
 // A new kind must not fall into a case that was made for others.
 #![deny(clippy::wildcard_enum_match_arm)]
 
 mod block;
-mod build;
 mod cache;
 mod call;
+mod checked;
 pub mod config;
+mod encoder;
 mod error;
 mod fit;
+mod generate;
+mod hooked;
+mod input;
+mod key_value_cache;
 mod loss;
 mod model;
+mod modules;
 pub mod names;
+mod net;
+mod output;
+mod parts;
 mod rerun;
+mod sequences;
 mod text;
-#[allow(clippy::wildcard_enum_match_arm, reason = "of another crate's many types and errors, few are ours")]
 mod weights;
 
 pub use cache::{ActivationCache, CacheError, PosSlice};
-pub use call::{Call, Gradients, Input, Output, ReturnType};
+pub use call::Call;
 pub use config::{
     ActFn, AttentionDir, AttnType, Config, ConfigError, InitMode, NormalizationType, PositionalEmbeddingType,
 };
+pub use encoder::{
+    BertNextSentencePrediction, EncoderCall, EncoderInputs, EncoderOutput, Guesses, Head, Heads, HookedEncoder,
+    NextSentence, Pooling, Sentences,
+};
 pub use error::ModelError;
-pub use ironlens_nn::{HookError, HookFailure, HookInfo, Hooks, Leaves, ParamError, Target};
-pub use ironlens_tokenizer::{HookedTokenizer, Occurrence, PaddingSide, TokenOptions};
+pub use generate::{Finish, GenerateOptions, Generated, Generation, HooksOn, NewToken, Sampling, Step, Stream};
+pub use hooked::HookedModel;
+pub use input::Input;
+pub use ironlens_nn::{HookError, HookFailure, HookInfo, Hooks, Leaves, ParamError, Params, Target};
+pub use ironlens_tokenizer::{EncoderTokenizer, HookedTokenizer, Occurrence, PaddingSide, TokenOptions};
+pub use key_value_cache::KeyValueCache;
 pub use loss::{next_token_loss, next_token_losses};
 pub use model::HookedTransformer;
-pub use rerun::{Change, Positions, Reached, Rerun, Site};
+pub use modules::Part;
+pub use output::{Gradients, LogitsAt, Output, ReturnType};
+pub use rerun::{Change, Reached, Rerun, Site};
+pub use sequences::Sequences;
 pub use text::TextTokens;
-pub use weights::{WeightsError, load_params, read_tensors, write_atomically, write_tensors};
+pub use weights::{WeightsError, is_buffer, load_params, read_tensors, save_params, write_atomically, write_tensors};

@@ -5,16 +5,17 @@ use std::fmt;
 use std::sync::Arc;
 
 use ironlens_autograd::Var;
-use ironlens_nn::{Ctx, Hooks, Params, Registry};
-use ironlens_tensor::{DType, Device, Tensor, UnaryOp, release_pooled_memory};
+use ironlens_nn::{Ctx, Hooks, ParamError, Params, PermaHooks, Registry};
+use ironlens_tensor::{DType, Device, Tensor, release_pooled_memory};
 use ironlens_tokenizer::HookedTokenizer;
 
-use crate::build::Net;
 use crate::cache::ActivationCache;
-use crate::call::{Call, Input};
+use crate::call::Call;
 use crate::config::Config;
 use crate::error::ModelError;
 use crate::fit;
+use crate::input::Input;
+use crate::net::Net;
 
 /// A transformer whose every activation has a name, by TransformerLens's names and numbers.
 ///
@@ -115,7 +116,7 @@ impl HookedTransformer {
     /// # Errors
     /// If an activation is more than the device takes in one piece; says how many sequences would fit.
     pub fn check_fits(&self, batch: usize, pos: usize) -> Result<(), ModelError> {
-        fit::activations(&self.cfg, self.device(), [batch, pos], true, true)
+        fit::activations(&self.cfg, self.device(), [batch, pos], pos, true, true)
     }
 
     // ---- parts --------------------------------------------------------------------------
@@ -129,10 +130,8 @@ impl HookedTransformer {
     pub fn ln_final(&self, residual: &Tensor) -> Tensor {
         self.check_width("ln_final", residual);
         let Some(ln) = &self.net.ln_final else { return residual.clone() };
-        let mut hooks = Hooks::new();
-        let idle = "a pass without hooks has none that could fail";
-        let mut ctx = Ctx::evaluate(&self.params, &mut hooks).expect(idle);
-        ln.forward(&mut ctx, &Var::from(residual.clone())).expect(idle).into_value()
+        let normalized = ln.forward(&mut Ctx::plain(&self.params), &Var::from(residual.clone()));
+        normalized.expect("a pass without hooks has none that could fail").into_value()
     }
 
     /// Logits `[.., d_vocab_out]` of a normalised residual stream `[.., d_model]`.
@@ -142,18 +141,7 @@ impl HookedTransformer {
     #[track_caller]
     pub fn unembed(&self, normalized: &Tensor) -> Tensor {
         self.check_width("unembed", normalized);
-        let mut hooks = Hooks::new();
-        let ctx = Ctx::evaluate(&self.params, &mut hooks).expect("a pass without hooks has none that could fail");
-        self.logits(&ctx, &Var::from(normalized.clone())).into_value()
-    }
-
-    /// The unembedding, soft cap included.
-    pub(crate) fn logits(&self, ctx: &Ctx<'_, '_>, normalized: &Var) -> Var {
-        let logits = self.net.unembed.forward(ctx, normalized);
-        match self.cfg.output_logits_soft_cap {
-            cap if cap > 0.0 => logits.unary(UnaryOp::SoftCap(cap)),
-            _ => logits,
-        }
+        self.net.logits(&Ctx::plain(&self.params), &Var::from(normalized.clone())).into_value()
     }
 
     #[track_caller]
@@ -249,7 +237,12 @@ impl HookedTransformer {
 
     /// What of a model does not depend on its weights.
     fn shell(&self) -> Shell {
-        Shell { device: self.device().clone(), dtype: self.params.dtype(), tokenizer: self.tokenizer.clone() }
+        Shell {
+            device: self.device().clone(),
+            dtype: self.params.dtype(),
+            tokenizer: self.tokenizer.clone(),
+            perma_hooks: self.params.perma_hooks_alone(),
+        }
     }
 
     /// The same model in another element type.
@@ -271,6 +264,7 @@ struct Shell {
     device: Device,
     dtype: DType,
     tokenizer: Option<Arc<HookedTokenizer>>,
+    perma_hooks: PermaHooks,
 }
 
 impl Shell {
@@ -283,6 +277,7 @@ impl Shell {
         let cfg = Config { init_weights: false, ..cfg };
         let mut model = HookedTransformer::new(cfg, &self.device, 0)?.to_dtype(self.dtype);
         model.tokenizer = self.tokenizer;
+        model.params.set_perma_hooks(self.perma_hooks);
         let mut missing: BTreeSet<String> = model.params.iter().map(|(name, _)| name.to_string()).collect();
         for (name, value) in weights {
             model.params.set(name.as_ref(), &value)?;
@@ -294,7 +289,7 @@ impl Shell {
             }
         }
         match missing.first() {
-            Some(name) => Err(ModelError::Options(format!("the weight `{name}` was not given"))),
+            Some(name) => Err(ParamError::Missing { name: name.clone() }.into()),
             None => Ok(model),
         }
     }

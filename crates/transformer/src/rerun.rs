@@ -7,7 +7,7 @@
 //! that every product with a weight is one large product.
 
 use ironlens_autograd::Var;
-use ironlens_nn::{Ctx, Hooks, attend};
+use ironlens_nn::{Ctx, attend};
 use ironlens_tensor::{Device, IndexTensor, Tensor};
 use rayon::prelude::*;
 
@@ -15,6 +15,7 @@ use crate::cache::ActivationCache;
 use crate::config::PositionalEmbeddingType;
 use crate::error::ModelError;
 use crate::model::HookedTransformer;
+use crate::output::LogitsAt;
 
 /// An activation whose change a [`Rerun`] can follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -87,15 +88,6 @@ pub struct Change {
     pub start: usize,
     /// New values `[pos, ..]` of the rows from there on.
     pub rows: Tensor,
-}
-
-/// Whose logits are wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Positions {
-    /// Those of every position.
-    All,
-    /// Those of the last position.
-    Last,
 }
 
 /// Logits that a change reached: `[pos, d_vocab_out]` from position `start` on; all others are as in
@@ -212,9 +204,14 @@ impl<'m> Rerun<'m> {
     /// Runs `model` on `tokens` `[batch, pos]` and remembers.
     ///
     /// # Errors
-    /// As [`HookedTransformer::forward`].
+    /// As [`HookedTransformer::forward`]; and for a model with permanent hooks, which may look at anything.
     pub fn new(model: &'m HookedTransformer, tokens: &IndexTensor) -> Result<Rerun<'m>, ModelError> {
         let cfg = model.config();
+        if let Some(name) = model.params().perma_hooks().next() {
+            return Err(ModelError::Options(format!(
+                "a model with permanent hooks (here at `{name}`) cannot be run in part: run the whole of it"
+            )));
+        }
         let wanted = |name: &str| {
             Site::ALL
                 .iter()
@@ -225,8 +222,7 @@ impl<'m> Rerun<'m> {
         let logits = out.logits().value().clone();
         let (batch, pos) = (logits.dim(0), logits.dim(1));
         let every = IndexTensor::new((0..batch * pos).map(|i| (i % pos) as u32).collect::<Vec<_>>(), &[batch, pos]);
-        let mut hooks = Hooks::new();
-        let mut ctx = Ctx::evaluate(model.params(), &mut hooks)?;
+        let mut ctx = Ctx::plain(model.params());
         let mut ready = Vec::new();
         for (l, block) in model.net.blocks.iter().enumerate() {
             let raw = |name| cache.get((name, l)).cloned();
@@ -272,11 +268,10 @@ impl<'m> Rerun<'m> {
         site: Site,
         layer: usize,
         changes: &[Change],
-        wanted: Positions,
+        wanted: LogitsAt,
     ) -> Result<Vec<Reached>, ModelError> {
         self.activation(site, layer)?;
-        let mut hooks = Hooks::new();
-        let mut pass = Pass { run: self, ctx: Ctx::evaluate(self.model.params(), &mut hooks)?, wanted };
+        let mut pass = Pass { run: self, ctx: Ctx::plain(self.model.params()), wanted };
         let rows = pass.enter(site, layer, Rows::new(changes))?;
         pass.finish(layer + 1, rows)
     }
@@ -294,7 +289,7 @@ struct Changed {
 struct Pass<'a, 'h> {
     run: &'a Rerun<'a>,
     ctx: Ctx<'a, 'h>,
-    wanted: Positions,
+    wanted: LogitsAt,
 }
 
 impl Pass<'_, '_> {
@@ -593,8 +588,8 @@ impl Pass<'_, '_> {
     fn limited(&self, layer: usize, span: Span) -> Span {
         let last = layer + 1 == self.run.model.config().n_layers;
         match self.wanted {
-            Positions::Last if last => span.within(self.run.pos - 1, self.run.pos),
-            Positions::All | Positions::Last => span,
+            LogitsAt::Last if last => span.within(self.run.pos - 1, self.run.pos),
+            LogitsAt::All | LogitsAt::Last => span,
         }
     }
 }

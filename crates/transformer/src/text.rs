@@ -1,7 +1,7 @@
 //! Text in and out of a model, by TransformerLens's names.
 
 use ironlens_tensor::IndexTensor;
-use ironlens_tokenizer::{HookedTokenizer, Occurrence, Prompt, Single, Texts, TokenOptions};
+use ironlens_tokenizer::{HookedTokenizer, Occurrence, Prompt, Single, Texts, TokenOptions, Tokenize};
 
 use crate::error::ModelError;
 use crate::model::HookedTransformer;
@@ -66,6 +66,18 @@ impl HookedTransformer {
             tokens: IndexTensor::new(tokens.ids, &shape),
             attention_mask: padded.then(|| IndexTensor::new(mask, &shape)),
         })
+    }
+
+    /// Ids `[1, pos]` of a conversation of messages `(role, content)`, by the model's chat template, up to where the
+    /// model answers.
+    ///
+    /// # Errors
+    /// If the model has no tokenizer, that has no template, or the template refuses the messages.
+    pub fn chat_tokens(&self, messages: &[(&str, &str)]) -> Result<IndexTensor, ModelError> {
+        let text = self.needs_tokenizer()?.chat_text(messages, true)?;
+        let ids = self.needs_tokenizer()?.encode(&text, false)?;
+        let pos = ids.len();
+        Ok(IndexTensor::new(ids, &[1, pos]))
     }
 
     /// The text of ids, special tokens included.

@@ -1,7 +1,7 @@
 //! One kernel at a time, beside what the machine could do.
 
-use ironlens_tensor::profile::{self, Kernel};
-use ironlens_tensor::{AdamWStep, AttentionSpec, DType, Device, IndexTensor, Rng, RotarySpec, Tensor, UnaryOp};
+use ironlens::tensor::profile::{self, Kernel};
+use ironlens::tensor::{AdamWStep, AttentionSpec, DType, Device, IndexTensor, Rng, RotarySpec, Tensor, UnaryOp};
 
 use super::peak::Peak;
 use super::table::Table;

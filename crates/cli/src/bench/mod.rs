@@ -1,6 +1,7 @@
 //! `ironlens bench`: how fast this is on this machine, and how far from what the machine can do.
 
 mod compare;
+mod generate;
 mod kernels;
 mod model;
 mod patch;
@@ -16,9 +17,9 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Args as ClapArgs, ValueEnum};
-use ironlens_tensor::Device;
-use ironlens_tensor::profile::Kernel;
-use ironlens_train::Preset;
+use ironlens::tensor::Device;
+use ironlens::tensor::profile::Kernel;
+use ironlens::train::Preset;
 use serde_json::{Value, json};
 
 use crate::input::from_one;
@@ -75,6 +76,8 @@ pub enum Part {
     Cache,
     /// Patching sweeps on the same model, and by depth
     Patch,
+    /// Writing with a cache of keys and values, on SmolLM2-135M's shape: a token of one sequence and of eight, a prompt
+    Generate,
     /// The matrix products of the training step, and those of a few rows, one by one
     Matmul,
     /// The other kernels, one by one
@@ -123,7 +126,8 @@ pub fn run(args: &Args) -> Result<bool> {
                 Part::Forward => report.timings(model::forward(&config, &device, repeats(15))?),
                 Part::Cache => report.timings(model::cache(&config, &device, repeats(15))?),
                 Part::Patch => report.timings(patch::sweeps(&config, &device, repeats(7))?),
-                _ => {}
+                Part::Generate => report.timings(generate::steps(&device, repeats(15))?),
+                Part::Matmul | Part::Kernels | Part::Scaling | Part::Run => {}
             }
         }
     }
@@ -140,6 +144,7 @@ pub fn run(args: &Args) -> Result<bool> {
     for part in &args.parts {
         match part {
             Part::Step | Part::Forward | Part::Cache => {}
+            Part::Generate => report.table("generate", &generate::rates(&timings)),
             Part::Patch => report.table("patch_by_depth", &patch::by_depth(&device)?),
             Part::Matmul => {
                 report.table("matmul", &kernels::matmul(&device, repeats(15), &peak));

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use ironlens_nn::Hooks;
-use ironlens_tensor::profile::{self, Kernel};
-use ironlens_tensor::{Device, IndexTensor};
-use ironlens_train::{Data, LanguageModel, Optimizer, RandomTokens, TrainConfig, previous_token_loss, train_step};
-use ironlens_transformer::{Config, HookedTransformer};
+use ironlens::nn::Hooks;
+use ironlens::tensor::profile::{self, Kernel};
+use ironlens::tensor::{Device, IndexTensor};
+use ironlens::train::{Data, LanguageModel, Optimizer, RandomTokens, TrainConfig, previous_token_loss, train_step};
+use ironlens::transformer::{Config, HookedTransformer};
 
 use super::timing::{Case, Seconds, interleaved};
 use crate::settings::DATA_SEED;

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use ironlens_lens::Metric;
-use ironlens_lens::patching::{self, PatchOptions};
-use ironlens_tensor::{Device, IndexTensor};
-use ironlens_train::{Data, Preset, RandomTokens};
-use ironlens_transformer::{ActivationCache, Config, HookedTransformer};
+use ironlens::lens::Metric;
+use ironlens::lens::patching::{self, PatchOptions};
+use ironlens::tensor::{Device, IndexTensor};
+use ironlens::train::{Data, Preset, RandomTokens};
+use ironlens::transformer::{ActivationCache, Config, HookedTransformer};
 
 use super::table::Table;
 use super::timing::{Case, Seconds, interleaved};

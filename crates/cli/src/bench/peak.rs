@@ -20,6 +20,12 @@ impl Peak {
     pub fn measure() -> Peak {
         Peak { gflops: best_of(40, multiply_adds), gbytes: best_of(8, triad()) }
     }
+
+    /// Bytes a second that all threads together read from main memory, in 1e9: more than where something is written,
+    /// too.
+    pub fn reading() -> f64 {
+        best_of(8, reading())
+    }
 }
 
 fn best_of(times: usize, mut measure: impl FnMut() -> f64) -> f64 {
@@ -71,5 +77,23 @@ fn triad() -> impl FnMut() -> f64 {
         });
         std::hint::black_box(&a);
         (3 * N * size_of::<f32>()) as f64 / start.elapsed().as_secs_f64() / 1e9
+    }
+}
+
+/// The sum of an array that no cache holds.
+fn reading() -> impl FnMut() -> f64 {
+    const N: usize = 1 << 26;
+    const CHUNK: usize = 1 << 16;
+    let a = vec![1f32; N];
+    move || {
+        let start = Instant::now();
+        let sum = |chunk: &[f32]| {
+            // As many sums as hide the latency of an addition.
+            let mut sums = [0f32; 64];
+            chunk.chunks_exact(64).for_each(|part| sums.iter_mut().zip(part).for_each(|(s, v)| *s += v));
+            sums.iter().sum::<f32>()
+        };
+        std::hint::black_box(a.par_chunks(CHUNK).map(sum).sum::<f32>());
+        (N * size_of::<f32>()) as f64 / start.elapsed().as_secs_f64() / 1e9
     }
 }

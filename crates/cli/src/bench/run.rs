@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use ironlens_train::RunDir;
+use ironlens::train::RunDir;
 
 /// What a short run of the notebook preset took.
 pub struct RunCost {

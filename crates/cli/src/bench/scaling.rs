@@ -1,9 +1,9 @@
 //! How the time of a training step grows with the sizes of the model.
 
 use anyhow::Result;
-use ironlens_tensor::{Device, release_pooled_memory};
-use ironlens_train::Preset;
-use ironlens_transformer::Config;
+use ironlens::tensor::{Device, release_pooled_memory};
+use ironlens::train::Preset;
+use ironlens::transformer::Config;
 
 use super::model::{Trained, step_flops};
 use super::peak::Peak;

@@ -1,8 +1,8 @@
 //! Every kernel of a device against the CPU in double precision, with its speed: what a user of new
 //! hardware sends when something is wrong, or slow.
 
-use ironlens_tensor::profile::{self, Kernel};
-use ironlens_tensor::{AttentionSpec, DType, Device, IndexTensor, Rng, RotarySpec, Tensor, UnaryOp};
+use ironlens::tensor::profile::{self, Kernel};
+use ironlens::tensor::{AttentionSpec, DType, Device, IndexTensor, Rng, RotarySpec, Tensor, UnaryOp};
 
 use super::table::Table;
 

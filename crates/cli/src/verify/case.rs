@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
-use ironlens_files::{Dtype, SafeTensorsFile};
-use ironlens_tensor::{DType, Device, IndexTensor, Tensor};
-use ironlens_transformer::{Config, HookedTransformer, read_tensors};
+use ironlens::files::{Dtype, SafeTensorsFile};
+use ironlens::tensor::{DType, Device, IndexTensor, Tensor};
+use ironlens::transformer::{Config, HookedTransformer, read_tensors};
 
 use crate::input::read_text;
 
@@ -48,18 +48,23 @@ impl Case {
 /// Token ids `[batch, pos]`.
 pub fn read_tokens(path: &Path) -> Result<IndexTensor> {
     let file = SafeTensorsFile::open(path)?;
-    let info = file.get("tokens").with_context(|| format!("{} has no `tokens`", path.display()))?;
+    read_ids(&file, "tokens")?.with_context(|| format!("{} has no `tokens`", path.display()))
+}
+
+/// Ids or masks `[batch, pos]` by name, if they are there.
+pub fn read_ids(file: &SafeTensorsFile, name: &str) -> Result<Option<IndexTensor>> {
+    let (Some(info), path) = (file.get(name), file.path().display()) else { return Ok(None) };
     if info.shape.len() != 2 || info.shape.contains(&0) {
-        bail!("{}: `tokens` has shape {:?}, expected [batch, pos], neither of them 0", path.display(), info.shape);
+        bail!("{path}: `{name}` has shape {:?}, expected [batch, pos], neither of them 0", info.shape);
     }
-    let bytes = file.read("tokens")?;
+    let bytes = file.read(name)?;
     let ids: Vec<i64> = match info.dtype {
         Dtype::I64 => bytes.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b)).collect(),
         Dtype::I32 => bytes.as_chunks().0.iter().map(|b| i32::from_le_bytes(*b).into()).collect(),
-        other => bail!("{}: `tokens` is of type {other:?}, expected int64", path.display()),
+        other => bail!("{path}: `{name}` is of type {other:?}, expected int64"),
     };
-    let id = |id: i64| u32::try_from(id).map_err(|_| anyhow!("{}: token {id} is not an id", path.display()));
-    Ok(IndexTensor::new(ids.into_iter().map(id).collect::<Result<Vec<_>>>()?, &info.shape))
+    let id = |id: i64| u32::try_from(id).map_err(|_| anyhow!("{path}: {id} in `{name}` is not an id"));
+    Ok(Some(IndexTensor::new(ids.into_iter().map(id).collect::<Result<Vec<_>>>()?, &info.shape)))
 }
 
 /// Token ids that a case keeps as numbers, `[.., pos]`.

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail};
-use ironlens_autograd::Var;
-use ironlens_lens::heads::{DetectOptions, ErrorMeasure, HeadKind, detect_head};
-use ironlens_lens::patching::{self, PatchOptions};
-use ironlens_lens::{Composition, Decompose, Metric, Processing, StackOptions, Sublayers, Weights, process_weights};
-use ironlens_tensor::{Device, IndexTensor, Tensor};
-use ironlens_train::{Optimizer, clip_coefficient, previous_token_loss};
-use ironlens_transformer::{HookedTransformer, Hooks, Output, PosSlice, ReturnType};
+use ironlens::autograd::Var;
+use ironlens::lens::heads::{DetectOptions, ErrorMeasure, HeadKind, detect_head};
+use ironlens::lens::patching::{self, PatchOptions};
+use ironlens::lens::{CacheExt, Composition, Metric, Processing, StackOptions, Sublayers, WeightsExt, process_weights};
+use ironlens::tensor::{Device, IndexTensor, Tensor};
+use ironlens::train::{Optimizer, clip_coefficient, previous_token_loss};
+use ironlens::transformer::{HookedTransformer, Hooks, Output, PosSlice, ReturnType};
 
 use super::GroupResult;
 use super::case::{Case, ids_of};

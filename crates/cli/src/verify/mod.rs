@@ -3,9 +3,10 @@
 //! A case is a folder with `config.json`, `weights.safetensors`, `inputs.safetensors` (`tokens`)
 //! and `expected.safetensors`, whose tensors are named `group/..`. Every expected tensor is
 //! computed and compared, or counted as not checked. A folder with `hf/` is a checkpoint as Hugging Face
-//! writes it (`pretrained.rs`), one with `expected.json` is a tokenizer (`tokenizer.rs`).
+//! writes it (`pretrained.rs`, `encoder.rs`), one with `expected.json` is a tokenizer (`tokenizer.rs`).
 
 mod case;
+mod encoder;
 mod groups;
 mod pretrained;
 mod table;
@@ -15,9 +16,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args as ClapArgs;
-use ironlens_tensor::{DType, Device};
+use ironlens::tensor::{DType, Device};
 use serde::Serialize;
 
+use crate::device::DeviceName;
 use crate::threads;
 use case::Case;
 
@@ -33,7 +35,7 @@ pub struct Args {
     json: bool,
     /// Where to compute
     #[arg(long, value_name = "auto|cpu|gpu", default_value = "cpu")]
-    device: String,
+    device: DeviceName,
     /// f64 computes in double precision on the CPU, to tell rounding from bugs
     #[arg(long, value_enum, default_value = "f32")]
     dtype: Precision,
@@ -77,7 +79,7 @@ impl GroupResult {
 /// # Errors
 /// If a folder holds no case, or the device cannot be had.
 pub fn run(args: &Args) -> Result<bool> {
-    let device = Device::from_name(&args.device)?;
+    let (device, _) = args.device.open()?;
     threads::start()?;
     let dtype = match args.dtype {
         Precision::F32 => DType::F32,
@@ -137,6 +139,7 @@ pub fn find_cases(dirs: &[PathBuf]) -> Result<Vec<PathBuf>> {
 pub fn verify_case(dir: &Path, device: &Device, dtype: DType) -> (Vec<GroupResult>, Vec<String>) {
     let name = dir.file_name().map_or_else(|| dir.display().to_string(), |n| n.to_string_lossy().into_owned());
     let compared = match (pretrained::is_case(dir), tokenizer::is_case(dir)) {
+        (true, _) if encoder::is_case(dir) => encoder::compare(&name, dir, device, dtype),
         (true, _) => pretrained::compare(&name, dir, device, dtype),
         (_, true) => tokenizer::compare(&name, dir).map(|results| (results, Vec::new())),
         (false, false) => Case::load(dir, device, dtype).map(|case| groups::compare(&name, &case)),

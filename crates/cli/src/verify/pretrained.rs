@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::{Context, Result};
-use ironlens_files::{Checkpoint, StoredTensor, TensorFile};
-use ironlens_pretrained::{LoadOptions, Pretrained};
-use ironlens_tensor::{DType, Device, IndexTensor, Tensor};
-use ironlens_transformer::{HookedTransformer, PositionalEmbeddingType};
+use anyhow::{Context, Result, ensure};
+use ironlens::files::{Checkpoint, StoredTensor, TensorFile};
+use ironlens::pretrained::{LoadOptions, Pretrained};
+use ironlens::tensor::{DType, Device, IndexTensor, Tensor};
+use ironlens::transformer::{GenerateOptions, HookedTransformer, PositionalEmbeddingType};
 
 use super::GroupResult;
 use super::case::{ids_of, read_tokens};
@@ -110,7 +110,7 @@ fn compute(
     key: &str,
     expected: &Tensor,
     tokens: &IndexTensor,
-    cache: &mut Option<ironlens_transformer::ActivationCache>,
+    cache: &mut Option<ironlens::transformer::ActivationCache>,
 ) -> Result<Tensor> {
     let name = key.strip_prefix(group).and_then(|rest| rest.strip_prefix('/')).unwrap_or_default();
     Ok(match group {
@@ -126,16 +126,16 @@ fn compute(
     })
 }
 
-/// The tokens, and as many of the likeliest ones after them as `expected` has.
+/// The tokens, and as many of the likeliest ones after them as `expected` has: with a cache of keys and values, which
+/// must agree with whole passes.
 fn greedy(model: &HookedTransformer, tokens: &IndexTensor, expected: &IndexTensor) -> Result<Tensor> {
-    let (batch, total) = (expected.shape()[0], expected.shape()[1]);
-    let mut rows: Vec<Vec<u32>> = tokens.as_slice().chunks(tokens.shape()[1]).map(<[u32]>::to_vec).collect();
-    while rows[0].len() < total {
-        let pos = rows[0].len();
-        let logits = model.forward(&IndexTensor::new(rows.concat(), &[batch, pos]))?;
-        let next = logits.select(1, pos - 1).argmax(1);
-        rows.iter_mut().zip(next.as_slice()).for_each(|(row, id)| row.push(*id));
-    }
-    let ids = rows.concat().into_iter().map(f64::from).collect();
-    Ok(Tensor::from_vec_f64(ids, &[batch, total]))
+    let options = GenerateOptions {
+        max_new_tokens: expected.shape()[1].saturating_sub(tokens.shape()[1]),
+        stop_at_eos: false,
+        ..GenerateOptions::greedy()
+    };
+    let cached = model.generate(tokens, &options)?.tokens;
+    let whole = model.generate(tokens, &GenerateOptions { use_past_kv_cache: false, ..options })?.tokens;
+    ensure!(cached == whole, "with a cache the tokens are {:?}, without {:?}", cached.as_slice(), whole.as_slice());
+    Ok(cached.to_tensor(DType::F64, &Device::Cpu))
 }

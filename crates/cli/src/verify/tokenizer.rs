@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Result;
-use ironlens_tokenizer::check_case;
+use ironlens::tokenizer::check_case;
 
 use super::GroupResult;
 

@@ -31,7 +31,7 @@ mod plain;
 mod sweep;
 
 use ironlens_tensor::{IndexTensor, Tensor};
-use ironlens_transformer::{ActivationCache, HookedTransformer, Rerun, Site};
+use ironlens_transformer::{ActivationCache, HookedTransformer, Rerun, Sequences, Site};
 
 use crate::error::LensError;
 use crate::metric::Metric;
@@ -161,29 +161,58 @@ pub enum Cells {
 /// Sweeps over one corrupted run: it is run once, remembered, and every sweep starts from it. The
 /// methods are TransformerLens's functions, which exist under their own names, too.
 pub struct Patching<'p> {
-    rerun: Rerun<'p>,
+    way: Way<'p>,
     model: &'p HookedTransformer,
-    tokens: &'p IndexTensor,
+    sequences: Sequences,
     clean: &'p ActivationCache,
     metric: &'p Metric<'p>,
     corrupted: f64,
 }
 
+/// How cells can be run.
+enum Way<'p> {
+    /// In part, from a remembered run.
+    InPart(Box<Rerun<'p>>),
+    /// As a whole only, and why.
+    Whole(&'static str),
+}
+
+/// Why `model` cannot be run in part on `sequences`, if it cannot.
+pub(crate) fn only_whole(model: &HookedTransformer, sequences: &Sequences) -> Option<&'static str> {
+    match (&sequences.mask, model.params().perma_hooks().next()) {
+        (_, Some(_)) => Some("the model has permanent hooks, which may look at anything"),
+        (Some(_), None) => Some("the sequences are padded"),
+        (None, None) => None,
+    }
+}
+
 impl<'p> Patching<'p> {
-    /// Runs `model` on the corrupted tokens `[batch, pos]`. Sweeps take activations from `clean` and are
-    /// judged by `metric`.
+    /// Runs `model` on the corrupted tokens `[batch, pos]`, with their mask if they are padded. Sweeps take
+    /// activations from `clean` and are judged by `metric`, whose last position is that of each sequence's last
+    /// token. A model with permanent hooks and padded sequences are run as a whole for each cell, which takes
+    /// longer, and which the result says.
     ///
     /// # Errors
     /// If the tokens do not fit the model.
     pub fn new(
         model: &'p HookedTransformer,
-        corrupted: &'p IndexTensor,
+        corrupted: impl Into<Sequences>,
         clean: &'p ActivationCache,
         metric: &'p Metric<'p>,
     ) -> Result<Patching<'p>, LensError> {
-        let rerun = Rerun::new(model, corrupted)?;
-        let of_corrupted = metric.of(rerun.logits());
-        Ok(Patching { rerun, model, tokens: corrupted, clean, metric, corrupted: of_corrupted })
+        let sequences = corrupted.into();
+        let (way, corrupted) = match only_whole(model, &sequences) {
+            None => {
+                let rerun = Rerun::new(model, &sequences.tokens)?;
+                let corrupted = metric.of(rerun.logits());
+                (Way::InPart(Box::new(rerun)), corrupted)
+            }
+            Some(why) => {
+                let output = sequences.call(model).output()?;
+                (Way::Whole(why), metric.of_sequences(output.logits().value(), &sequences))
+            }
+        };
+        Ok(Patching { way, model, sequences, clean, metric, corrupted })
     }
 
     /// The metric of the corrupted run.
@@ -204,14 +233,18 @@ impl<'p> Patching<'p> {
         setter: &Setter<'_>,
         mut options: PatchOptions<'_>,
     ) -> Result<PatchResult, LensError> {
-        let (list, shape) = enumerate(self.model, self.rerun.sizes().1, name, cells)?;
+        let pos = self.sequences.tokens.shape()[1];
+        let (list, shape) = enumerate(self.model, pos, name, cells)?;
         let site = Site::ALL.into_iter().find(|s| s.name() == name);
-        let (values, method) = match site {
-            Some(site) if !options.plain => (sweep::run(self, site, &list, setter, &mut options)?, Method::Rerun),
-            _ => {
-                let why = match site {
-                    Some(_) => "asked for".to_string(),
-                    None => format!("`{name}` is not among the activations whose reach is known"),
+        let (values, method) = match (site, &self.way) {
+            (Some(site), Way::InPart(rerun)) if !options.plain => {
+                (sweep::run(self, rerun, site, &list, setter, &mut options)?, Method::Rerun)
+            }
+            (site, way) => {
+                let why = match (site, way) {
+                    _ if options.plain => "asked for".to_string(),
+                    (_, Way::Whole(why)) => why.to_string(),
+                    _ => format!("`{name}` is not among the activations whose reach is known"),
                 };
                 (plain::run(self, name, &list, setter, &mut options)?, Method::Plain(why))
             }
@@ -232,7 +265,7 @@ impl<'p> Patching<'p> {
         setter: &Setter<'_>,
         options: PatchOptions<'_>,
     ) -> Result<PatchResult, LensError> {
-        check_clean(self.clean, self.tokens, name)?;
+        check_clean(self.clean, &self.sequences.tokens, name)?;
         self.generic(name, &Cells::Axes(axes.to_vec()), setter, options)
     }
 }

@@ -4,9 +4,9 @@
 //! all other paths from the sender are left as they are (Wang et al. 2022, "Interpretability in the
 //! Wild"; Goldowsky-Dill et al. 2023). What comes after the receiver runs on.
 
-use ironlens_autograd::Var;
-use ironlens_tensor::{IndexTensor, Tensor};
-use ironlens_transformer::{HookedTransformer, Hooks, Rerun, Site};
+use std::fmt;
+
+use ironlens_transformer::{ActivationCache, HookedTransformer, Hooks, Sequences};
 
 use super::PatchOptions;
 use crate::components::{Component, Components, refuse_post_norms};
@@ -39,12 +39,13 @@ pub enum Receiver {
     Logits,
 }
 
-impl Sender {
-    fn label(self) -> String {
+/// `embed`, `L0H1`, `mlp0`.
+impl fmt::Display for Sender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Sender::Embed => "embed".into(),
-            Sender::Head(l, h) => format!("L{l}H{h}"),
-            Sender::Mlp(l) => format!("mlp{l}"),
+            Sender::Embed => f.write_str("embed"),
+            Sender::Head(layer, head) => write!(f, "L{layer}H{head}"),
+            Sender::Mlp(layer) => write!(f, "mlp{layer}"),
         }
     }
 }
@@ -57,19 +58,20 @@ impl Sender {
 /// and the stream.
 pub fn direct_path_patch(
     model: &HookedTransformer,
-    clean: &IndexTensor,
-    corrupted: &IndexTensor,
+    clean: impl Into<Sequences>,
+    corrupted: impl Into<Sequences>,
     metric: &Metric<'_>,
     sender: Sender,
     receivers: &[Receiver],
     mut options: PatchOptions<'_>,
 ) -> Result<Vec<f64>, LensError> {
     refuse_post_norms(model, "path patching")?;
-    if clean.shape() != corrupted.shape() {
+    let (clean, corrupted) = (&clean.into(), &corrupted.into());
+    if clean.tokens.shape() != corrupted.tokens.shape() {
         return Err(LensError::argument(
             "corrupted tokens of shape",
-            format!("{:?}", corrupted.shape()),
-            format!("{:?}, as the clean ones", clean.shape()),
+            format!("{:?}", corrupted.tokens.shape()),
+            format!("{:?}, as the clean ones", clean.tokens.shape()),
         ));
     }
     let mut split = model.clone();
@@ -79,77 +81,86 @@ pub fn direct_path_patch(
         split.set_use_hook_mlp_in(true)?;
     }
     let difference = Components::of(model, clean)?.minus(&Components::of(model, corrupted)?);
-    let label = sender.label();
-    let part = difference.parts.iter().find(|p| p.label == label);
-    let part = part.ok_or_else(|| LensError::argument("the sender", label, "a part of the model"))?;
-    let rerun = Rerun::new(&split, corrupted)?;
-    let unchanged = metric.of(rerun.logits());
+    let part = difference.parts.iter().find(|p| p.part == sender);
+    let part = part.ok_or_else(|| LensError::argument("the sender", sender.to_string(), "a part of the model"))?;
+    let (out, cache) = corrupted.call(&split).names_where(|n| n.contains("hook_resid_p")).cached()?;
+    let unchanged = metric.of_sequences(out.logits().value(), corrupted);
+    let run = Run { split: &split, corrupted, cache, metric };
     let mut values = Vec::with_capacity(receivers.len());
     for (done, &receiver) in receivers.iter().enumerate() {
-        values.push(one(&split, &rerun, part, receiver, metric)?.unwrap_or(unchanged));
+        values.push(run.one(part, receiver)?.unwrap_or(unchanged));
         options.tell(done + 1, receivers.len());
     }
     Ok(values)
 }
 
-/// One edge; `None` if the sender does not come before the receiver.
-fn one(
-    split: &HookedTransformer,
-    rerun: &Rerun<'_>,
-    part: &Component,
-    receiver: Receiver,
-    metric: &Metric<'_>,
-) -> Result<Option<f64>, LensError> {
-    let n = split.config().n_layers;
-    let (layer, mlp, input) = match receiver {
-        Receiver::Query(l, h) => (l, false, Some(("q", h))),
-        Receiver::Key(l, h) => (l, false, Some(("k", h))),
-        Receiver::Value(l, h) => (l, false, Some(("v", h))),
-        Receiver::Mlp(l) => (l, true, None),
-        Receiver::Logits => (n, false, None),
-    };
-    if receiver != Receiver::Logits && layer >= n {
-        return Err(LensError::argument("the receiver", format!("{receiver:?}"), format!("in a layer below {n}")));
-    }
-    if !part.comes_before(layer, mlp, split.config().parallel_attn_mlp) {
-        return Ok(None);
-    }
-    let difference = part.value.clone();
-    if receiver == Receiver::Logits {
-        let stream = rerun.activation(Site::ResidPost, n - 1)? + &difference;
-        return Ok(Some(metric.of(&split.unembed(&split.ln_final(&stream)))));
-    }
-    let name = match input {
-        Some((x, _)) => format!("blocks.{layer}.hook_{x}_input"),
-        None => format!("blocks.{layer}.hook_mlp_in"),
-    };
-    let mut bad_head = None;
-    let logits = {
-        let mut hooks = Hooks::new().fwd(name, |x, _| {
-            *x = match input {
-                None => &*x + &Var::from(difference.clone()),
-                Some((_, head)) if head >= x.dim(2) => {
-                    bad_head = Some(x.dim(2));
-                    return Ok(());
-                }
-                Some((_, head)) => {
-                    let mut value = x.value().clone();
-                    let new = &value.select(2, head) + &difference;
-                    value.assign(|v: &Tensor| v.select(2, head), &new);
-                    Var::from(value)
-                }
-            };
-            Ok(())
-        });
-        // Nothing before the receiver's layer changes.
-        let resid = rerun.activation(Site::ResidPre, layer)?;
-        let call = split.call(resid).start_at_layer(layer).hooks(&mut hooks);
-        call.output()?.logits().value().clone()
-    };
-    match bad_head {
-        Some(heads) => {
-            Err(LensError::argument("the receiver", format!("{receiver:?}"), format!("one of {heads} heads")))
+/// The corrupted run, with an input of its own for every reader.
+struct Run<'r> {
+    split: &'r HookedTransformer,
+    corrupted: &'r Sequences,
+    /// The stream before and after every block.
+    cache: ActivationCache,
+    metric: &'r Metric<'r>,
+}
+
+impl Run<'_> {
+    /// One edge; `None` if the sender does not come before the receiver.
+    fn one(&self, part: &Component, receiver: Receiver) -> Result<Option<f64>, LensError> {
+        let Run { split, corrupted, .. } = *self;
+        let n = split.config().n_layers;
+        let (layer, mlp, input) = match receiver {
+            Receiver::Query(l, h) => (l, false, Some(("q", h))),
+            Receiver::Key(l, h) => (l, false, Some(("k", h))),
+            Receiver::Value(l, h) => (l, false, Some(("v", h))),
+            Receiver::Mlp(l) => (l, true, None),
+            Receiver::Logits => (n, false, None),
+        };
+        if receiver != Receiver::Logits && layer >= n {
+            return Err(LensError::argument("the receiver", format!("{receiver:?}"), format!("in a layer below {n}")));
         }
-        None => Ok(Some(metric.of(&logits))),
+        if !part.comes_before(layer, mlp, split.config().parallel_attn_mlp) {
+            return Ok(None);
+        }
+        let difference = part.value.clone();
+        if receiver == Receiver::Logits && split.params().perma_hooks().next().is_none() {
+            let stream = self.cache.get(("resid_post", n - 1))? + &difference;
+            return Ok(Some(self.metric.of_sequences(&split.unembed(&split.ln_final(&stream)), corrupted)));
+        }
+        let name = match (receiver, input) {
+            (Receiver::Logits, _) => format!("blocks.{}.hook_resid_post", n - 1),
+            (_, Some((x, _))) => format!("blocks.{layer}.hook_{x}_input"),
+            (_, None) => format!("blocks.{layer}.hook_mlp_in"),
+        };
+        let mut bad_head = None;
+        let logits = {
+            let mut hooks = Hooks::new().fwd(name, |x, _| match input {
+                None => *x += &difference,
+                Some((_, head)) if head >= x.dim(2) => bad_head = Some(x.dim(2)),
+                Some((_, head)) => {
+                    let new = x.value().select(2, head) + &difference;
+                    x.set_at(2, head, &new);
+                }
+            });
+            // Nothing before the receiver's layer changes. Permanent hooks would run a second time on what
+            // was kept, so that with them the whole is run.
+            let call = match split.params().perma_hooks().next() {
+                None => {
+                    let resid = self.cache.get(("resid_pre", layer))?;
+                    let call = split.call(resid).start_at_layer(layer);
+                    match &corrupted.mask {
+                        Some(mask) => call.attention_mask(mask),
+                        None => call,
+                    }
+                }
+                Some(_) => corrupted.call(split),
+            };
+            call.hooks(&mut hooks).output()?.logits().value().clone()
+        };
+        match bad_head {
+            Some(heads) => {
+                Err(LensError::argument("the receiver", format!("{receiver:?}"), format!("one of {heads} heads")))
+            }
+            None => Ok(Some(self.metric.of_sequences(&logits, corrupted))),
+        }
     }
 }

@@ -24,7 +24,8 @@ pub(super) fn run(
             *x = Var::from(value);
             Ok(())
         });
-        values.push(session.metric.of(&session.model.run_with_hooks(session.tokens, &mut hooks)?));
+        let output = session.sequences.call(session.model).hooks(&mut hooks).output()?;
+        values.push(session.metric.of_sequences(output.logits().value(), &session.sequences));
         options.tell(done + 1, cells.len());
     }
     Ok(values)

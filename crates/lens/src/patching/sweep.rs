@@ -1,7 +1,7 @@
 //! Patching by running again only what each patch reaches.
 
 use ironlens_tensor::{DType, Device, Tensor};
-use ironlens_transformer::{Change, Positions, Reached, Rerun, Site};
+use ironlens_transformer::{Change, LogitsAt, Reached, Rerun, Site};
 
 use super::{PatchOptions, Patching, Setter};
 use crate::error::LensError;
@@ -9,12 +9,13 @@ use crate::metric::Metric;
 
 pub(super) fn run(
     session: &Patching<'_>,
+    rerun: &Rerun<'_>,
     site: Site,
     cells: &[Vec<usize>],
     setter: &Setter<'_>,
     options: &mut PatchOptions<'_>,
 ) -> Result<Vec<f64>, LensError> {
-    let Patching { rerun, clean, metric, .. } = session;
+    let Patching { clean, metric, .. } = session;
     let mut values = vec![0.0; cells.len()];
     let mut pending = Pending::default();
     let mut done = 0;
@@ -125,16 +126,16 @@ impl Pending {
 }
 
 /// The logits that a metric reads, `[batch, pos or 1, d_vocab_out]`.
-fn last_of(logits: &Tensor, positions: Positions) -> Tensor {
+fn last_of(logits: &Tensor, positions: LogitsAt) -> Tensor {
     match positions {
-        Positions::All => logits.clone(),
-        Positions::Last => logits.narrow(1, logits.dim(1) - 1, 1).contiguous(),
+        LogitsAt::All => logits.clone(),
+        LogitsAt::Last => logits.narrow(1, logits.dim(1) - 1, 1).contiguous(),
     }
 }
 
-fn put(logits: &mut Tensor, item: usize, new: &Reached, positions: Positions, pos: usize) {
+fn put(logits: &mut Tensor, item: usize, new: &Reached, positions: LogitsAt, pos: usize) {
     let (mut start, mut values) = (new.start, new.logits.clone());
-    if positions == Positions::Last {
+    if positions == LogitsAt::Last {
         // Of rows that end elsewhere, the last is not among those read.
         let end = start + values.dim(0);
         if values.dim(0) == 0 || end < pos {

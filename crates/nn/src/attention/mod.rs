@@ -3,16 +3,21 @@
 use std::sync::Arc;
 
 use ironlens_autograd::Var;
-use ironlens_tensor::{AttentionSpec, IndexTensor, Layout, RotarySpec, Tensor};
+use ironlens_tensor::{AttentionSpec, Layout, RotarySpec, Tensor};
 
 use crate::ctx::Ctx;
 use crate::error::HookError;
-use crate::hooks::HookPoint;
-use crate::registry::{Init, Param, Scope};
+use crate::registry::{HookPoint, Init, Param, Scope};
 use crate::rotary::RotaryTable;
 
+mod incremental;
+mod padding;
+mod past;
+mod project;
 mod qk_norm;
 
+pub use padding::Padding;
+pub use past::{Past, Rows};
 pub use qk_norm::QkNorm;
 use qk_norm::VectorNorm;
 
@@ -64,6 +69,7 @@ pub struct AttentionConfig {
 
 /// What queries, keys and values are made from. Each is `[batch, pos, d_model]`, or
 /// `[batch, pos, head, d_model]` with an input of its own for every head.
+#[derive(Debug)]
 pub enum AttentionInput {
     /// The same for all three.
     Shared(Var),
@@ -71,49 +77,12 @@ pub enum AttentionInput {
     Split([Var; 3]),
 }
 
-/// Which tokens of a batch are padding, and what that means for attention.
-#[derive(Clone, Debug)]
-pub struct Padding {
-    mask: IndexTensor,
-    positions: IndexTensor,
-    seen_if_bidirectional: bool,
-}
-
-impl Padding {
-    /// Of `mask` `[batch, pos]`, 0 at padding. No query attends to padding, and positions count from
-    /// the first token that is none.
-    pub fn new(mask: &IndexTensor) -> Padding {
-        Padding { mask: mask.clone(), positions: positions_of(mask), seen_if_bidirectional: false }
-    }
-
-    /// As TransformerLens 2.18, where the code of the causal mask hides padding: bidirectional
-    /// attention sees it. Positions count as ever.
-    pub fn as_transformer_lens(self) -> Padding {
-        Padding { seen_if_bidirectional: true, ..self }
-    }
-
-    /// `[batch, pos]`, 0 at padding.
-    pub fn mask(&self) -> &IndexTensor {
-        &self.mask
-    }
-
-    /// The position of every token, counted over those that are not padding:
-    /// `max(cumsum(mask) - 1, 0)`, `[batch, pos]`.
-    pub fn positions(&self) -> &IndexTensor {
-        &self.positions
-    }
-
-    /// Length of the longest sequence, padding aside.
-    fn longest(&self) -> usize {
-        self.positions.as_slice().iter().max().map_or(0, |&last| last as usize + 1)
-    }
-}
-
 /// Multi-head attention: `W_Q`, `W_K`, `W_V` `[head, d_model, d_head]`, `W_O`
 /// `[head, d_head, d_model]`; with grouped queries `_W_K` and `_W_V` have one entry per group. With sinks,
 /// `sinks` `[head]`.
 ///
 /// The three input matrices are stored side by side as one, so that a shared input is read once.
+#[derive(Debug)]
 pub struct Attention {
     cfg: AttentionConfig,
     w_qkv: Param,
@@ -225,84 +194,86 @@ impl Attention {
         self.output(ctx, &z, residual)
     }
 
-    /// The values that each query attends to, mixed: z, `[batch, pos, head, d_head]`.
+    /// The values that each query attends to, mixed: z, `[batch, pos, head, d_head]`. `rows` says which rows of
+    /// their sequences these are: whole sequences, or what follows rows of an earlier pass.
     ///
     /// # Errors
     /// If a hook fails.
-    pub fn mix(
+    ///
+    /// # Panics
+    /// If there is a past, and the pass is recorded or attention is not causal.
+    pub fn mix<'r>(
         &self,
         ctx: &mut Ctx<'_, '_>,
         input: &AttentionInput,
-        padding: Option<&Padding>,
+        rows: impl Into<Rows<'r>>,
     ) -> Result<Var, HookError> {
+        let mut rows = rows.into();
+        let (start, padding) = (rows.start(), rows.padding);
         let [q, k, v] = self.project(ctx, input);
-        let mut q = self.hook_q.apply(ctx, q)?;
-        let mut k = self.hook_k.apply(ctx, k)?;
+        let q = self.hook_q.apply(ctx, q)?;
+        let k = self.hook_k.apply(ctx, k)?;
         let v = self.hook_v.apply(ctx, v)?;
+        let (mut ready_q, mut ready_k) = (q, k.clone());
         if let Some([q_norm, k_norm]) = &self.norms {
-            q = q_norm.forward(ctx, &q)?;
-            k = k_norm.forward(ctx, &k)?;
+            ready_q = q_norm.forward(ctx, &ready_q)?;
+            ready_k = k_norm.forward(ctx, &ready_k)?;
         }
         if let (Positions::Rotary(table), Some([hook_rot_k, hook_rot_q])) = (&self.cfg.positions, &self.hook_rot) {
-            let len = padding.map_or(q.dim(1), Padding::longest);
-            let spec = rotary_spec(ctx, table, len, padding.map(Padding::positions));
-            q = hook_rot_q.apply(ctx, q.rotary(&spec))?;
-            k = hook_rot_k.apply(ctx, k.rotary(&spec))?;
+            let new = start..start + ready_q.dim(1);
+            let len = padding.map_or(new.end, Padding::longest);
+            let spec = match padding {
+                None => rotary_spec(ctx, table, len, |t| t.narrow(0, new.start, new.len()).unsqueeze(0)),
+                Some(padding) => {
+                    let positions = padding.positions().narrow(1, new.start, new.len());
+                    rotary_spec(ctx, table, len, |t| t.embed(&positions))
+                }
+            };
+            ready_q = hook_rot_q.apply(ctx, ready_q.rotary(&spec))?;
+            ready_k = hook_rot_k.apply(ctx, ready_k.rotary(&spec))?;
         }
-        let spec = self.spec(padding);
-        let z = if self.hook_attn_scores.is_live(ctx) || self.hook_pattern.is_live(ctx) {
-            let scores = self.hook_attn_scores.apply(ctx, q.attention_scores(&k, &spec))?;
-            let pattern = softmax_beside(&scores, self.sinks.map(|s| ctx.param(s)));
-            self.hook_pattern.apply(ctx, pattern)?.attention_mix(&v)
-        } else {
-            attend(&q, &k, &v, &spec, self.sinks.map(|s| ctx.param(s)))
+        let mut spec = self.spec(padding);
+        let z = match rows.past.take() {
+            None => self.look(ctx, &ready_q, &ready_k, &v, &spec, 0)?,
+            Some(past) => {
+                assert!(self.cfg.causal, "what follows was seen by what came before: attention is not causal");
+                assert!(!(k.requires_grad() || v.requires_grad()), "keys and values that are kept have no gradients");
+                let (keys, values) = past.append(k.value(), ready_k.value(), v.value(), self.cfg.window);
+                let dropped = past.dropped();
+                spec.query_start = start - dropped;
+                spec.key_mask = spec.key_mask.map(|mask| mask.narrow(1, dropped, keys.dim(1)));
+                self.look(ctx, &ready_q, &Var::from(keys), &Var::from(values), &spec, dropped)?
+            }
         };
         self.hook_z.apply(ctx, z)
     }
 
-    /// Queries as attention reads them, of queries `[batch, pos, head, d_head]` as projected:
-    /// normalised and rotated to `positions` `[batch, pos]` of sequences that are `len` long, where the
-    /// model does so.
-    ///
-    /// # Errors
-    /// If a hook fails.
-    pub fn ready_queries(
+    /// z `[batch, query, head, d_head]` of what queries see. Before the keys there were `dropped` more that no
+    /// query sees; hooks see scores and patterns of all.
+    fn look(
         &self,
         ctx: &mut Ctx<'_, '_>,
         q: &Var,
-        positions: &IndexTensor,
-        len: usize,
-    ) -> Result<Var, HookError> {
-        self.ready(ctx, self.norms.as_ref().map(|[q_norm, _]| q_norm), q, positions, len)
-    }
-
-    /// As [`Attention::ready_queries`], for keys `[batch, pos, kv_head, d_head]`.
-    ///
-    /// # Errors
-    /// If a hook fails.
-    pub fn ready_keys(
-        &self,
-        ctx: &mut Ctx<'_, '_>,
         k: &Var,
-        positions: &IndexTensor,
-        len: usize,
+        v: &Var,
+        spec: &AttentionSpec,
+        dropped: usize,
     ) -> Result<Var, HookError> {
-        self.ready(ctx, self.norms.as_ref().map(|[_, k_norm]| k_norm), k, positions, len)
-    }
-
-    fn ready(
-        &self,
-        ctx: &mut Ctx<'_, '_>,
-        norm: Option<&VectorNorm>,
-        x: &Var,
-        positions: &IndexTensor,
-        len: usize,
-    ) -> Result<Var, HookError> {
-        let x = norm.map_or(Ok(x.clone()), |norm| norm.forward(ctx, x))?;
-        Ok(match &self.cfg.positions {
-            Positions::Rotary(table) => x.rotary(&rotary_spec(ctx, table, len, Some(positions))),
-            Positions::None | Positions::Alibi(_) => x,
-        })
+        if !(self.hook_attn_scores.is_live(ctx) || self.hook_pattern.is_live(ctx)) {
+            return Ok(attend(q, k, v, spec, self.sinks.map(|s| ctx.param(s))));
+        }
+        let mut scores = q.attention_scores(k, spec);
+        if dropped > 0 {
+            let [batch, heads, queries, _] = *scores.shape() else { unreachable!("scores have four axes") };
+            let shape = [batch, heads, queries, dropped];
+            let hidden = Tensor::full(&shape, f64::NEG_INFINITY, scores.value().dtype(), &scores.value().device());
+            scores = Var::cat(&[Var::from(hidden), scores], 3);
+        }
+        let scores = self.hook_attn_scores.apply(ctx, scores)?;
+        let pattern = softmax_beside(&scores, self.sinks.map(|s| ctx.param(s)));
+        let pattern = self.hook_pattern.apply(ctx, pattern)?;
+        let seen = if dropped > 0 { pattern.narrow(3, dropped, k.dim(1)) } else { pattern };
+        Ok(seen.attention_mix(v))
     }
 
     /// The score per head `[head]` that belongs to no key, where there is one.
@@ -325,99 +296,6 @@ impl Attention {
             query_start: 0,
             key_mask: padding.filter(|p| cfg.causal || !p.seen_if_bidirectional).map(|p| p.mask.clone()),
         }
-    }
-
-    /// Heads of queries, keys and values: how many, and where they start in the packed matrix.
-    fn parts(&self) -> [(usize, usize); 3] {
-        let h = self.cfg.n_heads;
-        let kv = self.cfg.n_key_value_heads.unwrap_or(h);
-        [(h, 0), (kv, h), (kv, h + kv)]
-    }
-
-    /// Queries, keys and values, `[batch, pos, head, d_head]`.
-    pub fn project(&self, ctx: &Ctx<'_, '_>, input: &AttentionInput) -> [Var; 3] {
-        let e = self.cfg.d_head;
-        let (w, b) = (ctx.param(self.w_qkv), ctx.param(self.b_qkv));
-        let heads = |x: &Var, n: usize| x.reshape(&[x.dim(0), x.dim(1), n, e]);
-        let projected = match input {
-            AttentionInput::Shared(x) if x.shape().len() == 3 => {
-                let packed = x.linear(w, Some(b), None);
-                self.parts().map(|(n, first)| heads(&packed.narrow(2, first * e, n * e), n))
-            }
-            AttentionInput::Shared(x) => self.parts().map(|part| self.per_head(w, b, x, part)),
-            AttentionInput::Split(inputs) => {
-                let parts = self.parts();
-                std::array::from_fn(|i| self.project_part(ctx, &inputs[i], parts[i]))
-            }
-        };
-        let [q, k, v] = match self.cfg.clip_qkv {
-            Some(at) => projected.map(|x| x.clamp(-at, at)),
-            None => projected,
-        };
-        if !self.cfg.ungroup {
-            return [q, k, v];
-        }
-        let repeat = |x: Var| match self.cfg.n_heads / x.dim(2) {
-            1 => x,
-            times => repeat_heads(&x, times),
-        };
-        [q, repeat(k), repeat(v)]
-    }
-
-    /// Queries, keys or values of an input of their own.
-    fn project_part(&self, ctx: &Ctx<'_, '_>, x: &Var, (n, first): (usize, usize)) -> Var {
-        let e = self.cfg.d_head;
-        let (w, b) = (ctx.param(self.w_qkv), ctx.param(self.b_qkv));
-        if x.shape().len() == 4 {
-            return self.per_head(w, b, x, (n, first));
-        }
-        let columns = w.narrow(1, first * e, n * e);
-        x.linear(&columns, Some(&b.narrow(0, first * e, n * e)), None).reshape(&[x.dim(0), x.dim(1), n, e])
-    }
-
-    /// A product of each head's own input `[batch, pos, head, d_model]` with its own matrix.
-    fn per_head(&self, w: &Var, b: &Var, x: &Var, (n, first): (usize, usize)) -> Var {
-        let (e, heads) = (self.cfg.d_head, x.dim(2));
-        let b = b.narrow(0, first * e, n * e).reshape(&[n, e]);
-        let b = match heads / n {
-            1 => b,
-            times => b.unsqueeze(1).expand(&[n, times, e]).reshape(&[heads, e]),
-        };
-        head_products(x, &self.matrices(w, (n, first), heads)) + &b
-    }
-
-    /// The matrices `[head, d_model, d_head]` of `heads` heads, which may share `n`.
-    fn matrices(&self, w: &Var, (n, first): (usize, usize), heads: usize) -> Var {
-        let (d, e) = (self.cfg.d_model, self.cfg.d_head);
-        let w = w.narrow(1, first * e, n * e).reshape(&[d, n, e]).permute(&[1, 0, 2]);
-        match heads / n {
-            1 => w,
-            times => w.unsqueeze(1).expand(&[n, times, d, e]).reshape(&[heads, d, e]),
-        }
-    }
-
-    /// Whether scores are products of queries with a linear map of the input, and nothing after,
-    /// as [`Attention::queries_of_inputs`] needs.
-    pub fn is_linear_in_keys(&self) -> bool {
-        let cfg = &self.cfg;
-        let plain_scores = cfg.soft_cap.is_none() && cfg.clip_qkv.is_none() && self.sinks.is_none();
-        plain_scores && self.norms.is_none() && self.hook_rot.is_none()
-    }
-
-    /// Queries `[batch, pos, head, d_model]` that read the inputs of keys where others read keys,
-    /// from the inputs `[batch, pos, d_model]` of queries: `W_K (W_Q^T x + b_Q)`. (What `b_K` adds to
-    /// all scores of a query changes no pattern.)
-    pub fn queries_of_inputs(&self, ctx: &Ctx<'_, '_>, x: &Var) -> Var {
-        let [queries, keys, _] = self.parts();
-        let q = self.project_part(ctx, x, queries);
-        let w = self.matrices(ctx.param(self.w_qkv), keys, self.cfg.n_heads);
-        head_products(&q, &w.permute(&[0, 2, 1]))
-    }
-
-    /// z `[batch, pos, head, d_head]` from what each head reads of the inputs, mixed by its pattern,
-    /// `[batch, pos, head, d_model]`: values are linear in inputs, so mixing may come first.
-    pub fn values_of_mixed(&self, ctx: &Ctx<'_, '_>, mixed: &Var) -> Var {
-        self.project_part(ctx, mixed, self.parts()[2])
     }
 
     /// The sum of all heads' outputs of `z` `[batch, pos, head, d_head]`, and `b_O`; added to
@@ -443,19 +321,6 @@ impl Attention {
     }
 }
 
-/// `[batch, pos, head, inner]` times `[head, inner, outer]`, head by head.
-fn head_products(x: &Var, w: &Var) -> Var {
-    let [batch, pos, heads, inner] = *x.shape() else { unreachable!("heads are [batch, pos, head, width]") };
-    let x = x.permute(&[2, 0, 1, 3]).reshape(&[heads, batch * pos, inner]);
-    x.matmul(w).reshape(&[heads, batch, pos, w.dim(2)]).permute(&[1, 2, 0, 3])
-}
-
-/// `[batch, pos, head, d_head]` with every head `times` in a row.
-fn repeat_heads(x: &Var, times: usize) -> Var {
-    let [batch, pos, n, e] = *x.shape() else { unreachable!("heads are [batch, pos, head, d_head]") };
-    x.unsqueeze(3).expand(&[batch, pos, n, times, e]).reshape(&[batch, pos, n * times, e])
-}
-
 /// The values `[batch, key, kv_head, d_head]` mixed by attention of queries to keys, with `sinks` `[head]` if
 /// given: `[batch, query, head, d_head]`.
 pub fn attend(q: &Var, k: &Var, v: &Var, spec: &AttentionSpec, sinks: Option<&Var>) -> Var {
@@ -474,26 +339,9 @@ fn softmax_beside(scores: &Var, sinks: Option<&Var>) -> Var {
     Var::cat(&[sinks, scores.clone()], 3).softmax().narrow(3, 1, keys)
 }
 
-/// Rotation of sequences that are `len` long: to `positions` `[batch, pos]`, or to `0..len`.
-fn rotary_spec(ctx: &Ctx<'_, '_>, table: &RotaryTable, len: usize, positions: Option<&IndexTensor>) -> RotarySpec {
+/// Rotation of sequences that are `len` long; `at` takes the rows of their positions from tables
+/// `[len, rotary_dim / 2]`, `[batch or 1, pos, rotary_dim / 2]`.
+fn rotary_spec(ctx: &Ctx<'_, '_>, table: &RotaryTable, len: usize, at: impl Fn(&Tensor) -> Tensor) -> RotarySpec {
     let (cos, sin) = table.tables(len, ctx.dtype(), ctx.device());
-    let at = |t: &Tensor| match positions {
-        None => t.unsqueeze(0),
-        Some(positions) => t.embed(positions),
-    };
     RotarySpec { cos: at(&cos), sin: at(&sin), adjacent: table.config().adjacent }
-}
-
-/// Positions counted over the tokens that are not padding: `max(cumsum(mask) - 1, 0)`.
-fn positions_of(mask: &IndexTensor) -> IndexTensor {
-    let width = mask.shape().last().copied().unwrap_or(1).max(1);
-    let mut positions = Vec::with_capacity(mask.numel());
-    for row in mask.as_slice().chunks(width) {
-        let mut count = 0u32;
-        for &m in row {
-            count += u32::from(m != 0);
-            positions.push(count.saturating_sub(1));
-        }
-    }
-    IndexTensor::new(positions, mask.shape())
 }

@@ -20,6 +20,7 @@ pub enum QkNorm {
 }
 
 /// A norm of the queries or of the keys.
+#[derive(Debug)]
 pub(super) struct VectorNorm {
     kind: QkNorm,
     norm: Norm,

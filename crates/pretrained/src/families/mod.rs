@@ -8,6 +8,7 @@ use crate::error::PretrainedError;
 use crate::hf::{HfConfig, mistaken};
 
 mod apertus;
+pub(crate) mod bert;
 mod bloom;
 mod cohere;
 mod falcon;
@@ -87,10 +88,23 @@ pub(crate) const FAMILIES: &[Family] = &[
     starcoder2::FAMILY,
 ];
 
-/// Classes that are known and not read, with what there is instead.
-const OTHERS: [(&str, &str); 7] = [
+/// Families of encoders.
+pub(crate) const ENCODERS: &[Family] = &[bert::FAMILY];
+
+/// Classes that are known and not read, by what their names begin with, and what there is instead.
+const OTHERS: [(&str, &str); 13] = [
     ("T5", "encoder-decoder models are no HookedTransformer; there are decoders of its size, such as pythia-70m"),
-    ("Bert", "bidirectional encoders are not read yet; there are decoders of its size, such as gpt2"),
+    (
+        "Bert",
+        "of BERT those are read that guess words or next sentences, or have no head: BertForMaskedLM, \
+         BertForPreTraining, BertForNextSentencePrediction and BertModel",
+    ),
+    ("DistilBert", "DistilBERT has half of BERT's layers and no token types; there is BERT, such as bert-base-uncased"),
+    ("Roberta", "RoBERTa counts positions otherwise; there is BERT, such as bert-base-cased"),
+    ("XLMRoberta", "XLM-RoBERTa counts positions otherwise; there is BERT, such as bert-base-cased"),
+    ("Electra", "ELECTRA tells replaced words from others; there is BERT, such as bert-base-uncased"),
+    ("Albert", "ALBERT shares one layer's weights; there is BERT, such as bert-base-uncased"),
+    ("ModernBert", "ModernBERT rotates and has norms before; there is BERT, such as bert-base-uncased"),
     ("Hubert", "models of sound are out of scope; this library reads text"),
     ("Wav2Vec2", "models of sound are out of scope; this library reads text"),
     ("CLIP", "models of pictures are out of scope; this library reads text"),
@@ -101,22 +115,48 @@ const OTHERS: [(&str, &str); 7] = [
     ),
 ];
 
-/// The family of a configuration.
+/// The family of decoders that a configuration is of.
 pub(crate) fn family_of(hf: &HfConfig) -> Read<&'static Family> {
+    of(FAMILIES, hf, |encoder| match among(ENCODERS, encoder) {
+        Some(_) => Some("it is an encoder, which HookedEncoder::from_pretrained reads"),
+        None => None,
+    })
+}
+
+/// The family of encoders that a configuration is of.
+pub(crate) fn encoder_of(hf: &HfConfig) -> Read<&'static Family> {
+    of(ENCODERS, hf, |decoder| match among(FAMILIES, decoder) {
+        Some(_) => Some("it is a decoder, which HookedTransformer::from_pretrained reads"),
+        None => None,
+    })
+}
+
+/// Whether a configuration is one of an encoder.
+pub(crate) fn is_encoder(hf: &HfConfig) -> bool {
+    among(ENCODERS, hf).is_some()
+}
+
+fn among(families: &'static [Family], hf: &HfConfig) -> Option<&'static Family> {
     let classes = hf.architectures();
-    if let Some(family) = FAMILIES.iter().find(|f| classes.iter().any(|c| f.architectures.contains(c))) {
+    families.iter().find(|f| classes.iter().any(|c| f.architectures.contains(c)))
+}
+
+/// The one of `families`; `elsewhere` says what reads a model that is of none.
+fn of(
+    families: &'static [Family],
+    hf: &HfConfig,
+    elsewhere: impl Fn(&HfConfig) -> Option<&'static str>,
+) -> Read<&'static Family> {
+    if let Some(family) = among(families, hf) {
         return Ok(family);
     }
-    let architecture = match classes.first() {
-        Some(class) => class.to_string(),
-        None => {
-            let hint = "config.json has no `architectures`; name the class that the checkpoint was made for there";
-            return Err(PretrainedError::Family { architecture: "a model without a class".into(), hint: hint.into() });
-        }
+    let Some(architecture) = hf.architectures().first().map(|class| class.to_string()) else {
+        let hint = "config.json has no `architectures`; name the class that the checkpoint was made for there";
+        return Err(PretrainedError::Family { architecture: "a model without a class".into(), hint: hint.into() });
     };
-    let other = OTHERS.iter().find(|(start, _)| architecture.starts_with(start)).map(|(_, hint)| hint.to_string());
-    let hint = other.unwrap_or_else(|| {
-        let known: Vec<&str> = FAMILIES.iter().map(|f| f.name).collect();
+    let other = || OTHERS.iter().find(|(start, _)| architecture.starts_with(start)).map(|(_, hint)| *hint);
+    let hint = elsewhere(hf).or_else(other).map(String::from).unwrap_or_else(|| {
+        let known: Vec<&str> = families.iter().map(|f| f.name).collect();
         format!("families that are: {}", known.join(", "))
     });
     Err(PretrainedError::Family { architecture, hint })

@@ -95,9 +95,13 @@ pub struct HfCheckpoint {
 impl HfCheckpoint {
     /// Of a case.
     pub fn of(name: &str) -> HfCheckpoint {
-        let folder = case(name).join("hf");
+        HfCheckpoint::at(&case(name).join("hf"))
+    }
+
+    /// Of a folder.
+    pub fn at(folder: &Path) -> HfCheckpoint {
         let config = serde_json::from_str(&fs::read_to_string(folder.join("config.json")).unwrap()).unwrap();
-        let file = Checkpoint::open(&folder).unwrap();
+        let file = Checkpoint::open(folder).unwrap();
         let tensors =
             file.tensors().iter().map(|t| (t.name.clone(), (t.shape.clone(), file.read_f32(&t.name).unwrap())));
         HfCheckpoint { config, tensors: tensors.collect() }

@@ -1,63 +1,139 @@
 //! The attention explorer: every head of every layer at every snapshot.
 
-mod codec;
-
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use maud::{Markup, PreEscaped, html};
 use serde_json::json;
 
-use crate::Report;
-use crate::page::json_in_script;
-use codec::{Codec, Encoded};
+use crate::codec::{self, Codec, Encoded};
+use crate::document::json_in_script;
+use crate::{Array, Detector, Figure, ReportError, Snapshot, imshow};
 
-/// The explorer and the data it reads; nothing if there are no snapshots.
-pub(crate) fn section(report: &Report) -> Option<Markup> {
-    let shape = report.snapshots.first()?.layers.first()?.shape().to_vec();
-    let count: usize = report.snapshots.iter().flat_map(|s| &s.layers).map(codec::stored_len).sum();
-    let codec = Codec::for_budget(count);
-    let mut blocks: Vec<(String, Encoded)> = Vec::new();
-    let mut arrays = Vec::new();
-    for (s, snapshot) in report.snapshots.iter().enumerate() {
-        for (l, layer) in snapshot.layers.iter().enumerate() {
-            let encoded = codec::encode(layer, codec);
-            let id = format!("d-{s}-{l}");
-            arrays.push(json!({
-                "id": id, "codec": codec.name(), "shape": layer.shape(), "causal": encoded.causal,
-                "lo": encoded.lo, "hi": encoded.hi, "error": encoded.error,
-            }));
-            blocks.push((id, encoded));
+/// What one explorer shows.
+pub(crate) struct Explorer<'a> {
+    /// Begins the names of its elements, so that a page may hold several.
+    pub id: &'a str,
+    pub snapshots: &'a [Snapshot],
+    /// One for each position, or none.
+    pub tokens: &'a [String],
+    /// Where the values are from, in words.
+    pub source: &'a str,
+    pub detectors: &'a [Detector],
+    /// Names of the heads `[layer][head]`; L0H0 and so on if empty.
+    pub names: &'a [Vec<String>],
+    /// Whether the address holds its state: for one explorer of a page.
+    pub linked: bool,
+}
+
+impl Explorer<'_> {
+    /// The explorer and the data it reads; nothing if there are no snapshots.
+    pub(crate) fn markup(&self) -> Result<Option<Markup>, ReportError> {
+        let Some(shape) = self.snapshots.first().and_then(|s| s.layers.first()).map(|l| l.shape().to_vec()) else {
+            return Ok(None);
+        };
+        let count = |s: &Snapshot| s.layers.iter().map(codec::stored_len).sum::<usize>();
+        let whole: usize = self.snapshots.iter().map(count).sum();
+        let last = self.snapshots.len() - 1;
+        let (mut blocks, mut arrays): (Vec<(String, Encoded)>, Vec<_>) = (Vec::new(), Vec::new());
+        let mut worst = (32, 0.0f64);
+        for (s, snapshot) in self.snapshots.iter().enumerate() {
+            // The first and the last are looked at most: they are as exact as if they were alone.
+            let of = if s == 0 || s == last { count(snapshot) * self.snapshots.len().min(2) } else { whole };
+            let codec = Codec::for_budget(of);
+            for (l, layer) in snapshot.layers.iter().enumerate() {
+                let encoded = codec::encode(layer, codec);
+                let id = format!("{}-{s}-{l}", self.id);
+                arrays.push(json!({
+                    "id": id, "codec": codec.name(), "shape": layer.shape(), "causal": encoded.causal,
+                    "lo": encoded.lo, "hi": encoded.hi, "error": encoded.error,
+                }));
+                worst = (worst.0.min(codec.bits()), worst.1.max(encoded.error));
+                blocks.push((id, encoded));
+            }
+        }
+        // Text or nothing: labels that do not fit the pattern would be wrong labels.
+        let tokens = Some(self.tokens).filter(|t| t.len() == shape[1] && t.len() == shape[2]);
+        let meta = json!({
+            "layers": self.snapshots[0].layers.len(),
+            "tokens": tokens,
+            "names": self.names,
+            "snapshots": self.snapshots.iter().map(|s| json!({ "label": s.label, "step": s.step })).collect::<Vec<_>>(),
+            "arrays": arrays,
+            "source": self.source,
+            "detectors": self.detectors.iter().map(|d| json!({
+                "name": d.name, "formula": d.formula, "before": d.before, "after": d.after,
+            })).collect::<Vec<_>>(),
+        });
+        let precision = match worst.0 {
+            32 => "stored exactly".to_string(),
+            bits => format!("stored in {bits} bits or more, so a value may be off by {:.1e}", worst.1),
+        };
+        let pictures = self.pictures()?;
+        Ok(Some(html! {
+            @for png in &pictures {
+                img.static alt=(format!("Attention of every head{}", self.when())) src={ "data:image/png;base64," (STANDARD.encode(png)) };
+            }
+            div.explorer.needs-js id=(self.id) data-linked[self.linked] { p.hint { "Loading the attention patterns …" } }
+            p.hint {
+                "Rows are destinations (the token that looks), columns are sources (what it looks at). "
+                @if !self.source.is_empty() { "Shown: " (self.source) "; " } @else { "Values are " }
+                (precision) "."
+            }
+            script type="application/json" id={ (self.id) "-meta" } { (PreEscaped(json_in_script(&meta.to_string()))) }
+            @for (id, encoded) in &blocks {
+                script type="application/octet-stream" id=(id) { (PreEscaped(&encoded.base64)) }
+            }
+        }))
+    }
+
+    fn when(&self) -> String {
+        match self.snapshots {
+            [.., last] if self.snapshots.len() > 1 => format!(", {}", last.label),
+            _ => String::new(),
         }
     }
-    let error = blocks.iter().map(|b| b.1.error).fold(0.0, f64::max);
-    let layers = report.snapshots[0].layers.len();
-    // Text or nothing: labels that do not fit the pattern would be wrong labels.
-    let tokens = Some(&report.tokens).filter(|t| t.len() == shape[1] && t.len() == shape[2]);
-    let meta = json!({
-        "layers": layers,
-        "tokens": tokens,
-        "snapshots": report.snapshots.iter().map(|s| json!({ "label": s.label, "step": s.step })).collect::<Vec<_>>(),
-        "arrays": arrays,
-        "source": report.snapshot_source,
-        "detectors": report.detectors.iter().map(|d| json!({
-            "name": d.name, "formula": d.formula, "before": d.before, "after": d.after,
-        })).collect::<Vec<_>>(),
-    });
-    let precision = match codec {
-        Codec::F32 => "stored exactly".to_string(),
-        _ => format!("stored in {} bits, so a value may be off by {:.1e}", codec.bits(), error),
-    };
-    Some(html! {
-        div.explorer id="explorer" {
-            p.hint { "Loading the attention patterns …" }
-            noscript { p { "The explorer needs JavaScript; the mean patterns above are pictures." } }
+
+    /// For paper, and where scripts do not run: the heads of each layer at the last snapshot, small.
+    fn pictures(&self) -> Result<Vec<Vec<u8>>, ReportError> {
+        let Some(last) = self.snapshots.last() else { return Ok(Vec::new()) };
+        let name = |l: usize, h: usize| head_name(self.names, l, h);
+        let mut out = Vec::new();
+        for (l, layer) in last.layers.iter().enumerate() {
+            out.extend(
+                heads_figure(layer, (0..layer.shape()[0]).map(|h| name(l, h)), self.tokens, true).to_png_small()?,
+            );
         }
-        p.hint {
-            "Rows are destinations (the token that looks), columns are sources (what it looks at). "
-            @if !report.snapshot_source.is_empty() { "Shown: " (report.snapshot_source) "; " } @else { "Values are " }
-            (precision) "."
-        }
-        script type="application/json" id="explorer-meta" { (PreEscaped(json_in_script(&meta.to_string()))) }
-        @for (id, encoded) in &blocks {
-            script type="application/octet-stream" id=(id) { (PreEscaped(&encoded.base64)) }
-        }
-    })
+        Ok(out)
+    }
+}
+
+pub(crate) fn head_name(names: &[Vec<String>], l: usize, h: usize) -> String {
+    names.get(l).and_then(|row| row.get(h)).cloned().unwrap_or_else(|| format!("L{l}H{h}"))
+}
+
+/// The heads of a layer `[head, dest, src]` side by side; `small` ones have no labels.
+pub(crate) fn heads_figure(
+    layer: &Array,
+    names: impl IntoIterator<Item = String>,
+    tokens: &[String],
+    small: bool,
+) -> Figure {
+    let (heads, dest, src) = (layer.shape()[0], layer.shape()[1], layer.shape()[2]);
+    let most = layer.finite_range().map_or(1.0, |r| r.1.max(1.0));
+    let mut figure = imshow(layer).value("attention").range(layer.finite_range().map_or(0.0, |r| r.0.min(0.0)), most);
+    figure = figure.facets(names);
+    if codec::is_causal(layer) {
+        figure = figure.causal();
+    }
+    if small {
+        let across = heads.min(12);
+        let down = heads.div_ceil(across);
+        let side = if heads <= 4 { 150 } else { 64 };
+        return figure.columns(across).size((across * (side + 24) + 140) as u32, (down * (side + 40) + 50) as u32);
+    }
+    figure = figure.x("source").y("destination").columns(heads.min(4));
+    match tokens.len() == dest && tokens.len() == src && tokens.len() <= 64 {
+        true => figure.x_tokens(tokens).y_tokens(tokens),
+        false => figure,
+    }
 }

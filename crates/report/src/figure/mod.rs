@@ -1,17 +1,22 @@
 //! Figures: data and options, independent of how they are written.
 
-mod evcxr;
-mod html;
+pub(crate) mod evcxr;
+mod options;
 mod picture;
 mod plotly_json;
 mod scene;
+mod series;
+mod text;
 mod ticks;
 
 use std::path::Path;
 
+pub(crate) use plotly_json::precision;
 pub(crate) use scene::Scene;
+pub use series::{Number, Points, Series, ToPoints, ToSeries};
+pub(crate) use text::{token_text, visible};
 
-use crate::{Array, Colorscale, ReportError, files};
+use crate::{Array, Colorscale, Page, ReportError};
 
 /// A matrix as coloured square cells, row 0 at the top: `plotly.express.imshow`.
 ///
@@ -35,6 +40,29 @@ pub fn line(values: impl ToSeries) -> Figure {
     Figure::new(Kind::Lines(values.to_series()))
 }
 
+/// Points at two coordinates: `plotly.express.scatter`.
+///
+/// Takes two slices, `(&x, &y)`, or named [`Points`] with colours, sizes and names.
+pub fn scatter(points: impl ToPoints) -> Figure {
+    Figure::new(Kind::Scatter(points.to_points()))
+}
+
+/// How often values lie where: `plotly.express.histogram`. Several [`Series`] lie over each other, with
+/// the same bins.
+///
+/// Values that are not finite are left out, and a note says how many.
+pub fn histogram(samples: impl ToSeries) -> Figure {
+    Figure::new(Kind::Histogram(samples.to_series()))
+}
+
+/// The spread of samples as boxes, one for each [`Series`]: `plotly.express.box`.
+///
+/// A box spans the quartiles with a line at the median; whiskers reach the last value within 1.5 times its
+/// height, and values beyond are points. Quartiles lie between values as numpy's `quantile` has them.
+pub fn boxes(samples: impl ToSeries) -> Figure {
+    Figure::new(Kind::Boxes(samples.to_series()))
+}
+
 /// A bar for each label; several [`Series`] stand side by side in each group.
 ///
 /// The number of values must equal the number of labels when the figure is written.
@@ -42,114 +70,63 @@ pub fn bar<S: Into<String>>(labels: impl IntoIterator<Item = S>, values: impl To
     Figure::new(Kind::Bars { labels: labels.into_iter().map(Into::into).collect(), series: values.to_series() })
 }
 
-/// Named values of a curve, and where on the horizontal axis they lie.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Series {
-    /// Shown in the legend; empty for a single unnamed curve.
-    pub name: String,
-    /// Positions; empty for 0, 1, 2, …
-    pub x: Vec<f64>,
-    /// Values.
-    pub y: Vec<f64>,
+/// Several figures of any kinds in one, side by side, each with its title above it.
+///
+/// [`Figure::columns`] says how many stand beside each other (2 unless told).
+///
+/// ```
+/// use ironlens_report::{Array, histogram, imshow, panels};
+/// let values = [0.1_f32, 0.4, 0.2, 0.9];
+/// let both = panels([imshow(Array::new([2, 2], &values)?).title("scores"), histogram(&values).title("their spread")]);
+/// assert!(both.to_svg()?.contains("their spread"));
+/// # Ok::<(), ironlens_report::ReportError>(())
+/// ```
+pub fn panels(figures: impl IntoIterator<Item = Figure>) -> Figure {
+    Figure::new(Kind::Panels(figures.into_iter().collect()))
 }
 
-impl Series {
-    /// A named curve over 0, 1, 2, …
-    pub fn new<T: Number>(name: impl Into<String>, y: &[T]) -> Self {
-        Self { name: name.into(), x: Vec::new(), y: y.iter().map(|v| v.to_f64()).collect() }
-    }
-
-    /// Sets the positions on the horizontal axis, one for each value.
-    pub fn x<T: Number>(mut self, x: &[T]) -> Self {
-        self.x = x.iter().map(|v| v.to_f64()).collect();
-        self
-    }
+/// Figures of one kind, shown one at a time with a slider and a button that plays them: `animation_frame` of
+/// `plotly.express`.
+///
+/// All have the axes and colours of the whole, unless a figure has a [`Figure::range`] of its own. A picture
+/// shows up to six of them side by side.
+pub fn frames<S: Into<String>>(frames: impl IntoIterator<Item = (S, Figure)>) -> Figure {
+    Figure::new(Kind::Frames(frames.into_iter().map(|(name, figure)| (name.into(), figure)).collect()))
 }
 
-/// A number a figure can show.
-pub trait Number: Copy {
-    /// The same number in double precision, with no digits that were not there.
-    fn to_f64(self) -> f64;
-}
-
-impl Number for f64 {
-    fn to_f64(self) -> f64 {
-        self
-    }
-}
-impl Number for f32 {
-    fn to_f64(self) -> f64 {
-        // 0.1f32 becomes 0.1, not 0.10000000149011612: what hover labels and files show.
-        self.to_string().parse().unwrap_or(f64::from(self))
-    }
-}
-impl Number for usize {
-    fn to_f64(self) -> f64 {
-        self as f64
-    }
-}
-impl Number for u64 {
-    fn to_f64(self) -> f64 {
-        self as f64
-    }
-}
-impl Number for u32 {
-    fn to_f64(self) -> f64 {
-        f64::from(self)
-    }
-}
-impl Number for i32 {
-    fn to_f64(self) -> f64 {
-        f64::from(self)
-    }
-}
-
-/// What [`line()`] and [`bar`] can draw.
-pub trait ToSeries {
-    /// The curves.
-    fn to_series(self) -> Vec<Series>;
-}
-
-impl<T: Number> ToSeries for &[T] {
-    fn to_series(self) -> Vec<Series> {
-        vec![Series::new("", self)]
-    }
-}
-impl<T: Number> ToSeries for &Vec<T> {
-    fn to_series(self) -> Vec<Series> {
-        self.as_slice().to_series()
-    }
-}
-impl<T: Number, const N: usize> ToSeries for &[T; N] {
-    fn to_series(self) -> Vec<Series> {
-        self.as_slice().to_series()
-    }
-}
-impl ToSeries for Series {
-    fn to_series(self) -> Vec<Series> {
-        vec![self]
-    }
-}
-impl ToSeries for Vec<Series> {
-    fn to_series(self) -> Vec<Series> {
-        self
-    }
-}
-impl<const N: usize> ToSeries for [Series; N] {
-    fn to_series(self) -> Vec<Series> {
-        self.into()
-    }
+/// Traces and a layout of your own, as `plotly.js` takes them: JSON text, such as the `plotly` crate's traces
+/// give with `to_json`.
+///
+/// `traces` is an array, `layout` an object; the traces that the embedded library knows are scatter, bar, box,
+/// heatmap, histogram, histogram2d, histogram2dcontour, contour, violin, image, pie and scatterternary. Only a
+/// browser can draw it: as PNG or SVG it is [`ReportError::Draw`].
+///
+/// ```
+/// use ironlens_report::plotly;
+/// let violin = plotly(r#"[{ "type": "violin", "y": [1, 2, 2, 5] }]"#, r#"{ "yaxis": { "title": { "text": "loss" } } }"#);
+/// assert!(violin.title("by violin").to_html()?.contains("violin"));
+/// # Ok::<(), ironlens_report::ReportError>(())
+/// ```
+pub fn plotly(traces: impl Into<String>, layout: impl Into<String>) -> Figure {
+    Figure::new(Kind::Own { traces: traces.into(), layout: layout.into() })
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Kind {
     Heatmap(Array),
     Lines(Vec<Series>),
+    Scatter(Vec<Points>),
+    Histogram(Vec<Series>),
+    Boxes(Vec<Series>),
     Bars { labels: Vec<String>, series: Vec<Series> },
+    Panels(Vec<Figure>),
+    Frames(Vec<(String, Figure)>),
+    Own { traces: String, layout: String },
 }
 
-/// A figure: made by [`imshow`], [`line()`] or [`bar`], refined by chaining, then
-/// written with [`Figure::save`] or put into a [`Report`](crate::Report).
+/// A figure: made by [`imshow`], [`line()`], [`scatter`], [`histogram`], [`boxes`], [`bar`], [`panels`],
+/// [`frames`] or [`plotly`], refined by chaining, then written with [`Figure::save`] or put into a
+/// [`Report`](crate::Report) or a [`Page`].
 ///
 /// No option is ignored: one that means nothing for a kind of figure (a colour map
 /// for a curve) is [`ReportError::Option`] when the figure is written. Titles, names
@@ -162,15 +139,27 @@ pub struct Figure {
     pub(crate) x: String,
     pub(crate) y: String,
     pub(crate) value: Option<String>,
+    pub(crate) log_x: bool,
     pub(crate) log_y: bool,
     pub(crate) range: Option<(f64, f64)>,
     pub(crate) midpoint: Option<f64>,
     pub(crate) colorscale: Option<Colorscale>,
+    pub(crate) own_scales: bool,
     pub(crate) x_labels: Vec<String>,
     pub(crate) y_labels: Vec<String>,
+    pub(crate) x_tokens: Vec<String>,
+    pub(crate) y_tokens: Vec<String>,
     pub(crate) facets: Vec<String>,
     pub(crate) columns: Option<usize>,
+    pub(crate) text_auto: bool,
+    pub(crate) causal: bool,
+    pub(crate) mask: Option<Vec<bool>>,
+    pub(crate) noise: Option<Array>,
+    pub(crate) bins: Option<usize>,
+    pub(crate) density: bool,
+    pub(crate) diagonal: bool,
     pub(crate) rules: Vec<(f64, String)>,
+    pub(crate) upright_rules: Vec<(f64, String)>,
     pub(crate) below: Vec<Figure>,
     pub(crate) size: Option<(u32, u32)>,
 }
@@ -184,15 +173,27 @@ impl Figure {
             x: String::new(),
             y: String::new(),
             value: None,
+            log_x: false,
             log_y: false,
             range: None,
             midpoint: None,
             colorscale: None,
+            own_scales: false,
             x_labels: Vec::new(),
             y_labels: Vec::new(),
+            x_tokens: Vec::new(),
+            y_tokens: Vec::new(),
             facets: Vec::new(),
             columns: None,
+            text_auto: false,
+            causal: false,
+            mask: None,
+            noise: None,
+            bins: None,
+            density: false,
+            diagonal: false,
             rules: Vec::new(),
+            upright_rules: Vec::new(),
             below: Vec::new(),
             size: None,
         }
@@ -222,13 +223,21 @@ impl Figure {
         self
     }
 
-    /// The name of what the colours of a heatmap mean ("value" unless told).
+    /// The name of what the colours of a heatmap or of points mean ("value" unless told).
     pub fn value(mut self, name: impl Into<String>) -> Self {
         self.value = Some(name.into());
         self
     }
 
-    /// A logarithmic vertical axis of lines or bars, with a tick at each power of ten.
+    /// A logarithmic horizontal axis of lines or points.
+    ///
+    /// Positions that are zero or negative are left out, and a note says how many.
+    pub fn log_x(mut self) -> Self {
+        self.log_x = true;
+        self
+    }
+
+    /// A logarithmic vertical axis of lines, points, bars, histograms or boxes, with a tick at each power of ten.
     ///
     /// Values and rules that are zero or negative cannot be shown on it: they are left
     /// out, and a note says how many.
@@ -237,7 +246,7 @@ impl Figure {
         self
     }
 
-    /// The values at the two ends of the colour map or of the vertical axis, in either
+    /// The values at the two ends of a heatmap's colour map or of the vertical axis, in either
     /// order: finite, not equal, and above 0 on a logarithmic axis.
     ///
     /// Values outside get the end's colour, or leave the picture.
@@ -246,20 +255,27 @@ impl Figure {
         self
     }
 
-    /// The value of a heatmap that gets the middle colour; the range becomes symmetric
+    /// The value of a heatmap or of points' colours that gets the middle colour; the range becomes symmetric
     /// about it.
     pub fn midpoint(mut self, midpoint: f64) -> Self {
         self.midpoint = Some(midpoint);
         self
     }
 
-    /// The colour map of a heatmap.
+    /// The colour map of a heatmap or of points.
     pub fn colorscale(mut self, map: Colorscale) -> Self {
         self.colorscale = Some(map);
         self
     }
 
-    /// Names of a heatmap's columns, such as source tokens, or of the positions of
+    /// Gives each small matrix of a heatmap the colours of its own values, with a bar beside it. Unless told,
+    /// all share one.
+    pub fn own_scales(mut self) -> Self {
+        self.own_scales = true;
+        self
+    }
+
+    /// Names of a heatmap's columns or of the positions of
     /// curves: one for each value of the longest, whose [`Series`] then have no
     /// positions of their own. Bars have their labels from [`bar`].
     pub fn x_labels<S: Into<String>>(mut self, labels: impl IntoIterator<Item = S>) -> Self {
@@ -267,9 +283,21 @@ impl Figure {
         self
     }
 
-    /// Names of a heatmap's rows, such as destination tokens.
+    /// Names of a heatmap's rows.
     pub fn y_labels<S: Into<String>>(mut self, labels: impl IntoIterator<Item = S>) -> Self {
         self.y_labels = labels.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Tokens as names, like [`Figure::x_labels`]: blanks, line ends and unprintable characters are drawn.
+    pub fn x_tokens<S: Into<String>>(mut self, tokens: impl IntoIterator<Item = S>) -> Self {
+        self.x_tokens = tokens.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Tokens as names of a heatmap's rows, such as destinations.
+    pub fn y_tokens<S: Into<String>>(mut self, tokens: impl IntoIterator<Item = S>) -> Self {
+        self.y_tokens = tokens.into_iter().map(Into::into).collect();
         self
     }
 
@@ -279,16 +307,68 @@ impl Figure {
         self
     }
 
-    /// How many small matrices of a heatmap stand side by side at most: 1 or more, 4
+    /// How many small matrices of a heatmap, or [`panels`], stand side by side at most: 1 or more, 4 (2)
     /// unless told.
     pub fn columns(mut self, columns: usize) -> Self {
         self.columns = Some(columns);
         self
     }
 
-    /// A horizontal rule across lines or bars with a name, such as the loss of guessing.
+    /// Prints each value of a heatmap into its cell: `text_auto` of `plotly.express.imshow`.
+    ///
+    /// For up to 2,500 cells; more could not be read.
+    pub fn text_auto(mut self) -> Self {
+        self.text_auto = true;
+        self
+    }
+
+    /// Hides the cells of a heatmap whose column lies behind their row: what a causal head cannot see.
+    pub fn causal(mut self) -> Self {
+        self.causal = true;
+        self
+    }
+
+    /// Hides the cells of a heatmap where `hidden` is true: one for each cell, or for each of a small matrix.
+    /// They are hatched, and not part of the range.
+    pub fn mask(mut self, hidden: impl IntoIterator<Item = bool>) -> Self {
+        self.mask = Some(hidden.into_iter().collect());
+        self
+    }
+
+    /// The standard error of each value of a heatmap, in an array of the same shape. Cells less than two of
+    /// them from the midpoint (0 unless told) are grey: they may be noise.
+    pub fn noise(mut self, standard_errors: impl Into<Array>) -> Self {
+        self.noise = Some(standard_errors.into());
+        self
+    }
+
+    /// How many bins a histogram has, 1 to 1,000 (about the square root of the number of values unless told).
+    pub fn bins(mut self, bins: usize) -> Self {
+        self.bins = Some(bins);
+        self
+    }
+
+    /// Bars of a histogram with a total area of 1 for each series, instead of counts.
+    pub fn density(mut self) -> Self {
+        self.density = true;
+        self
+    }
+
+    /// The line x = y behind points or curves.
+    pub fn diagonal(mut self) -> Self {
+        self.diagonal = true;
+        self
+    }
+
+    /// A horizontal rule across lines, points, bars, histograms or boxes with a name, such as the loss of guessing.
     pub fn rule(mut self, y: f64, name: impl Into<String>) -> Self {
         self.rules.push((y, name.into()));
+        self
+    }
+
+    /// A vertical rule across lines, points or histograms with a name, such as the step at which something began.
+    pub fn vrule(mut self, x: f64, name: impl Into<String>) -> Self {
+        self.upright_rules.push((x, name.into()));
         self
     }
 
@@ -323,7 +403,7 @@ impl Figure {
             "svg" => self.to_svg()?.into_bytes(),
             _ => return Err(ReportError::Format { path: path.into() }),
         };
-        files::write_atomic(path, &bytes)
+        crate::files::write_atomic(path, &bytes)
     }
 
     /// The whole page as [`Figure::save`] writes it to `.html`.
@@ -332,7 +412,7 @@ impl Figure {
     /// [`ReportError::Shape`] for data and [`ReportError::Option`] for an option that
     /// this kind of figure cannot show.
     pub fn to_html(&self) -> Result<String, ReportError> {
-        html::page(self)
+        Page::stack([self.clone()]).to_html()
     }
 
     /// The picture as the bytes of a PNG file, at twice the size.
@@ -344,8 +424,12 @@ impl Figure {
         picture::png(&self.scene()?, 2)
     }
 
-    pub(crate) fn to_png_small(&self) -> Result<Vec<u8>, ReportError> {
-        picture::png(&self.scene()?, 1)
+    /// The picture for a page, at its size; none of what only a browser can draw.
+    pub(crate) fn to_png_small(&self) -> Result<Option<Vec<u8>>, ReportError> {
+        match self.scene()? {
+            Scene { body: scene::Body::Own(..), .. } => Ok(None),
+            scene => picture::png(&scene, 1).map(Some),
+        }
     }
 
     /// The picture as the text of an SVG file.
@@ -369,9 +453,10 @@ impl Figure {
     /// Shows the figure in a Jupyter notebook with the evcxr kernel.
     ///
     /// The kernel calls this by itself for a cell whose last expression is a
-    /// figure. A figure that cannot be drawn shows its error.
+    /// figure. A figure that cannot be drawn shows its error. The first figure that a process
+    /// shows brings the chart library, the others take it from the notebook.
     pub fn evcxr_display(&self) {
-        println!("{}", evcxr::blocks(self));
+        println!("{}", evcxr::blocks(self, evcxr::first_in_this_process()));
     }
 
     pub(crate) fn scene(&self) -> Result<Scene, ReportError> {

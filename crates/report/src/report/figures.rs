@@ -1,7 +1,8 @@
 //! The report's figures: the same ones for the page and for the folder of pictures.
 
-use super::{Report, Snapshot};
-use crate::page::slug;
+use super::verdict::number;
+use super::{Report, Snapshot, findings};
+use crate::document::slug;
 use crate::{Array, Figure, ReportError, Series, imshow, line};
 
 pub(crate) fn all(report: &Report) -> Result<Vec<(String, Figure)>, ReportError> {
@@ -13,7 +14,7 @@ pub(crate) fn all(report: &Report) -> Result<Vec<(String, Figure)>, ReportError>
         }
     }
     out.extend(training(report).map(|f| ("training".into(), f)));
-    out.extend(held_out(report).map(|f| ("held-out-loss".into(), f)));
+    out.extend(roles_over_training(report).map(|f| ("roles-over-training".into(), f)));
     out.extend(detectors(report)?.map(|f| ("head-detectors".into(), f)));
     for section in &report.sections {
         for (i, figure) in section.figures.iter().enumerate() {
@@ -74,10 +75,7 @@ pub(crate) fn mean_patterns(report: &Report) -> Result<Vec<(String, Figure)>, Re
         let mut brightest = 0.0f32;
         for (i, (_, snapshot)) in ends.iter().enumerate() {
             let mean = snapshot.layers[l].mean_first()?;
-            largest.push(
-                brightest_offset(&mean)
-                    .map(|(k, v)| format!("{}: largest on average at {k} back ({v:.2})", label(snapshot))),
-            );
+            largest.push(sharpest(&mean).map(|what| format!("{}: {what}", label(snapshot))));
             if i == 0 {
                 shape.extend(mean.shape());
             }
@@ -112,6 +110,28 @@ fn brightest_later(pattern: &Array) -> f32 {
     if most > 0.0 { most } else { 1.0 }
 }
 
+/// Where a pattern looks most, by distance or by source position: whichever is sharper.
+fn sharpest(pattern: &Array) -> Option<String> {
+    let (k, by_offset) = brightest_offset(pattern)?;
+    match brightest_source(pattern) {
+        Some((s, by_source)) if by_source > by_offset => {
+            Some(format!("most at position {s} ({by_source:.2} on average)"))
+        }
+        _ => Some(format!("largest on average at {k} back ({by_offset:.2})")),
+    }
+}
+
+/// The source with the largest mean over the destinations that see it, of those that at least a quarter see.
+fn brightest_source(pattern: &Array) -> Option<(usize, f64)> {
+    let [dest, src] = *pattern.shape() else { return None };
+    let mean = |s: usize| {
+        let cells: Vec<f64> =
+            (s + 1..dest).map(|d| f64::from(pattern.data()[d * src + s])).filter(|v| v.is_finite()).collect();
+        (cells.len() * 4 >= dest).then(|| (s, cells.iter().sum::<f64>() / cells.len() as f64))
+    };
+    (0..src).filter_map(mean).reduce(|a, b| if b.1 > a.1 { b } else { a })
+}
+
 /// The offset k with the largest mean of A[i, i-k] over i ≥ k.
 fn brightest_offset(pattern: &Array) -> Option<(usize, f64)> {
     let [dest, src] = *pattern.shape() else { return None };
@@ -135,7 +155,7 @@ fn attention(figure: Figure, report: &Report) -> Figure {
     let figure = figure.x("source position").y("destination position").value("attention");
     match report.snapshots.first().and_then(|s| s.layers.first()).map(Array::shape) {
         Some(&[_, dest, src]) if fits(dest) && fits(src) => {
-            figure.x("source").y("destination").x_labels(&report.tokens).y_labels(&report.tokens)
+            figure.x("source").y("destination").x_tokens(&report.tokens).y_tokens(&report.tokens)
         }
         _ => figure,
     }
@@ -162,13 +182,20 @@ pub(crate) fn training(report: &Report) -> Option<Figure> {
         let (x, y): (Vec<f64>, Vec<f64>) = points.into_iter().unzip();
         (!y.is_empty()).then(|| Series::new(name, &y).x(&x))
     };
-    let mut figure = line(curve(&|m| Some(m.loss), "loss")?)
-        .title("Training: loss, learning rate and gradient norm")
-        .x("step")
-        .y("loss")
-        .log_y();
+    let mut losses = vec![curve(&|m| Some(m.loss), "loss")?];
+    if !report.evaluations.is_empty() {
+        let steps: Vec<usize> = report.evaluations.iter().map(|e| e.step).collect();
+        let values: Vec<f64> = report.evaluations.iter().map(|e| e.loss).collect();
+        losses.push(Series::new("held out", &values).x(&steps).markers(true));
+    }
+    let mut figure =
+        line(losses).title("Loss, learning rate and gradient norm").size(1060, 560).x("step").y("loss").log_y();
     if let Some(chance) = report.chance_loss {
-        figure = figure.rule(chance, "guessing");
+        figure = figure.rule(chance, format!("guessing, {}", number(chance)));
+    }
+    // A rule at 0 has no place on a scale of logarithms.
+    for reference in report.references.iter().filter(|r| r.loss > 0.0) {
+        figure = figure.rule(reference.loss, &reference.name);
     }
     if let Some(lr) = curve(&|m| m.lr, "learning rate") {
         figure = figure.below(line(lr).y("learning rate").x("step"));
@@ -182,26 +209,32 @@ pub(crate) fn training(report: &Report) -> Option<Figure> {
     Some(figure)
 }
 
-pub(crate) fn held_out(report: &Report) -> Option<Figure> {
-    // One number is a sentence, not a curve.
-    if report.evaluations.len() < 2 {
+/// The most heads whose role is drawn over training.
+const MOST_ROLES: usize = 8;
+
+/// How the clearest heads came to their roles, by the snapshots; nothing without at least three of them.
+pub(crate) fn roles_over_training(report: &Report) -> Option<Figure> {
+    if report.snapshots.len() < 3 || findings::at_chance(report) {
         return None;
     }
-    let steps: Vec<usize> = report.evaluations.iter().map(|e| e.step).collect();
-    let losses: Vec<f64> = report.evaluations.iter().map(|e| e.loss).collect();
-    let mut figure = line(Series::new("held-out loss", &losses).x(&steps))
-        .title("Held-out loss")
-        .x("step")
-        .y("held-out loss")
-        .log_y();
-    if let Some(chance) = report.chance_loss {
-        figure = figure.rule(chance, "guessing");
+    let mut curves = Vec::new();
+    for role in findings::roles(report).iter().take(MOST_ROLES) {
+        let Some(offset) = findings::Offset::of(&role.detector.name) else { continue };
+        let points = findings::over_training(report, offset, role.layer, role.head);
+        let (x, y): (Vec<f64>, Vec<f64>) = points.into_iter().map(|(step, v)| (step as f64, v)).unzip();
+        curves.push(
+            Series::new(format!("L{}H{}: {}", role.layer, role.head, role.detector.name), &y).x(&x).markers(true),
+        );
     }
-    // A rule at 0 has no place on a scale of logarithms.
-    for reference in report.references.iter().filter(|r| r.loss > 0.0) {
-        figure = figure.rule(reference.loss, &reference.name);
-    }
-    Some(figure)
+    (!curves.is_empty()).then(|| {
+        line(curves)
+            .title("When the heads took their roles")
+            .x("step")
+            .y("share of attention")
+            .range(0.0, 1.0)
+            .size(860, 300)
+            .caption("By the snapshots of the run, for the clearest heads.")
+    })
 }
 
 /// Scores of all heads, one small matrix for each detector.

@@ -3,68 +3,64 @@
 use maud::{Markup, html};
 
 use super::verdict::{argmax, number};
-use super::{Hook, Parameter, Report, Section, figures};
-use crate::explorer;
-use crate::page::{Page, chart, slug};
+use super::{Finding, Hook, Parameter, Report, Section, figures, findings};
+use crate::document::{Document, chart, slug};
+use crate::explorer::Explorer;
 use crate::{Figure, ReportError};
 
 /// One part of the page: address, heading, content.
 type Part = (String, String, Markup);
 
 pub(crate) fn page(report: &Report) -> Result<String, ReportError> {
-    let explorer = explorer::section(report);
+    let explorer = Explorer {
+        id: "explorer",
+        snapshots: &report.snapshots,
+        tokens: &report.tokens,
+        source: &report.snapshot_source,
+        detectors: &report.detectors,
+        names: &[],
+        linked: true,
+    };
+    let explorer = explorer.markup()?;
     let mut charts = false;
     let mut draw = |id: &str, figure: &Figure| {
         charts = true;
-        chart(id, figure)
+        chart(id, figure, 3)
     };
     let mut parts: Vec<Part> = Vec::new();
     let mut add = |id: &str, title: &str, body: Markup| parts.push((id.into(), title.into(), body));
 
-    if !report.model_tree.is_empty() || !report.parameters.is_empty() {
-        add("model", "The model", model(report));
-    }
-    if !report.hooks.is_empty() {
-        add("activations", "Activations", activations(&report.hooks));
-    }
-    let means = figures::mean_patterns(report)?;
-    if !means.is_empty() {
-        let mut body = Vec::new();
-        for (name, figure) in &means {
-            body.push(draw(name, figure)?);
-        }
+    // Did it learn?
+    if !report.metrics.is_empty() || !report.evaluations.is_empty() {
+        let figure = figures::training(report).map(|f| draw("training-chart", &f)).transpose()?;
+        let roles = figures::roles_over_training(report).map(|f| draw("roles-chart", &f)).transpose()?;
         add(
-            "attention",
-            "Mean attention before and after training",
-            html! {
-                p { "How much each position looks at each other one, averaged over the heads of a layer. A mean hides heads that differ: the explorer below shows each." }
-                @for figure in &body { (figure) }
-            },
+            "training",
+            "Did it learn?",
+            html! { (held_out(report)) @if let Some(figure) = figure { (figure) } @if let Some(roles) = roles { (roles) } },
         );
     }
+    // What do its heads do?
     let has_explorer = explorer.is_some();
     if let Some(explorer) = explorer {
+        let means = figures::mean_patterns(report)?;
+        let means = means.iter().map(|(name, f)| draw(name, f)).collect::<Result<Vec<_>, _>>()?;
         add(
             "heads",
-            "Every head",
+            "The heads",
             html! {
                 p { "Point at a head to preview it, click to keep it, Esc to let go. Point at the pattern to read a cell; the strip below shows the same row over the positions." }
                 (explorer)
+                details.more { summary { "Means over the heads of each layer" } div.figures { @for figure in &means { (figure) } } }
             },
         );
-    }
-    if let Some(figure) = figures::training(report) {
-        let figure = draw("training-chart", &figure)?;
-        add("training", "Training", html! { (figure) (metrics_table(report)) });
-    }
-    if !report.evaluations.is_empty() {
-        let figure = figures::held_out(report).map(|f| draw("held-out-chart", &f)).transpose()?;
-        add("held-out", "Held-out loss", held_out(report, figure));
     }
     if !report.detectors.is_empty() {
         let figure = figures::detectors(report)?.map(|f| draw("detectors-chart", &f)).transpose()?;
         add("detectors", "Head detectors", detectors(report, figure));
     }
+    // What depends on what, and what the weights say, in the caller's order.
+    let mut places = Vec::new();
     for (i, section) in report.sections.iter().enumerate() {
         let id = format!("s{i}-{}", slug(&section.title, "section"));
         let mut body = Vec::new();
@@ -72,14 +68,23 @@ pub(crate) fn page(report: &Report) -> Result<String, ReportError> {
             body.push(draw(&format!("{id}-{k}"), figure)?);
         }
         add(&id, &section.title, further(section, &body));
+        places.push((section.title.as_str(), id));
+    }
+    // Appendix.
+    if !report.model_tree.is_empty() || !report.parameters.is_empty() {
+        add("model", "Appendix: the model", model(report));
+    }
+    if !report.hooks.is_empty() {
+        add("activations", "Appendix: activations", activations(&report.hooks));
     }
     if !report.config.is_empty() || !report.reproduce.is_empty() {
-        add("reproduce", "Configuration and how to reproduce", reproduce(report));
+        add("reproduce", "Appendix: configuration and how to reproduce", reproduce(report));
     }
+    let found = found(report, &places);
     let body = html! {
         a.skip href="#content" { "Skip to the content" }
         main id="content" {
-            (header(report, &parts))
+            (header(report, &parts, &found))
             @for (id, title, content) in &parts {
                 section aria-labelledby={ (id) "-heading" } {
                     h2 id=(id) { span id={ (id) "-heading" } { (title) } }
@@ -89,11 +94,11 @@ pub(crate) fn page(report: &Report) -> Result<String, ReportError> {
         }
     };
     let title = if report.title.is_empty() { "Report" } else { &report.title };
-    Ok(Page { title, body, charts, explorer: has_explorer }.render())
+    Ok(Document { title, body, charts, explorer: has_explorer, tokens: false }.render())
 }
 
-fn header(report: &Report, parts: &[Part]) -> Markup {
-    let verdict = report.verdict();
+fn header(report: &Report, parts: &[Part], found: &Markup) -> Markup {
+    let (verdict, chance) = (report.verdict(), findings::chance_warning(report));
     html! {
         header {
             div.masthead {
@@ -104,15 +109,42 @@ fn header(report: &Report, parts: &[Part]) -> Markup {
             @if !report.warnings.is_empty() {
                 ul.warnings role="alert" { @for warning in &report.warnings { li { (warning) } } }
             }
+            @if let Some(warning) = &chance { p.warnings.chance role="alert" { b { (warning) } } }
             @if !verdict.is_empty() {
                 ul.verdict aria-label="What the data say" { @for sentence in &verdict { li { (sentence) } } }
             }
+            (found)
             @if !report.facts.is_empty() {
                 ul.chips { @for (name, value) in &report.facts { li { b { (name) } (value) } } }
             }
             @if parts.len() > 2 {
                 nav.toc aria-label="Contents" {
                     ol { @for (id, title, _) in parts { li { a href={ "#" (id) } { (title) } } } }
+                }
+            }
+        }
+    }
+}
+
+/// The findings, each with a link to its evidence.
+fn found(report: &Report, places: &[(&str, String)]) -> Markup {
+    let found = report.found();
+    let link = |f: &Finding| match f.evidence.as_str() {
+        own if own.starts_with('#') => Some(own.to_string()),
+        title => places.iter().find(|(name, _)| *name == title).map(|(_, id)| format!("#{id}")),
+    };
+    html! {
+        @if !found.is_empty() {
+            section.findings aria-labelledby="findings" {
+                h2 id="findings" { "What was found" }
+                ul {
+                    @for f in &found {
+                        li {
+                            (f.text)
+                            @if let Some(step) = f.since { " So since step " (step) "." }
+                            @if let Some(link) = link(f) { " " a href=(link) { "Evidence" span.sr-only { ": " (f.text) } } }
+                        }
+                    }
                 }
             }
         }
@@ -246,52 +278,18 @@ fn stat(v: f64) -> String {
     if (0.001..10_000.0).contains(&v.abs()) { format!("{v:.3}") } else { format!("{v:.1e}") }
 }
 
-fn metrics_table(report: &Report) -> Markup {
-    let count = report.metrics.len();
-    let every = count.div_ceil(200).max(1);
-    let rows = report.metrics.iter().enumerate().filter(|(i, _)| i % every == 0 || i + 1 == count);
-    let maybe = |v: Option<f64>| v.map_or("–".into(), number);
+fn held_out(report: &Report) -> Markup {
     html! {
-        details {
-            summary { "Numbers" @if every > 1 { " (one row in " (every) ")" } }
-            div.table-wrap tabindex="0" role="region" aria-label="Training numbers" {
-                table {
-                    thead { tr { @for name in ["Step", "Loss", "Learning rate", "Gradient norm"] { th.num scope="col" { (name) } } } }
-                    tbody {
-                        @for (_, m) in rows {
-                            tr { td.num { (m.step) } td.num.bad[!m.loss.is_finite()] { (number(m.loss)) } td.num { (maybe(m.lr)) } td.num { (maybe(m.grad_norm)) } }
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-fn held_out(report: &Report, figure: Option<Markup>) -> Markup {
-    let last = report.evaluations.last();
-    html! {
-        @if let Some(last) = last {
+        @if let Some(last) = report.evaluations.last() {
             p { "On data that was not trained on, the loss after " (last.step) " steps is " b { (number(last.loss)) }
                 @if let Some(chance) = report.chance_loss { "; guessing gives " (number(chance)) }
                 "." }
-        }
-        @if let Some(figure) = figure { (figure) }
-        @if report.evaluations.len() > 1 {
-            details {
-                summary { "Numbers" }
-                div.table-wrap tabindex="0" role="region" aria-label="Held-out losses" {
-                    table {
-                        thead { tr { th.num scope="col" { "Step" } th.num scope="col" { "Loss" } } }
-                        tbody { @for e in &report.evaluations { tr { td.num { (e.step) } td.num { (number(e.loss)) } } } }
-                    }
-                }
-            }
         }
     }
 }
 
 fn detectors(report: &Report, figure: Option<Markup>) -> Markup {
+    let uniform = report.detectors.iter().any(|d| d.uniform.is_some());
     let best = |scores: &[Vec<f32>]| argmax(scores).map_or("–".into(), |(l, h, v)| format!("{v:.2} (L{l}H{h})"));
     let mean = |scores: &[Vec<f32>]| {
         let all: Vec<f32> = scores.iter().flatten().copied().filter(|v| v.is_finite()).collect();
@@ -303,11 +301,13 @@ fn detectors(report: &Report, figure: Option<Markup>) -> Markup {
             table {
                 thead { tr {
                     th scope="col" { "Kind of head" } th scope="col" { "Highest before" } th scope="col" { "Highest after" }
+                    @if uniform { th.num scope="col" { "Equal attention" } }
                     th.num scope="col" { "Mean before" } th.num scope="col" { "Mean after" } th scope="col" { "Score" }
                 } }
                 tbody {
                     @for d in &report.detectors {
                         tr { td { b { (d.name) } } td { (best(&d.before)) } td { (best(&d.after)) }
+                            @if uniform { td.num { (d.uniform.map_or("–".into(), |u| format!("{u:.2}"))) } }
                             td.num { (mean(&d.before)) } td.num { (mean(&d.after)) } td.wrap { (d.formula) } }
                     }
                 }
@@ -351,7 +351,7 @@ fn heads(report: &Report) -> Vec<(usize, usize)> {
 fn further(section: &Section, figures: &[Markup]) -> Markup {
     html! {
         @for paragraph in section.prose.split("\n\n").filter(|p| !p.trim().is_empty()) { p { (paragraph) } }
-        @for figure in figures { (figure) }
+        div.figures { @for figure in figures { (figure) } }
     }
 }
 
@@ -363,7 +363,7 @@ fn reproduce(report: &Report) -> Markup {
             pre id="command" tabindex="0" aria-label="Command" { (report.reproduce) }
         }
         @if !report.config.is_empty() {
-            dl.grid { @for (key, value) in &report.config { div { dt.mono { (key) } dd { (value) } } } }
+            details { summary { "All settings" } dl.grid { @for (key, value) in &report.config { div { dt.mono { (key) } dd { (value) } } } } }
         }
         p.hint { "Charts: plotly.js, MIT licence, embedded. This page loads nothing from the network." }
     }

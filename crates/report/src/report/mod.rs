@@ -1,6 +1,7 @@
 //! The report: plain data in, one page and a folder of pictures out.
 
 mod figures;
+mod findings;
 mod html;
 mod verdict;
 
@@ -62,6 +63,19 @@ pub struct Report {
     pub warnings: Vec<String>,
     /// Further analyses, shown after the detectors.
     pub sections: Vec<Section>,
+    /// What these analyses found, shown at the top below the roles of heads.
+    pub findings: Vec<Finding>,
+}
+
+/// One thing that was found.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Finding {
+    /// A sentence with its number and what chance gives.
+    pub text: String,
+    /// Where the evidence is: the title of a [`Section`], or an address in the page (`#L=0&H=1`).
+    pub evidence: String,
+    /// Since which step it has been so, if that is known.
+    pub since: Option<usize>,
 }
 
 /// A parameter of the model.
@@ -154,6 +168,11 @@ pub struct Detector {
     pub before: Vec<Vec<f32>>,
     /// Scores `[layer][head]` after training.
     pub after: Vec<Vec<f32>>,
+    /// The score of a head that attends alike to all it can see, on the same sequences. Only with it a head is said
+    /// to have a role.
+    pub uniform: Option<f32>,
+    /// Standard deviations `[layer][head]` over the sequences of the scores after training; may be empty.
+    pub spread: Vec<Vec<f32>>,
 }
 
 /// A further part of the report.
@@ -172,6 +191,11 @@ impl Report {
     /// them is known beforehand.
     pub fn verdict(&self) -> Vec<String> {
         verdict::sentences(self)
+    }
+
+    /// What was found: which heads have which role, then [`Report::findings`]; nothing of a model at chance.
+    pub fn found(&self) -> Vec<Finding> {
+        findings::all(self)
     }
 
     /// Every figure of the report with a name fit for a file.

@@ -7,7 +7,8 @@ pub(crate) fn sentences(report: &Report) -> Vec<String> {
     out.extend(losses(report));
     out.extend(held_out(report));
     out.extend(compared(report));
-    out.extend(report.detectors.iter().filter_map(best_head));
+    // Where it is known what equal attention gives, the findings say which heads stand out.
+    out.extend(report.detectors.iter().filter(|d| d.uniform.is_none()).filter_map(best_head));
     out
 }
 
@@ -28,7 +29,7 @@ fn losses(report: &Report) -> Option<String> {
         None => {
             let best = report.metrics.iter().min_by(|a, b| a.loss.total_cmp(&b.loss))?;
             if best.loss < last.loss * 0.5 {
-                text.push_str(&format!(" (lowest: {} at step {})", number(best.loss), best.step));
+                text.push_str(&format!("; the lowest was {} at step {}", number(best.loss), best.step));
             }
             text.push('.');
         }

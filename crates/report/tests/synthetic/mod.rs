@@ -120,6 +120,8 @@ pub fn report(n: usize) -> Report {
                 formula: format!("Mean of A[i, i-{k}] over all i ≥ {k}."),
                 before: score(&before, k),
                 after: score(&after, k),
+                uniform: Some(1.0 / n as f32),
+                ..Detector::default()
             }
         });
     let metrics = (0..300)
@@ -216,6 +218,11 @@ pub fn report(n: usize) -> Report {
         .into(),
         reproduce: "ironlens train --preset notebook --seed 137 --steps 3000".into(),
         warnings: Vec::new(),
+        findings: vec![Finding {
+            text: "Without L0H1 the loss rises by 2.9, the most of all parts.".into(),
+            evidence: "Ablations".into(),
+            since: None,
+        }],
         sections: vec![Section {
             title: "Ablations".into(),
             prose: "The loss when one head's output is set to its mean.\n\nBoth colours are always shown.".into(),
@@ -239,4 +246,31 @@ pub fn report(n: usize) -> Report {
             ],
         }],
     }
+}
+
+/// The report with text that would harm a page that took it for markup.
+pub fn hostile(n: usize) -> Report {
+    let evil = "</script><script>alert(1)</script><b>\"'&\n\0\u{202e}";
+    let mut report = report(n);
+    report.title = evil.into();
+    report.subtitle = evil.into();
+    report.model_tree = evil.into();
+    report.reproduce = evil.into();
+    report.snapshot_source = evil.into();
+    report.tokens = vec![evil.repeat(20); n];
+    report.facts = vec![(evil.into(), evil.into())];
+    report.warnings = vec![evil.into()];
+    for d in &mut report.detectors {
+        d.name = evil.into();
+        d.formula = evil.into();
+    }
+    for s in &mut report.snapshots {
+        s.label = evil.into();
+    }
+    report.sections.push(Section {
+        title: evil.into(),
+        prose: evil.into(),
+        figures: vec![bar([evil], &[1.0]).title(evil).x(evil).y(evil).caption(evil)],
+    });
+    report
 }

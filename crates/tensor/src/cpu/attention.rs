@@ -18,6 +18,8 @@ use crate::check;
 
 /// Queries per block.
 const BLOCK: usize = 64;
+/// Keys per block, where values are added up.
+const KEYS: usize = 256;
 
 /// A tensor `[batch, pos, head, d_head]` whose last axis is dense, by head.
 struct Heads<'a, E> {
@@ -182,27 +184,40 @@ fn head_scores<E: Elem>(
     });
 }
 
-/// z of one head from its pattern. Key columns at the end of a block of queries that are all 0
-/// (hidden keys, unless a hook wrote there) are left out of the product.
+/// z of one head from its pattern. Key columns before and after those that a block of queries sees, all 0 unless a
+/// hook wrote there, are left out of the product.
+///
+/// Keys are added up in blocks by their places, so that a row has the same bits where hidden blocks before are not
+/// there at all (as where a window has moved on), or are.
 fn head_mix<E: Elem>(mut z: OutMat<'_, E>, pattern: &[E], v: Mat<'_, E>, sizes: Sizes) {
     let keys = sizes.keys;
     let p = Mat::new(pattern, sizes.queries, keys, keys, 1);
     for (first, len) in sizes.blocks() {
         let rows = &pattern[first * keys..(first + len) * keys];
-        let limit = used_keys(rows, keys);
-        gemm(
-            z.block(first, len, sizes.width),
-            false,
-            p.sub_rows(first, len).sub_cols(0, limit),
-            v.sub_rows(0, limit),
-            Par::Seq,
-        );
+        let (from, to) = used_keys(rows, keys);
+        let p = p.sub_rows(first, len);
+        let start = from / KEYS * KEYS;
+        let mut at = start;
+        // Once also where nothing is seen: z is 0 then.
+        loop {
+            let n = KEYS.min(to - at);
+            gemm(z.block(first, len, sizes.width), at > start, p.sub_cols(at, n), v.sub_rows(at, n), Par::Seq);
+            at += n;
+            if at == to {
+                break;
+            }
+        }
     }
 }
 
-/// One past the last column that is not 0 in every row.
-fn used_keys<E: Elem>(rows: &[E], keys: usize) -> usize {
-    rows.chunks(keys.max(1)).map(|row| row.iter().rposition(|v| *v != E::ZERO).map_or(0, |j| j + 1)).max().unwrap_or(0)
+/// From the first to one past the last column that is not 0 in every row.
+fn used_keys<E: Elem>(rows: &[E], keys: usize) -> (usize, usize) {
+    let used = |row: &[E]| {
+        let from = row.iter().position(|v| *v != E::ZERO)?;
+        Some((from, row.iter().rposition(|v| *v != E::ZERO)? + 1))
+    };
+    let all = rows.chunks(keys.max(1)).filter_map(used);
+    all.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))).unwrap_or((0, 0))
 }
 
 pub(super) fn scores<E: Elem>(q: &Tensor, k: &Tensor, spec: &AttentionSpec) -> Tensor {

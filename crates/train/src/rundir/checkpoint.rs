@@ -184,8 +184,9 @@ impl RunDir {
     /// The transformer as a checkpoint holds it.
     ///
     /// # Errors
-    /// If the run trained something else, or its weights cannot be read, were changed after they were written, or are not this model's.
+    /// If the run trained something else or a model with permanent hooks, or its weights cannot be read, were changed after they were written, or are not this model's.
     pub fn model_at(&self, checkpoint: &Checkpoint, device: &Device) -> Result<HookedTransformer, TrainError> {
+        self.check_unhooked()?;
         let bad = |reason| TrainError::NotARun { path: checkpoint.path.clone(), reason };
         self.state_of(checkpoint).and_then(|state| self.check_weights(&state, checkpoint)).map_err(bad)?;
         let cfg = Config { init_weights: false, ..self.model_config()?.clone() };
@@ -206,6 +207,7 @@ impl RunDir {
     }
 
     fn model_from_seed(&self, device: &Device) -> Result<HookedTransformer, TrainError> {
+        self.check_unhooked()?;
         let seed = self.config.seed.ok_or_else(|| self.start_is_lost())?;
         Ok(HookedTransformer::new(self.model_config()?.clone(), device, seed)?)
     }

@@ -4,14 +4,13 @@ use std::fs;
 
 use ironlens_files::write_atomically;
 use ironlens_tensor::{IndexTensor, Tensor};
-use ironlens_transformer::{Config, read_tensors, write_tensors};
+use ironlens_transformer::{Config, Sequences, read_tensors, write_tensors};
 use serde::{Deserialize, Serialize};
 
 use super::sealed::{FileHash, read_sealed_json, to_sealed_json};
 use super::{Hashes, RunDir};
 use crate::data::RandomTokens;
 use crate::error::TrainError;
-use crate::learner::Sequences;
 
 pub(super) const SEQUENCES: &str = "sequences.json";
 

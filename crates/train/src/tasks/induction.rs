@@ -4,20 +4,21 @@
 use ironlens_tensor::{IndexTensor, Rng};
 use ironlens_transformer::Config;
 
+use super::drawn::{Drawn, Source};
 use super::{Labelled, mean_loss, setting};
-use crate::data::{Data, DataRecord, HELD_OUT, Reference};
+use crate::data::Reference;
 use crate::error::TrainError;
-use crate::memory;
 
 /// Sequences `[0, s, s, ..]` of `n_ctx` tokens: `s` are different tokens drawn evenly from the ids `1..d_vocab`, as
 /// many as are drawn evenly from a quarter of the context to a half of it. (Of one fixed length, the second time could
 /// be foreseen by position alone.)
+pub type Induction = Drawn<Repeated>;
+
+/// The sequences of [`Induction`].
 #[derive(Clone, Debug)]
-pub struct Induction {
+pub struct Repeated {
     d_vocab: u32,
     n_ctx: usize,
-    seed: u64,
-    next: u64,
 }
 
 impl Induction {
@@ -34,18 +35,23 @@ impl Induction {
         )?;
         let least = format!("more than {}, the most tokens before they repeat, and at most 65536", (cfg.n_ctx - 1) / 2);
         setting((cfg.n_ctx / 2 + 1..=1 << 16).contains(&cfg.d_vocab), "d_vocab", cfg.d_vocab, &least)?;
-        Ok(Induction { d_vocab: cfg.d_vocab as u32, n_ctx: cfg.n_ctx, seed, next: 0 })
+        Ok(Drawn::of(Repeated { d_vocab: cfg.d_vocab as u32, n_ctx: cfg.n_ctx }, seed))
     }
+}
 
+impl Repeated {
     /// How many tokens there may be before they repeat.
     fn lengths(&self) -> (usize, usize) {
         ((self.n_ctx - 1) / 4, (self.n_ctx - 1) / 2)
     }
+}
 
-    fn draw(&self, seed: u64, number: u64, size: usize) -> Result<Labelled, TrainError> {
-        let bytes = (size as u64).saturating_mul(16 * self.n_ctx as u64);
-        memory::check("the size of a batch", size, bytes)?;
-        let mut rng = Rng::new(seed, number);
+impl Source for Repeated {
+    fn bytes_of_one(&self) -> usize {
+        16 * self.n_ctx
+    }
+
+    fn draw(&self, mut rng: Rng, size: usize, _: bool) -> Labelled {
         let (least, most) = self.lengths();
         let lengths = rng.integers(&[size], least as u32, most as u32 + 1);
         let mut all: Vec<u32> = (1..self.d_vocab).collect();
@@ -55,36 +61,16 @@ impl Induction {
             ids.push(0);
             ids.extend((0..self.n_ctx - 1).map(|i| all[i % length as usize]));
         }
-        Ok(Labelled::next_tokens(IndexTensor::new(ids, &[size, self.n_ctx])))
-    }
-}
-
-impl Data for Induction {
-    type Batch = Labelled;
-
-    fn batch(&mut self, size: usize) -> Result<Labelled, TrainError> {
-        self.next += 1;
-        self.draw(self.seed, self.next - 1, size)
+        Labelled::next_tokens(IndexTensor::new(ids, &[size, self.n_ctx]))
     }
 
-    fn seek(&mut self, batch: u64) {
-        self.next = batch;
-    }
-
-    fn held_out(&self, size: usize) -> Result<Labelled, TrainError> {
-        self.draw(self.seed ^ HELD_OUT, 0, size)
-    }
-
-    fn describe(&self) -> DataRecord {
+    fn describe(&self) -> String {
         let (least, most) = self.lengths();
-        DataRecord {
-            description: format!(
-                "{least} to {most} different tokens from 1 to {}, said again and again after a 0, {} positions in all",
-                self.d_vocab - 1,
-                self.n_ctx
-            ),
-            seed: Some(self.seed),
-        }
+        format!(
+            "{least} to {most} different tokens from 1 to {}, said again and again after a 0, {} positions in all",
+            self.d_vocab - 1,
+            self.n_ctx
+        )
     }
 
     /// Of the very sequences: the best guesser knows how they are drawn (Bayes' rule). Before the first token comes

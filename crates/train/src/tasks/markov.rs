@@ -4,19 +4,20 @@
 use ironlens_tensor::{Device, IndexTensor, Rng};
 use ironlens_transformer::Config;
 
+use super::drawn::{Drawn, Source};
 use super::{Labelled, mean_loss, setting};
-use crate::data::{Data, DataRecord, HELD_OUT, Reference};
+use crate::data::Reference;
 use crate::error::TrainError;
-use crate::memory;
 
 /// Chains of `n_ctx` of `d_vocab` states: the rows of each sequence's transition matrix are drawn evenly from all
 /// distributions (Dirichlet with parameters 1), its first state evenly from all states.
+pub type Markov = Drawn<Chains>;
+
+/// The sequences of [`Markov`].
 #[derive(Clone, Debug)]
-pub struct Markov {
+pub struct Chains {
     states: usize,
     n_ctx: usize,
-    seed: u64,
-    next: u64,
 }
 
 impl Markov {
@@ -27,14 +28,17 @@ impl Markov {
     pub fn new(cfg: &Config, seed: u64) -> Result<Markov, TrainError> {
         setting((2..=1024).contains(&cfg.d_vocab), "d_vocab", cfg.d_vocab, "from 2 to 1024 states")?;
         setting(cfg.n_ctx >= 3, "n_ctx", cfg.n_ctx, "at least 3 states in a row")?;
-        Ok(Markov { states: cfg.d_vocab, n_ctx: cfg.n_ctx, seed, next: 0 })
+        Ok(Drawn::of(Chains { states: cfg.d_vocab, n_ctx: cfg.n_ctx }, seed))
+    }
+}
+
+impl Source for Chains {
+    fn bytes_of_one(&self) -> usize {
+        4 * (self.states * self.states + 3 * self.n_ctx)
     }
 
-    fn draw(&self, seed: u64, number: u64, size: usize) -> Result<Labelled, TrainError> {
+    fn draw(&self, mut rng: Rng, size: usize, _: bool) -> Labelled {
         let (k, n) = (self.states, self.n_ctx);
-        let bytes = (size as u64).saturating_mul(4 * (k * k + 3 * n) as u64);
-        memory::check("the size of a batch", size, bytes)?;
-        let mut rng = Rng::new(seed, number);
         let mut ids = Vec::with_capacity(size * n);
         for _ in 0..size {
             // Exponential numbers over their sum are spread as Dirichlet with parameters 1.
@@ -56,34 +60,11 @@ impl Markov {
                 ids.push(state as u32);
             }
         }
-        Ok(Labelled::next_tokens(IndexTensor::new(ids, &[size, n])))
-    }
-}
-
-impl Data for Markov {
-    type Batch = Labelled;
-
-    fn batch(&mut self, size: usize) -> Result<Labelled, TrainError> {
-        self.next += 1;
-        self.draw(self.seed, self.next - 1, size)
+        Labelled::next_tokens(IndexTensor::new(ids, &[size, n]))
     }
 
-    fn seek(&mut self, batch: u64) {
-        self.next = batch;
-    }
-
-    fn held_out(&self, size: usize) -> Result<Labelled, TrainError> {
-        self.draw(self.seed ^ HELD_OUT, 0, size)
-    }
-
-    fn describe(&self) -> DataRecord {
-        DataRecord {
-            description: format!(
-                "Markov chains of {} of {} states, the transitions of each drawn evenly",
-                self.n_ctx, self.states
-            ),
-            seed: Some(self.seed),
-        }
+    fn describe(&self) -> String {
+        format!("Markov chains of {} of {} states, the transitions of each drawn evenly", self.n_ctx, self.states)
     }
 
     /// Of the very sequences: nobody can do better on average than who counts transitions and adds 1 to each

@@ -1,5 +1,6 @@
 //! Tasks whose best possible loss is known: data with its labels, and what guessers of each kind would lose.
 
+mod drawn;
 mod induction;
 mod markov;
 mod modular;
@@ -9,17 +10,18 @@ use std::path::Path;
 
 use ironlens_autograd::Var;
 use ironlens_tensor::{DType, Device, IndexTensor};
-use ironlens_transformer::Config;
+use ironlens_transformer::{Config, Sequences};
 use serde::{Deserialize, Serialize};
 
-pub use induction::Induction;
-pub use markov::Markov;
+pub use drawn::{Drawn, Source};
+pub use induction::{Induction, Repeated};
+pub use markov::{Chains, Markov};
 pub use modular::ModularAddition;
-pub use text::Text;
+pub use text::{Text, Windows};
 
 use crate::data::{Data, DataRecord, Reference};
 use crate::error::TrainError;
-use crate::learner::{Sequences, TokenBatch};
+use crate::learner::TokenBatch;
 
 /// Tokens, and what should be predicted at some of their positions.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,19 +9,20 @@ use ironlens_tensor::{IndexTensor, Rng};
 use ironlens_transformer::Config;
 use sha2::{Digest, Sha256};
 
+use super::drawn::{Drawn, Source};
 use super::{Labelled, mean_loss, setting};
-use crate::data::{Data, DataRecord, HELD_OUT, Reference};
+use crate::data::Reference;
 use crate::error::TrainError;
-use crate::memory;
 
 /// Windows of `n_ctx` bytes, each with the byte after it to predict. The last tenth of the text is held out.
+pub type Text = Drawn<Windows>;
+
+/// The sequences of [`Text`].
 #[derive(Clone, Debug)]
-pub struct Text {
+pub struct Windows {
     bytes: Arc<[u8]>,
     name: String,
     n_ctx: usize,
-    seed: u64,
-    next: u64,
 }
 
 impl Text {
@@ -58,45 +59,36 @@ impl Text {
                 expected: format!("at least {least}, so that a tenth holds windows of n_ctx = {}", cfg.n_ctx),
             });
         }
-        Ok(Text { bytes, name: name.into(), n_ctx: cfg.n_ctx, seed, next: 0 })
+        Ok(Drawn::of(Windows { bytes, name: name.into(), n_ctx: cfg.n_ctx }, seed))
     }
+}
 
+impl Windows {
     /// Where the held-out part begins.
     fn end(&self) -> usize {
         self.bytes.len() * 9 / 10
     }
+}
 
-    fn windows(&self, seed: u64, number: u64, size: usize, from: usize, to: usize) -> Result<Labelled, TrainError> {
+impl Source for Windows {
+    fn bytes_of_one(&self) -> usize {
+        16 * self.n_ctx
+    }
+
+    fn draw(&self, mut rng: Rng, size: usize, held_out: bool) -> Labelled {
         let n = self.n_ctx;
-        memory::check("the size of a batch", size, (size as u64).saturating_mul(16 * n as u64))?;
+        let (from, to) = if held_out { (self.end(), self.bytes.len()) } else { (0, self.end()) };
         let last = u32::try_from(to - n).unwrap_or(u32::MAX);
-        let starts = Rng::new(seed, number).integers(&[size], from as u32, last);
+        let starts = rng.integers(&[size], from as u32, last);
         let window = |s: &u32, offset: usize| {
             self.bytes[*s as usize + offset..][..n].iter().map(|b| u32::from(*b)).collect::<Vec<_>>()
         };
         let ids = |offset| starts.as_slice().iter().flat_map(|s| window(s, offset)).collect::<Vec<u32>>();
         let shape = [size, n];
-        Ok(Labelled { tokens: IndexTensor::new(ids(0), &shape), first: 0, labels: IndexTensor::new(ids(1), &shape) })
-    }
-}
-
-impl Data for Text {
-    type Batch = Labelled;
-
-    fn batch(&mut self, size: usize) -> Result<Labelled, TrainError> {
-        self.next += 1;
-        self.windows(self.seed, self.next - 1, size, 0, self.end())
+        Labelled { tokens: IndexTensor::new(ids(0), &shape), first: 0, labels: IndexTensor::new(ids(1), &shape) }
     }
 
-    fn seek(&mut self, batch: u64) {
-        self.next = batch;
-    }
-
-    fn held_out(&self, size: usize) -> Result<Labelled, TrainError> {
-        self.windows(self.seed ^ HELD_OUT, 0, size, self.end(), self.bytes.len())
-    }
-
-    fn describe(&self) -> DataRecord {
+    fn describe(&self) -> String {
         // Which text it was: a resumed run is not given another of the same name.
         let digest = Sha256::digest(&self.bytes);
         let hash = digest.iter().take(6).fold(String::new(), |mut text, byte| {
@@ -104,15 +96,12 @@ impl Data for Text {
             let _ = write!(text, "{byte:02x}");
             text
         });
-        DataRecord {
-            description: format!(
-                "windows of {} bytes of {} ({} bytes, SHA-256 {hash}..), the last tenth held out",
-                self.n_ctx,
-                self.name,
-                self.bytes.len()
-            ),
-            seed: Some(self.seed),
-        }
+        format!(
+            "windows of {} bytes of {} ({} bytes, SHA-256 {hash}..), the last tenth held out",
+            self.n_ctx,
+            self.name,
+            self.bytes.len()
+        )
     }
 
     /// What those lose who know only how often bytes, and pairs of bytes, are in the part that is trained on. The

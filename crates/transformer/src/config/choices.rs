@@ -3,28 +3,39 @@
 //! In TransformerLens each is a string; here each is an enum that knows its string, so that a typo is caught by
 //! the compiler, or, in a file, by an error that lists the choices.
 
+use ironlens_autograd::Var;
+use ironlens_nn::OwnActivation;
+
 use super::error::{ConfigError, invalid, nearest};
 
 /// Declares an enum together with the strings that TransformerLens writes for its variants.
-/// A variant marked `= null` is Python's `None` in a file.
+/// A variant marked `= null` is Python's `None` in a file; one that holds a value is called by its `name`, which no
+/// file can give.
 macro_rules! choices {
     (
         $(#[$meta:meta])*
         pub enum $name:ident for $field:literal {
             $( $(#[$vmeta:meta])* $variant:ident = $text:tt, )+
+            $( + $(#[$ometa:meta])* $own:ident($named:ty), )?
         }
     ) => {
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
-        pub enum $name { $( $(#[$vmeta])* $variant, )+ }
+        pub enum $name {
+            $( $(#[$vmeta])* $variant, )+
+            $( $(#[$ometa])* $own($named), )?
+        }
 
         impl $name {
-            /// Every variant, in the order they are documented.
+            /// Every variant that has a name of its own, in the order they are documented.
             pub const ALL: &[$name] = &[ $( $name::$variant, )+ ];
 
             /// TransformerLens's name of this variant; `None` where TransformerLens has Python's `None`.
             pub fn name(self) -> Option<&'static str> {
-                match self { $( $name::$variant => choices!(@text $text), )+ }
+                match self {
+                    $( $name::$variant => choices!(@text $text), )+
+                    $( $name::$own(own) => Some(own.name()), )?
+                }
             }
 
             /// The names a file may give, as a list for an error message.
@@ -87,10 +98,30 @@ choices! {
         Solu = "solu",
         /// SoLU followed by a layer norm over the neurons (`mlp.ln`).
         SoluLn = "solu_ln",
+        + /// A function of your own, see [`ActFn::own`].
+        Own(OwnActivation),
     }
 }
 
 impl ActFn {
+    /// A function of your own, called `name`: it gives a value of the shape that it is given, and is
+    /// differentiated like the operations that it is made of. A file keeps its name alone, so a
+    /// configuration with it is read by no one: give it in code again.
+    ///
+    /// ```
+    /// # use ironlens_tensor::{Device, IndexTensor};
+    /// # use ironlens_transformer::{ActFn, Config, HookedTransformer};
+    /// let act_fn = ActFn::own("sine", |x| x.sin());
+    /// let cfg = Config { d_model: 8, d_head: 4, n_layers: 1, n_ctx: 4, d_vocab: 5, act_fn, ..Config::default() };
+    /// let model = HookedTransformer::new(cfg, &Device::Cpu, 0)?;
+    /// let (_, cache) = model.run_with_cache(&IndexTensor::from([[0, 1, 2]]))?;
+    /// assert_eq!(cache[("post", 0)].to_vec(), cache[("pre", 0)].sin().to_vec());
+    /// # Ok::<(), ironlens_transformer::ModelError>(())
+    /// ```
+    pub fn own(name: &'static str, function: fn(&Var) -> Var) -> ActFn {
+        ActFn::Own(OwnActivation::new(name, function))
+    }
+
     /// Whether the MLP has a layer norm of its own after the activation function (names ending in `_ln`).
     pub fn is_layer_norm(self) -> bool {
         self == ActFn::SoluLn

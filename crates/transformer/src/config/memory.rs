@@ -155,7 +155,7 @@ mod tests {
     /// Bytes of all parameters of a model that is described, not made.
     fn counted(cfg: &Config) -> u64 {
         let mut registry = Registry::new("HookedTransformer");
-        let _ = crate::build::Net::new(&mut registry.root(), &cfg.resolved().unwrap());
+        let _ = crate::net::Net::new(&mut registry.root(), &cfg.resolved().unwrap());
         registry.params().map(|(_, shape)| product(shape) * FLOAT).sum()
     }
 

@@ -280,7 +280,8 @@ impl Default for Config {
 }
 
 /// What follows from the fields. All of it reads an unset field as its default, so none of it needs
-/// [`resolved`](Config::resolved) first.
+/// [`resolved`](Config::resolved) first; of a resolved configuration, such as a model's, a field and the method
+/// of its name say the same.
 impl Config {
     /// Number of attention heads.
     pub fn n_heads(&self) -> usize {
@@ -431,6 +432,17 @@ mod tests {
         assert_eq!(llama.n_params(), 20480);
         assert_eq!(Config::default().n_params(), 0);
         assert_eq!(Config { d_model: usize::MAX, ..notebook() }.n_params(), usize::MAX);
+    }
+
+    #[test]
+    fn fields_of_a_resolved_configuration_are_what_methods_say() {
+        let rotary = Config { positional_embedding_type: PositionalEmbeddingType::Rotary, ..notebook() };
+        for cfg in [notebook(), rotary, Config { n_heads: 3, n_key_value_heads: 3, d_mlp: 5, ..notebook() }] {
+            let cfg = cfg.resolved().unwrap();
+            assert_eq!((cfg.n_heads, cfg.d_mlp, cfg.rotary_dim), (cfg.n_heads(), cfg.d_mlp(), cfg.rotary_dim()));
+            assert_eq!((cfg.attn_scale, cfg.rotary_base), (cfg.attn_scale(0), cfg.rotary_base(0)));
+            assert_eq!(cfg.n_key_value_heads(), if cfg.is_grouped_query() { 3 } else { cfg.n_heads });
+        }
     }
 
     #[test]

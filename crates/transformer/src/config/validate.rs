@@ -175,6 +175,11 @@ impl Config {
         } else if self.act_fn == ActFn::Unset {
             let hint = "choose one, or set attn_only for a model without MLPs";
             return Err(invalid("act_fn", "not given", "an activation function", hint));
+        } else if let ActFn::Own(own) = self.act_fn
+            && own.name().parse::<ActFn>().is_ok()
+        {
+            let hint = "that is TransformerLens's name of another function; call yours something else";
+            return Err(invalid("act_fn", own.name(), "a name that is not taken", hint));
         } else if self.gated_mlp && self.is_layer_norm_activation() {
             return Err(invalid(
                 "gated_mlp",
@@ -243,6 +248,10 @@ impl Config {
         if self.gate_bias && !self.gated_mlp {
             let hint = "only a gated MLP has a gate; set it to false";
             return Err(invalid("gate_bias", true, "false without gated_mlp", hint));
+        }
+        if self.gate_bias && (0..self.n_layers).all(|layer| self.has_experts(layer)) {
+            let hint = "it is of a gated MLP, and every layer has experts; leave it out, or give dense_layers";
+            return Err(invalid("gate_bias", true, "false where every layer has experts", hint));
         }
         if self.use_normalization_after_only {
             if self.use_normalization_before_and_after {
@@ -512,6 +521,9 @@ mod tests {
             refused(cfg, field, &["is given", "not given without num_experts"]);
         }
         refused(Config { d_shared_expert: 1 << 40, ..experts.clone() }, "d_shared_expert", &["1099511627776", "2^30"]);
+        let biased = Config { gate_bias: true, ..experts.clone() };
+        refused(biased.clone(), "gate_bias", &["is true", "every layer has experts"]);
+        assert!(Config { dense_layers: vec![1], ..biased }.resolved().is_ok());
         let dense = Config { dense_layers: vec![0], d_mlp_dense: usize::MAX, ..experts };
         refused(dense, "d_mlp_dense", &["2^30"]);
     }

@@ -1,0 +1,278 @@
+//! From a run's folder to its report.
+
+use ironlens_lens::heads::{HeadKind, head_scores};
+use ironlens_report::{Detector, Evaluation, Hook, Metric, Parameter, Reference, Report, Snapshot, Stats};
+use ironlens_tensor::{Device, IndexTensor, Tensor};
+use ironlens_train::{Checkpoint, Experiment, Metric as Step, RunDir, Task};
+use ironlens_transformer::{ActivationCache, HookedTransformer, read_tensors};
+use serde::Serialize;
+
+use crate::error::StudyError;
+use crate::picture::Analysis;
+use crate::{array, findings, story};
+
+/// The report of a run, with the analysis that it keeps.
+///
+/// # Errors
+/// If the run or its analysis cannot be read.
+pub fn report(run: &RunDir) -> Result<Report, StudyError> {
+    report_with(run, Analysis::kept(run)?)
+}
+
+/// The report with another analysis: everything that the page shows, from the files of the run and, where a
+/// transformer was trained, from it before and after.
+///
+/// # Errors
+/// If the run cannot be read or is cut short, or the analysis is none.
+pub fn report_with(run: &RunDir, analysis: Option<Analysis>) -> Result<Report, StudyError> {
+    let config = run.config();
+    let last = run.last_checkpoint()?;
+    let metrics = run.metrics_of(last.step)?;
+    let evals = run.evals()?;
+    let mut warnings = Vec::new();
+    if last.step < config.train.steps {
+        warnings.push(format!(
+            "Training stopped after {} of {} steps; what is shown is its state there.",
+            last.step, config.train.steps
+        ));
+    }
+    let task = Task::from_name(&config.learner.loss);
+    let title = run.path().file_name().map_or("run".into(), |n| n.to_string_lossy().into_owned());
+    let mut report = Report {
+        title,
+        subtitle: format!("{}, trained on {}", config.learner.kind, config.data.description),
+        facts: facts(run, last.step, &metrics),
+        metrics: metrics
+            .iter()
+            .map(|m| Metric { step: m.step as usize, loss: m.loss, lr: Some(m.lr), grad_norm: Some(m.grad_norm) })
+            .collect(),
+        evaluations: evals.iter().map(|e| Evaluation { step: e.step as usize, loss: e.loss }).collect(),
+        config: settings(run),
+        reproduce: config.command.clone().unwrap_or_default(),
+        warnings,
+        ..Report::default()
+    };
+    match &config.model {
+        Some(model) => {
+            // What guessing costs is known of losses that are a cross-entropy.
+            report.chance_loss = task.map(|_| (model.d_vocab_out as f64).ln());
+            let same = |r: &ironlens_train::Reference| Reference { name: r.name.clone(), loss: r.loss, best: r.best };
+            report.references = config.references.iter().map(same).collect();
+            add_transformer(&mut report, run, &last, analysis)?;
+        }
+        None => {
+            let weights = read_tensors(&last.weights())?;
+            report.parameters =
+                weights.iter().map(|(name, t)| Parameter { name: name.clone(), shape: t.shape().to_vec() }).collect();
+        }
+    }
+    report.subtitle += " — loss: ";
+    let experiment = Experiment::from_name(&config.learner.loss);
+    report.subtitle +=
+        task.map(Task::describe).or(experiment.map(Experiment::describe)).unwrap_or(&config.learner.loss);
+    report.warnings.extend(run.notices());
+    Ok(report)
+}
+
+/// The parts of the report that look into a transformer.
+fn add_transformer(
+    report: &mut Report,
+    run: &RunDir,
+    last: &Checkpoint,
+    analysis: Option<Analysis>,
+) -> Result<(), StudyError> {
+    let (config, device) = (run.config(), Device::Cpu);
+    let before = run.initial_model(&device)?;
+    let after = run.model_at(last, &device)?;
+    if let Some(a) = analysis.as_ref().filter(|a| a.step != Some(last.step)) {
+        report.warnings.push(format!(
+            "The analyses are of step {}, the rest is of step {}; analyse the run again.",
+            a.step.map_or("unknown".into(), |s| s.to_string()),
+            last.step,
+        ));
+    }
+    report.subtitle = format!("{}, trained on {}", describe(&after), config.data.description);
+    report.facts.push(("weights".into(), after.params().count().to_string()));
+    report.facts.push(("precision".into(), after.params().dtype().to_string()));
+    report.model_tree = format!("{after}");
+    report.parameters = after
+        .params()
+        .iter()
+        .map(|(name, value)| Parameter { name: name.into(), shape: value.shape().to_vec() })
+        .collect();
+    report.snapshots = snapshots(run, last.step)?;
+    report.snapshot_source = format!("mean over held-out sequences of the data ({})", config.data.description);
+    match run.sequences() {
+        Ok(sequences) => {
+            let (_, cache) = sequences.call(&after).cached()?;
+            if let Some(hook) = cache.first_not_finite() {
+                let warning = format!("The activation {hook} is not finite: what is computed from it means nothing.");
+                report.warnings.push(warning);
+            }
+            report.hooks = hooks(&after, &cache);
+            report.detectors = detectors(&before, &after, &sequences.tokens)?;
+            if let Err(e) = baselines(&mut report.detectors, &cache, &sequences.tokens) {
+                report.warnings.push(format!("What equal attention scores is not known: {e}."));
+            }
+            if sequences.mask.is_some() {
+                report.warnings.push("The head detectors do not know of padding: they count it as tokens.".into());
+            }
+        }
+        Err(e) => report.warnings.push(format!("Activations and head detectors are left out: {e}.")),
+    }
+    if let Some(experiment) = Experiment::from_name(&config.learner.loss) {
+        report.sections = story::sections(experiment, run, &after)?;
+    }
+    report.findings = analysis.as_ref().map_or_else(Vec::new, findings::of);
+    report.sections.extend(analysis.map_or(Ok(Vec::new()), |a| a.to_sections())?);
+    Ok(())
+}
+
+fn describe(model: &HookedTransformer) -> String {
+    let cfg = model.config();
+    format!(
+        "a {}-layer HookedTransformer, {} heads, d_model {}, {} weights",
+        cfg.n_layers,
+        cfg.n_heads,
+        cfg.d_model,
+        model.params().count()
+    )
+}
+
+fn facts(run: &RunDir, steps: u64, metrics: &[Step]) -> Vec<(String, String)> {
+    let config = run.config();
+    let mut facts = vec![
+        ("steps".to_string(), steps.to_string()),
+        ("batch".into(), config.train.batch_size.to_string()),
+        ("loss".into(), config.learner.loss.clone()),
+        ("device".into(), config.device.clone()),
+        ("ironlens".into(), config.version.clone()),
+    ];
+    facts.extend(config.seed.map(|seed| ("seed of the weights".into(), seed.to_string())));
+    facts.extend(config.data.seed.map(|seed| ("seed of the data".into(), seed.to_string())));
+    if let Some(last) = metrics.last().filter(|m| m.seconds > 0.0) {
+        facts.push(("steps per second".into(), format!("{:.2}", (last.step + 1) as f64 / last.seconds)));
+    }
+    facts
+}
+
+/// Every activation of the trained model on the run's sequences.
+fn hooks(model: &HookedTransformer, cache: &ActivationCache) -> Vec<Hook> {
+    let hook = |(name, value): (&str, &Tensor)| {
+        let axes = model.registry().hook_axes(name).unwrap_or_default();
+        Hook {
+            name: name.into(),
+            axes: axes.split(' ').map(String::from).collect(),
+            shape: value.shape().to_vec(),
+            stats: Some(stats(value)),
+        }
+    };
+    cache.iter().map(hook).collect()
+}
+
+/// Of the finite elements: hidden attention scores are negative infinity by nature.
+fn stats(x: &Tensor) -> Stats {
+    let (mut n, mut sum, mut squares) = (0f64, 0f64, 0f64);
+    let (mut min, mut max) = (f64::INFINITY, f64::NEG_INFINITY);
+    for v in x.to_vec().into_iter().filter(|v| v.is_finite()).map(f64::from) {
+        n += 1.0;
+        sum += v;
+        squares += v * v;
+        min = min.min(v);
+        max = max.max(v);
+    }
+    let mean = sum / n;
+    Stats { mean, std: (squares / n - mean * mean).max(0.0).sqrt(), min, max }
+}
+
+fn snapshots(run: &RunDir, last: u64) -> Result<Vec<Snapshot>, StudyError> {
+    let all = run.snapshots()?;
+    let shown = all
+        .iter()
+        .filter(|s| s.step <= last)
+        .map(|s| {
+            let label = match s.step {
+                0 => "before".to_string(),
+                step if step == last => "after".into(),
+                step => format!("step {step}"),
+            };
+            Snapshot { step: s.step as usize, label, layers: s.patterns.iter().map(array).collect() }
+        })
+        .collect();
+    Ok(shown)
+}
+
+fn detectors(
+    before: &HookedTransformer,
+    after: &HookedTransformer,
+    tokens: &IndexTensor,
+) -> Result<Vec<Detector>, StudyError> {
+    let scores = |model: &HookedTransformer| head_scores(model, tokens, &HeadKind::ALL);
+    let (before, after) = (scores(before)?, scores(after)?);
+    let rows = |scores: &Tensor| {
+        let heads = scores.dim(1);
+        scores.to_vec().chunks(heads).map(<[f32]>::to_vec).collect::<Vec<_>>()
+    };
+    Ok(HeadKind::ALL
+        .iter()
+        .zip(before.iter().zip(&after))
+        .map(|(kind, (before, after))| Detector {
+            name: kind.label().into(),
+            formula: kind.formula().into(),
+            before: rows(before),
+            after: rows(after),
+            ..Detector::default()
+        })
+        .collect())
+}
+
+/// What heads that attend alike to all they can see would score on the same sequences, and how much the scores of
+/// the heads differ between sequences.
+fn baselines(detectors: &mut [Detector], cache: &ActivationCache, tokens: &IndexTensor) -> Result<(), StudyError> {
+    let (batch, n) = (tokens.shape()[0], tokens.shape()[1]);
+    let ids = tokens.as_slice();
+    let layers: Vec<(usize, Vec<f32>)> = (0..cache.model().config().n_layers)
+        .map(|l| cache.get(("attn", l)).map(|p| (p.dim(1), p.to_vec())))
+        .collect::<Result<_, _>>()?;
+    for (detector, kind) in detectors.iter_mut().zip(HeadKind::ALL) {
+        // The cells [dest, src] that the kind asks for, in each sequence.
+        let asked: Vec<Vec<f32>> = ids.chunks(n).map(|row| kind.pattern(row).to_vec()).collect();
+        let visible = |(i, v): (usize, &f32)| if i % n <= i / n { v / (i / n + 1) as f32 } else { 0.0 };
+        let alike: f32 = asked.iter().flat_map(|p| p.iter().enumerate().map(visible)).sum();
+        detector.uniform = Some(alike / (batch * n) as f32);
+        let spread = |(heads, pattern): &(usize, Vec<f32>)| -> Vec<f32> {
+            let score = |b: usize, h: usize| -> f32 {
+                let cells = &pattern[(b * heads + h) * n * n..][..n * n];
+                cells.iter().zip(&asked[b]).map(|(a, p)| a * p).sum::<f32>() / n as f32
+            };
+            let of_head = |h| deviation(&(0..batch).map(|b| score(b, h)).collect::<Vec<f32>>());
+            (0..*heads).map(of_head).collect()
+        };
+        detector.spread = layers.iter().map(spread).collect();
+    }
+    Ok(())
+}
+
+fn deviation(values: &[f32]) -> f32 {
+    let n = values.len().max(1) as f32;
+    let mean = values.iter().sum::<f32>() / n;
+    (values.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / n).sqrt()
+}
+
+/// The configuration in rows, model first.
+fn settings(run: &RunDir) -> Vec<(String, String)> {
+    fn rows(prefix: &str, of: &impl Serialize) -> Vec<(String, String)> {
+        let value = serde_json::to_value(of).expect("plain data is always JSON");
+        let row = |(key, value): (&String, &serde_json::Value)| {
+            (format!("{prefix}.{key}"), value.to_string().trim_matches('"').to_string())
+        };
+        value.as_object().into_iter().flatten().map(row).collect()
+    }
+    let config = run.config();
+    let mut all = rows("model", &config.model);
+    all.extend(rows("learner", &config.learner));
+    all.extend(rows("data", &config.data));
+    all.extend(rows("train", &config.train));
+    all.push(("seed".into(), config.seed.map_or("not known".into(), |seed| seed.to_string())));
+    all
+}
