@@ -88,7 +88,7 @@ impl LoadOptions {
     }
 
     /// Refuses storage that a model of this type, or on this device, cannot have.
-    pub(crate) fn check_storage(&self) -> Result<(), PretrainedError> {
+    fn check_storage(&self) -> Result<(), PretrainedError> {
         let (dtype, device) = (self.dtype, &self.device);
         let fits = match self.storage {
             DType::F32 => true,
