@@ -11,7 +11,7 @@
 
 use std::collections::BTreeMap;
 
-use ironlens_tensor::Tensor;
+use ironlens_tensor::{DType, Tensor};
 use ironlens_transformer::{Config, HookedTransformer, NormalizationType, PositionalEmbeddingType};
 
 use crate::error::LensError;
@@ -57,12 +57,21 @@ pub fn process_weights(model: &HookedTransformer, steps: Processing) -> Result<H
     process_weights_of(model.clone(), steps)
 }
 
-/// As [`process_weights`], of a model that is no longer needed: there are never two of a large one.
+/// As [`process_weights`], of a model that is no longer needed: there are never two of a large one. Weights that are
+/// stored in 16 bits are widened, processed and rounded again.
 ///
 /// # Errors
 /// As [`process_weights`].
-pub fn process_weights_of(model: HookedTransformer, steps: Processing) -> Result<HookedTransformer, LensError> {
-    model.rebuilt(|cfg, all| Weights { cfg, all }.process(steps))
+pub fn process_weights_of(mut model: HookedTransformer, steps: Processing) -> Result<HookedTransformer, LensError> {
+    let storage = model.params().storage();
+    if storage.is_storage() {
+        model.params_mut().store_as(DType::F32);
+    }
+    let mut processed = model.rebuilt(|cfg, all| Weights { cfg, all }.process(steps))?;
+    if storage.is_storage() {
+        processed.params_mut().store_as(storage);
+    }
+    Ok(processed)
 }
 
 /// Weights by name, on the way.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-use ironlens_tensor::{DType, Device, Rng, Tensor};
+use ironlens_tensor::{DType, Device, Rng, Tensor, release_pooled_memory};
 
 use crate::error::{ParamError, nearest};
 use crate::perma::PermaHooks;
@@ -23,6 +23,8 @@ pub struct Params {
     /// Hooks of every pass, in the order in which they were added.
     pub(crate) perma_hooks: PermaHooks,
     dtype: DType,
+    /// Type that matrices are stored in.
+    storage: DType,
     device: Device,
 }
 
@@ -51,6 +53,7 @@ impl Params {
             frozen: BTreeSet::new(),
             perma_hooks: PermaHooks::default(),
             dtype: DType::F32,
+            storage: DType::F32,
             device: device.clone(),
         }
     }
@@ -60,9 +63,59 @@ impl Params {
         &self.registry
     }
 
-    /// Element type of all weights.
+    /// Element type that is computed in, which all weights have but for those that [`Params::store_as`] rounded.
     pub fn dtype(&self) -> DType {
         self.dtype
+    }
+
+    /// Element type that matrices are stored in.
+    pub fn storage(&self) -> DType {
+        self.storage
+    }
+
+    /// Stores matrices (what is called `W_..`: of attention, MLPs, experts, embeddings, the unembedding) in `storage`,
+    /// rounded to the nearest: in 16 bits they take half of the memory and of the time that reading them takes.
+    /// Vectors, and what is computed, stay in `f32`. Each tensor is converted by itself, and its old memory freed.
+    ///
+    /// From then on [`Params::get`] gives matrices in 16 bits, which products and tables take as they are; other ops
+    /// want `.to_dtype(DType::F32)` of the one that they look at. [`Params::set`] rounds what it is given.
+    ///
+    /// ```
+    /// # use ironlens_nn::{Init, Params, Registry};
+    /// # use ironlens_tensor::{DType, Device};
+    /// # let mut registry = Registry::new("Toy");
+    /// # registry.root().param("W_in", &[2, 3], Init::Ones);
+    /// # registry.root().param("b_in", &[3], Init::Zeros);
+    /// # let mut params = Params::initialised(registry, 0, &Device::Cpu);
+    /// params.store_as(DType::Bf16);
+    /// assert_eq!(params.get("W_in")?.dtype(), DType::Bf16);
+    /// assert_eq!(params.get("b_in")?.dtype(), DType::F32);
+    /// # Ok::<(), ironlens_nn::ParamError>(())
+    /// ```
+    ///
+    /// # Panics
+    /// If the weights are not `f32` on the CPU: 16 bits are stored there, and computed with in `f32`.
+    #[track_caller]
+    pub fn store_as(&mut self, storage: DType) {
+        assert!(
+            self.dtype == DType::F32 && self.device == Device::Cpu && storage != DType::F64,
+            "weights that are {} on {} are not stored as {storage}: f32 on the CPU is, as f32, bf16 or f16",
+            self.dtype,
+            self.device
+        );
+        self.storage = storage;
+        for i in 0..self.slots.len() {
+            if self.is_matrix(i) {
+                self.slots[i] = self.slots[i].to_dtype(storage);
+                release_pooled_memory();
+            }
+        }
+    }
+
+    /// Whether [`Params::store_as`] is about stored tensor `slot`.
+    fn is_matrix(&self, slot: usize) -> bool {
+        let weight = |name: &str| name.split('.').any(|part| part.starts_with("W_"));
+        self.slots[slot].ndim() > 1 && self.registry.names_of(slot).all(weight)
     }
 
     /// Where the weights are.
@@ -90,7 +143,7 @@ impl Params {
         })
     }
 
-    /// Replaces parameter `name`, converting to this model's dtype.
+    /// Replaces parameter `name`, converting to the type that it is stored in.
     ///
     /// # Errors
     /// If there is none, or the shape is another.
@@ -103,13 +156,14 @@ impl Params {
                 given: value.shape().to_vec(),
             });
         }
-        let (layout, value) = (layout.clone(), value.to_dtype(self.dtype).to_device(&self.device));
+        let layout = layout.clone();
+        let value = value.to_dtype(self.slots[slot].dtype()).to_device(&self.device);
         self.slots[slot].assign(|s| s.with_layout(layout), &value);
         Ok(())
     }
 
     /// Edits a part of parameter `name`: `region` picks it as a view, and `value` takes its place, converting to
-    /// this model's dtype.
+    /// the type that it is stored in.
     ///
     /// ```
     /// # use ironlens_nn::{Init, Params, Registry};
@@ -132,7 +186,7 @@ impl Params {
         if expected != value.shape() {
             return Err(ParamError::Shape { name: name.into(), expected, given: value.shape().to_vec() });
         }
-        let value = value.to_dtype(self.dtype).to_device(&self.device);
+        let value = value.to_dtype(self.slots[slot].dtype()).to_device(&self.device);
         self.slots[slot].assign(part, &value);
         Ok(())
     }
@@ -215,6 +269,11 @@ impl Params {
         self.slots.iter().map(Tensor::numel).sum()
     }
 
+    /// Memory of the weights.
+    pub fn bytes(&self) -> usize {
+        self.slots.iter().map(|s| s.numel() * s.dtype().size()).sum()
+    }
+
     /// The stored tensors.
     pub fn slots(&self) -> &[Tensor] {
         &self.slots
@@ -245,20 +304,28 @@ impl Params {
             });
         }
         let layout = layout.clone();
-        slots[slot].assign(|s| s.with_layout(layout), &value.to_dtype(self.dtype).to_device(&self.device));
+        let value = value.to_dtype(slots[slot].dtype()).to_device(&self.device);
+        slots[slot].assign(|s| s.with_layout(layout), &value);
         Ok(())
     }
 
-    /// The same weights in another element type.
+    /// The same weights in another element type to compute in, all of them stored in it too.
+    ///
+    /// # Panics
+    /// If it is one for storage alone: see [`Params::store_as`].
+    #[track_caller]
     pub fn to_dtype(&self, dtype: DType) -> Params {
-        Params { slots: self.slots.iter().map(|s| s.to_dtype(dtype)).collect(), dtype, ..self.clone() }
+        assert!(!dtype.is_storage(), "{dtype} is not computed in; `store_as` stores matrices in it");
+        let slots = self.slots.iter().map(|s| s.to_dtype(dtype)).collect();
+        Params { slots, dtype, storage: dtype, ..self.clone() }
     }
 
-    /// The same weights on another device.
+    /// The same weights on another device. A GPU holds `f32`: 16 bits are widened, which loses nothing.
     pub fn to_device(&self, device: &Device) -> Params {
         Params {
             slots: self.slots.iter().map(|s| s.to_device(device)).collect(),
             device: device.clone(),
+            storage: if *device == Device::Cpu { self.storage } else { self.dtype },
             ..self.clone()
         }
     }
