@@ -60,7 +60,7 @@ fn any_two_shapes_that_broadcast() {
     let mut below = move |n: usize| rng.integers(&[], 0, n as u32).as_slice()[0] as usize;
     for round in 0..400 {
         let whole: Vec<usize> = (0..below(5)).map(|_| below(5)).collect();
-        let mut operand = |stream| {
+        let mut operand = |stream: u64| {
             let lacking = if below(3) == 0 { below(whole.len() + 1) } else { 0 };
             let shape: Vec<usize> = whole[lacking..].iter().map(|&n| if below(3) == 0 { 1 } else { n }).collect();
             let mut order: Vec<usize> = (0..shape.len()).collect();

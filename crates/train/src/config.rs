@@ -487,7 +487,8 @@ mod tests {
             change(&mut config);
             config.check()
         };
-        let counts: [(&str, fn(&mut TrainConfig, u64)); 5] = [
+        type Set<T> = fn(&mut TrainConfig, T);
+        let counts: [(&str, Set<u64>); 5] = [
             ("steps", |c, n| c.steps = n),
             ("batch_size", |c, n| c.batch_size = n as usize),
             ("eval_batch_size", |c, n| c.eval_batch_size = n as usize),
@@ -501,7 +502,7 @@ mod tests {
         }
         assert!(check(&|c| c.steps = MOST_STEPS).is_ok() && check(&|c| c.steps = MOST_STEPS + 1).is_err());
         // Whether 0 and 1 are taken, too; nothing below 0 is, nor what is no number.
-        let numbers: [(&str, bool, bool, fn(&mut TrainConfig, f64)); 7] = [
+        let numbers: [(&str, bool, bool, Set<f64>); 7] = [
             ("lr", false, true, |c, x| c.lr = x),
             ("eps", false, true, |c, x| c.eps = x),
             ("weight_decay", true, true, |c, x| c.weight_decay = x),
