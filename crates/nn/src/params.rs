@@ -114,7 +114,8 @@ impl Params {
 
     /// Whether [`Params::store_as`] is about stored tensor `slot`.
     fn is_matrix(&self, slot: usize) -> bool {
-        let weight = |name: &str| name.split('.').any(|part| part.starts_with("W_"));
+        // Grouped keys and values are `_W_K` and `_W_V`.
+        let weight = |name: &str| name.split('.').any(|part| part.trim_start_matches('_').starts_with("W_"));
         self.slots[slot].ndim() > 1 && self.registry.names_of(slot).all(weight)
     }
 

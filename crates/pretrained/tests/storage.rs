@@ -16,7 +16,7 @@ fn stored_as(storage: DType) -> LoadOptions {
 }
 
 fn is_matrix(name: &str, value: &Tensor) -> bool {
-    value.ndim() > 1 && name.split('.').any(|part| part.starts_with("W_"))
+    value.ndim() > 1 && name.split('.').any(|part| part.trim_start_matches('_').starts_with("W_"))
 }
 
 /// The same model in `f32`, with matrices rounded one element at a time.
