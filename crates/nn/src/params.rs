@@ -1,6 +1,6 @@
 //! The weights of a model, apart from its modules.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -9,6 +9,16 @@ use ironlens_tensor::{DType, Device, Rng, Tensor, release_pooled_memory};
 use crate::error::{ParamError, nearest};
 use crate::perma::PermaHooks;
 use crate::registry::{Init, NamedParam, Registry};
+
+/// Weights from this size on are given back to the system when a model is made of others, and not kept for reuse.
+const LARGE: usize = 1 << 18;
+
+fn check_shape(name: &str, expected: &[usize], value: &Tensor) -> Result<(), ParamError> {
+    if expected == value.shape() {
+        return Ok(());
+    }
+    Err(ParamError::Shape { name: name.to_string(), expected: expected.to_vec(), given: value.shape().to_vec() })
+}
 
 /// The weights of a model: one stored tensor per product, shown under the names and in the shapes
 /// that users know.
@@ -56,6 +66,60 @@ impl Params {
             storage: DType::F32,
             device: device.clone(),
         }
+    }
+
+    /// The weights given by name, in the shapes that users know, as `dtype`. They are given up one by one: a parameter
+    /// that is all of a stored tensor becomes that tensor, and the memory of others is free once they are copied, so
+    /// that a large model is never there twice.
+    ///
+    /// ```
+    /// # use std::collections::BTreeMap;
+    /// # use ironlens_nn::{Init, Params, Registry};
+    /// # use ironlens_tensor::{DType, Device, Tensor};
+    /// # let mut registry = Registry::new("Toy");
+    /// # registry.root().param("W", &[2], Init::Zeros);
+    /// let weights = BTreeMap::from([("W".to_string(), Tensor::from([1.0, 2.0]))]);
+    /// let params = Params::from_weights(registry, DType::F32, &Device::Cpu, weights)?;
+    /// assert_eq!(params.get("W")?.to_vec(), [1.0, 2.0]);
+    /// # Ok::<(), ironlens_nn::ParamError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If one is missing, has another shape, or is no parameter.
+    pub fn from_weights(
+        registry: Registry,
+        dtype: DType,
+        device: &Device,
+        mut weights: BTreeMap<String, Tensor>,
+    ) -> Result<Params, ParamError> {
+        let mut slots = Vec::new();
+        for slot in &registry.slots {
+            let mut stored = None;
+            for &i in &slot.params {
+                let NamedParam { name, layout, .. } = &registry.params[i];
+                let value = weights.remove(name).ok_or_else(|| ParamError::Missing { name: name.clone() })?;
+                check_shape(name, layout.shape(), &value)?;
+                let value = value.to_dtype(dtype).to_device(device);
+                if slot.params.len() == 1 && layout.is_contiguous() {
+                    stored = Some(value.contiguous().reshape(&slot.shape));
+                } else {
+                    let stored = stored.get_or_insert_with(|| Tensor::zeros(&slot.shape, dtype, device));
+                    stored.assign(|s| s.with_layout(layout.clone()), &value);
+                }
+            }
+            let stored = stored.unwrap_or_else(|| Tensor::zeros(&slot.shape, dtype, device));
+            if stored.numel() >= LARGE {
+                release_pooled_memory();
+            }
+            slots.push(stored);
+        }
+        if let Some(name) = weights.into_keys().next() {
+            let nearest = nearest(&name, registry.params().map(|(n, _)| n));
+            return Err(ParamError::Unknown { name, nearest });
+        }
+        let (device, registry) = (device.clone(), Arc::new(registry));
+        let (frozen, perma_hooks) = (BTreeSet::new(), PermaHooks::default());
+        Ok(Params { registry, slots, frozen, perma_hooks, dtype, storage: dtype, device })
     }
 
     /// The tree that names the weights.
@@ -150,13 +214,7 @@ impl Params {
     /// If there is none, or the shape is another.
     pub fn set(&mut self, name: &str, value: &Tensor) -> Result<(), ParamError> {
         let (slot, layout) = self.place(name)?;
-        if layout.shape() != value.shape() {
-            return Err(ParamError::Shape {
-                name: name.to_string(),
-                expected: layout.shape().to_vec(),
-                given: value.shape().to_vec(),
-            });
-        }
+        check_shape(name, layout.shape(), value)?;
         let layout = layout.clone();
         let value = value.to_dtype(self.slots[slot].dtype()).to_device(&self.device);
         self.slots[slot].assign(|s| s.with_layout(layout), &value);
@@ -183,10 +241,7 @@ impl Params {
         let (slot, layout) = self.place(name)?;
         let layout = layout.clone();
         let part = |stored: &Tensor| region(&stored.with_layout(layout.clone()));
-        let expected = part(&self.slots[slot]).shape().to_vec();
-        if expected != value.shape() {
-            return Err(ParamError::Shape { name: name.into(), expected, given: value.shape().to_vec() });
-        }
+        check_shape(name, part(&self.slots[slot]).shape(), value)?;
         let value = value.to_dtype(self.slots[slot].dtype()).to_device(&self.device);
         self.slots[slot].assign(part, &value);
         Ok(())
@@ -297,13 +352,7 @@ impl Params {
     /// As [`Params::set`].
     pub fn set_in_slots(&self, slots: &mut [Tensor], name: &str, value: &Tensor) -> Result<(), ParamError> {
         let (slot, layout) = self.place(name)?;
-        if layout.shape() != value.shape() {
-            return Err(ParamError::Shape {
-                name: name.to_string(),
-                expected: layout.shape().to_vec(),
-                given: value.shape().to_vec(),
-            });
-        }
+        check_shape(name, layout.shape(), value)?;
         let layout = layout.clone();
         let value = value.to_dtype(slots[slot].dtype()).to_device(&self.device);
         slots[slot].assign(|s| s.with_layout(layout), &value);
