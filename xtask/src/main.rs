@@ -1,9 +1,12 @@
 //! `cargo xtask COMMAND ..`: builds the `ironlens` command in release and runs it with the same
-//! arguments; `cargo xtask ci` runs the project's checks.
+//! arguments; `cargo xtask ci` runs the project's checks, `documents` and `notebook` make documents.
+
+mod documents;
+mod notebook;
 
 use std::env;
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 const HELP: &str = "\
@@ -23,20 +26,31 @@ cargo xtask COMMAND [OPTIONS]
   verify     compare with reference cases
   devices    list the devices of this machine
   bench      measure speed
-  ci         run all checks of .ci/run";
+  completions print what a shell needs to complete the command's words
+  man        write the command's manual pages
+  ci         run all checks of .ci/run
+  documents  make the crates' READMEs and the guide of their sources (--check: are they in step?)
+  notebook   make docs/notebook.ipynb of the example, with what its cells print (-- small: of a small model)";
+
+/// The project's: the manifest of this crate lies one folder below.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new(".")).to_path_buf()
+}
 
 fn main() -> ExitCode {
     let args: Vec<OsString> = env::args_os().skip(1).collect();
-    // The manifest of this crate lies one folder below the project's root.
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
+    let root = root();
     let mut command = match args.first().map(|arg| arg.to_string_lossy()).as_deref() {
         None | Some("--help" | "-h") => {
             println!("{HELP}");
             return ExitCode::SUCCESS;
         }
+        Some("documents") if args.iter().any(|arg| arg == "--check") => return told(documents::check(&root)),
+        Some("documents") => return told(documents::write(&root)),
+        Some("notebook") => return told(notebook::write(&root, args.iter().any(|arg| arg == "small"))),
         Some("ci") => {
             let mut c = Command::new("bash");
-            c.arg(root.join(".ci/run")).args(&args[1..]).current_dir(root);
+            c.arg(root.join(".ci/run")).args(&args[1..]).current_dir(&root);
             c
         }
         Some(_) => {
@@ -48,6 +62,16 @@ fn main() -> ExitCode {
         }
     };
     run(&mut command)
+}
+
+fn told(outcome: Result<(), String>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Becomes the command, so that Ctrl-C reaches it alone.

@@ -10,7 +10,7 @@ use ironlens::tensor::Device;
 pub fn run() -> Result<()> {
     // Before rayon's threads are there: what looks for GPUs is quieter in a process of one thread.
     let (best, refused) = Device::best_with_reason();
-    println!("cpu   {} threads", rayon::current_num_threads());
+    println!("cpu   {} threads, {}", rayon::current_num_threads(), ironlens::tensor::products());
     #[cfg(feature = "gpu")]
     gpus();
     match refused {

@@ -15,12 +15,16 @@ const LARGEST: u64 = 256 << 20;
 /// If it cannot be read, is no ordinary file, too large, or not UTF-8.
 pub fn read_text(path: &Path, what: &str) -> Result<String> {
     let cannot = || format!("cannot read {what} {}", path.display());
-    if path != Path::new("/dev/stdin") && !std::fs::metadata(path).with_context(cannot)?.is_file() {
-        bail!("{}: it is not an ordinary file", cannot());
-    }
     let mut text = String::new();
-    let file = File::open(path).with_context(cannot)?;
-    file.take(LARGEST + 1).read_to_string(&mut text).with_context(cannot)?;
+    // By its Unix name on every system.
+    let mut input: Box<dyn Read> = if path == Path::new("/dev/stdin") {
+        Box::new(std::io::stdin())
+    } else if std::fs::metadata(path).with_context(cannot)?.is_file() {
+        Box::new(File::open(path).with_context(cannot)?)
+    } else {
+        bail!("{}: it is not an ordinary file", cannot())
+    };
+    input.by_ref().take(LARGEST + 1).read_to_string(&mut text).with_context(cannot)?;
     if text.len() as u64 > LARGEST {
         bail!("{}: it is larger than {} MiB", cannot(), LARGEST >> 20);
     }

@@ -1,5 +1,13 @@
 //! The `ironlens` command, one module per subcommand.
 //!
+//! ```text
+//! cargo install ironlens-cli                  # or a binary: cargo binstall ironlens-cli
+//! ironlens pipeline --preset tiny             # train a small model, and write a page about it
+//! ironlens analyze gpt2 --text "The capital of France is" --answer " Paris"
+//! ```
+//!
+//! As a library it is the same command, for programs that run it and for its tests:
+//!
 //! ```
 //! use clap::Parser;
 //! use ironlens_cli::Cli;
@@ -9,6 +17,7 @@
 
 mod analyze;
 pub mod bench;
+mod completions;
 mod device;
 mod devices;
 mod download;
@@ -18,6 +27,7 @@ mod generate;
 mod hint;
 mod input;
 mod inspect;
+mod man;
 mod models;
 mod pipeline;
 mod pretrained;
@@ -45,6 +55,7 @@ Environment:
   IRONLENS_MATRICES       0: do without the GPU's matrix instructions
   IRONLENS_AUTOTUNE       1: measure once on this GPU which tiles suit which products; again: anew
   IRONLENS_SHADER_CHECKS  1: check bounds in every kernel
+  IRONLENS_ACCELERATE     0: on macOS, do without Apple's products, which do not keep all bits
   RAYON_NUM_THREADS       threads that compute on the CPU; results have the same bits for any number
   HF_HOME, HF_HUB_CACHE   where pretrained models are kept
   HF_HUB_OFFLINE          1: download nothing
@@ -88,6 +99,10 @@ enum Command {
     Devices,
     /// Measure speed: training step, forward pass, cache, products, kernels, growth
     Bench(bench::Args),
+    /// Print what a shell needs to complete this command's words
+    Completions(completions::Args),
+    /// Print the manual page, or write those of all subcommands into a folder
+    Man(man::Args),
 }
 
 impl Cli {
@@ -116,6 +131,8 @@ impl Cli {
             Command::Verify(args) => verify::run(args),
             Command::Devices => devices::run().map(|()| true),
             Command::Bench(args) => bench::run(args),
+            Command::Completions(args) => completions::run(args).map(|()| true),
+            Command::Man(args) => man::run(args).map(|()| true),
         }
     }
 }

@@ -21,6 +21,12 @@ fn every_subcommand_has_help_and_is_in_xtasks_list() {
     }
 }
 
+#[test]
+fn help_names_the_library_of_products() {
+    let help = Cli::command().render_long_help().to_string();
+    assert!(help.contains(&format!("  {} ", ironlens::tensor::ACCELERATE_VARIABLE)), "{help}");
+}
+
 #[cfg(feature = "gpu")]
 #[test]
 fn help_names_every_variable() {

@@ -38,9 +38,11 @@
 //!
 //! The parts are crates of their own, each useful alone: [`tensor`], [`autograd`], [`nn`],
 //! [`transformer`], [`lens`], [`pretrained`], [`train`], [`study`], [`report`], [`tokenizer`], [`files`].
+//! The [guide] answers one question a chapter.
 
 pub mod demo;
 mod error;
+pub mod guide;
 pub mod plot;
 
 pub use error::{Error, Result};

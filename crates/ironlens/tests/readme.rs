@@ -1,4 +1,4 @@
-//! The Rust of README.md and docs/, word for word: it compiles.
+//! The Rust of README.md, word for word: it compiles. (That of the guide is compiled and run by `cargo test --doc`.)
 
 #![allow(dead_code, unused_imports, unused_variables)]
 
@@ -33,72 +33,13 @@ Ok(())
 fn pretrained() -> Done {
 let model = HookedTransformer::from_pretrained("gpt2")?;            // or a folder, a .gguf, a .pt
 let prompt = "When Mary and John went to the shops, John gave a bag to";
-let (logits, cache) = model.run_with_cache(prompt)?;
-println!("{:?}", model.to_str_tokens(prompt)?);
-println!("{}", test_prompt(&model, prompt, " Mary", false)?);       // its rank and probability, and the likeliest
-Ok(())
-}
-
-#[rustfmt::skip]
-fn hooks(model: &HookedTransformer, tokens: IndexTensor) -> Done {
 let mut ablate = Hooks::new().fwd("blocks.0.attn.hook_z", |z, _| {
     z.fill(|z| z.select(2, 1), 0.0);                        // head 1's output
     Ok(())
 });
-let logits = model.run_with_hooks(&tokens, &mut ablate)?;
+let logits = model.run_with_hooks(prompt, &mut ablate)?;
+println!("{}", test_prompt(&model, prompt, " Mary", false)?);       // its rank and probability, and the likeliest
 Ok(())
-}
-
-#[rustfmt::skip]
-fn writing(model: HookedTransformer, prompt: &str, glad_prompts: Vec<String>, sad_prompts: Vec<String>) -> Done {
-let options = GenerateOptions { max_new_tokens: 50, temperature: 0.7, top_p: Some(0.95), ..GenerateOptions::default() };
-for step in model.stream("Once upon a time", &options)? {
-    print!("{}", step?.text());                             // whole characters, as they become certain
-}
-
-let joy = SteeringVector::contrastive(&model, &glad_prompts, &sad_prompts, Reading::Mean)?.of_layers(&[12])?;
-let mut hooks = joy.added(1.5);
-let text = model.generation(prompt).options(options).hooks(&mut hooks).run()?.texts()?;
-Ok(())
-}
-
-#[rustfmt::skip]
-fn a_page() -> Done {
-let run = RunDir::open("runs/mine")?;
-study::report(&run)?.write_html("report.html")?;
-Ok(())
-}
-
-#[rustfmt::skip]
-fn own_parameters(model: &HookedTransformer, tokens: IndexTensor, start: Tensor) -> Done {
-let tape = Tape::new();
-let vector = tape.leaf(start);                                          // or Ctx::plain_on(&params, &tape)
-let mut hooks = Hooks::new().fwd("blocks.1.hook_resid_pre", |x, _| *x += &vector);
-let call = model.call(&tokens).return_type(ReturnType::Loss).hooks(&mut hooks).leaves(Leaves::None);
-let (loss, _, gradients) = call.gradients_with(&tape, &[&vector], |out| out.loss().clone())?;
-Ok(())
-}
-
-#[rustfmt::skip]
-fn permanent(model: &mut HookedTransformer, direction: Tensor, clean: IndexTensor) -> Done {
-model.add_perma_hook("blocks.6.hook_resid_pre", move |x, _| *x += &direction)?;
-let scores = head_scores(model, &clean, &HeadKind::ALL)?;    // of the steered model, and so is whatever follows
-Ok(())
-}
-
-#[rustfmt::skip]
-fn training<L: Learner>(mut learner: L, mut data: impl Data<Batch = L::Batch>) -> Done {
-let config = TrainConfig { steps: 500, schedule: Schedule::Warmup, warmup_steps: 20, ..TrainConfig::default() };
-let run = Trainer::new(config).keep("runs/mine").fit(&mut learner, &mut data)?;
-println!("held-out loss {:?}", run.held_out_loss());
-Ok(())
-}
-
-#[rustfmt::skip]
-mod what_the_tables_need {
-use ironlens::prelude::*;
-use ironlens::transformer::names;
-use ironlens::lens;
 }
 
 /// The blocks of a document between fences of this language.
@@ -111,16 +52,26 @@ fn blocks<'d>(document: &'d str, language: &str) -> Vec<&'d str> {
 #[test]
 fn every_block_is_compiled_here() {
     let here = include_str!("readme.rs");
-    let documents = [
-        ("README.md", include_str!("../../../README.md")),
-        ("docs/from-transformerlens.md", include_str!("../../../docs/from-transformerlens.md")),
-    ];
-    for (name, document) in documents {
-        let blocks = blocks(document, "rust");
-        assert!(!blocks.is_empty(), "{name}");
-        for block in blocks {
-            assert!(here.contains(block), "{name}: this block differs from {}:\n{block}", file!());
-        }
+    let blocks = blocks(include_str!("../../../README.md"), "rust");
+    assert!(!blocks.is_empty());
+    for block in blocks {
+        assert!(here.contains(block), "this block differs from {}:\n{block}", file!());
+    }
+}
+
+#[test]
+fn the_readme_is_short_and_names_every_chapter() {
+    let readme = include_str!("../../../README.md");
+    assert!(readme.lines().count() < 150, "{} lines", readme.lines().count());
+    let chapters = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/guide")).unwrap();
+    let names = chapters.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let names: Vec<String> = names.filter(|name| name.ends_with(".md")).collect();
+    assert_eq!(names.len(), 14);
+    for name in names {
+        assert!(readme.contains(&format!("(docs/guide/{name})")), "{name}");
+        let module = name.trim_start_matches(|c: char| c.is_ascii_digit() || c == '-').trim_end_matches(".md");
+        let front = include_str!("../src/guide.rs");
+        assert!(front.contains(&format!("({})", module.replace('-', "_"))), "{module}");
     }
 }
 

@@ -35,7 +35,7 @@
 //!
 //! One concrete [`Tensor`]: no generics for element, rank or device. Memory is shared by clones
 //! and views and copied on write. Ops are methods; a device implements each of them or does not
-//! compile. Results do not depend on the number of threads.
+//! compile. Results do not depend on the number of threads (on macOS where Apple's products are not used: [`Products`]).
 
 // A new op must not fall into a case that was made for others.
 #![deny(clippy::wildcard_enum_match_arm)]
@@ -58,6 +58,7 @@ mod tensor;
 
 pub use axis::{Axes, Axis};
 pub use backend::{AdamWStep, AttentionSpec, BinaryOp, ReduceOp, RotarySpec, UnaryOp};
+pub use cpu::library::{ACCELERATE_VARIABLE, Products, products};
 pub use cpu::storage::{fresh_allocations, release_pooled_memory};
 pub use device::{Device, DeviceError};
 pub use dtype::DType;

@@ -297,9 +297,20 @@ impl Report {
 }
 
 fn cpu_name() -> String {
-    let linux = std::fs::read_to_string("/proc/cpuinfo").ok().and_then(|text| {
+    let linux = || {
+        let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
         let line = text.lines().find(|l| l.starts_with("model name"))?;
         Some(line.split_once(':')?.1.trim().to_string())
-    });
-    linux.unwrap_or_else(|| format!("{} {}", std::env::consts::OS, std::env::consts::ARCH))
+    };
+    let mac = || {
+        let asked = std::process::Command::new("/usr/sbin/sysctl").args(["-n", "machdep.cpu.brand_string"]).output();
+        Some(String::from_utf8(asked.ok()?.stdout).ok()?.trim().to_string()).filter(|name| !name.is_empty())
+    };
+    let windows = || std::env::var("PROCESSOR_IDENTIFIER").ok();
+    let told = match () {
+        () if cfg!(target_os = "macos") => mac(),
+        () if cfg!(windows) => windows(),
+        () => linux(),
+    };
+    told.unwrap_or_else(|| format!("{} {}", std::env::consts::OS, std::env::consts::ARCH))
 }

@@ -6,7 +6,9 @@ use super::GroupResult;
 
 /// One line per case and group, and a summary.
 pub fn print(results: &[GroupResult], unchecked: &[String]) {
-    let color = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    // The old console of Windows shows the codes of colours; its successor says who it is.
+    let knows_colors = !cfg!(windows) || std::env::var_os("WT_SESSION").is_some();
+    let color = knows_colors && std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let paint = |text: &str, ok: bool| match (color, ok) {
         (false, _) => text.to_string(),
         (true, true) => format!("\x1b[32m{text}\x1b[0m"),

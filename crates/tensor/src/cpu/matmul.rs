@@ -1,5 +1,5 @@
 //! Matrix products. Every product of the CPU goes through [`gemm`], which is faer's but for products of a few rows
-//! (`few_rows.rs`), and Apple's on macOS with feature `accelerate`.
+//! (`few_rows.rs`), and on macOS Apple's (`library.rs`).
 
 use faer::linalg::matmul::matmul as faer_matmul;
 use faer::{Accum, MatMut, MatRef, Par};
@@ -9,7 +9,7 @@ use super::elem::Elem;
 use super::simd::simd;
 use super::storage::Buffer;
 use super::stored::{Stored, Widen};
-use super::{few_rows, par_rows, width_of};
+use super::{few_rows, library, par_rows, width_of};
 use crate::Tensor;
 
 /// Products of this many multiply-adds and more are cut into parallel pieces one by one; smaller
@@ -76,12 +76,6 @@ impl<'a, T: Copy> Mat<'a, T> {
         let Mat { rows, cols, row_stride, col_stride, .. } = self;
         T::as_elems(self.data).map(|data| Mat { data, rows, cols, row_stride, col_stride })
     }
-
-    /// Its first element and the distances of rows and columns.
-    #[cfg(all(feature = "accelerate", target_os = "macos"))]
-    pub fn place(self) -> (*const T, usize, usize) {
-        (self.data.as_ptr(), self.row_stride, self.col_stride)
-    }
 }
 
 impl<'a, E: Elem> Mat<'a, E> {
@@ -147,12 +141,6 @@ impl<'a, E: Elem> OutMat<'a, E> {
         unsafe { OutMat::from_raw(self.ptr.wrapping_add(start), self.rows, len, self.row_stride) }
     }
 
-    /// Its first element and the distance of rows.
-    #[cfg(all(feature = "accelerate", target_os = "macos"))]
-    pub fn place(&mut self) -> (*mut E, usize) {
-        (self.ptr, self.row_stride)
-    }
-
     fn faer(&mut self) -> MatMut<'_, E> {
         // SAFETY: the constructors guarantee that the elements are valid and ours alone.
         unsafe { MatMut::from_raw_parts_mut(self.ptr, self.rows, self.cols, self.row_stride as isize, 1) }
@@ -168,7 +156,8 @@ impl<'a, E: Elem> OutMat<'a, E> {
 /// The bits of a row of the result depend on that row of `a` and on `b` alone, not on the other
 /// rows nor on the number of threads. faer keeps that except where the result is a vector, for
 /// which it has other code: rows are computed in `few_rows.rs`, in faer's order; columns, and rows where that
-/// order is another, are computed twice over, as a matrix. Apple's library promises none of this.
+/// order is another, are computed twice over, as a matrix. A library of the system's (`library.rs`) promises none of
+/// this.
 ///
 /// What `b` stores in 16 bits is widened as it is read; the bits are those of a product with the widened matrix.
 pub(super) fn gemm<E: Elem, W: Widen<E>>(mut out: OutMat<'_, E>, add: bool, a: Mat<'_, E>, b: Mat<'_, W>, par: Par) {
@@ -182,12 +171,17 @@ pub(super) fn gemm<E: Elem, W: Widen<E>>(mut out: OutMat<'_, E>, add: bool, a: M
         }
         return;
     }
-    #[cfg(all(feature = "accelerate", target_os = "macos"))]
-    if let Some(b) = b.as_elems()
-        && super::accelerate::gemm(&mut out, add, a, b)
+    if let Some(library) = library::chosen()
+        && let Some(b) = b.as_elems()
+        && library::product(library, &mut out, add, a, b)
     {
         return;
     }
+    own(out, add, a, b, par);
+}
+
+/// [`gemm`] by our own code, of matrices that have elements.
+pub(super) fn own<E: Elem, W: Widen<E>>(mut out: OutMat<'_, E>, add: bool, a: Mat<'_, E>, b: Mat<'_, W>, par: Par) {
     // A single row or column lies densely, whatever its distance to the next.
     let dense = |stride, len| if len == 1 { 1 } else { stride };
     let b = Mat { row_stride: dense(b.row_stride, b.rows), col_stride: dense(b.col_stride, b.cols), ..b };

@@ -1,15 +1,16 @@
 //! The CPU: ndarray layouts, rayon threads, faer products, loops that vectorise.
 //!
 //! Work is cut into pieces whose size depends on the data alone, and sums run in a fixed order,
-//! so results are the same bits for any number of threads.
+//! so results are the same bits for any number of threads (on macOS where Apple's products are not used).
 
-#[cfg(all(feature = "accelerate", target_os = "macos"))]
+#[cfg(target_os = "macos")]
 mod accelerate;
 mod attention;
 pub(crate) mod elem;
 mod elementwise;
 mod few_rows;
 mod index;
+pub(crate) mod library;
 mod matmul;
 mod optim;
 pub(crate) mod order;

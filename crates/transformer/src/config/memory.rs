@@ -1,5 +1,7 @@
 //! How much memory a configuration asks for, known before anything is built.
 
+use std::sync::LazyLock;
+
 use ironlens_tensor::Device;
 
 use super::Config;
@@ -120,12 +122,19 @@ fn amount(bytes: u64) -> String {
     format!("{} {}", if value < 10.0 && unit > 0 { format!("{value:.1}") } else { format!("{value:.0}") }, units[unit])
 }
 
-/// Bytes of this machine's memory, or of what a container may take of it; 1 TiB if that is not known.
+/// Bytes of this machine's memory, or of what a container may take of it; 1 TiB if that is not known, as on Windows.
 pub fn machine_memory() -> u64 {
-    known_memory().unwrap_or(UNKNOWN)
+    static KNOWN: LazyLock<Option<u64>> =
+        LazyLock::new(|| if cfg!(target_os = "macos") { of_mac() } else { of_linux() });
+    KNOWN.unwrap_or(UNKNOWN)
 }
 
-fn known_memory() -> Option<u64> {
+fn of_mac() -> Option<u64> {
+    let told = std::process::Command::new("/usr/sbin/sysctl").args(["-n", "hw.memsize"]).output().ok()?;
+    String::from_utf8(told.stdout).ok()?.trim().parse().ok()
+}
+
+fn of_linux() -> Option<u64> {
     let installed = mem_total(&std::fs::read_to_string("/proc/meminfo").ok()?)?;
     // "max", or a number beyond all memory, where there is no limit.
     let limits = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
@@ -208,7 +217,7 @@ mod tests {
         assert_eq!(mem_total("MemFree: 1 kB\nMemTotal:       65742468 kB\n"), Some(65_742_468 * 1024));
         assert_eq!(mem_total("MemTotal: much"), None);
         if cfg!(target_os = "linux") {
-            assert!(known_memory().unwrap() > 1 << 26);
+            assert!(of_linux().unwrap() > 1 << 26);
         }
     }
 }
