@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::error::StudyError;
 use crate::picture::Analysis;
-use crate::{array, findings, story};
+use crate::{array, examples, findings, story};
 
 /// The report of a run, with the analysis that it keeps.
 ///
@@ -104,12 +104,13 @@ fn add_transformer(
     report.snapshot_source = format!("mean over held-out sequences of the data ({})", config.data.description);
     match run.sequences() {
         Ok(sequences) => {
-            let (_, cache) = sequences.call(&after).cached()?;
+            let (logits, cache) = sequences.call(&after).cached()?;
             if let Some(hook) = cache.first_not_finite() {
                 let warning = format!("The activation {hook} is not finite: what is computed from it means nothing.");
                 report.warnings.push(warning);
             }
             report.hooks = hooks(&after, &cache);
+            report.examples = examples::of_run(run, &sequences, logits.logits().value(), &cache)?;
             report.detectors = detectors(&before, &after, &sequences.tokens)?;
             if let Err(e) = baselines(&mut report.detectors, &cache, &sequences.tokens) {
                 report.warnings.push(format!("What equal attention scores is not known: {e}."));
@@ -124,6 +125,7 @@ fn add_transformer(
         report.sections = story::sections(experiment, run, &after)?;
     }
     report.findings = analysis.as_ref().map_or_else(Vec::new, findings::of);
+    report.head_facts = analysis.as_ref().map_or_else(Vec::new, Analysis::head_facts);
     report.sections.extend(analysis.map_or(Ok(Vec::new()), |a| a.to_sections())?);
     Ok(())
 }

@@ -68,7 +68,7 @@ pub(crate) fn all(report: &Report) -> Vec<Finding> {
         let mine: Vec<&Role<'_>> = roles.iter().filter(|r| std::ptr::eq(r.detector, detector)).collect();
         let Some(first) = mine.first() else { continue };
         let shown: Vec<String> =
-            mine.iter().take(6).map(|r| format!("L{}H{} ({:.2})", r.layer, r.head, r.score)).collect();
+            mine.iter().take(6).map(|r| format!("L{}H{} ({})", r.layer, r.head, with_spread(r))).collect();
         let more = if mine.len() > 6 { format!(" and {} more", mine.len() - 6) } else { String::new() };
         let (verb, before) = (if mine.len() == 1 { "attends" } else { "attend" }, at(&detector.before, first));
         let before = before
@@ -91,6 +91,14 @@ pub(crate) fn all(report: &Report) -> Vec<Finding> {
     }
     out.extend(report.findings.iter().cloned());
     out
+}
+
+/// A score, and how much it differs between sequences.
+fn with_spread(role: &Role<'_>) -> String {
+    match at(&role.detector.spread, role) {
+        Some(spread) if spread > 0.0 => format!("{:.2} ± {spread:.2}", role.score),
+        _ => format!("{:.2}", role.score),
+    }
 }
 
 fn at(scores: &[Vec<f32>], role: &Role<'_>) -> Option<f32> {
@@ -180,7 +188,7 @@ mod tests {
         assert_eq!(found, [(0, "previous token"), (2, "first token")], "head 1 looks alike everywhere, head 3 hardly");
         let text = all(&report)[0].text.clone();
         assert!(
-            text.starts_with("L0H0 (0.90) attends to the previous token: equal attention would give 0.10"),
+            text.starts_with("L0H0 (0.90 ± 0.01) attends to the previous token: equal attention would give 0.10"),
             "{text}"
         );
     }
