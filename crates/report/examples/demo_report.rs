@@ -10,7 +10,7 @@ fn main() -> Result<(), ironlens_report::ReportError> {
     let report = synthetic::report(128);
     report.write_html(dir.join("report.html"))?;
     synthetic::hostile(24).write_html(dir.join("hostile.html"))?;
-    synthetic::large().write_html(dir.join("large.html"))?;
+    synthetic::large().write_html(dir.join("large-model.html"))?;
     let figures = report.write_figures(dir.join("figures"))?;
     println!("{} and {} pictures", dir.join("report.html").display(), figures.len());
     Ok(())

@@ -3,15 +3,19 @@
 (() => {
   const root = document.documentElement;
   const report = () => window.__report;
+  /** Between two pieces of work the page answers and scrolls. */
+  const pause = () => new Promise((go) => setTimeout(go, 0));
   let loading = null;
   function loadPlotly() {
     loading ??= (async () => {
       const packed = document.getElementById("plotly-js");
       const source = new TextDecoder().decode(await Core.inflate(Core.bytes(packed.textContent)));
+      await pause();
       const script = document.createElement("script");
       script.textContent = source;
       document.head.append(script);
       if (!window.Plotly) throw new Error("the chart library did not start");
+      await pause();
     })();
     return loading;
   }
@@ -54,6 +58,7 @@
         out.line = { ...trace.line, color: tone };
         if (trace.type === "box") out.fillcolor = tone + "40";
         if (trace.type === "bar") delete out.line;
+        if (trace.error_y) out.error_y = { ...trace.error_y, color: c.soft };
       } else if (p.band !== undefined) {
         out.fillcolor = lines[mode][p.band % lines[mode].length] + "33";
       } else if (p.mask) out.colorscale = [[0, c.mask], [1, c.mask]];
@@ -123,6 +128,7 @@
       div.style.minHeight = "";
       await Plotly.newPlot(div, data, layout, config(plot));
       names(plot);
+      document.getElementById("js-plotly-tester")?.setAttribute("aria-hidden", "true"); // where the library measures text
       div.on("plotly_click", (event) => {
         const point = event.points[0];
         const at = Array.isArray(point.pointIndex) ? point.pointIndex[0] * plot.data[point.curveNumber].z[0].length + point.pointIndex[1] : point.pointIndex;
@@ -235,24 +241,38 @@
   function tools(plot) {
     const { div, spec } = plot;
     const figure = div.closest("figure");
+    const files = el("details", { className: "files" }, el("summary", { textContent: "Save" }));
+    const menu = el("div", { className: "menu" });
+    files.append(menu);
+    files.firstChild.setAttribute("aria-label", `Save ${title(plot)}`);
     const row = el("div", { className: "bar tools" });
     if (spec.frames) div.closest(".plot-scroll").after(el("div", { className: "bar tools" }, ...player(plot)));
     const save = (label, act) => {
       const button = el("button", { type: "button", textContent: label, onclick: () => act(plot).catch(() => { button.textContent = `${label}: failed`; }) });
       button.setAttribute("aria-label", `${label} of ${title(plot)}`);
-      row.append(button);
+      menu.append(button);
     };
     save("PNG", (p) => picture(p, "png"));
     save("SVG", (p) => picture(p, "svg"));
     save("CSV", async (p) => file(new Blob([Core.tracesCsv(p.spec, p.data)], { type: "text/csv" }), p, "csv"));
     save("JSON", async (p) => file(new Blob([JSON.stringify(p.spec)], { type: "application/json" }), p, "json"));
-    const numbers = el("details", { className: "numbers" }, el("summary", { textContent: "Numbers" }));
-    numbers.addEventListener("toggle", () => { if (numbers.open) table(plot, numbers); });
+    const numbers = el("div", { className: "numbers", hidden: true });
+    const toggle = el("button", { type: "button", textContent: "Numbers", onclick: () => {
+      numbers.hidden = !numbers.hidden;
+      toggle.setAttribute("aria-expanded", String(!numbers.hidden));
+      if (!numbers.hidden) table(plot, numbers);
+    } });
+    toggle.setAttribute("aria-expanded", "false");
+    toggle.setAttribute("aria-label", `Numbers of ${title(plot)}`);
+    row.append(toggle);
+    row.append(files);
+    // The choices close when they lose the reader.
+    files.addEventListener("focusout", (event) => { if (!files.contains(event.relatedTarget)) files.open = false; });
+    files.addEventListener("keydown", (event) => { if (event.key === "Escape") { files.open = false; files.firstChild.focus(); } });
     const heading = figure.querySelector("[id$='-title']");
     const top = el("div", { className: "figure-top" });
     heading.before(top);
     top.append(heading, row);
-    numbers.remove();
     figure.append(numbers);
     keys(plot, figure);
     figure.classList.add("ready");

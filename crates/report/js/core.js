@@ -113,7 +113,7 @@ var Core = (() => {
     return out;
   }
 
-  /** Mean of A[i, s] over the i behind s, for each source s; of all i where nothing is hidden. `at(i, j)` reads a cell. */
+  /** Mean of A[i, s] over the i behind s, for each source s that an eighth of them see; of all i where nothing is hidden. `at(i, j)` reads a cell. */
   function sources(at, dest, src) {
     return Array.from({ length: src }, (_, s) => {
       let sum = 0, n = 0;
@@ -121,7 +121,8 @@ var Core = (() => {
         const v = at(i, s);
         if (v !== null && Number.isFinite(v)) { sum += v; n++; }
       }
-      return n ? sum / n : NaN;
+      // A mean over the last few destinations says little of the head.
+      return n * 8 >= dest ? sum / n : NaN;
     });
   }
 

@@ -445,7 +445,7 @@ var Explorer = (() => {
       const text = (v) => (typeof v === "number" ? v.toFixed(2) : "–");
       const num = (v) => el("td", { class: "num" }, v);
       const role = roleOf(L, H);
-      card.textContent = `What is known of ${headName(L, H)}${role ? `: attends to the ${role}` : meta.roles ? ": no known role" : ""}`;
+      card.textContent = `What is known of ${headName(L, H)}${role ? `: ${role}` : meta.roles?.length ? ": no known role" : ""}`;
       const rows = meta.detectors.map((d) => el("tr", {}, el("td", { title: d.formula }, d.name), num(text(pick(d.before))),
         num(pick(d.spread) > 0 ? `${text(pick(d.after))} ± ${text(pick(d.spread))}` : text(pick(d.after))), num(text(d.uniform))));
       scores.hidden = rows.length === 0;
@@ -730,6 +730,7 @@ var Explorer = (() => {
       (document.getElementById(state.at ?? "") ?? root).scrollIntoView({ block: "start" });
     }
     return { ready: update(), patterns, state, update, set, open, lock, meta, root,
+      geometry: () => ({ unit: geometry.unit, left: pad.l, top: pad.t, ratio: window.devicePixelRatio || 1 }),
       get: async (s, l, h, d, k) => (await patterns.head(s, l, h)).at(d, k) };
   }
 

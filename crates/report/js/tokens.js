@@ -23,11 +23,12 @@
       for (const t of texts) for (const v of t.values) if (v !== null) { lo = Math.min(lo, v); hi = Math.max(hi, v); }
       return [lo, hi];
     }
-    const whole = data.shared ? extent(data.groups.flat()) : null;
+    // Log-probabilities end at -5, below which all are as unlikely.
+    const whole = data.sequential ? [-5, 0] : data.shared ? extent(data.groups.flat()) : null;
     function color(v, [lo, hi], table) {
-      // Each sign has its own bound; log-probabilities end at -5, below which all are as unlikely.
+      // Each sign has its own bound.
       let t;
-      if (data.sequential) t = Core.position(v, { lo: bounds ? lo : Math.max(lo, -5), hi: Math.max(hi, lo + 1e-9) });
+      if (data.sequential) t = Core.position(v, { lo, hi: Math.max(hi, lo + 1e-9) });
       else t = v >= 0 ? 0.5 + (hi > 0 ? Math.min(1, v / hi) / 2 : 0) : 0.5 - (lo < 0 ? Math.min(1, v / lo) / 2 : 0);
       const i = Math.round(t * 255) * 3;
       return [table[i], table[i + 1], table[i + 2]];

@@ -35,8 +35,8 @@ pub fn layer_labels(model: &HookedTransformer) -> Vec<String> {
     (0..model.config().n_layers).map(|l| format!("layer {l}")).collect()
 }
 
-/// The rows of `values` `[.., part, pos]` (of `[.., part]`, with `size` 1) that matter most by `weight`, at most
-/// [`MOST_HEADS`], in their own order; and a sentence where some are left out.
+/// Which of `parts` matter most by `weight`, at most [`MOST_HEADS`], in their own order; and a sentence where some are
+/// left out.
 fn foremost(parts: usize, weight: impl Fn(usize) -> f64) -> (Vec<usize>, String) {
     let mut order: Vec<usize> = (0..parts).collect();
     order.sort_by(|a, b| weight(*b).total_cmp(&weight(*a)));
@@ -99,6 +99,17 @@ fn attribution(subject: &Subject) -> Result<Found, Failure> {
         found.total,
         subject.tokens.shape()[0]
     );
-    let bars = Picture::bars("Direct logit attribution", "logit", found.labels, found.values);
+    let labels = found.labels.iter().map(|label| in_words(label)).collect();
+    let bars = Picture::bars("Direct logit attribution", "logit", labels, found.values);
     Ok((prose, vec![bars]))
+}
+
+/// The label of a part of the stream as readers know it: `0_mlp_out` is MLP 0.
+fn in_words(label: &str) -> String {
+    for (end, name) in [("_mlp_out", "MLP"), ("_attn_out", "attention")] {
+        if let Some(layer) = label.strip_suffix(end) {
+            return format!("{name} {layer}");
+        }
+    }
+    label.into()
 }

@@ -70,12 +70,11 @@ pub(crate) fn all(report: &Report) -> Vec<Finding> {
         let shown: Vec<String> =
             mine.iter().take(6).map(|r| format!("L{}H{} ({})", r.layer, r.head, with_spread(r))).collect();
         let more = if mine.len() > 6 { format!(" and {} more", mine.len() - 6) } else { String::new() };
-        let (verb, before) = (if mine.len() == 1 { "attends" } else { "attend" }, at(&detector.before, first));
-        let before = before
+        let before = at(&detector.before, first)
             .map_or(String::new(), |v| format!(", and L{}H{} had {v:.2} before training", first.layer, first.head));
         let uniform = detector.uniform.map_or(String::new(), |u| format!(": equal attention would give {u:.2}"));
         out.push(Finding {
-            text: format!("{}{more} {verb} to the {}{uniform}{before}.", shown.join(", "), detector.name),
+            text: format!("{}{more} {}{uniform}{before}.", shown.join(", "), does(&detector.name, mine.len())),
             evidence: format!("#L={}&H={}", first.layer, first.head),
             since: since(report, first),
         });
@@ -91,6 +90,17 @@ pub(crate) fn all(report: &Report) -> Vec<Finding> {
     }
     out.extend(report.findings.iter().cloned());
     out
+}
+
+/// What heads of a kind do, in words.
+fn does(kind: &str, heads: usize) -> String {
+    let a = if kind.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
+    match (Offset::of(kind), heads) {
+        (Some(_), 1) => format!("attends to the {kind}"),
+        (Some(_), _) => format!("attend to the {kind}"),
+        (None, 1) => format!("is {a} {kind} head"),
+        (None, _) => format!("are {kind} heads"),
+    }
 }
 
 /// A score, and how much it differs between sequences.

@@ -226,8 +226,10 @@ fn model(report: &Report) -> Markup {
     let total: usize = report.parameters.iter().map(|p| size(&p.shape)).sum();
     html! {
         @if !report.model_tree.is_empty() {
+            details { summary { "The model as printed" }
             div.bar { button type="button" data-copy="model-tree" { "Copy" } }
             pre id="model-tree" tabindex="0" aria-label="The model as printed" { (report.model_tree) }
+            }
         }
         @if !report.parameters.is_empty() {
             p { b { (grouped(total)) } " parameters in " (report.parameters.len()) " arrays. By part of the model:" }
@@ -292,6 +294,7 @@ fn activations(hooks: &[Hook]) -> Markup {
     html! {
         p { "Every activation of one forward pass, in the order in which the hooks fire: "
             (hooks.len()) " hooks, " (grouped(total)) " numbers." }
+        details { summary { "Every activation" }
         (filter("hooks-table"))
         div.table-wrap tabindex="0" role="region" aria-label="Activations" {
             table.sortable id="hooks-table" {
@@ -317,6 +320,7 @@ fn activations(hooks: &[Hook]) -> Markup {
                 }
             }
         }
+        }
     }
 }
 
@@ -339,6 +343,7 @@ fn held_out(report: &Report) -> Markup {
 
 fn detectors(report: &Report, figure: Option<Markup>) -> Markup {
     let uniform = report.detectors.iter().any(|d| d.uniform.is_some());
+    let drawn = figure.is_some();
     let best = |scores: &[Vec<f32>]| argmax(scores).map_or("–".into(), |(l, h, v)| format!("{v:.2} (L{l}H{h})"));
     let mean = |scores: &[Vec<f32>]| {
         let all: Vec<f32> = scores.iter().flatten().copied().filter(|v| v.is_finite()).collect();
@@ -347,6 +352,7 @@ fn detectors(report: &Report, figure: Option<Markup>) -> Markup {
     html! {
         p { "How much each head behaves as a known kind of head. A score says what its formula says and no more: look at the pattern before naming a head." }
         @if let Some(figure) = figure { (figure) }
+        details open[!drawn] { summary { "What the scores are, and the highest of each" }
         div.table-wrap tabindex="0" role="region" aria-label="Highest head of each detector" {
             table {
                 thead { tr {
@@ -362,7 +368,7 @@ fn detectors(report: &Report, figure: Option<Markup>) -> Markup {
                     }
                 }
             }
-        }
+        } }
         details {
             summary { "Scores of every head" }
             div.table-wrap tabindex="0" role="region" aria-label="Scores of every head" {

@@ -256,10 +256,14 @@ pub(super) fn ablations(subject: &Subject) -> Result<Found, Failure> {
     let (picture, told) = by_position("Rise of the loss without a part, by position", &named, &whole);
     let mut pictures = Vec::new();
     let mut cards = Vec::new();
+    // One scale for both ways, on which a hundredth of a nat is faint.
+    let heads = model.all_head_labels().len();
+    let reach = |rises: &[f64]| rises[..heads].iter().fold(0.1, |most: f64, v| most.max(v.abs()));
+    let reach = all.iter().map(|(_, effects)| reach(&effects.overall(&whole).0)).fold(0.1, f64::max);
     for (how, effects) in &all {
         let (rises, errors) = effects.overall(&whole);
         let card = Picture::heads(format!("Rise of the loss, head {how}"), &grid(model, &rises));
-        cards.push(card.noise(&grid(model, &errors)).value("nats"));
+        cards.push(card.noise(&grid(model, &errors)).range(-reach, reach).value("nats"));
         let title = format!("Each part {how}");
         pictures.push(Picture::bars(title, "rise of the loss", effects.labels.clone(), rises).errors(errors));
     }
