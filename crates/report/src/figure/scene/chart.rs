@@ -238,8 +238,11 @@ fn curve(figure: &Figure, s: &Series, tone: usize, log_x: bool, lost: &mut Lost)
     Ok(Mark { name: clean(&s.name), tone, x, y, kind: MarkKind::Curve { markers, band } })
 }
 
-/// The lower and upper ends around the values of a series, if it has them.
-fn band(figure: &Figure, s: &Series) -> Result<Option<(Vec<f64>, Vec<f64>)>, ReportError> {
+/// Lower and upper ends.
+type Band = (Vec<f64>, Vec<f64>);
+
+/// The ends around the values of a series, if it has them.
+fn band(figure: &Figure, s: &Series) -> Result<Option<Band>, ReportError> {
     let ((low, high), n) = (&s.band, s.y.len());
     let banded = !low.is_empty() || !high.is_empty();
     if banded && (low.len() != n || high.len() != n) {
