@@ -27,6 +27,21 @@ fn train(model: &HookedTransformer) -> Vec<Vec<f32>> {
     all
 }
 
+/// Sweeps, Python and callers' own threads rely on this; it is checked when it is compiled.
+#[test]
+fn what_a_model_is_made_of_may_be_shared_by_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<HookedTransformer>();
+    shared::<ActivationCache>();
+    shared::<ironlens::nn::Params>();
+    shared::<Tensor>();
+    shared::<IndexTensor>();
+    shared::<Device>();
+    shared::<ironlens::train::RunDir>();
+    shared::<ironlens::transformer::ModelError>();
+    shared::<ironlens::train::TrainError>();
+}
+
 #[test]
 fn any_number_of_threads_gives_the_same_bits() {
     for model in [wide_model(), small_model()] {

@@ -293,6 +293,8 @@ fn nothing_is_named_before_it_is_on_the_disk() {
         }
     }
     assert_eq!(checkpoints, 3);
+    let parent = ("sync folder", folder.path().to_path_buf());
+    assert!(log.contains(&parent), "the run's own name may not be on the disk");
 }
 
 /// A run that was stopped after step 8, with two checkpoints.
@@ -361,6 +363,7 @@ fn check_damaged(path: &Path, name: &Path, what: &str, right: &Outcome, weights_
             "{what}: {:?}",
             watching.notices
         );
+        assert!(path.join("checkpoints/step-000008.damaged").is_dir(), "{what}: it is set aside, to be looked at");
     } else {
         assert_eq!(watching.resumed, Some(8), "{what}");
     }
@@ -377,6 +380,87 @@ fn check_damaged(path: &Path, name: &Path, what: &str, right: &Outcome, weights_
     }
     if name.ends_with("metrics.jsonl") && found.metrics.len() < right.metrics.len() {
         assert!(watching.notices.iter().any(|n| n.contains("metrics.jsonl")), "{what}: {:?}", watching.notices);
+    }
+}
+
+/// The JSON file with its fields changed.
+fn rewrite(file: &Path, change: impl Fn(&mut serde_json::Map<String, serde_json::Value>)) {
+    let mut fields: serde_json::Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
+    change(fields.as_object_mut().unwrap());
+    fs::write(file, fields.to_string()).unwrap();
+}
+
+#[test]
+fn a_checkpoint_of_another_run_or_without_its_hashes_is_passed_over() {
+    let folder = folder();
+    let right = undisturbed(&folder);
+    let path = stopped(&folder);
+    let newest = path.join("checkpoints/step-000008");
+    // What is in the way of those that are set aside or written is removed.
+    fs::write(path.join("checkpoints/step-000008.damaged"), "a file").unwrap();
+    fs::write(path.join("checkpoints/step-000012"), "a file").unwrap();
+    let other = folder.path().join("other");
+    fit(Trainer::new(TrainConfig { lr: 1e-3, ..config() }).keep(&other), model(SEED), &mut ()).unwrap();
+    let state = |of: &Path| fs::read(of.join("checkpoints/step-000008/state.json")).unwrap();
+    let own = state(&path);
+    for (why, text) in [("has no SHA-256", None), ("was made with another config.json", Some(state(&other)))] {
+        fs::write(newest.join("state.json"), text.as_ref().unwrap_or(&own)).unwrap();
+        if text.is_none() {
+            rewrite(&newest.join("state.json"), |fields| drop(fields.remove("sha256")));
+        }
+        let run = RunDir::open(&path).unwrap();
+        assert_eq!(run.last_checkpoint().unwrap().step, 4);
+        assert!(run.notices().iter().any(|n| n.contains("step-000008 is damaged") && n.contains(why)), "{why}");
+    }
+    resume(&path).unwrap();
+    assert!(path.join("checkpoints/step-000008.damaged").is_dir());
+    assert_same(&outcome(&path), &right, "from the checkpoint before");
+}
+
+#[test]
+fn weights_of_old_checkpoints_are_there_in_their_length() {
+    let folder = folder();
+    let path = folder.path().join("run");
+    start(&path).unwrap();
+    let run = RunDir::open(&path).unwrap();
+    let old = run.checkpoints().unwrap()[0].weights();
+    fs::write(&old, &fs::read(&old).unwrap()[1..]).unwrap();
+    assert_eq!(run.checkpoints().unwrap().iter().map(|c| c.step).collect::<Vec<_>>(), [8, 12]);
+    // The start is the seed's still.
+    let start = run.initial_model(&Device::Cpu).unwrap();
+    assert!(start.params().iter().zip(model(SEED).params().iter()).all(|(a, b)| a.1.to_vec() == b.1.to_vec()));
+    fs::remove_dir_all(path.join("checkpoints")).unwrap();
+    assert_eq!(run.checkpoints().unwrap(), []);
+    fs::write(path.join("checkpoints"), "a file").unwrap();
+    assert!(run.checkpoints().unwrap_err().to_string().contains("checkpoints"));
+}
+
+#[test]
+fn sequences_and_snapshots_of_other_shapes_are_refused() {
+    let folder = folder();
+    let path = stopped(&folder);
+    let run = RunDir::open(&path).unwrap();
+    let kept = run.sequences().unwrap();
+    assert_eq!((kept.tokens.shape(), kept.mask), (&[2, 5][..], None));
+    for (tokens, mask) in [("[]", "null"), ("[[]]", "null"), ("[[1, 2], [3]]", "null"), ("[[1, 2]]", "[[1]]")] {
+        fs::write(path.join("sequences.json"), format!(r#"{{"tokens": {tokens}, "mask": {mask}}}"#)).unwrap();
+        let error = run.sequences().unwrap_err().to_string();
+        assert!(error.contains("differ in length"), "{tokens} {mask}: {error}");
+    }
+    fs::write(path.join("sequences.json"), r#"{"tokens": [[1, 2]], "mask": [[1, 0]]}"#).unwrap();
+    assert_eq!(run.sequences().unwrap().mask.unwrap().as_slice(), [1, 0]);
+    fs::remove_file(path.join("sequences.json")).unwrap();
+    assert!(run.sequences().unwrap_err().to_string().contains("sequences.json"));
+
+    // Of a snapshot that no checkpoint tells of, shapes are checked.
+    for (shape, fits) in
+        [([2, 5, 5], true), ([2, 3, 3], true), ([1, 5, 5], false), ([2, 5, 4], false), ([2, 6, 6], false)]
+    {
+        let pattern = Tensor::zeros(&shape, DType::F32, &Device::Cpu);
+        let file = path.join("snapshots/step-000009.safetensors");
+        ironlens::transformer::write_tensors(&file, [("blocks.0.attn.hook_pattern", pattern)]).unwrap();
+        let steps: Vec<u64> = run.snapshots().unwrap().iter().map(|s| s.step).collect();
+        assert_eq!(steps.contains(&9), fits, "{shape:?}");
     }
 }
 
@@ -543,12 +627,7 @@ fn a_run_of_format_1_is_read_and_gone_on_with() {
     let folder = folder();
     let right = undisturbed(&folder);
     let path = stopped(&folder);
-    let rewrite = |file: PathBuf, change: &dyn Fn(&mut serde_json::Map<String, serde_json::Value>)| {
-        let mut fields: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
-        change(fields.as_object_mut().unwrap());
-        fs::write(file, fields.to_string()).unwrap();
-    };
-    rewrite(path.join("config.json"), &|fields| {
+    rewrite(&path.join("config.json"), |fields| {
         fields.retain(|name, _| !["sha256", "learner", "data", "seed"].contains(&name.as_str()));
         fields["format"] = 1.into();
         let train = fields["train"].as_object_mut().unwrap();
@@ -561,10 +640,14 @@ fn a_run_of_format_1_is_read_and_gone_on_with() {
         train.retain(|name, _| !["eps", "warmup_steps"].contains(&name.as_str()));
     });
     for step in [4, 8] {
-        rewrite(path.join(format!("checkpoints/step-{step:06}/state.json")), &|fields| {
+        rewrite(&path.join(format!("checkpoints/step-{step:06}/state.json")), |fields| {
             fields.retain(|name, _| ["step", "optimizer_steps", "seconds"].contains(&name.as_str()));
         });
     }
+    let copied = folder.path().join("copied");
+    copy(&path, &copied);
+    rewrite(&copied.join("checkpoints/step-000008/state.json"), |fields| fields["optimizer_steps"] = 7.into());
+    assert_eq!(RunDir::open(&copied).unwrap().last_checkpoint().unwrap().step, 4);
     resume(&path).unwrap();
     assert_same(&outcome(&path), &right, "format 1");
 }
@@ -596,6 +679,8 @@ fn pipes_links_and_bombs_in_a_run_do_no_harm() {
     resume(&path).unwrap();
     assert_same(&outcome(&path), &right, "pipes");
     assert_eq!(fs::read_to_string(&kept).unwrap(), "mine");
+    pipe("metrics.jsonl");
+    assert!(RunDir::open(&path).unwrap().metrics().unwrap_err().to_string().contains("not an ordinary file"));
     for name in ["config.json", ".lock"] {
         pipe(name);
         let error = resume(&path).unwrap_err().to_string();

@@ -45,6 +45,11 @@ fn a_resumed_run_has_the_bits_of_one_never_stopped() {
     let mut c = HookedTransformer::new(run.model_config().unwrap().clone(), &Device::Cpu, 99).unwrap();
     let second = Trainer::resume(run.clone()).fit_model(&mut c, &mut data(), previous_token_loss).unwrap();
     assert_eq!(second.metrics.len(), 20);
+    assert!(!second.stopped);
+    // Seconds are of all sittings.
+    let seconds: Vec<f64> = second.metrics.iter().map(|m| m.seconds).collect();
+    assert!(seconds[0] > 0.0 && seconds.is_sorted() && first.seconds > 0.0, "{seconds:?}");
+    assert!(second.seconds >= first.seconds && second.seconds >= seconds[19], "{} {seconds:?}", second.seconds);
     for ((name, x), (_, y)) in a.params().iter().zip(c.params().iter()) {
         assert_eq!(x.to_vec(), y.to_vec(), "{name}");
     }
@@ -54,6 +59,14 @@ fn a_resumed_run_has_the_bits_of_one_never_stopped() {
     assert_eq!(snapshots.iter().map(|s| s.step).collect::<Vec<_>>(), [0, 10, 20]);
     assert_eq!(snapshots[0].patterns[1].shape(), [3, 12, 12]);
     assert_eq!(run.checkpoints().unwrap().iter().map(|c| c.step).collect::<Vec<_>>(), [0, 5, 7, 10, 15, 20]);
+}
+
+#[test]
+fn a_run_that_is_asked_to_stop_after_its_last_step_is_done() {
+    let (mut model, mut stop) = (small_model(), StopAt(3, 0));
+    let mut data = RandomTokens::new(model.config(), 2).unwrap();
+    let run = Trainer::new(config(3)).observe(&mut stop).fit_model(&mut model, &mut data, previous_token_loss).unwrap();
+    assert_eq!((run.stopped, run.metrics.len()), (false, 3));
 }
 
 #[test]

@@ -37,7 +37,7 @@ fn show<M: HookedModel + Display>(model: &M, checks: &[Check], has_tokenizer: bo
     let config: Value = serde_json::from_str(&cfg.to_json())?;
     let counts: Vec<(&str, &[usize])> = model.params().registry().params().collect();
     let total: usize = counts.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
-    let bytes = total * model.params().dtype().size();
+    let bytes = model.params().bytes();
     let passed = checks.iter().all(|c| c.passed);
     if as_json {
         let checks: Vec<Value> =
@@ -63,7 +63,9 @@ fn show<M: HookedModel + Display>(model: &M, checks: &[Check], has_tokenizer: bo
     if cfg.n_layers > 1 {
         println!("  and so on for {} layers", cfg.n_layers);
     }
-    println!("{total} numbers, {:.1} MB as {}", bytes as f64 / 1e6, model.params().dtype());
+    let (dtype, storage) = (model.params().dtype(), model.params().storage());
+    let stored = if storage == dtype { dtype.to_string() } else { format!("{storage}, vectors as {dtype}") };
+    println!("{total} numbers, {:.1} MB as {stored}", bytes as f64 / 1e6);
     println!();
     for c in checks {
         println!("{} {:18} {}", if c.passed { "ok  " } else { "FAIL" }, c.what, c.found);

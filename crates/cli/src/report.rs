@@ -1,11 +1,11 @@
-//! `ironlens report`: from a run directory to one page.
+//! `ironlens report`: from a run directory, or several, to one page.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args as ClapArgs;
-use ironlens::report::Report;
-use ironlens::study::{Analysis, report_with};
+use ironlens::report::{Comparison, Report};
+use ironlens::study::{self, Analysis, report_with};
 use ironlens::train::RunDir;
 
 use crate::say::{say, say_aside};
@@ -16,9 +16,10 @@ use crate::train::RUNS;
 #[derive(ClapArgs, Clone, Debug)]
 #[group(skip)]
 pub struct Args {
-    /// The run [default: the newest in runs/]
-    run: Option<PathBuf>,
-    /// The page to write [default: report.html in the run]
+    /// The run [default: the newest in runs/]; several are compared on one page
+    #[arg(value_name = "RUN")]
+    run: Vec<PathBuf>,
+    /// The page to write [default: report.html in the run, comparison.html beside the first of several]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Write every figure as PNG and SVG to this folder, too
@@ -29,7 +30,7 @@ pub struct Args {
 impl Args {
     /// The report of one run.
     pub fn new(run: PathBuf, figures: Option<PathBuf>) -> Args {
-        Args { run: Some(run), out: None, figures }
+        Args { run: vec![run], out: None, figures }
     }
 }
 
@@ -39,11 +40,38 @@ impl Args {
 /// If the run is not one or is cut short, or a file cannot be written.
 pub fn run(args: &Args) -> Result<()> {
     threads::start()?;
-    let run = match &args.run {
-        Some(path) => RunDir::open(path)?,
-        None => RunDir::newest(Path::new(RUNS))?,
+    let run = match args.run.as_slice() {
+        [] => RunDir::newest(Path::new(RUNS))?,
+        [path] => RunDir::open(path)?,
+        several => return compare(several, args),
     };
     write_with(&run, Analysis::kept(&run)?, args.out.as_deref(), args.figures.as_deref())
+}
+
+/// Writes a page of several runs.
+fn compare(runs: &[PathBuf], args: &Args) -> Result<()> {
+    let reports: Vec<Report> =
+        runs.iter().map(|path| Ok(study::report(&RunDir::open(path)?)?)).collect::<Result<_>>()?;
+    let comparison = Comparison::new(reports);
+    let page = args.out.clone().unwrap_or_else(|| runs[0].with_file_name("comparison.html"));
+    comparison.write_html(&page)?;
+    for report in &comparison.reports {
+        for sentence in report.verdict() {
+            say!("{}: {sentence}", report.title);
+        }
+    }
+    say!("comparison         {}", page.display());
+    if let Some(folder) = &args.figures {
+        let mut files = 0;
+        for (name, figure) in comparison.figures()? {
+            for extension in ["png", "svg"] {
+                figure.save(folder.join(format!("{name}.{extension}")))?;
+                files += 1;
+            }
+        }
+        say!("figures            {files} files in {}", folder.display());
+    }
+    Ok(())
 }
 
 /// Writes the report of a run with an analysis to `out`, or into the run.

@@ -202,6 +202,47 @@ pub fn head_scores(
     kinds.iter().map(|&k| detect_head(model, &sequences, &k.into(), &DetectOptions::default())).collect()
 }
 
+/// The shares of [`head_scores`] at each position, `[layer, head, pos]`: of what a query there attends to, how much
+/// lies where a head of the kind would look. Means over the sequences that have a token at the position; without
+/// padding, the mean over the positions is the score.
+///
+/// # Errors
+/// As [`detect_head`].
+pub fn head_scores_by_position(
+    model: &HookedTransformer,
+    sequences: impl Into<Sequences>,
+    kinds: &[HeadKind],
+) -> Result<Vec<Tensor>, LensError> {
+    let (cfg, sequences) = (model.config(), sequences.into());
+    let (batch, pos) = sizes(&sequences)?;
+    let (_, cache) = sequences.call(model).names(|n: &str| n.ends_with("hook_pattern")).cached()?;
+    let patterns =
+        (0..cfg.n_layers).map(|l| Ok(cache.get(("pattern", l))?.to_vec())).collect::<Result<Vec<_>, LensError>>()?;
+    let of_kind = |&kind: &HeadKind| {
+        let ideals: Vec<Ideal> =
+            (0..batch).map(|item| Ideal::new(&kind.into(), &sequences, item)).collect::<Result<_, _>>()?;
+        let mut shares = vec![0f32; cfg.n_layers * cfg.n_heads * pos];
+        let mut seen = vec![0f32; pos];
+        for (item, ideal) in ideals.iter().enumerate() {
+            let n = ideal.real.len();
+            ideal.real.iter().for_each(|p| seen[*p] += 1.0);
+            for at in 0..cfg.n_layers * cfg.n_heads {
+                let (layer, head) = (at / cfg.n_heads, at % cfg.n_heads);
+                let from = (item * cfg.n_heads + head) * pos * pos;
+                let attention = ideal.without_padding(&patterns[layer][from..from + pos * pos], pos);
+                for (row, (a, d)) in attention.chunks(n).zip(ideal.pattern.chunks(n)).enumerate() {
+                    let all: f32 = a.iter().sum();
+                    let covered: f32 = a.iter().zip(d).map(|(a, d)| a * d).sum();
+                    shares[at * pos + ideal.real[row]] += if all > 0.0 { covered / all } else { 0.0 };
+                }
+            }
+        }
+        shares.iter_mut().enumerate().for_each(|(i, share)| *share /= seen[i % pos].max(1.0));
+        Ok(Tensor::from_vec(shares, &[cfg.n_layers, cfg.n_heads, pos], &Device::Cpu))
+    };
+    kinds.iter().map(of_kind).collect()
+}
+
 /// What attention of one sequence is compared with, over its tokens alone.
 struct Ideal {
     /// `[real, real]`.

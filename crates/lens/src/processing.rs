@@ -11,7 +11,7 @@
 
 use std::collections::BTreeMap;
 
-use ironlens_tensor::Tensor;
+use ironlens_tensor::{DType, Tensor, release_pooled_memory};
 use ironlens_transformer::{Config, HookedTransformer, NormalizationType, PositionalEmbeddingType};
 
 use crate::error::LensError;
@@ -57,13 +57,25 @@ pub fn process_weights(model: &HookedTransformer, steps: Processing) -> Result<H
     process_weights_of(model.clone(), steps)
 }
 
-/// As [`process_weights`], of a model that is no longer needed: there are never two of a large one.
+/// As [`process_weights`], of a model that is no longer needed: there are never two of a large one. Weights that are
+/// stored in 16 bits are widened, processed and rounded again.
 ///
 /// # Errors
 /// As [`process_weights`].
-pub fn process_weights_of(model: HookedTransformer, steps: Processing) -> Result<HookedTransformer, LensError> {
-    model.rebuilt(|cfg, all| Weights { cfg, all }.process(steps))
+pub fn process_weights_of(mut model: HookedTransformer, steps: Processing) -> Result<HookedTransformer, LensError> {
+    let storage = model.params().storage();
+    if storage.is_storage() {
+        model.params_mut().store_as(DType::F32);
+    }
+    let mut processed = model.rebuilt(|cfg, all| Weights { cfg, all }.process(steps))?;
+    if storage.is_storage() {
+        processed.params_mut().store_as(storage);
+    }
+    Ok(processed)
 }
+
+/// Weights from this size on are given back to the system when they are replaced.
+const LARGE: usize = 1 << 18;
 
 /// Weights by name, on the way.
 struct Weights<'w> {
@@ -106,6 +118,16 @@ impl Weights<'_> {
         self.all.insert(name.into(), value);
     }
 
+    /// In place, where a matrix has memory of its own. Those that are stored together get some each, and the last of
+    /// them frees theirs, of a size that is not asked for again: it goes back to the system.
+    fn edit(&mut self, name: &str, edit: impl FnOnce(&mut Tensor)) {
+        let value = self.all.get_mut(name).unwrap_or_else(|| panic!("a model with norms to fold has `{name}`"));
+        edit(value);
+        if value.numel() >= LARGE {
+            release_pooled_memory();
+        }
+    }
+
     /// A norm's weight or bias, which is then gone.
     fn take(&mut self, name: &str) -> Tensor {
         self.all.remove(name).unwrap_or_else(|| panic!("a model with folded norms has `{name}`"))
@@ -119,10 +141,10 @@ impl Weights<'_> {
 
     /// Minus the mean along the last axis but one.
     fn center_rows(&mut self, name: &str) {
-        let w = self.get(name);
-        let mean = w.mean(&[w.ndim() - 2]).unsqueeze(w.ndim() - 2);
-        let centred = w - &mean;
-        self.set(name, centred);
+        self.edit(name, |w| {
+            let mean = w.mean(&[w.ndim() - 2]).unsqueeze(w.ndim() - 2);
+            *w -= &mean;
+        });
     }
 
     /// `bias += sum over rows of matrix * b`, with rows the last axis but one of `matrix`.
@@ -135,8 +157,7 @@ impl Weights<'_> {
 
     /// `matrix *= w` along the last axis but one.
     fn scale_rows(&mut self, matrix: &str, w: &Tensor) {
-        let scaled = self.get(matrix) * &w.unsqueeze(1);
-        self.set(matrix, scaled);
+        self.edit(matrix, |matrix| *matrix *= &w.unsqueeze(1));
     }
 
     /// `as_it_does`: also where the final norm does not centre, `W_U` is centred as if it did.

@@ -3,8 +3,9 @@
 mod common;
 
 use common::{base, model, tokens};
-use ironlens_lens::ablation::{Ablation, Parts, ablate, ablate_neurons};
+use ironlens_lens::ablation::{Ablation, Parts, ablate, ablate_by_position, ablate_neurons};
 use ironlens_lens::attribution::edge_attribution;
+use ironlens_lens::heads::{HeadKind, head_scores, head_scores_by_position};
 use ironlens_lens::logits::{Units, direct_logit_attribution, logit_lens, top_tokens};
 use ironlens_lens::patching::PatchOptions;
 use ironlens_lens::patterns::{attention_distance, attention_entropy};
@@ -100,6 +101,50 @@ fn the_bars_of_a_logit_add_up_to_it() {
             assert_eq!(found.top(2).len(), 2);
         }
     }
+}
+
+#[test]
+fn effects_at_every_position_are_those_of_whole_passes() {
+    let (model, [tokens, other]) = (model(base()), tokens(6));
+    let loss = |logits: &Tensor| logits.cross_entropy(&tokens);
+    for (parts, names) in
+        [(Parts::Heads, "z"), (Parts::Mlps, "mlp_out"), (Parts::Attns, "attn_out"), (Parts::Patterns, "pattern")]
+    {
+        for by in [Ablation::Zero, Ablation::Mean(other.clone().into()), Ablation::Resample(other.clone().into())] {
+            let all = ablate_by_position(&model, &tokens, &loss, parts, &by).unwrap();
+            let metric = Metric::loss(tokens.clone());
+            let mean = ablate(&model, &tokens, &metric, parts, &by, PatchOptions { plain: true, ..Default::default() });
+            let wanted = mean.unwrap().values;
+            let axes = [all.ndim() - 2, all.ndim() - 1];
+            for (a, b) in all.mean(&axes).to_vec_f64().iter().zip(wanted.to_vec_f64()) {
+                assert!((a - b).abs() < 1e-5, "{names}: {a} and {b}");
+            }
+        }
+    }
+    let one = ablate_by_position(&model, &tokens, &loss, Parts::Heads, &Ablation::Zero).unwrap();
+    let mut hooks = Hooks::new().fwd("blocks.1.attn.hook_z", |z, _| {
+        z.fill(|z| z.select(2, 3), 0.0);
+        Ok(())
+    });
+    let by_hand = loss(&model.run_with_hooks(&tokens, &mut hooks).unwrap());
+    for (a, b) in one.select(0, 1).select(0, 3).to_vec_f64().iter().zip(by_hand.to_vec_f64()) {
+        assert!((a - b).abs() < 1e-5, "{a} and {b}");
+    }
+}
+
+#[test]
+fn shares_by_position_add_up_to_the_scores() {
+    let (model, [tokens, _]) = (model(base()), tokens(6));
+    let kinds = HeadKind::ALL;
+    let scores = head_scores(&model, &tokens, &kinds).unwrap();
+    for (score, by_position) in scores.iter().zip(head_scores_by_position(&model, &tokens, &kinds).unwrap()) {
+        assert_eq!(by_position.shape()[2], 6);
+        for (a, b) in by_position.mean(&[2]).to_vec_f64().iter().zip(score.to_vec_f64()) {
+            assert!((a - b).abs() < 1e-6, "{a} and {b}");
+        }
+    }
+    let previous = &head_scores_by_position(&model, &tokens, &kinds[..1]).unwrap()[0];
+    assert_eq!(previous.select(2, 0).to_vec_f64().iter().sum::<f64>(), 0.0, "nothing is before the first");
 }
 
 #[test]

@@ -7,7 +7,9 @@ use common::{base, model, tokens};
 use ironlens_lens::Metric;
 use ironlens_lens::ablation::{Ablation, Parts, ablate, ablate_neurons};
 use ironlens_lens::attribution::{attribution_patch, edge_attribution};
-use ironlens_lens::heads::{DetectOptions, Detection, ErrorMeasure, HeadKind, detect_head, head_scores};
+use ironlens_lens::heads::{
+    DetectOptions, Detection, ErrorMeasure, HeadKind, detect_head, head_scores, head_scores_by_position,
+};
 use ironlens_lens::patching::path::{Receiver, Sender, direct_path_patch};
 use ironlens_lens::patching::{Method, PatchOptions, PatchResult, Patching};
 use ironlens_lens::patterns::{attention_distance, attention_entropy};
@@ -84,6 +86,14 @@ fn detectors_do_not_count_padding() {
             }
         }
         let counted = Sequences { mask: None, ..padded.clone() };
+        // Positions that are padding count for nothing, those of tokens for what they are alone.
+        let real = padded.real(0);
+        let [here, there] = [&padded, &alone(0)].map(|s| head_scores_by_position(&model, s, &HeadKind::ALL).unwrap());
+        for (here, there) in here.iter().zip(&there) {
+            for (i, &p) in real.iter().enumerate() {
+                close(&here.select(2, p), &there.select(2, i));
+            }
+        }
         let [of_tokens, of_all] = [&padded, &counted].map(|s| head_scores(&model, s, &HeadKind::ALL).unwrap());
         assert!(of_tokens.iter().zip(&of_all).any(|(a, b)| a.to_vec() != b.to_vec()), "padding can be counted");
         for f in [attention_entropy, attention_distance] {

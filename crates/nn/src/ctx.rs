@@ -81,13 +81,18 @@ impl<'a, 'h> Ctx<'a, 'h> {
     /// As [`Ctx::record`], with some of the weights as leaves and the others as constants.
     ///
     /// # Errors
-    /// If a hook names no hook point that fires.
+    /// If a hook names no hook point that fires, or a leaf is stored in 16 bits ([`Params::store_as`]).
     pub fn record_by(
         params: &'a Params,
         tape: &Tape,
         leaves: &Leaves<'_>,
         hooks: &'a mut Hooks<'h>,
     ) -> Result<Self, HookError> {
+        let stored = |slot: &usize| params.slots()[*slot].dtype().is_storage() && leaves.include(params, *slot);
+        if let Some(slot) = (0..params.slots().len()).find(stored) {
+            let name = params.registry().names_of(slot).next().unwrap_or_default().to_string();
+            return Err(HookError::NoGradient { name, storage: params.slots()[slot].dtype() });
+        }
         Ctx::new(params, Some(tape), hooks, |slot, value| match leaves.include(params, slot) {
             true => tape.leaf(value),
             false => Var::from(value),

@@ -60,8 +60,11 @@ impl PosEmbed {
 
     /// Embeddings of consecutive positions of `batch` sequences, `[batch, pos, d_model]`.
     pub fn forward(&self, ctx: &Ctx<'_, '_>, batch: usize, positions: Range<usize>) -> Var {
-        let w = ctx.param(self.w);
-        w.narrow(0, positions.start, positions.len()).unsqueeze(0).expand(&[batch, positions.len(), w.dim(1)])
+        let rows = ctx.param(self.w).narrow(0, positions.start, positions.len());
+        // What is stored in 16 bits is read as what is computed in; it has no gradient.
+        let stored = rows.value().dtype().is_storage();
+        let rows = if stored { Var::from(rows.value().to_dtype(ctx.dtype())) } else { rows };
+        rows.unsqueeze(0).expand(&[batch, positions.len(), rows.dim(1)])
     }
 
     /// Embeddings of the positions given, `[batch, pos]`; 0 where `mask` is 0.

@@ -1,5 +1,7 @@
 //! What can go wrong with names: of hooks and of parameters.
 
+use ironlens_tensor::DType;
+
 /// What a hook returns when it cannot go on.
 pub type HookFailure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -30,6 +32,17 @@ pub enum HookError {
         name: String,
         /// The switch that is off, and how to turn it on.
         why: String,
+    },
+    /// A pass is to be differentiated by weights of 16 bits.
+    #[error(
+        "`{name}` is stored as {storage}, which has no gradient: store the weights as f32 (`store_as(DType::F32)`, or \
+         `storage` when they are loaded), or freeze it"
+    )]
+    NoGradient {
+        /// One of the weights.
+        name: String,
+        /// The type that it is stored in.
+        storage: DType,
     },
     /// A hook left a value or gradient of another shape, type or device.
     #[error(

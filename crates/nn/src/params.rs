@@ -1,14 +1,24 @@
 //! The weights of a model, apart from its modules.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use ironlens_tensor::{DType, Device, Rng, Tensor};
+use ironlens_tensor::{DType, Device, Rng, Tensor, release_pooled_memory};
 
 use crate::error::{ParamError, nearest};
 use crate::perma::PermaHooks;
 use crate::registry::{Init, NamedParam, Registry};
+
+/// Weights from this size on are given back to the system when a model is made of others, and not kept for reuse.
+const LARGE: usize = 1 << 18;
+
+fn check_shape(name: &str, expected: &[usize], value: &Tensor) -> Result<(), ParamError> {
+    if expected == value.shape() {
+        return Ok(());
+    }
+    Err(ParamError::Shape { name: name.to_string(), expected: expected.to_vec(), given: value.shape().to_vec() })
+}
 
 /// The weights of a model: one stored tensor per product, shown under the names and in the shapes
 /// that users know.
@@ -23,6 +33,8 @@ pub struct Params {
     /// Hooks of every pass, in the order in which they were added.
     pub(crate) perma_hooks: PermaHooks,
     dtype: DType,
+    /// Type that matrices are stored in.
+    storage: DType,
     device: Device,
 }
 
@@ -51,8 +63,63 @@ impl Params {
             frozen: BTreeSet::new(),
             perma_hooks: PermaHooks::default(),
             dtype: DType::F32,
+            storage: DType::F32,
             device: device.clone(),
         }
+    }
+
+    /// The weights given by name, in the shapes that users know, as `dtype`. They are given up one by one: a parameter
+    /// that is all of a stored tensor becomes that tensor, and the memory of others is free once they are copied, so
+    /// that a large model is never there twice.
+    ///
+    /// ```
+    /// # use std::collections::BTreeMap;
+    /// # use ironlens_nn::{Init, Params, Registry};
+    /// # use ironlens_tensor::{DType, Device, Tensor};
+    /// # let mut registry = Registry::new("Toy");
+    /// # registry.root().param("W", &[2], Init::Zeros);
+    /// let weights = BTreeMap::from([("W".to_string(), Tensor::from([1.0, 2.0]))]);
+    /// let params = Params::from_weights(registry, DType::F32, &Device::Cpu, weights)?;
+    /// assert_eq!(params.get("W")?.to_vec(), [1.0, 2.0]);
+    /// # Ok::<(), ironlens_nn::ParamError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If one is missing, has another shape, or is no parameter.
+    pub fn from_weights(
+        registry: Registry,
+        dtype: DType,
+        device: &Device,
+        mut weights: BTreeMap<String, Tensor>,
+    ) -> Result<Params, ParamError> {
+        let mut slots = Vec::new();
+        for slot in &registry.slots {
+            let mut stored = None;
+            for &i in &slot.params {
+                let NamedParam { name, layout, .. } = &registry.params[i];
+                let value = weights.remove(name).ok_or_else(|| ParamError::Missing { name: name.clone() })?;
+                check_shape(name, layout.shape(), &value)?;
+                let value = value.to_dtype(dtype).to_device(device);
+                if slot.params.len() == 1 && layout.is_contiguous() {
+                    stored = Some(value.contiguous().reshape(&slot.shape));
+                } else {
+                    let stored = stored.get_or_insert_with(|| Tensor::zeros(&slot.shape, dtype, device));
+                    stored.assign(|s| s.with_layout(layout.clone()), &value);
+                }
+            }
+            let stored = stored.unwrap_or_else(|| Tensor::zeros(&slot.shape, dtype, device));
+            if stored.numel() >= LARGE {
+                release_pooled_memory();
+            }
+            slots.push(stored);
+        }
+        if let Some(name) = weights.into_keys().next() {
+            let nearest = nearest(&name, registry.params().map(|(n, _)| n));
+            return Err(ParamError::Unknown { name, nearest });
+        }
+        let (device, registry) = (device.clone(), Arc::new(registry));
+        let (frozen, perma_hooks) = (BTreeSet::new(), PermaHooks::default());
+        Ok(Params { registry, slots, frozen, perma_hooks, dtype, storage: dtype, device })
     }
 
     /// The tree that names the weights.
@@ -60,9 +127,60 @@ impl Params {
         &self.registry
     }
 
-    /// Element type of all weights.
+    /// Element type that is computed in, which all weights have but for those that [`Params::store_as`] rounded.
     pub fn dtype(&self) -> DType {
         self.dtype
+    }
+
+    /// Element type that matrices are stored in.
+    pub fn storage(&self) -> DType {
+        self.storage
+    }
+
+    /// Stores matrices (what is called `W_..`: of attention, MLPs, experts, embeddings, the unembedding) in `storage`,
+    /// rounded to the nearest: in 16 bits they take half of the memory and of the time that reading them takes.
+    /// Vectors, and what is computed, stay in `f32`. Each tensor is converted by itself, and its old memory freed.
+    ///
+    /// From then on [`Params::get`] gives matrices in 16 bits, which products and tables take as they are; other ops
+    /// want `.to_dtype(DType::F32)` of the one that they look at. [`Params::set`] rounds what it is given.
+    ///
+    /// ```
+    /// # use ironlens_nn::{Init, Params, Registry};
+    /// # use ironlens_tensor::{DType, Device};
+    /// # let mut registry = Registry::new("Toy");
+    /// # registry.root().param("W_in", &[2, 3], Init::Ones);
+    /// # registry.root().param("b_in", &[3], Init::Zeros);
+    /// # let mut params = Params::initialised(registry, 0, &Device::Cpu);
+    /// params.store_as(DType::Bf16);
+    /// assert_eq!(params.get("W_in")?.dtype(), DType::Bf16);
+    /// assert_eq!(params.get("b_in")?.dtype(), DType::F32);
+    /// # Ok::<(), ironlens_nn::ParamError>(())
+    /// ```
+    ///
+    /// # Panics
+    /// If the weights are not `f32` on the CPU: 16 bits are stored there, and computed with in `f32`.
+    #[track_caller]
+    pub fn store_as(&mut self, storage: DType) {
+        assert!(
+            self.dtype == DType::F32 && self.device == Device::Cpu && storage != DType::F64,
+            "weights that are {} on {} are not stored as {storage}: f32 on the CPU is, as f32, bf16 or f16",
+            self.dtype,
+            self.device
+        );
+        self.storage = storage;
+        for i in 0..self.slots.len() {
+            if self.is_matrix(i) {
+                self.slots[i] = self.slots[i].to_dtype(storage);
+                release_pooled_memory();
+            }
+        }
+    }
+
+    /// Whether [`Params::store_as`] is about stored tensor `slot`.
+    fn is_matrix(&self, slot: usize) -> bool {
+        // Grouped keys and values are `_W_K` and `_W_V`.
+        let weight = |name: &str| name.split('.').any(|part| part.trim_start_matches('_').starts_with("W_"));
+        self.slots[slot].ndim() > 1 && self.registry.names_of(slot).all(weight)
     }
 
     /// Where the weights are.
@@ -90,26 +208,21 @@ impl Params {
         })
     }
 
-    /// Replaces parameter `name`, converting to this model's dtype.
+    /// Replaces parameter `name`, converting to the type that it is stored in.
     ///
     /// # Errors
     /// If there is none, or the shape is another.
     pub fn set(&mut self, name: &str, value: &Tensor) -> Result<(), ParamError> {
         let (slot, layout) = self.place(name)?;
-        if layout.shape() != value.shape() {
-            return Err(ParamError::Shape {
-                name: name.to_string(),
-                expected: layout.shape().to_vec(),
-                given: value.shape().to_vec(),
-            });
-        }
-        let (layout, value) = (layout.clone(), value.to_dtype(self.dtype).to_device(&self.device));
+        check_shape(name, layout.shape(), value)?;
+        let layout = layout.clone();
+        let value = value.to_dtype(self.slots[slot].dtype()).to_device(&self.device);
         self.slots[slot].assign(|s| s.with_layout(layout), &value);
         Ok(())
     }
 
     /// Edits a part of parameter `name`: `region` picks it as a view, and `value` takes its place, converting to
-    /// this model's dtype.
+    /// the type that it is stored in.
     ///
     /// ```
     /// # use ironlens_nn::{Init, Params, Registry};
@@ -128,11 +241,8 @@ impl Params {
         let (slot, layout) = self.place(name)?;
         let layout = layout.clone();
         let part = |stored: &Tensor| region(&stored.with_layout(layout.clone()));
-        let expected = part(&self.slots[slot]).shape().to_vec();
-        if expected != value.shape() {
-            return Err(ParamError::Shape { name: name.into(), expected, given: value.shape().to_vec() });
-        }
-        let value = value.to_dtype(self.dtype).to_device(&self.device);
+        check_shape(name, part(&self.slots[slot]).shape(), value)?;
+        let value = value.to_dtype(self.slots[slot].dtype()).to_device(&self.device);
         self.slots[slot].assign(part, &value);
         Ok(())
     }
@@ -215,6 +325,11 @@ impl Params {
         self.slots.iter().map(Tensor::numel).sum()
     }
 
+    /// Memory of the weights.
+    pub fn bytes(&self) -> usize {
+        self.slots.iter().map(|s| s.numel() * s.dtype().size()).sum()
+    }
+
     /// The stored tensors.
     pub fn slots(&self) -> &[Tensor] {
         &self.slots
@@ -237,28 +352,30 @@ impl Params {
     /// As [`Params::set`].
     pub fn set_in_slots(&self, slots: &mut [Tensor], name: &str, value: &Tensor) -> Result<(), ParamError> {
         let (slot, layout) = self.place(name)?;
-        if layout.shape() != value.shape() {
-            return Err(ParamError::Shape {
-                name: name.to_string(),
-                expected: layout.shape().to_vec(),
-                given: value.shape().to_vec(),
-            });
-        }
+        check_shape(name, layout.shape(), value)?;
         let layout = layout.clone();
-        slots[slot].assign(|s| s.with_layout(layout), &value.to_dtype(self.dtype).to_device(&self.device));
+        let value = value.to_dtype(slots[slot].dtype()).to_device(&self.device);
+        slots[slot].assign(|s| s.with_layout(layout), &value);
         Ok(())
     }
 
-    /// The same weights in another element type.
+    /// The same weights in another element type to compute in, all of them stored in it too.
+    ///
+    /// # Panics
+    /// If it is one for storage alone: see [`Params::store_as`].
+    #[track_caller]
     pub fn to_dtype(&self, dtype: DType) -> Params {
-        Params { slots: self.slots.iter().map(|s| s.to_dtype(dtype)).collect(), dtype, ..self.clone() }
+        assert!(!dtype.is_storage(), "{dtype} is not computed in; `store_as` stores matrices in it");
+        let slots = self.slots.iter().map(|s| s.to_dtype(dtype)).collect();
+        Params { slots, dtype, storage: dtype, ..self.clone() }
     }
 
-    /// The same weights on another device.
+    /// The same weights on another device. A GPU holds `f32`: 16 bits are widened, which loses nothing.
     pub fn to_device(&self, device: &Device) -> Params {
         Params {
             slots: self.slots.iter().map(|s| s.to_device(device)).collect(),
             device: device.clone(),
+            storage: if *device == Device::Cpu { self.storage } else { self.dtype },
             ..self.clone()
         }
     }

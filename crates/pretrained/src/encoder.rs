@@ -45,6 +45,7 @@ pub(crate) fn load(source: &str, options: &LoadOptions) -> Result<HookedEncoder,
             "refactor_factored_attn_matrices: weights of an encoder stay as they are",
         ),
         (options.default_prepend_bos.is_some(), "default_prepend_bos: an encoder's texts begin with its own token"),
+        (options.storage.is_storage(), "storage: matrices of an encoder are f32"),
     ];
     if let Some((_, what)) = unfit.iter().find(|(given, _)| *given) {
         return Err(PretrainedError::Options(format!("{what}; leave the option out")));

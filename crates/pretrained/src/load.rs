@@ -37,6 +37,10 @@ pub struct LoadOptions {
     pub default_prepend_bos: Option<bool>,
     /// Type of weights and activations.
     pub dtype: DType,
+    /// Type that matrices are stored in, `F32`, `Bf16` or `F16`; all else, and what is computed, is `f32`. For models
+    /// on the CPU with `dtype` `F32`. Without processing each tensor is rounded as it is read (one of that type keeps
+    /// its bits), and no more than one is held in `f32` at a time; processing takes place in `f32`, before rounding.
+    pub storage: DType,
     /// Where the model lives.
     pub device: Device,
     /// A branch, tag or commit at the hub.
@@ -61,6 +65,7 @@ impl Default for LoadOptions {
             n_ctx: None,
             default_prepend_bos: None,
             dtype: DType::F32,
+            storage: DType::F32,
             device: Device::Cpu,
             revision: None,
             checkpoint_index: None,
@@ -80,6 +85,35 @@ impl LoadOptions {
             fold_value_biases: false,
             ..LoadOptions::default()
         }
+    }
+
+    /// Refuses storage that a model of this type, or on this device, cannot have.
+    fn check_storage(&self) -> Result<(), PretrainedError> {
+        let (dtype, device) = (self.dtype, &self.device);
+        let fits = match self.storage {
+            DType::F32 => true,
+            DType::Bf16 | DType::F16 => dtype == DType::F32 && *device == Device::Cpu,
+            DType::F64 => false,
+        };
+        if fits && !dtype.is_storage() {
+            return Ok(());
+        }
+        let storage = self.storage;
+        Err(PretrainedError::Options(format!(
+            "the model is to be {dtype} on {device} with matrices stored as {storage}: bf16 and f16 are storage of f32 \
+             models on the CPU (`storage` bf16, `dtype` f32); elsewhere leave `storage` at f32"
+        )))
+    }
+
+    /// An empty model for weights to be read into, with the storage that they go to at once if none of them is
+    /// processed.
+    pub(crate) fn empty_model(&self, cfg: Config) -> Result<HookedTransformer, PretrainedError> {
+        let mut model = HookedTransformer::new(cfg, &self.device, 0)?;
+        let steps = self.processing(model.config());
+        if self.storage.is_storage() && steps == none_of(steps) {
+            model.params_mut().store_as(self.storage);
+        }
+        Ok(model)
     }
 
     /// The steps that a model of this configuration takes.
@@ -117,6 +151,7 @@ pub(crate) enum Found {
 /// # Errors
 /// See [`Pretrained::from_pretrained`](crate::Pretrained::from_pretrained).
 pub(crate) fn load(source: &str, options: &LoadOptions) -> Result<HookedTransformer, PretrainedError> {
+    options.check_storage()?;
     let folder = fetched(source, options)?;
     let beside = beside(&folder);
     let model = match find(&folder)? {
@@ -148,7 +183,10 @@ pub(crate) fn load(source: &str, options: &LoadOptions) -> Result<HookedTransfor
             }
         }
     };
-    let model = process(model, options)?;
+    let mut model = process(model, options)?;
+    if options.storage.is_storage() {
+        model.params_mut().store_as(options.storage);
+    }
     let model = if options.dtype == model.params().dtype() { model } else { model.to_dtype(options.dtype) };
     checked(model)
 }
@@ -167,15 +205,19 @@ pub(crate) fn beside(path: &Path) -> &Path {
 /// The model with processed weights.
 fn process(model: HookedTransformer, options: &LoadOptions) -> Result<HookedTransformer, PretrainedError> {
     let steps = options.processing(model.config());
-    let none = Processing {
+    if steps == none_of(steps) { Ok(model) } else { Ok(process_weights_of(model, steps)?) }
+}
+
+/// The same with no step taken.
+fn none_of(steps: Processing) -> Processing {
+    Processing {
         fold_ln: false,
         center_writing_weights: false,
         center_unembed: false,
         fold_value_biases: false,
         refactor_factored_attn_matrices: false,
         ..steps
-    };
-    if steps == none { Ok(model) } else { Ok(process_weights_of(model, steps)?) }
+    }
 }
 
 pub(crate) fn find(path: &Path) -> Result<Found, PretrainedError> {
@@ -251,7 +293,7 @@ fn convert(
 ) -> Result<HookedTransformer, PretrainedError> {
     let family = family_of(hf)?;
     let cfg = configuration(family, hf, options)?;
-    let mut model = HookedTransformer::new(cfg, &options.device, 0)?;
+    let mut model = options.empty_model(cfg)?;
     let mut conversion = Conversion::new(hf, source, family.prefix, &mut model);
     conversion.offset_inside = offset_inside;
     (family.tensors)(&mut conversion)?;

@@ -65,7 +65,7 @@ pub(crate) fn read(
     options: &LoadOptions,
 ) -> Result<HookedTransformer, PretrainedError> {
     apply(options, &mut cfg)?;
-    let mut model = HookedTransformer::new(Config { init_weights: false, ..cfg }, &options.device, 0)?;
+    let mut model = options.empty_model(Config { init_weights: false, ..cfg })?;
     fill(&mut model, checkpoint, options)?;
     Ok(model)
 }
@@ -106,7 +106,7 @@ pub(crate) fn read_alone(checkpoint: &Checkpoint, options: &LoadOptions) -> Resu
     );
     let mut cfg = nano_gpt::config(&hf)?;
     apply(options, &mut cfg)?;
-    let mut model = HookedTransformer::new(cfg, &options.device, 0)?;
+    let mut model = options.empty_model(cfg)?;
     let source = Renamed::new(checkpoint, |name| Some(name.trim_start_matches("_orig_mod.").to_string()));
     let mut conversion = Conversion::new(&hf, &source, "transformer.", &mut model);
     nano_gpt::tensors(&mut conversion)?;

@@ -3,15 +3,19 @@
 (() => {
   const root = document.documentElement;
   const report = () => window.__report;
+  /** Between two pieces of work the page answers and scrolls. */
+  const pause = () => new Promise((go) => setTimeout(go, 0));
   let loading = null;
   function loadPlotly() {
     loading ??= (async () => {
       const packed = document.getElementById("plotly-js");
       const source = new TextDecoder().decode(await Core.inflate(Core.bytes(packed.textContent)));
+      await pause();
       const script = document.createElement("script");
       script.textContent = source;
       document.head.append(script);
       if (!window.Plotly) throw new Error("the chart library did not start");
+      await pause();
     })();
     return loading;
   }
@@ -54,6 +58,7 @@
         out.line = { ...trace.line, color: tone };
         if (trace.type === "box") out.fillcolor = tone + "40";
         if (trace.type === "bar") delete out.line;
+        if (trace.error_y) out.error_y = { ...trace.error_y, color: c.soft };
       } else if (p.band !== undefined) {
         out.fillcolor = lines[mode][p.band % lines[mode].length] + "33";
       } else if (p.mask) out.colorscale = [[0, c.mask], [1, c.mask]];
@@ -78,6 +83,7 @@
         layout[key].colorscale = stops.map((color, i) => [i / (stops.length - 1), color]);
       }
     }
+    if (plot.cursor !== null) layout.shapes = withCursor(plot, mode);
     if (square && width) {
       // Square cells: a narrower page needs less height.
       const ratio = width / spec.ironlens.width;
@@ -92,12 +98,17 @@
     }
     return { data, layout };
   }
+  /** The shapes of a chart and an upright line at the step that is chosen. */
+  function withCursor(plot, mode) {
+    const line = { color: report().palette.ui[mode].accent, width: 2, dash: "dot" };
+    return [...(plot.spec.layout.shapes ?? []), { type: "line", xref: "x", yref: "paper", x0: plot.cursor, x1: plot.cursor, y0: 0, y1: 1, line }];
+  }
   const mode = () => (report().isDark() ? "dark" : "light");
   const config = (plot) => ({ ...plot.spec.config, ...(plot.div.clientWidth < 420 ? { displayModeBar: false } : {}) });
 
   function read(div) {
     const spec = JSON.parse(document.getElementById(div.dataset.plot).textContent);
-    const plot = { div, spec, data: null, drawn: null, frame: 0 };
+    const plot = { div, spec, data: null, drawn: null, frame: 0, cursor: null };
     plot.load = () => (plot.loading ??= unpack(spec.frames ? spec.frames.flatMap((f) => f.data) : spec.data).then(() => {
       plot.data = spec.frames ? spec.frames[plot.frame].data : spec.data;
     }));
@@ -117,6 +128,12 @@
       div.style.minHeight = "";
       await Plotly.newPlot(div, data, layout, config(plot));
       names(plot);
+      document.getElementById("js-plotly-tester")?.setAttribute("aria-hidden", "true"); // where the library measures text
+      div.on("plotly_click", (event) => {
+        const point = event.points[0];
+        const at = Array.isArray(point.pointIndex) ? point.pointIndex[0] * plot.data[point.curveNumber].z[0].length + point.pointIndex[1] : point.pointIndex;
+        choose(plot, plot.data[point.curveNumber], at);
+      });
       if (!div.closest("figure").classList.contains("ready")) tools(plot);
       div.classList.add("drawn");
       keepFew(plot);
@@ -150,6 +167,32 @@
     const { data, layout } = colored(plot, mode(), plot.div.clientWidth);
     return Plotly.react(plot.div, data, layout, config(plot));
   }
+
+  // --- One selection for the page: a cell of a head chooses the head, a step its snapshot ---
+  function choose(plot, trace, at) {
+    const { open, meta } = report();
+    if (!open) return false;
+    const { step, ...change } = Core.selects(plot.spec, trace, at);
+    if (step !== undefined && meta.snapshots.length > 1) {
+      const away = (i) => Math.abs(meta.snapshots[i].step - step);
+      Object.assign(change, { s: meta.snapshots.reduce((best, _, i) => (away(i) < away(best) ? i : best), 0), e: null });
+    }
+    if (!Object.keys(change).length) return false;
+    open(change, plot.div.closest("figure").id);
+    return true;
+  }
+  document.addEventListener("selected", () => {
+    const { state, meta } = report();
+    if (!meta) return;
+    const step = state.e === null ? meta.snapshots[state.s]?.step : undefined;
+    for (const plot of plots) {
+      if (!plot.div.closest("[data-cursor]") || meta.snapshots.length < 3) continue;
+      plot.cursor = step ?? null;
+      if (!plot.div.classList.contains("drawn")) continue;
+      const now = mode();
+      Plotly.relayout(plot.div, { shapes: step === undefined ? plot.spec.layout.shapes ?? [] : withCursor(plot, now) });
+    }
+  });
 
   // --- One chart at a time, those in view first ------------------------------------------
   const waiting = new Set();
@@ -189,7 +232,7 @@
     div.tabIndex = 0;
     div.setAttribute("role", "application");
     div.setAttribute("aria-roledescription", "chart");
-    div.setAttribute("aria-label", `${title(plot)}. ${Core.summary(plot.data)} Arrow keys read it point by point.`);
+    div.setAttribute("aria-label", `${title(plot)}. ${Core.summary(plot.data)} Arrow keys read it point by point.${report().open ? " Enter chooses what a point stands for on the whole page." : ""}`);
     for (const part of div.children) part.setAttribute("aria-hidden", "true");
     for (const link of div.querySelectorAll("a.modebar-btn")) { link.setAttribute("tabindex", "-1"); link.removeAttribute("href"); }
   }
@@ -198,22 +241,40 @@
   function tools(plot) {
     const { div, spec } = plot;
     const figure = div.closest("figure");
+    const files = el("details", { className: "files" }, el("summary", { textContent: "Save" }));
+    const menu = el("div", { className: "menu" });
+    files.append(menu);
+    files.firstChild.setAttribute("aria-label", `Save ${title(plot)}`);
     const row = el("div", { className: "bar tools" });
-    if (spec.frames) row.append(...player(plot));
+    if (spec.frames) div.closest(".plot-scroll").after(el("div", { className: "bar tools" }, ...player(plot)));
     const save = (label, act) => {
       const button = el("button", { type: "button", textContent: label, onclick: () => act(plot).catch(() => { button.textContent = `${label}: failed`; }) });
       button.setAttribute("aria-label", `${label} of ${title(plot)}`);
-      row.append(button);
+      menu.append(button);
     };
     save("PNG", (p) => picture(p, "png"));
     save("SVG", (p) => picture(p, "svg"));
     save("CSV", async (p) => file(new Blob([Core.tracesCsv(p.spec, p.data)], { type: "text/csv" }), p, "csv"));
     save("JSON", async (p) => file(new Blob([JSON.stringify(p.spec)], { type: "application/json" }), p, "json"));
-    const numbers = el("details", { className: "numbers" }, el("summary", { textContent: "Numbers" }));
-    numbers.addEventListener("toggle", () => { if (numbers.open) table(plot, numbers); });
-    row.append(numbers);
-    div.closest(".plot-scroll").after(row);
-    keys(plot, row);
+    const numbers = el("div", { className: "numbers", hidden: true });
+    const toggle = el("button", { type: "button", textContent: "Numbers", onclick: () => {
+      numbers.hidden = !numbers.hidden;
+      toggle.setAttribute("aria-expanded", String(!numbers.hidden));
+      if (!numbers.hidden) table(plot, numbers);
+    } });
+    toggle.setAttribute("aria-expanded", "false");
+    toggle.setAttribute("aria-label", `Numbers of ${title(plot)}`);
+    row.append(toggle);
+    row.append(files);
+    // The choices close when they lose the reader.
+    files.addEventListener("focusout", (event) => { if (!files.contains(event.relatedTarget)) files.open = false; });
+    files.addEventListener("keydown", (event) => { if (event.key === "Escape") { files.open = false; files.firstChild.focus(); } });
+    const heading = figure.querySelector("[id$='-title']");
+    const top = el("div", { className: "figure-top" });
+    heading.before(top);
+    top.append(heading, row);
+    figure.append(numbers);
+    keys(plot, figure);
     figure.classList.add("ready");
   }
   function table(plot, details) {
@@ -259,7 +320,7 @@
     const { div } = plot;
     const told = el("output", { className: "told" });
     told.setAttribute("aria-live", "polite");
-    row.append(told);
+    div.closest(".plot-scroll").after(told);
     let [curve, at] = [0, -1];
     const shown = () => plot.data.map((t, i) => [t, i]).filter(([t]) => t.hoverinfo !== "skip" && (t.z || (t.y && t.type !== "box")));
     div.addEventListener("keydown", (event) => {
@@ -275,6 +336,9 @@
       else if (event.key === "PageDown" || event.key === "PageUp") {
         curve = (curve + (event.key === "PageDown" ? 1 : traces.length - 1)) % traces.length;
         at = 0;
+      } else if (event.key === "Enter" && at >= 0) {
+        if (choose(plot, trace, at)) event.preventDefault();
+        return;
       } else if (event.key === "Escape") { Plotly.Fx.unhover(div); told.textContent = ""; return; } else return;
       event.preventDefault();
       const [now, i] = traces[curve] ?? [trace, index];

@@ -113,6 +113,58 @@ var Core = (() => {
     return out;
   }
 
+  /** Mean of A[i, s] over the i behind s, for each source s that an eighth of them see; of all i where nothing is hidden. `at(i, j)` reads a cell. */
+  function sources(at, dest, src) {
+    return Array.from({ length: src }, (_, s) => {
+      let sum = 0, n = 0;
+      for (let i = at(0, src - 1) === null ? s + 1 : 0; i < dest; i++) {
+        const v = at(i, s);
+        if (v !== null && Number.isFinite(v)) { sum += v; n++; }
+      }
+      // A mean over the last few destinations says little of the head.
+      return n * 8 >= dest ? sum / n : NaN;
+    });
+  }
+
+  /** The same of a head that attends equally to itself and all before it. */
+  function uniformSources(dest, src) {
+    return sources((i, j) => (j > i ? null : 1 / (i + 1)), dest, src);
+  }
+
+  /** A number in three digits. */
+  function three(v) {
+    if (!Number.isFinite(v)) return String(v);
+    const size = Math.abs(v);
+    return size !== 0 && (size < 0.01 || size >= 1e5) ? v.toExponential(1) : v.toFixed(size >= 100 ? 0 : 2);
+  }
+
+  /**
+   * Which head, position or step a point of a chart stands for, as far as its axes and names tell: { L, H, d, step }.
+   * Heads are named L0H1, or lie on axes called layer and head.
+   */
+  function selects(spec, trace, at) {
+    const [x, y] = [axisOf(spec, trace.xaxis, "x"), axisOf(spec, trace.yaxis, "y")];
+    const title = (axis) => plain(axis.title?.text);
+    const titles = ["x", "y"].map((letter) => Object.keys(spec.layout).filter((key) => key.startsWith(`${letter}axis`))
+      .map((key) => title(spec.layout[key])).find(Boolean));
+    const out = {};
+    const named = (text) => {
+      const found = /^L(\d+)H(\d+)(?::|$)/.exec(String(text));
+      if (found) Object.assign(out, { L: Number(found[1]), H: Number(found[2]) });
+    };
+    const cols = trace.z ? trace.z[0].length : 1;
+    const [row, col] = trace.z ? [Math.floor(at / cols), at % cols] : [null, trace.x?.[at] ?? at];
+    named(plain(/<extra>(.*)<\/extra>/.exec(trace.hovertemplate ?? "")?.[1] ?? ""));
+    named(plain(trace.name));
+    named(place(x, col));
+    if (row !== null) named(place(y, row));
+    if (titles[0] === "head" && titles[1] === "layer" && row !== null) Object.assign(out, { L: row, H: col });
+    const number = Number.parseInt(place(x, col), 10);
+    if (titles[0] === "position" && Number.isFinite(number)) out.d = number;
+    if (titles[0] === "step" && !trace.z) out.step = col;
+    return out;
+  }
+
   /** A token so that it can be seen; the writer draws them the same way. */
   function tokenText(text) {
     const picture = (c) => /[\u2600-\u27bf\ufe0f\u{1f000}-\u{1faff}]/u.test(c ?? "");
@@ -243,7 +295,7 @@ var Core = (() => {
     return `${plain(trace.name)}, ${where}: ${short(trace.y[at])}`;
   }
 
-  return { tracesCsv, csvRow, summary, describe, bytes, inflate, stored, values, lut, position, profile, uniformProfile, tokenText,
+  return { sources, uniformSources, three, selects, tracesCsv, csvRow, summary, describe, bytes, inflate, stored, values, lut, position, profile, uniformProfile, tokenText,
     parseHash, formatHash, format, inkOn, csv };
 })();
 if (typeof module !== "undefined") module.exports = Core;

@@ -60,17 +60,22 @@ var Explorer = (() => {
     const patterns = new Patterns(meta);
     const count = meta.snapshots.length;
     const heads = meta.arrays.slice(0, meta.layers).map((a) => a.shape[0]);
-    const [, dest, src] = meta.arrays[0].shape;
-    const tokens = meta.tokens ? meta.tokens.map(Core.tokenText) : null;
+    const examples = meta.examples ?? [];
+    let [, dest, src] = meta.arrays[0].shape;
+    let tokens = meta.tokens ? meta.tokens.map(Core.tokenText) : null;
 
     // --- State: what is chosen, what is only looked at -------------------------------------
     const headName = (L, H) => meta.names?.[L]?.[H] ?? `L${L}H${H}`;
-    const state = { s: count - 1, L: 0, H: 0, d: Math.floor(dest * 0.75), k: null, scale: "full", dir: "dest", locked: false };
+    const state = { s: count - 1, e: null, L: 0, H: 0, d: Math.floor(dest * 0.75), k: null, scale: "full", dir: "dest", at: null, locked: false };
+    /** Which patterns are shown: an example's lie behind those of the snapshots. */
+    const shownAt = () => (state.e === null ? state.s : count + state.e);
+    const where = () => (state.e !== null ? examples[state.e].label : state.s === DIFFERENCE ? "after − before" : meta.snapshots[state.s].label);
     let preview = null; // a head under the pointer: { L, H }
     let cell = null; // a cell under the pointer: { d, s }
 
     /** With scores known, the first head shown is the one with the clearest role. */
     function bestHead() {
+      if (meta.roles?.length) return { L: meta.roles[0][0], H: meta.roles[0][1], v: 1 };
       let best = { L: 0, H: 0, v: -Infinity };
       for (const detector of meta.detectors) {
         if (/current|self/i.test(detector.name)) continue;
@@ -92,6 +97,9 @@ var Explorer = (() => {
         const named = meta.snapshots.findIndex((x) => x.label === hash.s);
         if (named >= 0) state.s = named;
       }
+      if (hash.e !== undefined) state.e = int(hash.e, examples.length, null);
+      else if (hash.s !== undefined) state.e = null;
+      if (hash.at) state.at = hash.at;
       state.L = int(hash.L, meta.layers, state.L);
       state.H = int(hash.H, heads[state.L], Math.min(state.H, heads[state.L] - 1));
       state.d = int(hash.d, dest, state.d);
@@ -106,7 +114,7 @@ var Explorer = (() => {
     function writeHash() {
       if (!linked) return;
       const label = state.s === DIFFERENCE ? DIFFERENCE : meta.snapshots[state.s].label;
-      own = Core.formatHash({ s: label, L: state.L, H: state.H, d: state.d, k: state.k,
+      own = Core.formatHash({ at: state.at, s: label, e: state.e, L: state.L, H: state.H, d: state.d, k: state.k,
         c: state.scale === "full" ? null : state.scale, dir: state.dir === "dest" ? null : state.dir });
       try { history.replaceState(null, "", own); } catch { /* not allowed in a frame: the link is a nicety */ }
     }
@@ -121,23 +129,29 @@ var Explorer = (() => {
     if (count > 1) addChoice(DIFFERENCE, "difference");
     choices.hidden = count < 2;
     function addChoice(value, label) {
-      const button = el("button", { type: "button", onclick: () => set({ s: value }) }, label);
+      const button = el("button", { type: "button", onclick: () => set({ s: value, e: null }) }, label);
       buttons.set(value, button);
       choices.append(button);
     }
     const slider = el("input", { type: "range", min: 0, max: count - 1, value: count - 1, step: 1,
-      oninput: () => set({ s: Number(slider.value) }) });
+      oninput: () => set({ s: Number(slider.value), e: null }) });
     slider.setAttribute("aria-label", "Snapshot by step of training");
     const sliderText = el("output");
     const scale = el("select", { onchange: () => set({ scale: scale.value }) },
       el("option", { value: "full" }, "0 to 1"), el("option", { value: "fit" }, "fit to head"), el("option", { value: "log" }, "logarithmic"));
+    const sequence = el("select", { onchange: () => set({ e: sequence.value === "" ? null : Number(sequence.value) }) },
+      el("option", { value: "" }, count > 1 || meta.source !== meta.snapshots[0].label ? "mean of many" : meta.snapshots[0].label),
+      ...examples.map((e, i) => el("option", { value: i }, e.label)));
+    if (count === 1 && meta.tokens) sequence.options[0].textContent = meta.snapshots[0].label;
     const bar = el("div", { class: "bar" }, choices,
       ...(count > 2 ? [el("label", { class: "bar", style: "margin:0" }, slider, sliderText)] : []),
+      ...(examples.length ? [el("label", {}, "Sequence ", sequence)] : []),
       el("label", {}, "Colours ", scale));
 
     const overview = el("div", { role: "group" });
     overview.setAttribute("aria-label", "Heads of each layer; arrow keys move, Enter keeps a head");
     const thumbs = [];
+    const roleOf = (L, H) => meta.roles?.find(([l, h]) => l === L && h === H)?.[2];
     for (let L = 0; L < meta.layers; L++) {
       const row = el("div", { class: heads[L] <= 10 ? "thumbs few" : "thumbs" });
       thumbs.push([]);
@@ -150,6 +164,8 @@ var Explorer = (() => {
           onfocus: () => { if (button.matches(":focus-visible")) { preview = { L, H }; update(); } },
           onblur: () => { preview = null; update(); },
           onclick: () => lock(L, H) }, canvas, el("small", {}, headName(L, H)));
+        const role = roleOf(L, H);
+        if (role) button.append(el("small", { class: "role", title: role }, role.replace(/ token$/, "")));
         row.append(button);
         thumbs[L].push({ canvas, button, drawn: "" });
       }
@@ -175,8 +191,15 @@ var Explorer = (() => {
       el("option", { value: "src" }, "who looks at the chosen source"));
     const strip = el("div", { class: "strip", role: "group" });
     strip.setAttribute("aria-label", "Positions, coloured by attention");
+    const card = el("h3");
     const scores = el("div", { class: "table-wrap" });
-    const profile = el("div", { class: "profile" });
+    const known = el("div", { class: "table-wrap" });
+    for (const [part, label] of [[scores, "Scores of the head"], [known, "What else is known of the head"]]) {
+      part.tabIndex = 0;
+      part.setAttribute("role", "region");
+      part.setAttribute("aria-label", label);
+    }
+    const [profile, sources] = [el("div", { class: "profile" }), el("div", { class: "profile" })];
     const numbers = el("div", { class: "table-wrap" });
     const more = el("details", { ontoggle: () => more.open && update() }, el("summary", {}, "Numbers of the chosen row"), numbers);
     const tools = el("div", { class: "bar" },
@@ -189,17 +212,34 @@ var Explorer = (() => {
     for (const [key, text] of help) keys.lastChild.append(el("kbd", {}, key), ` ${text}  `);
     const spot = el("div", { class: "spot" }, title, el("div", { class: "map" }, map, over),
       el("div", { class: "legend-bar" }, legendLo, legend, legendHi), readout, live, tools);
-    const facts = el("div", { class: "facts" }, scores, el("h3", {}, "Mean attention by distance"), profile, more);
+    const facts = el("div", { class: "facts" }, ...(meta.detectors.length || meta.facts?.length ? [card, scores, known] : []),
+      el("h3", {}, "Mean attention by distance"), profile, el("h3", {}, "Mean attention by source"), sources, more);
     root.append(bar, el("div", { class: "focus" }, el("div", { class: "side" }, overview, facts), spot),
       el("div", { class: "bar", style: "margin:.8rem 0 .3rem" }, el("label", {}, "Positions: ", direction)), strip, keys);
 
-    for (let i = 0; i < Math.min(src, 1024); i++) {
+    function fillStrip() {
+      strip.replaceChildren(...Array.from({ length: Math.min(src, 1024) }, (_, i) => position(i)));
+    }
+    function position(i) {
       const span = el("span", { title: `position ${i}`, tabIndex: -1, role: "button", onclick: () => choose(i), onmouseenter: () => { hoverToken = i; update(); },
         onmouseleave: () => { hoverToken = null; update(); }, onfocus: () => { if (span.matches(":focus-visible")) { hoverToken = i; update(); } },
         onblur: () => { hoverToken = null; update(); } }, tokens ? tokens[i] : String(i));
-      strip.append(span);
+      return span;
     }
     let hoverToken = null;
+    fillStrip();
+    /** Another sequence has other tokens, and maybe another length. */
+    let fitted = null;
+    function fit() {
+      if (fitted === state.e) return;
+      fitted = state.e;
+      [, dest, src] = patterns.info(state.e === null ? 0 : shownAt(), 0).shape;
+      tokens = (state.e === null ? meta.tokens : examples[state.e].tokens)?.map(Core.tokenText) ?? null;
+      Object.assign(state, { d: Math.min(state.d, dest - 1), k: state.k === null ? null : Math.min(state.k, src - 1) });
+      pad = padding();
+      cell = hoverToken = null;
+      fillStrip();
+    }
     const choose = (i) => set(state.dir === "dest" ? { d: Math.min(i, dest - 1), k: null } : { k: i });
 
     // --- Drawing ----------------------------------------------------------------------------
@@ -266,7 +306,8 @@ var Explorer = (() => {
       return canvas;
     }
 
-    const pad = { l: tokens && src <= 48 ? 62 : 38, t: 4, r: 6, b: tokens && src <= 48 ? 62 : 34 };
+    const padding = () => ({ l: tokens && src <= 48 ? 62 : 38, t: 4, r: 6, b: tokens && src <= 48 ? 62 : 34 });
+    let pad = padding();
     let geometry = null;
     function layout() {
       const width = Math.max(220, Math.min(600, map.parentElement.clientWidth));
@@ -354,7 +395,6 @@ var Explorer = (() => {
     function drawReadout(view) {
       const { L, H } = head();
       const at = atHand();
-      const where = state.s === DIFFERENCE ? "after − before" : meta.snapshots[state.s].label;
       let text;
       if (at.s !== null) {
         const v = view.at(at.d, at.s);
@@ -369,8 +409,8 @@ var Explorer = (() => {
         text = best === null ? `destination ${name(at.d)}`
           : `destination ${name(at.d)} → most at source ${name(best)}: ${Core.format(view.at(at.d, best), view.error)}`;
       }
-      readout.textContent = `${text} (${[headName(L, H), where, meta.source].filter(Boolean).join(", ")})`;
-      over.setAttribute("aria-label", `Attention of ${[headName(L, H), where].filter(Boolean).join(", ")}`);
+      readout.textContent = `${text} (${[headName(L, H), where()].filter(Boolean).join(", ")})`;
+      over.setAttribute("aria-label", `Attention of ${[headName(L, H), where()].filter(Boolean).join(", ")}`);
       say(text);
     }
     let saying = 0;
@@ -398,19 +438,32 @@ var Explorer = (() => {
         span.title = `position ${i}: ${v === null ? "N/A" : Core.format(v, view.error)}`;
       });
     }
+    /** All that is known of the head: its role, its scores, and what analyses found. */
     function drawScores() {
       const { L, H } = head();
-      const rows = meta.detectors.map((d) => {
-        const pick = (scores) => scores?.[L]?.[H];
-        const text = (v) => (typeof v === "number" ? v.toFixed(2) : "–");
-        const row = el("tr", {}, el("td", { title: d.formula }, d.name),
-          el("td", { class: "num" }, text(pick(d.before))), el("td", { class: "num" }, text(pick(d.after))));
-        return row;
-      });
+      const pick = (rows) => rows?.[L]?.[H];
+      const text = (v) => (typeof v === "number" ? v.toFixed(2) : "–");
+      const num = (v) => el("td", { class: "num" }, v);
+      const role = roleOf(L, H);
+      card.textContent = `What is known of ${headName(L, H)}${role ? `: ${role}` : meta.roles?.length ? ": no known role" : ""}`;
+      const rows = meta.detectors.map((d) => el("tr", {}, el("td", { title: d.formula }, d.name), num(text(pick(d.before))),
+        num(pick(d.spread) > 0 ? `${text(pick(d.after))} ± ${text(pick(d.spread))}` : text(pick(d.after))), num(text(d.uniform))));
       scores.hidden = rows.length === 0;
-      scores.replaceChildren(el("table", {}, el("caption", {}, `Scores of ${headName(L, H)}`),
-        el("thead", {}, el("tr", {}, el("th", {}, "Kind of head"), el("th", { class: "num" }, "before"), el("th", { class: "num" }, "after"))),
+      const heading = (label, number) => el("th", { class: number ? "num" : "", scope: "col" }, label);
+      scores.replaceChildren(el("table", {},
+        el("thead", {}, el("tr", {}, heading("Kind of head"), heading("before", true), heading("after", true), heading("equal attention", true))),
         el("tbody", {}, ...rows)));
+      const facts = (meta.facts ?? []).filter((f) => typeof pick(f.values) === "number");
+      const all = (f) => f.values.flat().filter(Number.isFinite);
+      known.hidden = facts.length === 0;
+      known.replaceChildren(el("table", {},
+        el("thead", {}, el("tr", {}, heading("Measured"), heading("value", true), heading("rank", true))),
+        el("tbody", {}, ...facts.map((f) => {
+          const [v, e] = [pick(f.values), pick(f.noise)];
+          const quiet = e > 0 && Math.abs(v) < 2 * e;
+          return el("tr", { class: quiet ? "quiet" : "" }, el("td", { class: "wrap" }, f.name),
+            num(Core.three(v) + (e > 0 ? ` ± ${Core.three(e)}` : "")), num(`${1 + all(f).filter((other) => other > v).length} of ${all(f).length}`));
+        }))));
     }
     const SVG = "http://www.w3.org/2000/svg";
     function svg(tag, attributes, text) {
@@ -419,38 +472,42 @@ var Explorer = (() => {
       if (text !== undefined) node.textContent = text;
       return node;
     }
+    const MOST_BARS = 128;
     function drawProfile(view) {
-      const all = Core.profile(view.at, view.dest, view.src);
-      const n = Math.min(all.length, 24);
-      const reference = view.signed ? null : Core.uniformProfile(Math.min(dest, src));
+      const uniform = view.signed ? null : Core.uniformProfile(Math.min(dest, src));
+      bars(profile, view, Core.profile(view.at, view.dest, view.src), uniform, "positions back", (k) => `${k} back`);
+      const alike = view.signed || view.at(0, src - 1) !== null ? null : Core.uniformSources(dest, src);
+      bars(sources, view, Core.sources(view.at, view.dest, view.src), alike, "source position", (k) => `to ${name(k)}`);
+    }
+    /** Bars of a mean at each of some places, with what equal attention would give. */
+    function bars(root, view, all, reference, label, says) {
+      const n = Math.min(all.length, MOST_BARS);
       const values = all.slice(0, n);
       const finite = values.filter(Number.isFinite);
       const hi = view.signed ? Math.max(...finite.map(Math.abs), 1e-3) : Math.max(1, ...finite);
       const lo = view.signed ? -hi : 0;
-      const [w, h, l, b] = [380, 170, 36, 30];
+      const [w, h, l, b] = [380, 128, 36, 30];
       const y = (v) => 6 + (h - 6 - b) * (1 - (v - lo) / (hi - lo));
       const slot = (w - l - 4) / n;
       const picture = svg("svg", { viewBox: `0 0 ${w} ${h}`, role: "img" });
       const best = values.reduce((m, v, k) => (Math.abs(v) > Math.abs(values[m]) || !Number.isFinite(values[m]) ? k : m), 0);
-      picture.setAttribute("aria-label", `Mean attention by distance: largest at ${best} back, ${Core.format(values[best], view.error)}`);
+      picture.setAttribute("aria-label", `Mean attention, largest ${says(best)}: ${Core.format(values[best], view.error)}`);
       for (const v of view.signed ? [-hi, 0, hi] : [0, 0.5, 1]) {
         picture.append(svg("line", { x1: l, x2: w - 4, y1: y(v), y2: y(v), stroke: css("--grid") }));
         picture.append(svg("text", { x: l - 5, y: y(v) + 4, "text-anchor": "end" }, view.signed ? v.toFixed(2) : v.toFixed(1)));
       }
-      values.forEach((v, k) => {
-        if (!Number.isFinite(v)) return;
-        const bar = svg("rect", { x: l + k * slot + slot * 0.14, width: slot * 0.72, y: Math.min(y(v), y(0)), height: Math.abs(y(v) - y(0)), fill: css("--accent") });
-        bar.append(svg("title", {}, `${k} back: ${Core.format(v, view.error)}`));
-        picture.append(bar);
-        if (k % Math.ceil(n / 12) === 0) picture.append(svg("text", { x: l + (k + 0.5) * slot, y: h - b + 14, "text-anchor": "middle" }, k));
-      });
+      // One path for all: a page of many heads stays light.
+      const wide = slot * (n > 40 ? 1 : 0.72);
+      const path = values.map((v, k) => (Number.isFinite(v) ? `M${l + (k + 0.5) * slot - wide / 2} ${y(0)}v${y(v) - y(0)}h${wide}V${y(0)}z` : "")).join("");
+      picture.append(svg("path", { d: path, fill: css("--accent") }));
+      for (let k = 0; k < n; k += Math.ceil(n / 12)) picture.append(svg("text", { x: l + (k + 0.5) * slot, y: h - b + 14, "text-anchor": "middle" }, k));
       if (reference) {
-        const points = reference.slice(0, n).map((v, k) => `${l + (k + 0.5) * slot},${y(v)}`).join(" ");
+        const points = reference.slice(0, n).map((v, k) => (Number.isFinite(v) ? `${l + (k + 0.5) * slot},${y(v)}` : "")).join(" ");
         picture.append(svg("polyline", { points, fill: "none", stroke: css("--soft"), "stroke-width": 1.5, "stroke-dasharray": "4 3" }));
-        picture.append(svg("text", { x: w - 6, y: 16, "text-anchor": "end" }, "dashed: equal attention to all before"));
+        picture.append(svg("text", { x: w - 6, y: 16, "text-anchor": "end" }, "dashed: equal attention"));
       }
-      picture.append(svg("text", { x: l + (w - l) / 2, y: h - 3, "text-anchor": "middle" }, "positions back"));
-      profile.replaceChildren(picture);
+      picture.append(svg("text", { x: l + (w - l) / 2, y: h - 3, "text-anchor": "middle" }, all.length > n ? `${label}, the first ${n} of ${all.length}` : label));
+      root.replaceChildren(picture);
     }
     function drawNumbers(view) {
       if (!more.open) return;
@@ -467,12 +524,13 @@ var Explorer = (() => {
     let heavy = "";
     async function update() {
       const mine = ++turn;
+      fit();
       const { L, H } = head();
-      const view = await patterns.head(state.s, L, H);
+      const view = await patterns.head(shownAt(), L, H);
       if (mine !== turn) return;
       const lut = tables();
       const range = domain(view);
-      const key = [state.s, L, H, state.scale, lut.mode, map.parentElement.clientWidth, window.devicePixelRatio].join();
+      const key = [shownAt(), L, H, state.scale, lut.mode, map.parentElement.clientWidth, window.devicePixelRatio].join();
       if (key !== heavy) {
         heavy = key;
         drawMap(view, range, lut);
@@ -485,30 +543,36 @@ var Explorer = (() => {
       drawReadout(view);
       drawStrip(view, range, lut);
       drawNumbers(view);
-      for (const [value, button] of buttons) button.setAttribute("aria-pressed", String(value === state.s));
+      for (const [value, button] of buttons) button.setAttribute("aria-pressed", String(state.e === null && value === state.s));
+      sequence.value = state.e === null ? "" : String(state.e);
       if (state.s !== DIFFERENCE) {
         slider.value = state.s;
         const snapshot = meta.snapshots[state.s];
         sliderText.textContent = `step ${snapshot.step}`;
         slider.setAttribute("aria-valuetext", `${snapshot.label}, step ${snapshot.step}`);
       } else sliderText.textContent = "after − before";
-      scale.disabled = state.s === DIFFERENCE;
+      scale.disabled = state.s === DIFFERENCE && state.e === null;
       thumbs.forEach((row, l) => row.forEach((t, h) => {
         t.button.className = l === L && h === H ? "shown" : "";
         t.button.setAttribute("aria-pressed", String(state.locked && l === state.L && h === state.H));
         t.button.tabIndex = l === state.L && h === state.H ? 0 : -1;
       }));
+      if (linked && told !== own) {
+        told = own;
+        document.dispatchEvent(new CustomEvent("selected"));
+      }
       await drawThumbs(lut);
     }
+    let told = null; // the address when the rest of the page last heard of it
     const visible = new Set();
     async function drawThumbs(lut) {
       for (const l of visible) {
         for (let h = 0; h < heads[l]; h++) {
           const t = thumbs[l][h];
-          const key = [state.s, state.scale, lut.mode].join();
+          const key = [shownAt(), state.scale, lut.mode].join();
           if (t.drawn === key) continue;
           t.drawn = key;
-          const view = await patterns.head(state.s, l, h);
+          const view = await patterns.head(shownAt(), l, h);
           paint(t.canvas, view, domain(view), lut, 48);
         }
       }
@@ -523,9 +587,21 @@ var Explorer = (() => {
     for (const row of overview.children) watch.observe(row);
 
     function set(change) {
-      Object.assign(state, change);
+      Object.assign(state, { at: null }, change);
       writeHash();
       return update();
+    }
+    /** A selection made elsewhere, such as in a chart; a link then opens there. Words and numbers of an address fit. */
+    function open(change, at = null) {
+      const label = change.s;
+      if (typeof label === "string") {
+        const named = meta.snapshots.findIndex((x) => x.label === label);
+        change = { ...change, s: label === DIFFERENCE ? DIFFERENCE : named < 0 ? state.s : named };
+      }
+      const number = (key, n) => (change[key] === undefined || change[key] === null ? {} : { [key]: bound(Number(change[key]), n) });
+      const L = number("L", meta.layers).L ?? state.L;
+      return set({ ...change, ...number("L", meta.layers), ...number("H", heads[L]), ...number("d", dest), ...number("k", src), at,
+        ...(change.L !== undefined ? { locked: true } : {}) });
     }
     function lock(L, H) {
       const again = state.locked && state.L === L && state.H === H;
@@ -575,9 +651,9 @@ var Explorer = (() => {
         const L = bound(state.L + (key === "PageUp" ? -1 : 1), meta.layers);
         set({ L, H: Math.min(state.H, heads[L] - 1), locked: true });
       } else if (key === "[" || key === "]") set({ H: bound(state.H + (key === "[" ? -1 : 1), heads[state.L]), locked: true });
-      else if (key === "b") set({ s: 0 });
-      else if (key === "a") set({ s: count - 1 });
-      else if (key === "d" && count > 1) set({ s: DIFFERENCE });
+      else if (key === "b") set({ s: 0, e: null });
+      else if (key === "a") set({ s: count - 1, e: null });
+      else if (key === "d" && count > 1) set({ s: DIFFERENCE, e: null });
       else if (key === "t") report().toggleTheme();
       else if (key === "?") keys.open = !keys.open;
       else if (key === "Escape") { preview = null; heavy = ""; set({ locked: false, k: null }); } else return false;
@@ -588,20 +664,20 @@ var Explorer = (() => {
     // --- Files and links --------------------------------------------------------------------
     function save(blob, extension) {
       const { L, H } = head();
-      const label = state.s === DIFFERENCE ? DIFFERENCE : meta.snapshots[state.s].label;
+      const label = state.e !== null ? where() : state.s === DIFFERENCE ? DIFFERENCE : meta.snapshots[state.s].label;
       const link = el("a", { href: URL.createObjectURL(blob), download: `attention-${headName(L, H)}-${label.replace(/[^\w-]+/g, "-")}.${extension}` });
       link.click();
       setTimeout(() => URL.revokeObjectURL(link.href), 1000);
     }
     async function saveCsv() {
       const { L, H } = head();
-      const view = await patterns.head(state.s, L, H);
+      const view = await patterns.head(shownAt(), L, H);
       save(new Blob([Core.csv(view.at, view.dest, view.src, view.error)], { type: "text/csv" }), "csv");
     }
     /** The pattern at twice its size in light colours, with its name above and the legend below. */
     async function savePng() {
       const { L, H } = head();
-      const view = await patterns.head(state.s, L, H);
+      const view = await patterns.head(shownAt(), L, H);
       const maps = report().palette.maps;
       const lut = { seq: Core.lut(maps.blues.light, 256), div: Core.lut(maps.rdbu.light, 256) };
       const range = domain(view);
@@ -613,8 +689,7 @@ var Explorer = (() => {
       c.fillRect(0, 0, out.width, out.height);
       c.font = `22px ${getComputedStyle(root).fontFamily}`;
       const write = (text, x, y, align = "center") => { c.textAlign = align; c.fillStyle = "#1f252c"; c.fillText(text, x, y); };
-      const where = state.s === DIFFERENCE ? "after − before" : meta.snapshots[state.s].label;
-      write([headName(L, H), where].filter(Boolean).join(", "), out.width / 2, 42);
+      write([headName(L, H), where()].filter(Boolean).join(", "), out.width / 2, 42);
       const cells = el("canvas");
       paint(cells, view, range, lut, 4096);
       c.imageSmoothingEnabled = false;
@@ -649,8 +724,13 @@ var Explorer = (() => {
     const best = bestHead();
     if (best.v > -Infinity) Object.assign(state, { L: best.L, H: best.H });
     // A link opens where it was made.
-    if (readHash()) { scale.value = state.scale; direction.value = state.dir; root.scrollIntoView({ block: "start" }); }
-    return { ready: update(), patterns, state, update, set, lock, meta,
+    if (readHash()) {
+      scale.value = state.scale;
+      direction.value = state.dir;
+      (document.getElementById(state.at ?? "") ?? root).scrollIntoView({ block: "start" });
+    }
+    return { ready: update(), patterns, state, update, set, open, lock, meta, root,
+      geometry: () => ({ unit: geometry.unit, left: pad.l, top: pad.t, ratio: window.devicePixelRatio || 1 }),
       get: async (s, l, h, d, k) => (await patterns.head(s, l, h)).at(d, k) };
   }
 
@@ -665,7 +745,7 @@ var Explorer = (() => {
       ready.push(explorer.ready);
       Object.assign(window.__report, explorer);
     }
-    Object.assign(window.__report, { ready: Promise.all(ready) });
+    Object.assign(window.__report, { started: Promise.all(ready) });
   });
   return { start };
 })();

@@ -96,6 +96,25 @@
     });
   }
 
+  // --- Links within the page: what is chosen stays in the address, and a place beside it ---
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest?.("a[href^='#']:not(.skip)");
+    const { open, root: explorer } = window.__report;
+    if (!link || !open || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    const hash = link.getAttribute("href").slice(1);
+    event.preventDefault();
+    if (hash.includes("=")) {
+      open(Core.parseHash(hash));
+      explorer.scrollIntoView({ block: "start" });
+      return;
+    }
+    const target = document.getElementById(hash);
+    open({}, hash);
+    target?.scrollIntoView({ block: "start" });
+    target?.setAttribute("tabindex", "-1");
+    target?.focus({ preventScroll: true });
+  });
+
   // --- Print: light, with the pictures that are in the page -------------------------------
   for (const [event, now] of [["beforeprint", true], ["afterprint", false]]) {
     addEventListener(event, () => { printing = now; document.dispatchEvent(new CustomEvent("themechange")); });
@@ -112,6 +131,7 @@
     document.addEventListener("drawn", tell);
   }
 
-  window.__report = Object.assign(window.__report ?? {}, { palette, isDark, toggleTheme });
+  // Views add to `started` what they wait for.
+  Object.assign(window.__report, { palette, isDark, toggleTheme, started: Promise.resolve() });
   document.dispatchEvent(new CustomEvent("pageready"));
 })();

@@ -23,20 +23,44 @@
       for (const t of texts) for (const v of t.values) if (v !== null) { lo = Math.min(lo, v); hi = Math.max(hi, v); }
       return [lo, hi];
     }
-    const whole = data.shared ? extent(data.groups.flat()) : null;
+    // Log-probabilities end at -5, below which all are as unlikely.
+    const whole = data.sequential ? [-5, 0] : data.shared ? extent(data.groups.flat()) : null;
     function color(v, [lo, hi], table) {
-      // Each sign has its own bound; log-probabilities end at -5, below which all are as unlikely.
+      // Each sign has its own bound.
       let t;
-      if (data.sequential) t = Core.position(v, { lo: bounds ? lo : Math.max(lo, -5), hi: Math.max(hi, lo + 1e-9) });
+      if (data.sequential) t = Core.position(v, { lo, hi: Math.max(hi, lo + 1e-9) });
       else t = v >= 0 ? 0.5 + (hi > 0 ? Math.min(1, v / hi) / 2 : 0) : 0.5 - (lo < 0 ? Math.min(1, v / lo) / 2 : 0);
       const i = Math.round(t * 255) * 3;
       return [table[i], table[i + 1], table[i + 2]];
     }
 
+    function turnTo(k, i) {
+      chosen[k] = i;
+      page = 0;
+      at = null;
+      kept = false;
+      draw();
+    }
+    // One selection for the page: the sequence and the token that the attention is shown of.
+    const rest = () => (data.linked && window.__report.open ? window.__report : null);
+    function tell(change = {}) {
+      const e = rest()?.meta.examples.findIndex((x) => x.of === chosen[0]) ?? -1;
+      rest()?.open({ ...(e >= 0 ? { e } : {}), ...change }, root.closest("section")?.querySelector("h2")?.id);
+    }
+    document.addEventListener("selected", () => {
+      const e = rest()?.state.e ?? null;
+      const of = e === null ? chosen[0] : rest().meta.examples[e].of;
+      if (rest() && of !== chosen[0]) {
+        selects[0].selectedIndex = of;
+        turnTo(0, of);
+      }
+    });
     const controls = el("div", { className: "bar" });
+    const selects = [];
     data.choices.forEach((choice, k) => {
-      const select = el("select", { onchange: () => { chosen[k] = select.selectedIndex; page = 0; at = null; kept = false; draw(); } },
+      const select = el("select", { onchange: () => { turnTo(k, select.selectedIndex); tell(); } },
         ...choice.labels.map((label) => el("option", { textContent: label })));
+      selects.push(select);
       controls.append(el("label", {}, `${choice.name} `, select));
     });
     const bound = (label, k) => {
@@ -59,7 +83,7 @@
       if (!at) { readout.replaceChildren(el("p", { className: "hint", textContent: "Point at a token, or move with the arrow keys, to read it; click or Enter keeps it, Esc lets go." })); return; }
       const [t, i] = at;
       const rows = t.details[i] ?? [];
-      const head = el("p", {}, el("b", { textContent: Core.tokenText(t.tokens[i]) }), ` (${i}): ${short(t.values[i])}${kept ? ", kept" : ""}`);
+      const head = el("p", {}, el("b", { textContent: Core.tokenText(t.tokens[i]) }), ` (${i}): ${t.values[i] === null && data.blanks ? "nothing is asked here" : short(t.values[i])}${kept ? ", kept" : ""}`);
       const table = el("table", {}, el("tbody", {}, ...rows.map((r, k) => el("tr", { className: data.sequential && k === 0 ? "first" : "" },
         ...r.filter((cell, c) => c < 2 || rows.some((x) => x[c])).map((cell, c) => el("td", { className: c === 1 && data.sequential ? "mono" : c > 0 ? "num" : "", textContent: cell }))))));
       readout.replaceChildren(head, ...(rows.length ? [el("div", { className: "table-wrap" }, table)] : []));
@@ -72,8 +96,9 @@
         const v = t.values[i];
         const span = el("span", { textContent: Core.tokenText(token), tabIndex: i === 0 ? 0 : -1, title: short(v) });
         span.setAttribute("role", "button");
-        span.setAttribute("aria-label", `${Core.tokenText(token)}, ${short(v)}`);
-        if (v === null) span.style.cssText = "background:rgb(214,0,147);color:#fff";
+        span.setAttribute("aria-label", `${Core.tokenText(token)}, ${v === null && data.blanks ? "nothing is asked here" : short(v)}`);
+        if (v === null && data.blanks) span.title = "nothing is asked here";
+        else if (v === null) span.style.cssText = "background:rgb(214,0,147);color:#fff";
         else {
           const rgb = color(v, scale, table);
           span.style.background = `rgb(${rgb})`;
@@ -82,7 +107,13 @@
         const look = () => { if (!kept) { at = [t, i]; read(); } };
         span.addEventListener("pointerenter", look);
         span.addEventListener("focus", look);
-        const keep = () => { kept = !(kept && at[0] === t && at[1] === i); at = [t, i]; mark(row, i); read(); };
+        const keep = () => {
+          kept = !(kept && at[0] === t && at[1] === i);
+          at = [t, i];
+          mark(row, i);
+          read();
+          if (kept) tell({ d: i });
+        };
         span.addEventListener("click", keep);
         span.addEventListener("keydown", (event) => {
           const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];

@@ -1,8 +1,8 @@
 //! A page that needs nothing but itself.
 //!
-//! Scripts are inline, and the content security policy names each by its hash:
-//! nothing else runs, and nothing is loaded. `plotly.js` (`vendor/plotly`) is stored
-//! deflated, and inflated by the page.
+//! Scripts are in the page, and the content security policy names each by its hash:
+//! nothing else runs, and nothing is loaded. They and `plotly.js` (`vendor/plotly`) are
+//! stored deflated, and inflated by the page.
 
 use std::io::Write as _;
 use std::sync::OnceLock;
@@ -19,10 +19,17 @@ use crate::{Figure, ReportError};
 
 const STYLE: &str = include_str!("../js/page.css");
 const PLOTLY_JS: &str = include_str!("../vendor/plotly/plotly-cartesian.min.js");
-/// Tells the style sheet that scripts run, and of a dark system, before anything is drawn. Without scripts a page is
-/// light, as its pictures are.
-const START_JS: &str = "document.documentElement.className='js';\
-    if(matchMedia('(prefers-color-scheme: dark)').matches)document.documentElement.dataset.theme='dark'";
+/// Tells the style sheet that scripts run, and of a dark system, before anything is drawn. Without scripts, or in a
+/// browser that cannot inflate them, a page is light, as its pictures are.
+const START_JS: &str = "if(window.DecompressionStream){document.documentElement.className='js';\
+    if(matchMedia('(prefers-color-scheme: dark)').matches)document.documentElement.dataset.theme='dark'}";
+/// Inflates the page's own scripts and runs them; the policy names their hash, too. `__report.ready` is there from the
+/// start, for those who drive the page.
+const LOAD_JS: &str = "window.__report={ready:(async()=>{\
+    const packed=Uint8Array.from(atob(document.getElementById('page-js').textContent),(c)=>c.charCodeAt(0));\
+    const text=await new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream('deflate-raw'))).text();\
+    document.head.append(Object.assign(document.createElement('script'),{textContent:text}));\
+    return window.__report.started})()}";
 const PAGE_JS: &str = include_str!("../js/page.js");
 const CORE_JS: &str = include_str!("../js/core.js");
 const CHARTS_JS: &str = include_str!("../js/charts.js");
@@ -97,8 +104,8 @@ impl Document<'_> {
         }
         // Last, because it tells the others that the page is ready.
         scripts.push(PAGE_JS);
-        let scripts: Vec<String> = scripts.into_iter().map(compact).collect();
-        let mut hashes: Vec<String> = scripts.iter().map(String::as_str).chain([START_JS]).map(hash).collect();
+        let scripts: String = scripts.into_iter().map(compact).collect();
+        let mut hashes: Vec<String> = [START_JS, LOAD_JS, &scripts].map(hash).into();
         if self.charts {
             hashes.push(plotly_js().1.clone());
         }
@@ -124,9 +131,8 @@ impl Document<'_> {
                         script type="application/octet-stream" id="plotly-js" { (PreEscaped(&plotly_js().0)) }
                     }
                     script type="application/json" id="palette" { (PreEscaped(palette())) }
-                    @for script in scripts {
-                        script { (PreEscaped(script)) }
-                    }
+                    script type="application/octet-stream" id="page-js" { (PreEscaped(pack(scripts.as_bytes()))) }
+                    script { (PreEscaped(LOAD_JS)) }
                 }
             }
         }

@@ -498,3 +498,14 @@ fn the_picture_shows_the_numbers() {
         assert_eq!(white, [255, 255, 255]);
     }
 }
+
+#[test]
+fn bars_show_how_exact_they_are() {
+    let figure = bar(["a", "b"], Series::new("", &[2.0, 4.0]).spread(&[0.5, 1.0]));
+    let page = figure.to_html().unwrap();
+    assert!(page.contains(r#""array":[0.5,1.0]"#) && page.contains(r#""arrayminus":[0.5,1.0]"#));
+    let plain = bar(["a", "b"], Series::new("", &[2.0, 4.0])).to_svg().unwrap();
+    assert!(figure.to_svg().unwrap().len() > plain.len(), "the lines are in the picture, too");
+    let error = bar(["a", "b"], Series::new("", &[2.0, 4.0]).spread(&[0.5])).to_html().unwrap_err().to_string();
+    assert!(error.contains("2 lower and upper ends"), "{error}");
+}

@@ -49,15 +49,21 @@ fn the_page_stays_small() {
     let inside = |open: &str, close: &str| -> usize {
         html.split(open).skip(1).map(|rest| rest.find(close).unwrap_or(rest.len())).sum()
     };
-    let scripts = inside("<script>", "</script>") + inside("<style>", "</style>");
+    let packed = inside("id=\"page-js\">", "</script>");
+    assert!(packed > 10_000, "the scripts are packed");
+    let scripts = inside("<script>", "</script>") + inside("<style>", "</style>") + packed;
     assert!(scripts < 64 * 1024, "{scripts} bytes of scripts and style");
 }
 
 #[test]
-fn scripts_have_no_text_over_several_lines() {
+fn scripts_reach_for_nothing_and_have_no_text_over_several_lines() {
     for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/js")).unwrap() {
         let path = entry.unwrap().path();
-        for (i, line) in std::fs::read_to_string(&path).unwrap().lines().enumerate() {
+        let text = std::fs::read_to_string(&path).unwrap();
+        for bad in ["fetch(", "XMLHttpRequest", "import(", "eval(", "WebSocket", "innerHTML", "document.write"] {
+            assert!(!text.contains(bad), "{}: {bad}", path.display());
+        }
+        for (i, line) in text.lines().enumerate() {
             assert!(line.matches('`').count() % 2 == 0, "{}:{}: {line}", path.display(), i + 1);
         }
     }
@@ -97,6 +103,8 @@ fn an_empty_report_and_bad_numbers_are_written() {
     report.evaluations = vec![Evaluation { step: 0, loss: -1.0 }; 3];
     report.detectors[0].after = vec![vec![f32::NAN], vec![]];
     report.detectors[0].before = vec![];
+    report.examples[0].layers.clear();
+    report.head_facts[0].values = vec![vec![f32::NAN], vec![]];
     report.chance_loss = Some(f64::NAN);
     report.to_html().unwrap();
     let dir = tempfile::tempdir().unwrap();
@@ -116,6 +124,15 @@ fn parts_that_do_not_fit_are_named() {
     report.detectors[0].before.pop();
     let error = report.figures().unwrap_err().to_string();
     assert!(error.contains("previous token"), "{error}");
+
+    let mut report = synthetic::report(8);
+    report.examples[1].targets.pop();
+    let error = report.to_html().unwrap_err().to_string();
+    assert!(error.contains("held-out sequence 2") && error.contains("8 targets"), "{error}");
+    let mut report = synthetic::report(8);
+    report.examples[0].layers.pop();
+    let error = report.to_html().unwrap_err().to_string();
+    assert!(error.contains("attention of the example") && error.contains("[8, 8]"), "{error}");
 }
 
 #[test]

@@ -39,6 +39,7 @@
 
 mod analyser;
 mod error;
+mod examples;
 mod findings;
 mod kept;
 mod of_run;

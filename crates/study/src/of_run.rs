@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::error::StudyError;
 use crate::picture::Analysis;
-use crate::{array, findings, story};
+use crate::{array, examples, findings, story};
 
 /// The report of a run, with the analysis that it keeps.
 ///
@@ -104,12 +104,13 @@ fn add_transformer(
     report.snapshot_source = format!("mean over held-out sequences of the data ({})", config.data.description);
     match run.sequences() {
         Ok(sequences) => {
-            let (_, cache) = sequences.call(&after).cached()?;
+            let (logits, cache) = sequences.call(&after).cached()?;
             if let Some(hook) = cache.first_not_finite() {
                 let warning = format!("The activation {hook} is not finite: what is computed from it means nothing.");
                 report.warnings.push(warning);
             }
             report.hooks = hooks(&after, &cache);
+            report.examples = examples::of_run(run, &sequences, logits.logits().value(), &cache)?;
             report.detectors = detectors(&before, &after, &sequences.tokens)?;
             if let Err(e) = baselines(&mut report.detectors, &cache, &sequences.tokens) {
                 report.warnings.push(format!("What equal attention scores is not known: {e}."));
@@ -124,6 +125,7 @@ fn add_transformer(
         report.sections = story::sections(experiment, run, &after)?;
     }
     report.findings = analysis.as_ref().map_or_else(Vec::new, findings::of);
+    report.head_facts = analysis.as_ref().map_or_else(Vec::new, Analysis::head_facts);
     report.sections.extend(analysis.map_or(Ok(Vec::new()), |a| a.to_sections())?);
     Ok(())
 }
@@ -275,4 +277,96 @@ fn settings(run: &RunDir) -> Vec<(String, String)> {
     all.extend(rows("train", &config.train));
     all.push(("seed".into(), config.seed.map_or("not known".into(), |seed| seed.to_string())));
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ironlens_report::Finding;
+    use ironlens_transformer::{ActFn, Config};
+
+    /// What heads do that are made to be of one kind, and one that attends to all it sees alike.
+    const KINDS: [Option<HeadKind>; 6] = [
+        Some(HeadKind::PreviousToken),
+        Some(HeadKind::CurrentToken),
+        Some(HeadKind::FirstToken),
+        Some(HeadKind::Induction),
+        Some(HeadKind::DuplicateToken),
+        None,
+    ];
+
+    /// A model of one layer whose heads look where `KINDS` say on these tokens; where there is no such place, and in
+    /// the last head, at all they see alike.
+    fn made(tokens: &IndexTensor) -> HookedTransformer {
+        let cfg = Config {
+            d_model: 24,
+            d_head: 4,
+            n_heads: KINDS.len(),
+            n_layers: 1,
+            n_ctx: 64,
+            d_vocab: 50,
+            act_fn: ActFn::Gelu,
+            ..Config::default()
+        };
+        let mut model = HookedTransformer::new(cfg, &Device::Cpu, 5).unwrap();
+        let (batch, n) = (tokens.shape()[0], tokens.shape()[1]);
+        let mut cells = Vec::new();
+        for ids in tokens.as_slice().chunks(n) {
+            for kind in KINDS {
+                let asked = kind.map_or(vec![0.0; n * n], |k| k.pattern(ids).to_vec());
+                for (i, row) in asked.chunks(n).enumerate() {
+                    let found: f32 = row.iter().sum();
+                    let alike = |j: usize| if j <= i { 1.0 / (i + 1) as f32 } else { 0.0 };
+                    cells.extend((0..n).map(|j| if found > 0.0 { row[j] / found } else { alike(j) }));
+                }
+            }
+        }
+        let pattern = Tensor::from_vec(cells, &[batch, KINDS.len(), n, n], &Device::Cpu);
+        model
+            .add_perma_hook("blocks.0.attn.hook_pattern", move |x, _| {
+                *x = pattern.clone().into();
+            })
+            .unwrap();
+        model
+    }
+
+    fn found(loss: f64) -> Vec<Finding> {
+        // Random tokens said twice, so that there is something to induce.
+        let rows: Vec<u32> = (0..4u32)
+            .flat_map(|b| {
+                let half = (0..15).map(move |i: u32| 1 + (i * i * 7 + i * 13 + b * 29) % 49);
+                std::iter::once(0).chain(half.clone()).chain(half)
+            })
+            .collect();
+        let tokens = IndexTensor::new(rows, &[4, 31]);
+        let model = made(&tokens);
+        let (_, cache) = model.run_with_cache(&tokens).unwrap();
+        let mut all = detectors(&model, &model, &tokens).unwrap();
+        baselines(&mut all, &cache, &tokens).unwrap();
+        let metrics = vec![Metric { step: 1, loss, ..Metric::default() }];
+        Report { metrics, chance_loss: Some(4.0), detectors: all, ..Report::default() }.found()
+    }
+
+    #[test]
+    fn made_heads_get_the_name_of_their_kind() {
+        let found = found(0.5);
+        for (head, kind) in KINDS.iter().enumerate() {
+            let own: Vec<&Finding> = found.iter().filter(|f| f.text.contains(&format!("L0H{head} "))).collect();
+            match kind {
+                Some(kind) => {
+                    let expected = match kind {
+                        HeadKind::Induction | HeadKind::DuplicateToken => format!(" {} head", kind.label()),
+                        _ => format!("attends to the {}", kind.label()),
+                    };
+                    assert!(own.len() == 1 && own[0].text.contains(&expected), "head {head}, {expected}: {found:#?}");
+                }
+                None => assert!(own.is_empty(), "a head that attends alike has no role: {own:#?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_model_at_chance_gets_no_names() {
+        assert_eq!(found(3.99), []);
+    }
 }

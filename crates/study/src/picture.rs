@@ -2,7 +2,7 @@
 
 mod numbers;
 
-use ironlens_report::{Array, Figure, ReportError, Section, Series, bar, imshow, line};
+use ironlens_report::{Array, Figure, HeadFact, ReportError, Section, Series, bar, imshow, line};
 use ironlens_tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
@@ -49,6 +49,18 @@ pub enum Picture {
         values: Vec<f32>,
         /// Whether 0 is the middle of the colours.
         signed: bool,
+        /// What the values are.
+        #[serde(default)]
+        value: String,
+        /// The ends of the colours; those of the values if there are none.
+        #[serde(default)]
+        range: Option<[f64; 2]>,
+        /// The standard error of each value, where it is known: what is less than two of them from 0 is grey.
+        #[serde(default, with = "numbers")]
+        noise: Vec<f32>,
+        /// Whether columns behind their row mean nothing: they are hidden.
+        #[serde(default)]
+        causal: bool,
     },
     /// A bar per label.
     Bars {
@@ -61,6 +73,9 @@ pub enum Picture {
         /// Their lengths.
         #[serde(with = "numbers")]
         values: Vec<f64>,
+        /// The standard errors of their lengths, where they are known.
+        #[serde(default, with = "numbers")]
+        errors: Vec<f64>,
     },
     /// Curves.
     Lines {
@@ -76,6 +91,12 @@ pub enum Picture {
     },
 }
 
+/// The axes of pictures of every head.
+const HEADS: [&str; 2] = ["layer", "head"];
+
+/// How wide a picture is that has its place in a page alone, in pixels.
+const WIDE: u32 = 1060;
+
 impl Picture {
     /// A heatmap of a tensor, signed.
     pub fn heatmap(title: impl Into<String>, axes: [&str; 2], values: &Tensor) -> Picture {
@@ -88,7 +109,16 @@ impl Picture {
             shape: values.shape().to_vec(),
             values: values.to_vec(),
             signed: true,
+            value: String::new(),
+            range: None,
+            noise: vec![],
+            causal: false,
         }
+    }
+
+    /// A heatmap of a value for every head, `[layer, head]`. The page has it on the card of each head, too.
+    pub fn heads(title: impl Into<String>, values: &Tensor) -> Picture {
+        Picture::heatmap(title, HEADS, values)
     }
 
     /// A bar for each label.
@@ -98,7 +128,7 @@ impl Picture {
     #[track_caller]
     pub fn bars(title: impl Into<String>, value: &str, labels: Vec<String>, values: Vec<f64>) -> Picture {
         assert_eq!(labels.len(), values.len(), "bars: {} labels for {} values", labels.len(), values.len());
-        Picture::Bars { title: title.into(), value: value.into(), labels, values }
+        Picture::Bars { title: title.into(), value: value.into(), labels, values, errors: vec![] }
     }
 
     /// Curves with names over 0, 1, ..
@@ -134,12 +164,131 @@ impl Picture {
         self
     }
 
+    /// What the values of a heatmap are, such as "share restored".
+    #[must_use]
+    pub fn value(mut self, name: &str) -> Picture {
+        if let Picture::Heatmap { value, .. } = &mut self {
+            *value = name.into();
+        }
+        self
+    }
+
+    /// The ends of a heatmap's colours, so that several pictures can be compared.
+    #[must_use]
+    pub fn range(mut self, low: f64, high: f64) -> Picture {
+        if let Picture::Heatmap { range, .. } = &mut self {
+            *range = Some([low, high]);
+        }
+        self
+    }
+
+    /// The standard error of each value of a heatmap.
+    ///
+    /// # Panics
+    /// If there are not as many as values.
+    #[must_use]
+    #[track_caller]
+    pub fn noise(mut self, errors: &Tensor) -> Picture {
+        if let Picture::Heatmap { noise, values, .. } = &mut self {
+            *noise = errors.to_vec();
+            assert_eq!(noise.len(), values.len(), "noise: {} errors for {} values", noise.len(), values.len());
+        }
+        self
+    }
+
+    /// The standard error of each bar.
+    ///
+    /// # Panics
+    /// If there are not as many as bars.
+    #[must_use]
+    #[track_caller]
+    pub fn errors(mut self, of_bars: Vec<f64>) -> Picture {
+        if let Picture::Bars { errors, values, .. } = &mut self {
+            assert_eq!(of_bars.len(), values.len(), "errors: {} for {} bars", of_bars.len(), values.len());
+            *errors = of_bars;
+        }
+        self
+    }
+
+    /// Hides the columns of a heatmap that lie behind their row, which a causal model cannot see.
+    #[must_use]
+    pub fn causal(mut self) -> Picture {
+        if let Picture::Heatmap { causal, .. } = &mut self {
+            *causal = true;
+        }
+        self
+    }
+
+    /// As what is known of every head: of a picture made with [`Picture::heads`].
+    fn of_heads(&self) -> Option<HeadFact> {
+        let Picture::Heatmap { title, axes, shape, values, noise, .. } = self else { return None };
+        let [layers, heads] = *shape.as_slice() else { return None };
+        if axes.each_ref().map(String::as_str) != HEADS || layers * heads != values.len() || heads == 0 {
+            return None;
+        }
+        let rows = |of: &[f32]| of.chunks(heads).map(<[f32]>::to_vec).collect();
+        Some(HeadFact { name: title.clone(), values: rows(values), noise: rows(noise) })
+    }
+
+    /// The size of a heatmap: of every head small, so that several stand side by side; by position as wide as the page,
+    /// two matrices in a row; otherwise what the figure makes of it.
+    fn size(&self) -> Option<(u32, u32)> {
+        let Picture::Heatmap { axes, rows, shape, .. } = self else { return None };
+        let axes = axes.each_ref().map(String::as_str);
+        match *shape.as_slice() {
+            [layers, heads] if axes == HEADS && heads <= 16 => {
+                let cell = (200.0 / heads.max(1) as f64).min(40.0);
+                Some((350, (cell * layers as f64).max(40.0) as u32 + 96))
+            }
+            [.., n, positions] if axes[1] == "position" && n > 0 && positions > 12 => {
+                let count = if shape.len() == 3 { shape[0] } else { 1 };
+                let across = count.min(2);
+                let longest = rows.iter().map(|r| r.chars().count()).max().unwrap_or(0).min(24) as f64 * 7.0;
+                let cell = ((f64::from(WIDE) - 180.0 - longest) / (across * positions) as f64).min(22.0);
+                let down = count.div_ceil(across) as f64;
+                Some((WIDE, (down * (cell * n as f64 + 48.0) + 70.0) as u32))
+            }
+            _ => None,
+        }
+    }
+
     fn figure(&self) -> Result<Figure, ReportError> {
         Ok(match self {
-            Picture::Heatmap { title, axes, rows, columns, facets, shape, values, signed } => {
+            Picture::Heatmap {
+                title,
+                axes,
+                rows,
+                columns,
+                facets,
+                shape,
+                values,
+                signed,
+                value,
+                range,
+                noise,
+                causal,
+            } => {
                 let mut figure = imshow(Array::new(shape.clone(), values)?).title(title).y(&axes[0]).x(&axes[1]);
                 if *signed {
                     figure = figure.midpoint(0.0);
+                }
+                if !value.is_empty() {
+                    figure = figure.value(value);
+                }
+                if let Some([low, high]) = range {
+                    figure = figure.range(*low, *high);
+                }
+                if !noise.is_empty() {
+                    figure = figure.noise(Array::new(shape.clone(), noise)?);
+                }
+                if *causal {
+                    figure = figure.causal();
+                }
+                if let Some(size) = self.size() {
+                    figure = figure.size(size.0, size.1);
+                }
+                if shape.len() == 3 && self.size().is_some() {
+                    figure = figure.columns(2);
                 }
                 if !rows.is_empty() {
                     figure = figure.y_labels(rows.clone());
@@ -149,7 +298,13 @@ impl Picture {
                 }
                 if facets.is_empty() { figure } else { figure.facets(facets.clone()) }
             }
-            Picture::Bars { title, value, labels, values } => bar(labels.clone(), values).title(title).y(value),
+            Picture::Bars { title, value, labels, values, errors } => {
+                let mut series = Series::new("", values);
+                if !errors.is_empty() {
+                    series = series.spread(errors);
+                }
+                bar(labels.clone(), series).title(title).y(value).size(520, 280)
+            }
             Picture::Lines { title, x, y, curves } => {
                 let series: Vec<Series> = curves.iter().map(|(name, y)| Series::new(name.clone(), y)).collect();
                 line(series).title(title).x(x).y(y)
@@ -159,6 +314,11 @@ impl Picture {
 }
 
 impl Analysis {
+    /// What is known of every head, for their cards.
+    pub(crate) fn head_facts(&self) -> Vec<HeadFact> {
+        self.sections.iter().flat_map(|part| part.pictures.iter().filter_map(Picture::of_heads)).collect()
+    }
+
     /// As sections of a report.
     ///
     /// # Errors

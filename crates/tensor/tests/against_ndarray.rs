@@ -53,6 +53,34 @@ fn broadcasts() {
     }
 }
 
+/// Shapes drawn at random, in memory in any order; either operand has axes of 1 and lacks leading ones.
+#[test]
+fn any_two_shapes_that_broadcast() {
+    let mut rng = Rng::new(7, 0);
+    let mut below = move |n: usize| rng.integers(&[], 0, n as u32).as_slice()[0] as usize;
+    for round in 0..400 {
+        let whole: Vec<usize> = (0..below(5)).map(|_| below(5)).collect();
+        let mut operand = |stream: u64| {
+            let lacking = if below(3) == 0 { below(whole.len() + 1) } else { 0 };
+            let shape: Vec<usize> = whole[lacking..].iter().map(|&n| if below(3) == 0 { 1 } else { n }).collect();
+            let mut order: Vec<usize> = (0..shape.len()).collect();
+            order.rotate_left(below(shape.len() + 1).min(shape.len()));
+            let stored: Vec<usize> = order.iter().map(|&axis| shape[axis]).collect();
+            let mut back = vec![0; order.len()];
+            order.iter().enumerate().for_each(|(at, &axis)| back[axis] = at);
+            random(1000 * stream + round, &stored).permute(&back)
+        };
+        let (a, b) = (operand(1), operand(2));
+        let of = |x: &Tensor, back: usize| x.ndim().checked_sub(back).map_or(1, |axis| x.dim(axis));
+        let ndim = a.ndim().max(b.ndim());
+        let joint: Vec<usize> =
+            (1..=ndim).rev().map(|back| if of(&a, back) == 1 { of(&b, back) } else { of(&a, back) }).collect();
+        let mut want = a.to_ndarray().broadcast(joint.as_slice()).expect("it fits").to_owned();
+        want.zip_mut_with(&b.to_ndarray().broadcast(joint.as_slice()).expect("it fits"), |x, y| *x -= y);
+        assert_eq!((&a - &b).to_ndarray(), want, "{:?} and {:?}", a.shape(), b.shape());
+    }
+}
+
 #[test]
 fn sums_and_maxima() {
     let x = random(4, &[5, 70, 300]);

@@ -101,6 +101,21 @@ fn products_of_every_layout() {
     compare("batched", 4e-6, &[&a, &b], |t| vec![t[0].matmul(&t[1]), t[0].transpose(0, 1).matmul(&t[1].unsqueeze(1))]);
 }
 
+/// More tiles of rows, of columns and of matrices than a grid has groups along an axis, of the widest tile: each
+/// product is a part, then another.
+#[test]
+#[ignore = "needs an adapter"]
+fn products_of_more_tiles_than_a_grid_has() {
+    let many = 65535 * 128 + 40;
+    let of_rows = |n: usize| Tensor::from_vec((0..n).map(|i| (i % 1021) as f32).collect(), &[n, 1], &gpu());
+    let one = Tensor::from_vec(vec![2.0], &[1, 1], &gpu());
+    let is_doubled = |found: &Tensor| found.to_vec().iter().enumerate().all(|(i, &x)| x == (2 * (i % 1021)) as f32);
+    let column = of_rows(many);
+    assert!(is_doubled(&column.matmul(&one)), "rows");
+    assert!(is_doubled(&one.matmul(&column.transpose(0, 1))), "columns");
+    assert!(is_doubled(&of_rows(65535 + 40).unsqueeze(2).matmul(&one)), "matrices");
+}
+
 #[test]
 #[ignore = "needs an adapter"]
 fn rows() {

@@ -442,9 +442,13 @@ mod tests {
         assert_eq!(at(Schedule::Constant), [1.0; 5]);
         let cosine = at(Schedule::Cosine);
         assert!(cosine[2] == 1.0 && cosine[3] < 1.0 && cosine[4].abs() < 1e-12);
+        let half = [50, 550].map(|step| Schedule::Cosine.factor(step, 1000, 100));
+        assert!(half.iter().all(|factor| (factor - 0.5).abs() < 1e-12), "{half:?}");
         assert_eq!([0, 4, 8].map(|i| Schedule::Warmup.factor(i, 1000, 8)), [0.0, 0.5, 1.0]);
         assert_eq!(Schedule::Warmup.factor(0, 1000, 0), 1.0);
         assert_eq!(TrainConfig::default().lr_at(700), 1e-3, "the default does not change");
+        let warm = TrainConfig { schedule: Schedule::Warmup, ..TrainConfig::default() };
+        assert_eq!(warm.lr_at(50), 0.5e-3);
     }
 
     #[test]
@@ -465,6 +469,8 @@ mod tests {
         let steps = TrainConfig { steps: 300, ..TrainConfig::notebook() }.snapshot_steps();
         assert_eq!(steps, [0, 10, 20, 50, 100, 200, 300]);
         assert_eq!(TrainConfig { steps: 1, ..TrainConfig::notebook() }.snapshot_steps(), [0, 1]);
+        let once = TrainConfig { steps: 100, ..TrainConfig::notebook() }.snapshot_steps();
+        assert_eq!(once, [0, 10, 20, 50, 100]);
         let most = TrainConfig { steps: u64::MAX, ..TrainConfig::notebook() };
         assert_eq!(most.snapshot_steps().last(), Some(&u64::MAX));
         assert!(most.check().unwrap_err().to_string().contains("at most 1000000000000"));
@@ -476,7 +482,51 @@ mod tests {
         assert_eq!(bad.check().unwrap_err().to_string(), "lr = -1 cannot be: expected a finite number above 0");
         assert!(TrainConfig::notebook().check().is_ok());
         assert!(TrainConfig::default().check().is_ok());
-        assert!(TrainConfig { betas: (0.9, 1.0), ..TrainConfig::notebook() }.check().is_err());
+        let check = |change: &dyn Fn(&mut TrainConfig)| {
+            let mut config = TrainConfig::default();
+            change(&mut config);
+            config.check()
+        };
+        type Set<T> = fn(&mut TrainConfig, T);
+        let counts: [(&str, Set<u64>); 5] = [
+            ("steps", |c, n| c.steps = n),
+            ("batch_size", |c, n| c.batch_size = n as usize),
+            ("eval_batch_size", |c, n| c.eval_batch_size = n as usize),
+            ("log_every", |c, n| c.log_every = n),
+            ("accumulate", |c, n| c.accumulate = n),
+        ];
+        for (name, set) in counts {
+            assert!(check(&|c| set(c, 1)).is_ok(), "{name}");
+            let refused = check(&|c| set(c, 0)).unwrap_err().to_string();
+            assert!(refused.starts_with(&format!("{name} = 0 cannot be")), "{refused}");
+        }
+        assert!(check(&|c| c.steps = MOST_STEPS).is_ok() && check(&|c| c.steps = MOST_STEPS + 1).is_err());
+        // Whether 0 and 1 are taken, too; nothing below 0 is, nor what is no number.
+        let numbers: [(&str, bool, bool, Set<f64>); 7] = [
+            ("lr", false, true, |c, x| c.lr = x),
+            ("eps", false, true, |c, x| c.eps = x),
+            ("weight_decay", true, true, |c, x| c.weight_decay = x),
+            ("max_grad_norm", true, true, |c, x| c.max_grad_norm = x),
+            ("momentum", true, false, |c, x| c.momentum = x),
+            ("betas", true, false, |c, x| c.betas.0 = x),
+            ("betas", true, false, |c, x| c.betas.1 = x),
+        ];
+        for (name, zero, one, set) in numbers {
+            for (x, taken) in
+                [(0.0, zero), (0.5, true), (1.0, one), (-1.0, false), (f64::INFINITY, false), (f64::NAN, false)]
+            {
+                match check(&|c| set(c, x)) {
+                    Ok(()) => assert!(taken, "{name} = {x}"),
+                    Err(e) => assert!(!taken && e.to_string().starts_with(&format!("{name} = ")), "{e}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_norm_of_0_turns_clipping_off() {
+        let clip = |max_grad_norm| TrainConfig { max_grad_norm, ..TrainConfig::default() }.clip();
+        assert_eq!([clip(0.0), clip(0.5)], [None, Some(0.5)]);
     }
 
     #[test]

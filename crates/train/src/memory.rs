@@ -25,3 +25,17 @@ pub(crate) fn check(name: &'static str, given: usize, bytes: u64) -> Result<(), 
 fn gib(bytes: u64) -> String {
     format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_of_the_memory_may_be_asked_for_and_no_more() {
+        assert!(check("batch_size", 1, machine_memory()).is_ok());
+        let refused = check("batch_size", 7, machine_memory() + 1).unwrap_err().to_string();
+        assert!(refused.starts_with("batch_size = 7 cannot be") && refused.contains("at least"), "{refused}");
+        assert!(check("batch_size", 7, u64::MAX).unwrap_err().to_string().contains("more bytes than can be counted"));
+        assert_eq!(gib(3 << 29), "1.5 GiB");
+    }
+}

@@ -1,12 +1,12 @@
 //! [`HookedTransformer`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use ironlens_autograd::Var;
 use ironlens_nn::{Ctx, Hooks, ParamError, Params, PermaHooks, Registry};
-use ironlens_tensor::{DType, Device, Tensor, release_pooled_memory};
+use ironlens_tensor::{DType, Device, Tensor};
 use ironlens_tokenizer::HookedTokenizer;
 
 use crate::cache::ActivationCache;
@@ -37,11 +37,20 @@ impl HookedTransformer {
     /// device takes in one piece.
     pub fn new(cfg: Config, device: &Device, seed: impl Into<Option<u64>>) -> Result<HookedTransformer, ModelError> {
         let seed = seed.into().or(cfg.seed).unwrap_or(0);
+        HookedTransformer::with_params(cfg, device, |registry| Ok(Params::initialised(registry, seed, device)))
+    }
+
+    /// The model of `cfg` with the weights that `params` makes.
+    fn with_params(
+        cfg: Config,
+        device: &Device,
+        params: impl FnOnce(Registry) -> Result<Params, ParamError>,
+    ) -> Result<HookedTransformer, ModelError> {
         cfg.check_memory(device)?;
         let cfg = cfg.resolved()?;
         let (net, registry) = build(&cfg);
         fit::weights(&registry, device)?;
-        let params = Params::initialised(registry, seed, device);
+        let params = params(registry)?;
         Ok(HookedTransformer { cfg: Arc::new(cfg), net: Arc::new(net), params, tokenizer: None })
     }
 
@@ -214,7 +223,7 @@ impl HookedTransformer {
         cfg: Config,
         weights: impl IntoIterator<Item = (&'t str, &'t Tensor)>,
     ) -> Result<HookedTransformer, ModelError> {
-        let weights = weights.into_iter().map(|(name, value)| (name, value.clone()));
+        let weights = weights.into_iter().map(|(name, value)| (name.to_string(), value.clone())).collect();
         self.shell().filled(cfg, weights)
     }
 
@@ -256,9 +265,6 @@ impl HookedTransformer {
     }
 }
 
-/// Weights from this size on are given back to the system at once, so that a large model is never there twice.
-const LARGE: usize = 1 << 18;
-
 /// A model without its weights.
 struct Shell {
     device: Device,
@@ -269,29 +275,13 @@ struct Shell {
 
 impl Shell {
     /// The model of `cfg` with these weights.
-    fn filled<N: AsRef<str>>(
-        self,
-        cfg: Config,
-        weights: impl IntoIterator<Item = (N, Tensor)>,
-    ) -> Result<HookedTransformer, ModelError> {
-        let cfg = Config { init_weights: false, ..cfg };
-        let mut model = HookedTransformer::new(cfg, &self.device, 0)?.to_dtype(self.dtype);
+    fn filled(self, cfg: Config, weights: BTreeMap<String, Tensor>) -> Result<HookedTransformer, ModelError> {
+        let mut model = HookedTransformer::with_params(cfg, &self.device, |registry| {
+            Params::from_weights(registry, self.dtype, &self.device, weights)
+        })?;
         model.tokenizer = self.tokenizer;
         model.params.set_perma_hooks(self.perma_hooks);
-        let mut missing: BTreeSet<String> = model.params.iter().map(|(name, _)| name.to_string()).collect();
-        for (name, value) in weights {
-            model.params.set(name.as_ref(), &value)?;
-            missing.remove(name.as_ref());
-            let large = value.numel() >= LARGE;
-            drop(value);
-            if large {
-                release_pooled_memory();
-            }
-        }
-        match missing.first() {
-            Some(name) => Err(ParamError::Missing { name: name.clone() }.into()),
-            None => Ok(model),
-        }
+        Ok(model)
     }
 }
 

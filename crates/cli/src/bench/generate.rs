@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use ironlens::tensor::{Device, Rng};
+use ironlens::tensor::profile::{self, Kernel};
+use ironlens::tensor::{DType, Device, IndexTensor, Rng};
 use ironlens::transformer::{
     ActFn, Config, HookedTransformer, KeyValueCache, LogitsAt, NormalizationType, PositionalEmbeddingType,
 };
@@ -38,32 +39,61 @@ fn name(batch: usize, len: usize) -> String {
 }
 
 const STEPS: [(usize, usize); 3] = [(1, 64), (1, 1024), (8, 64)];
+/// A token of one sequence after 64, by matrices in 16 bits.
+const STORED: &str = "token_b1_after_64_bf16";
 
-/// `token_b1_after_64`, `token_b1_after_1024`, `token_b8_after_64`, and `prompt_512`.
+/// Where the time of a token after 64 goes, and that of a prompt of 512: seconds, and kernel by kernel.
+pub fn profiles(device: &Device) -> Result<[(&'static str, f64, Vec<Kernel>); 2]> {
+    let model = HookedTransformer::new(shape(), device, 0)?;
+    let tokens = |pos: usize| Rng::new(1, 0).integers(&[1, pos], 0, model.config().d_vocab as u32);
+    let mut past = KeyValueCache::new(&model, 1);
+    read(&model, &tokens(64), &mut past)?;
+    past.freeze();
+    let (token, prompt) = (tokens(1), tokens(512));
+    let (seconds, kernels) = recorded(|| read(&model, &token, &mut past))?;
+    let (prompt_seconds, prompt_kernels) = recorded(|| read(&model, &prompt, &mut KeyValueCache::new(&model, 1)))?;
+    Ok([("profile_token", seconds, kernels), ("profile_prompt", prompt_seconds, prompt_kernels)])
+}
+
+/// Reads tokens and chooses the next.
+fn read(model: &HookedTransformer, tokens: &IndexTensor, past: &mut KeyValueCache) -> Result<()> {
+    let out = model.call(tokens).past_kv_cache(past).logits_at(LogitsAt::Last).output()?;
+    out.logits().value().argmax(2);
+    Ok(())
+}
+
+/// Seconds and kernels of a warm run.
+fn recorded(mut run: impl FnMut() -> Result<()>) -> Result<(f64, Vec<Kernel>)> {
+    (0..3).try_for_each(|_| run())?;
+    let start = std::time::Instant::now();
+    let (result, kernels) = profile::record(run);
+    result?;
+    Ok((start.elapsed().as_secs_f64(), kernels))
+}
+
+/// `token_b1_after_64`, `token_b1_after_1024`, `token_b8_after_64`, `prompt_512`, and on the CPU
+/// `token_b1_after_64_bf16`.
 pub fn steps(device: &Device, repeats: usize) -> Result<BTreeMap<String, Seconds>> {
     let model = HookedTransformer::new(shape(), device, 0)?;
     let d_vocab = model.config().d_vocab as u32;
+    let mut stored = model.clone();
+    if *device == Device::Cpu {
+        stored.params_mut().store_as(DType::Bf16);
+    }
     let tokens = |batch: usize, pos: usize| Rng::new(1, 0).integers(&[batch, pos], 0, d_vocab);
     let prompt = tokens(1, 512);
     let mut cases = Vec::new();
-    for (batch, len) in STEPS {
-        let mut past = KeyValueCache::new(&model, batch);
-        model.call(&tokens(batch, len)).past_kv_cache(&mut past).logits_at(LogitsAt::Last).output()?;
+    let all = STEPS.map(|(batch, len)| (name(batch, len), &model, batch, len));
+    let by_stored = (*device == Device::Cpu).then(|| (STORED.to_string(), &stored, 1, 64));
+    for (name, model, batch, len) in all.into_iter().chain(by_stored) {
+        let mut past = KeyValueCache::new(model, batch);
+        read(model, &tokens(batch, len), &mut past)?;
         // Every run reads the same token after the same ones.
         past.freeze();
-        let (model, token) = (&model, tokens(batch, 1));
-        cases.push(Case::new(name(batch, len), move || {
-            let out = model.call(&token).past_kv_cache(&mut past).logits_at(LogitsAt::Last).output()?;
-            out.logits().value().argmax(2);
-            Ok(())
-        }));
+        let token = tokens(batch, 1);
+        cases.push(Case::new(name, move || read(model, &token, &mut past)));
     }
-    cases.push(Case::new("prompt_512", || {
-        let mut past = KeyValueCache::new(&model, 1);
-        let out = model.call(&prompt).past_kv_cache(&mut past).logits_at(LogitsAt::Last).output()?;
-        out.logits().value().argmax(2);
-        Ok(())
-    }));
+    cases.push(Case::new("prompt_512", || read(&model, &prompt, &mut KeyValueCache::new(&model, 1))));
     interleaved(cases, repeats)
 }
 
@@ -75,12 +105,13 @@ pub fn rates(timings: &BTreeMap<String, Seconds>) -> Table {
     let cfg = shape();
     let (d, e) = (cfg.d_model, cfg.d_head);
     let layer = d * e * (2 * cfg.n_heads + 2 * cfg.n_key_value_heads) + 3 * d * cfg.d_mlp;
-    let bytes = 4.0 * (cfg.n_layers * layer + d * cfg.d_vocab) as f64;
-    for (batch, len) in STEPS {
-        let Some(seconds) = timings.get(&name(batch, len)) else { continue };
-        let gbytes = bytes / seconds.median / 1e9;
+    let weights = (cfg.n_layers * layer + d * cfg.d_vocab) as f64;
+    let all = STEPS.map(|(batch, len)| (name(batch, len), batch, 4.0));
+    for (name, batch, bytes) in all.into_iter().chain([(STORED.to_string(), 1, 2.0)]) {
+        let Some(seconds) = timings.get(&name) else { continue };
+        let gbytes = bytes * weights / seconds.median / 1e9;
         table.row([
-            name(batch, len),
+            name,
             format!("{:.1}", batch as f64 / seconds.median),
             format!("{gbytes:.1}"),
             format!("{:.0} %", 100.0 * gbytes / reading),

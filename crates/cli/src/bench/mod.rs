@@ -51,7 +51,7 @@ pub struct Args {
         value_parser = from_one::<usize>, allow_negative_numbers = true
     )]
     rounds: usize,
-    /// Show where the time of a training step goes, kernel by kernel
+    /// Show where the time of a training step goes, kernel by kernel; with `generate`, that of a token and a prompt
     #[arg(long)]
     profile: bool,
     /// Check every kernel of the device against the CPU in double precision, and time it
@@ -111,8 +111,14 @@ pub fn run(args: &Args) -> Result<bool> {
         return Ok(agrees);
     }
     if args.profile {
-        let (seconds, kernels) = model::Trained::new(config.clone(), 8, &device)?.profile()?;
-        report.table("profile", &profile_table(seconds, &kernels, &peak));
+        if args.parts.contains(&Part::Generate) {
+            for (name, seconds, kernels) in generate::profiles(&device)? {
+                report.table(name, &profile_table(seconds, &kernels, &peak));
+            }
+        } else {
+            let (seconds, kernels) = model::Trained::new(config.clone(), 8, &device)?.profile()?;
+            report.table("profile", &profile_table(seconds, &kernels, &peak));
+        }
     }
     let mut other_rounds = Vec::new();
     let rounds = if args.beside.is_some() { args.rounds } else { 1 };

@@ -80,17 +80,23 @@ fn triad() -> impl FnMut() -> f64 {
     }
 }
 
-/// The sum of an array that no cache holds.
+/// The sum of an array that no cache holds, each thread from several places at once: as many bytes are under way then
+/// as a core can wait for.
 fn reading() -> impl FnMut() -> f64 {
     const N: usize = 1 << 26;
-    const CHUNK: usize = 1 << 16;
+    const CHUNK: usize = 1 << 18;
+    const STREAMS: usize = 8;
     let a = vec![1f32; N];
     move || {
         let start = Instant::now();
         let sum = |chunk: &[f32]| {
-            // As many sums as hide the latency of an addition.
-            let mut sums = [0f32; 64];
-            chunk.chunks_exact(64).for_each(|part| sums.iter_mut().zip(part).for_each(|(s, v)| *s += v));
+            let stream = chunk.len() / STREAMS;
+            let mut sums = [0f32; 16 * STREAMS];
+            for at in (0..stream).step_by(16) {
+                for (i, sums) in sums.chunks_exact_mut(16).enumerate() {
+                    sums.iter_mut().zip(&chunk[i * stream + at..][..16]).for_each(|(s, v)| *s += v);
+                }
+            }
             sums.iter().sum::<f32>()
         };
         std::hint::black_box(a.par_chunks(CHUNK).map(sum).sum::<f32>());

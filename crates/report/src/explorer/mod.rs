@@ -7,9 +7,10 @@ use serde_json::json;
 
 use crate::codec::{self, Codec, Encoded};
 use crate::document::json_in_script;
-use crate::{Array, Detector, Figure, ReportError, Snapshot, imshow};
+use crate::{Array, Detector, Example, Figure, HeadFact, ReportError, Snapshot, imshow};
 
 /// What one explorer shows.
+#[derive(Default)]
 pub(crate) struct Explorer<'a> {
     /// Begins the names of its elements, so that a page may hold several.
     pub id: &'a str,
@@ -19,6 +20,12 @@ pub(crate) struct Explorer<'a> {
     /// Where the values are from, in words.
     pub source: &'a str,
     pub detectors: &'a [Detector],
+    /// What else is known of every head.
+    pub facts: &'a [HeadFact],
+    /// The role of each head that has one: layer, head and what it is.
+    pub roles: &'a [(usize, usize, String)],
+    /// Single sequences, of which those with attention can be chosen.
+    pub examples: &'a [Example],
     /// Names of the heads `[layer][head]`; L0H0 and so on if empty.
     pub names: &'a [Vec<String>],
     /// Whether the address holds its state: for one explorer of a page.
@@ -36,11 +43,18 @@ impl Explorer<'_> {
         let last = self.snapshots.len() - 1;
         let (mut blocks, mut arrays): (Vec<(String, Encoded)>, Vec<_>) = (Vec::new(), Vec::new());
         let mut worst = (32, 0.0f64);
-        for (s, snapshot) in self.snapshots.iter().enumerate() {
-            // The first and the last are looked at most: they are as exact as if they were alone.
-            let of = if s == 0 || s == last { count(snapshot) * self.snapshots.len().min(2) } else { whole };
-            let codec = Codec::for_budget(of);
-            for (l, layer) in snapshot.layers.iter().enumerate() {
+        // The first and the last are looked at most: they are as exact as if they were alone.
+        let ends = self.snapshots.len().min(2);
+        let budget = |s: usize| if s == 0 || s == last { count(&self.snapshots[s]) * ends } else { whole };
+        let chosen: Vec<(usize, &Example)> =
+            self.examples.iter().enumerate().filter(|(_, e)| !e.layers.is_empty()).collect();
+        let of_examples = chosen.iter().flat_map(|(_, e)| &e.layers).map(codec::stored_len).sum();
+        // Snapshots, then examples, each with all its layers.
+        let groups = (0..self.snapshots.len()).map(|s| (&self.snapshots[s].layers, budget(s)));
+        let groups = groups.chain(chosen.iter().map(|(_, e)| (&e.layers, of_examples)));
+        for (s, (layers, budget)) in groups.enumerate() {
+            let codec = Codec::for_budget(budget);
+            for (l, layer) in layers.iter().enumerate() {
                 let encoded = codec::encode(layer, codec);
                 let id = format!("{}-{s}-{l}", self.id);
                 arrays.push(json!({
@@ -61,8 +75,12 @@ impl Explorer<'_> {
             "arrays": arrays,
             "source": self.source,
             "detectors": self.detectors.iter().map(|d| json!({
-                "name": d.name, "formula": d.formula, "before": d.before, "after": d.after,
+                "name": d.name, "formula": d.formula, "before": d.before, "after": d.after, "uniform": d.uniform,
+                "spread": d.spread,
             })).collect::<Vec<_>>(),
+            "facts": self.facts.iter().map(|f| json!({ "name": f.name, "values": f.values, "noise": f.noise })).collect::<Vec<_>>(),
+            "roles": self.roles,
+            "examples": chosen.iter().map(|(i, e)| json!({ "of": i, "label": e.name, "tokens": e.tokens })).collect::<Vec<_>>(),
         });
         let precision = match worst.0 {
             32 => "stored exactly".to_string(),

@@ -71,7 +71,7 @@ impl Series {
         self
     }
 
-    /// A band around the curve: the lower and the upper end at each value.
+    /// A band around the curve, or a thin line at each bar: the lower and the upper end at each value.
     pub fn band<T: Number>(mut self, low: &[T], high: &[T]) -> Self {
         self.band = (doubles(low), doubles(high));
         self

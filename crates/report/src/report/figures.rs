@@ -14,7 +14,6 @@ pub(crate) fn all(report: &Report) -> Result<Vec<(String, Figure)>, ReportError>
         }
     }
     out.extend(training(report).map(|f| ("training".into(), f)));
-    out.extend(roles_over_training(report).map(|f| ("roles-over-training".into(), f)));
     out.extend(detectors(report)?.map(|f| ("head-detectors".into(), f)));
     for section in &report.sections {
         for (i, figure) in section.figures.iter().enumerate() {
@@ -188,8 +187,7 @@ pub(crate) fn training(report: &Report) -> Option<Figure> {
         let values: Vec<f64> = report.evaluations.iter().map(|e| e.loss).collect();
         losses.push(Series::new("held out", &values).x(&steps).markers(true));
     }
-    let mut figure =
-        line(losses).title("Loss, learning rate and gradient norm").size(1060, 560).x("step").y("loss").log_y();
+    let mut figure = line(losses).size(1060, 520).x("step").y("loss").log_y();
     if let Some(chance) = report.chance_loss {
         figure = figure.rule(chance, format!("guessing, {}", number(chance)));
     }
@@ -197,23 +195,33 @@ pub(crate) fn training(report: &Report) -> Option<Figure> {
     for reference in report.references.iter().filter(|r| r.loss > 0.0) {
         figure = figure.rule(reference.loss, &reference.name);
     }
+    let roles = roles_over_training(report);
+    let shown = if roles.is_some() { ", roles of heads" } else { "" };
+    if let Some(roles) = roles {
+        figure = figure.below(roles).size(1060, 640).caption(
+            "The share of attention by which the clearest heads have their role, by the snapshots of the run. The upright \
+             line is the snapshot that is shown below; a click chooses the nearest one.",
+        );
+    }
     if let Some(lr) = curve(&|m| m.lr, "learning rate") {
         figure = figure.below(line(lr).y("learning rate").x("step"));
     }
     if let Some(norm) = curve(&|m| m.grad_norm, "gradient norm") {
         figure = figure.below(line(norm).y("gradient norm").x("step").log_y());
     }
-    if figure.below.is_empty() {
-        figure = figure.title("Training loss");
-    }
-    Some(figure)
+    let rest = if report.metrics.iter().any(|m| m.lr.is_some() || m.grad_norm.is_some()) {
+        ", learning rate and gradient norm"
+    } else {
+        ""
+    };
+    Some(figure.title(format!("Loss{shown}{rest}")))
 }
 
 /// The most heads whose role is drawn over training.
 const MOST_ROLES: usize = 8;
 
 /// How the clearest heads came to their roles, by the snapshots; nothing without at least three of them.
-pub(crate) fn roles_over_training(report: &Report) -> Option<Figure> {
+fn roles_over_training(report: &Report) -> Option<Figure> {
     if report.snapshots.len() < 3 || findings::at_chance(report) {
         return None;
     }
@@ -226,15 +234,7 @@ pub(crate) fn roles_over_training(report: &Report) -> Option<Figure> {
             Series::new(format!("L{}H{}: {}", role.layer, role.head, role.detector.name), &y).x(&x).markers(true),
         );
     }
-    (!curves.is_empty()).then(|| {
-        line(curves)
-            .title("When the heads took their roles")
-            .x("step")
-            .y("share of attention")
-            .range(0.0, 1.0)
-            .size(860, 300)
-            .caption("By the snapshots of the run, for the clearest heads.")
-    })
+    (!curves.is_empty()).then(|| line(curves).x("step").y("share of attention").range(0.0, 1.0))
 }
 
 /// Scores of all heads, one small matrix for each detector.
@@ -247,15 +247,19 @@ pub(crate) fn detectors(report: &Report) -> Result<Option<Figure>, ReportError> 
         return Ok(None);
     }
     let data = report.detectors.iter().flat_map(|d| d.after.iter().flatten()).copied().collect();
-    let array = Array::from_vec([report.detectors.len(), first.0, first.1], data)?;
+    let count = report.detectors.len();
+    let array = Array::from_vec([count, first.0, first.1], data)?;
+    // Up to five side by side.
+    let cell = (800.0 / (count.min(5) * first.1) as f64).min(40.0);
     Ok(Some(
         imshow(array)
-            .title("Head detectors: every head after training")
+            .title("Every head after training")
             .x("head")
             .y("layer")
             .value("score")
             .range(0.0, 1.0)
             .facets(report.detectors.iter().map(|d| d.name.clone()))
-            .columns(if first.1 > 4 { 2 } else { 3 }),
+            .columns(count.min(5))
+            .size(1060, (cell * first.0 as f64).max(40.0) as u32 * count.div_ceil(5) as u32 + 130),
     ))
 }

@@ -68,14 +68,13 @@ pub(crate) fn all(report: &Report) -> Vec<Finding> {
         let mine: Vec<&Role<'_>> = roles.iter().filter(|r| std::ptr::eq(r.detector, detector)).collect();
         let Some(first) = mine.first() else { continue };
         let shown: Vec<String> =
-            mine.iter().take(6).map(|r| format!("L{}H{} ({:.2})", r.layer, r.head, r.score)).collect();
+            mine.iter().take(6).map(|r| format!("L{}H{} ({})", r.layer, r.head, with_spread(r))).collect();
         let more = if mine.len() > 6 { format!(" and {} more", mine.len() - 6) } else { String::new() };
-        let (verb, before) = (if mine.len() == 1 { "attends" } else { "attend" }, at(&detector.before, first));
-        let before = before
+        let before = at(&detector.before, first)
             .map_or(String::new(), |v| format!(", and L{}H{} had {v:.2} before training", first.layer, first.head));
         let uniform = detector.uniform.map_or(String::new(), |u| format!(": equal attention would give {u:.2}"));
         out.push(Finding {
-            text: format!("{}{more} {verb} to the {}{uniform}{before}.", shown.join(", "), detector.name),
+            text: format!("{}{more} {}{uniform}{before}.", shown.join(", "), does(&detector.name, mine.len())),
             evidence: format!("#L={}&H={}", first.layer, first.head),
             since: since(report, first),
         });
@@ -91,6 +90,25 @@ pub(crate) fn all(report: &Report) -> Vec<Finding> {
     }
     out.extend(report.findings.iter().cloned());
     out
+}
+
+/// What heads of a kind do, in words.
+fn does(kind: &str, heads: usize) -> String {
+    let a = if kind.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
+    match (Offset::of(kind), heads) {
+        (Some(_), 1) => format!("attends to the {kind}"),
+        (Some(_), _) => format!("attend to the {kind}"),
+        (None, 1) => format!("is {a} {kind} head"),
+        (None, _) => format!("are {kind} heads"),
+    }
+}
+
+/// A score, and how much it differs between sequences.
+fn with_spread(role: &Role<'_>) -> String {
+    match at(&role.detector.spread, role) {
+        Some(spread) if spread > 0.0 => format!("{:.2} ± {spread:.2}", role.score),
+        _ => format!("{:.2}", role.score),
+    }
 }
 
 fn at(scores: &[Vec<f32>], role: &Role<'_>) -> Option<f32> {
@@ -180,7 +198,7 @@ mod tests {
         assert_eq!(found, [(0, "previous token"), (2, "first token")], "head 1 looks alike everywhere, head 3 hardly");
         let text = all(&report)[0].text.clone();
         assert!(
-            text.starts_with("L0H0 (0.90) attends to the previous token: equal attention would give 0.10"),
+            text.starts_with("L0H0 (0.90 ± 0.01) attends to the previous token: equal attention would give 0.10"),
             "{text}"
         );
     }

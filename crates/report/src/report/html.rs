@@ -6,18 +6,26 @@ use super::verdict::{argmax, number};
 use super::{Finding, Hook, Parameter, Report, Section, figures, findings};
 use crate::document::{Document, chart, slug};
 use crate::explorer::Explorer;
+use crate::view::tokens;
 use crate::{Figure, ReportError};
 
 /// One part of the page: address, heading, content.
 type Part = (String, String, Markup);
 
 pub(crate) fn page(report: &Report) -> Result<String, ReportError> {
+    let roles: Vec<_> = match findings::at_chance(report) {
+        true => Vec::new(),
+        false => findings::roles(report).into_iter().map(|r| (r.layer, r.head, r.detector.name.clone())).collect(),
+    };
     let explorer = Explorer {
         id: "explorer",
         snapshots: &report.snapshots,
         tokens: &report.tokens,
         source: &report.snapshot_source,
         detectors: &report.detectors,
+        facts: &report.head_facts,
+        roles: &roles,
+        examples: &report.examples,
         names: &[],
         linked: true,
     };
@@ -33,12 +41,11 @@ pub(crate) fn page(report: &Report) -> Result<String, ReportError> {
     // Did it learn?
     if !report.metrics.is_empty() || !report.evaluations.is_empty() {
         let figure = figures::training(report).map(|f| draw("training-chart", &f)).transpose()?;
-        let roles = figures::roles_over_training(report).map(|f| draw("roles-chart", &f)).transpose()?;
-        add(
-            "training",
-            "Did it learn?",
-            html! { (held_out(report)) @if let Some(figure) = figure { (figure) } @if let Some(roles) = roles { (roles) } },
-        );
+        let body = html! { (held_out(report)) @if let Some(figure) = figure { div data-cursor { (figure) } } };
+        add("training", "Did it learn?", body);
+    }
+    if !report.examples.is_empty() {
+        add("sequences", "What it says, token by token", sequences(report));
     }
     // What do its heads do?
     let has_explorer = explorer.is_some();
@@ -49,7 +56,7 @@ pub(crate) fn page(report: &Report) -> Result<String, ReportError> {
             "heads",
             "The heads",
             html! {
-                p { "Point at a head to preview it, click to keep it, Esc to let go. Point at the pattern to read a cell; the strip below shows the same row over the positions." }
+                p { "Point at a head to preview it, click to keep it. Beside it is all that is known of it." }
                 (explorer)
                 details.more { summary { "Means over the heads of each layer" } div.figures { @for figure in &means { (figure) } } }
             },
@@ -94,7 +101,49 @@ pub(crate) fn page(report: &Report) -> Result<String, ReportError> {
         }
     };
     let title = if report.title.is_empty() { "Report" } else { &report.title };
-    Ok(Document { title, body, charts, explorer: has_explorer, tokens: false }.render())
+    let tokens = !report.examples.is_empty();
+    Ok(Document { title, body, charts, explorer: has_explorer, tokens }.render())
+}
+
+/// Sequences with what the model says at each token.
+fn sequences(report: &Report) -> Markup {
+    html! {
+        p { "Darker tokens are where what is asked for was found likely; log-probabilities end at -5, and where nothing is \
+             asked there is no colour. The likeliest tokens of the one at hand are listed below." }
+        div.tokens-frame { (tokens::examples(&report.examples).markup("sequences")) }
+    }
+}
+
+/// Text in which names of heads are links to their cards.
+fn with_heads(report: &Report, text: &str) -> Markup {
+    let layers: &[crate::Array] = report.snapshots.first().map_or(&[], |s| &s.layers);
+    let mut out = Vec::new();
+    let mut rest = text;
+    while let Some((at, len, layer, head)) = next_head(rest) {
+        let known = layers.get(layer).is_some_and(|a| head < a.shape()[0]);
+        out.push(html! { (&rest[..at]) });
+        out.push(match known {
+            true => html! { a.head href=(format!("#L={layer}&H={head}")) { (&rest[at..at + len]) } },
+            false => html! { (&rest[at..at + len]) },
+        });
+        rest = &rest[at + len..];
+    }
+    html! { @for part in &out { (part) } (rest) }
+}
+
+/// The first name such as L3H11 in a text: where it begins, its length, layer and head.
+fn next_head(text: &str) -> Option<(usize, usize, usize, usize)> {
+    let digits = |t: &str| t.len() - t.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let starts = text.match_indices('L').map(|(at, _)| at);
+    starts.filter(|at| !text[..*at].ends_with(|c: char| c.is_alphanumeric())).find_map(|at| {
+        let after = &text[at + 1..];
+        let (layer, n) = (after, digits(after));
+        let head = after[n..].strip_prefix('H')?;
+        let m = digits(head);
+        let ends = !head[m..].starts_with(|c: char| c.is_alphanumeric());
+        let numbers = (layer[..n].parse().ok()?, head[..m].parse().ok()?);
+        ends.then_some((at, n + m + 2, numbers.0, numbers.1))
+    })
 }
 
 fn header(report: &Report, parts: &[Part], found: &Markup) -> Markup {
@@ -140,7 +189,7 @@ fn found(report: &Report, places: &[(&str, String)]) -> Markup {
                 ul {
                     @for f in &found {
                         li {
-                            (f.text)
+                            (with_heads(report, &f.text))
                             @if let Some(step) = f.since { " So since step " (step) "." }
                             @if let Some(link) = link(f) { " " a href=(link) { "Evidence" span.sr-only { ": " (f.text) } } }
                         }
@@ -177,8 +226,10 @@ fn model(report: &Report) -> Markup {
     let total: usize = report.parameters.iter().map(|p| size(&p.shape)).sum();
     html! {
         @if !report.model_tree.is_empty() {
+            details { summary { "The model as printed" }
             div.bar { button type="button" data-copy="model-tree" { "Copy" } }
             pre id="model-tree" tabindex="0" aria-label="The model as printed" { (report.model_tree) }
+            }
         }
         @if !report.parameters.is_empty() {
             p { b { (grouped(total)) } " parameters in " (report.parameters.len()) " arrays. By part of the model:" }
@@ -243,6 +294,7 @@ fn activations(hooks: &[Hook]) -> Markup {
     html! {
         p { "Every activation of one forward pass, in the order in which the hooks fire: "
             (hooks.len()) " hooks, " (grouped(total)) " numbers." }
+        details { summary { "Every activation" }
         (filter("hooks-table"))
         div.table-wrap tabindex="0" role="region" aria-label="Activations" {
             table.sortable id="hooks-table" {
@@ -268,6 +320,7 @@ fn activations(hooks: &[Hook]) -> Markup {
                 }
             }
         }
+        }
     }
 }
 
@@ -290,6 +343,7 @@ fn held_out(report: &Report) -> Markup {
 
 fn detectors(report: &Report, figure: Option<Markup>) -> Markup {
     let uniform = report.detectors.iter().any(|d| d.uniform.is_some());
+    let drawn = figure.is_some();
     let best = |scores: &[Vec<f32>]| argmax(scores).map_or("–".into(), |(l, h, v)| format!("{v:.2} (L{l}H{h})"));
     let mean = |scores: &[Vec<f32>]| {
         let all: Vec<f32> = scores.iter().flatten().copied().filter(|v| v.is_finite()).collect();
@@ -297,6 +351,8 @@ fn detectors(report: &Report, figure: Option<Markup>) -> Markup {
     };
     html! {
         p { "How much each head behaves as a known kind of head. A score says what its formula says and no more: look at the pattern before naming a head." }
+        @if let Some(figure) = figure { (figure) }
+        details open[!drawn] { summary { "What the scores are, and the highest of each" }
         div.table-wrap tabindex="0" role="region" aria-label="Highest head of each detector" {
             table {
                 thead { tr {
@@ -312,8 +368,7 @@ fn detectors(report: &Report, figure: Option<Markup>) -> Markup {
                     }
                 }
             }
-        }
-        @if let Some(figure) = figure { (figure) }
+        } }
         details {
             summary { "Scores of every head" }
             div.table-wrap tabindex="0" role="region" aria-label="Scores of every head" {
@@ -366,5 +421,28 @@ fn reproduce(report: &Report) -> Markup {
             details { summary { "All settings" } dl.grid { @for (key, value) in &report.config { div { dt.mono { (key) } dd { (value) } } } } }
         }
         p.hint { "Charts: plotly.js, MIT licence, embedded. This page loads nothing from the network." }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_in_a_text_are_found() {
+        assert_eq!(next_head("see L0H1, L11H3"), Some((4, 4, 0, 1)));
+        assert_eq!(next_head("(L11H3)"), Some((1, 5, 11, 3)));
+        for none in ["", "L", "LH", "L1", "L1H", "XL1H2", "L1H2x", "L1H99999999999999999999"] {
+            assert_eq!(next_head(none), None, "{none}");
+        }
+        let report = Report {
+            snapshots: vec![crate::Snapshot {
+                layers: vec![crate::Array::new([2, 1, 1], &[1.0, 1.0]).unwrap()],
+                ..crate::Snapshot::default()
+            }],
+            ..Report::default()
+        };
+        let text = with_heads(&report, "L0H1 & L0H2 <b>").into_string();
+        assert_eq!(text, "<a class=\"head\" href=\"#L=0&amp;H=1\">L0H1</a> &amp; L0H2 &lt;b&gt;");
     }
 }

@@ -1,11 +1,14 @@
 //! The report: plain data in, one page and a folder of pictures out.
 
+mod compare;
 mod figures;
 mod findings;
 mod html;
 mod verdict;
 
 use std::path::{Path, PathBuf};
+
+pub use compare::Comparison;
 
 use crate::{Array, Figure, ReportError, files};
 
@@ -55,6 +58,10 @@ pub struct Report {
     pub references: Vec<Reference>,
     /// Scores of every head for each kind of head.
     pub detectors: Vec<Detector>,
+    /// What else is known of every head: shown on its card.
+    pub head_facts: Vec<HeadFact>,
+    /// Sequences with what the model makes of each token.
+    pub examples: Vec<Example>,
     /// The configuration, one row each.
     pub config: Vec<(String, String)>,
     /// The command line that makes this run again.
@@ -175,6 +182,35 @@ pub struct Detector {
     pub spread: Vec<Vec<f32>>,
 }
 
+/// A number for every head, such as how much the loss rises without it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct HeadFact {
+    /// What it is: "Rise of the loss, head set to zero".
+    pub name: String,
+    /// Values `[layer][head]`.
+    pub values: Vec<Vec<f32>>,
+    /// Standard errors `[layer][head]`; empty if they are not known.
+    pub noise: Vec<Vec<f32>>,
+}
+
+/// A sequence, and what the model says at each of its tokens.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Example {
+    /// What it is called: "held-out sequence 1".
+    pub name: String,
+    /// Its tokens.
+    pub tokens: Vec<String>,
+    /// What should be said at each token; empty text where nothing is asked.
+    pub targets: Vec<String>,
+    /// The log-probability of what should be said at each token; NaN where nothing is asked.
+    pub log_probs: Vec<f32>,
+    /// The likeliest tokens at each token with their log-probabilities, the likeliest first.
+    pub top: Vec<Vec<(String, f32)>>,
+    /// Attention patterns `[head, dest, src]` of each layer after training, as many heads as in the snapshots; or
+    /// none.
+    pub layers: Vec<Array>,
+}
+
 /// A further part of the report.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Section {
@@ -266,6 +302,22 @@ impl Report {
                     format!("{} layers, as in the first snapshot, and at least one", layers.max(1)),
                     format!("{} layers", snapshot.layers.len()),
                 );
+            }
+        }
+        for example in &self.examples {
+            let n = example.tokens.len();
+            let lengths = [example.targets.len(), example.log_probs.len(), example.top.len()];
+            if lengths.iter().any(|len| *len != n) {
+                let expected = format!("{n} targets, log-probabilities and lists, one for each token");
+                return wrong(format!("the example `{}`", example.name), expected, format!("{lengths:?}"));
+            }
+            let heads = |layers: &[Array]| layers.iter().map(|a| a.shape()[0]).collect::<Vec<_>>();
+            let square = example.layers.iter().all(|a| a.shape().len() == 3 && a.shape()[1..] == [n, n]);
+            let like = first.map_or(Vec::new(), |f| heads(&f.layers));
+            if !example.layers.is_empty() && (!square || heads(&example.layers) != like) {
+                let shapes: Vec<_> = example.layers.iter().map(Array::shape).collect();
+                let expected = format!("[head, {n}, {n}] for each layer, of {like:?} heads as in the snapshots");
+                return wrong(format!("attention of the example `{}`", example.name), expected, format!("{shapes:?}"));
             }
         }
         for detector in &self.detectors {

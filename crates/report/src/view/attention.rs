@@ -90,7 +90,7 @@ pub(super) fn markup(
 ) -> Result<Markup, ReportError> {
     let snapshots = [Snapshot { step: 0, label: String::new(), layers: layers.to_vec() }];
     let id = format!("{id}-explorer");
-    let explorer = Explorer { id: &id, snapshots: &snapshots, tokens, source: "", detectors: &[], names, linked };
+    let explorer = Explorer { id: &id, snapshots: &snapshots, tokens, names, linked, ..Explorer::default() };
     Ok(explorer.markup()?.unwrap_or_else(|| html! {}))
 }
 

@@ -1,7 +1,7 @@
 //! Views of attention and of tokens with numbers: what CircuitsVis shows, for a browser without a network.
 
 mod attention;
-mod tokens;
+pub(crate) mod tokens;
 
 use std::path::Path;
 

@@ -4,10 +4,10 @@ use maud::{Markup, PreEscaped, html};
 use serde_json::{Value, json};
 
 use super::{Kind, View};
-use crate::Array;
 use crate::color::{Colorscale, ink_on, to_hex};
 use crate::document::json_in_script;
 use crate::figure::{Number, token_text};
+use crate::{Array, Example};
 
 /// Texts, each token of which has a number for every choice that the reader makes.
 #[derive(Debug, Clone)]
@@ -22,6 +22,10 @@ pub(crate) struct TokenView {
     sequential: bool,
     /// Tables instead of texts.
     tables: bool,
+    /// Whether NaN means that nothing is asked there; otherwise it is marked.
+    blanks: bool,
+    /// Whether choosing a text or a token chooses it on the whole page.
+    linked: bool,
 }
 
 /// One text: tokens, a number for each, and what else is known of each in rows.
@@ -48,7 +52,15 @@ fn texts<S: Into<String>>(tokens: impl IntoIterator<Item = S>) -> Vec<String> {
 }
 
 fn single(text: Text, sequential: bool) -> TokenView {
-    TokenView { choices: Vec::new(), groups: vec![vec![text]], shared: true, sequential, tables: false }
+    TokenView {
+        choices: Vec::new(),
+        groups: vec![vec![text]],
+        shared: true,
+        sequential,
+        tables: false,
+        blanks: false,
+        linked: false,
+    }
 }
 
 /// Tokens coloured by a value each: blue above zero, red below, white at zero.
@@ -94,8 +106,15 @@ pub fn colored_tokens_multi<S: Into<String>, L: Into<String>>(
             vec![Text { tokens: tokens.clone(), values, details: details.clone(), name: String::new() }]
         })
         .collect();
-    let view =
-        TokenView { choices: vec![("Value".into(), labels)], groups, shared: false, sequential: false, tables: false };
+    let view = TokenView {
+        choices: vec![("Value".into(), labels)],
+        groups,
+        shared: false,
+        sequential: false,
+        tables: false,
+        blanks: false,
+        linked: false,
+    };
     View::new(name, Kind::Tokens(view))
 }
 
@@ -134,6 +153,38 @@ pub fn token_log_probs(
         text.values.push(row[id]);
     }
     View::new(name, Kind::Tokens(single(text, true)))
+}
+
+/// Sequences of a report: tokens coloured by how likely the model found what should be said at each, with the
+/// likeliest at hand. Choosing a sequence or a token chooses it on the whole page.
+pub(crate) fn examples(examples: &[Example]) -> TokenView {
+    let text = |e: &Example| {
+        let details = (0..e.tokens.len()).map(|i| {
+            let asked = (!e.targets[i].is_empty()).then(|| {
+                ["asked".to_string(), token_text(&e.targets[i]), percent(e.log_probs[i]), number(e.log_probs[i])]
+            });
+            let top = e.top[i]
+                .iter()
+                .enumerate()
+                .map(|(rank, (token, p))| [(rank + 1).to_string(), token_text(token), percent(*p), number(*p)]);
+            asked.into_iter().chain(top).collect()
+        });
+        vec![Text {
+            name: e.name.clone(),
+            tokens: e.tokens.clone(),
+            values: e.log_probs.clone(),
+            details: details.collect(),
+        }]
+    };
+    TokenView {
+        choices: vec![("Sequence".into(), examples.iter().map(|e| e.name.clone()).collect())],
+        groups: examples.iter().map(text).collect(),
+        shared: true,
+        sequential: true,
+        tables: false,
+        blanks: true,
+        linked: true,
+    }
 }
 
 fn percent(log_prob: f32) -> String {
@@ -182,7 +233,18 @@ pub fn text_neuron_activations(tokens: Vec<Vec<String>>, activations: Vec<Array>
     };
     let groups = (0..layers * neurons).map(|at| (0..tokens.len()).map(|i| text(i, at)).collect()).collect();
     let choices = vec![("Layer".into(), numbered(layers)), ("Neuron".into(), numbered(neurons))];
-    View::new(name, Kind::Tokens(TokenView { choices, groups, shared: true, sequential: false, tables: false }))
+    View::new(
+        name,
+        Kind::Tokens(TokenView {
+            choices,
+            groups,
+            shared: true,
+            sequential: false,
+            tables: false,
+            blanks: false,
+            linked: false,
+        }),
+    )
 }
 
 /// The tokens with the largest and the smallest activations of each neuron, in tables: the reader chooses a layer.
@@ -211,7 +273,18 @@ pub fn topk_tokens(tokens: Vec<Vec<String>>, activations: Vec<Array>, k: usize) 
     let groups = (0..layers).flat_map(|l| [group(l, true), group(l, false)]).collect();
     let ends = vec!["largest".to_string(), "smallest".into()];
     let choices = vec![("Layer".into(), numbered(layers)), ("Which".into(), ends)];
-    View::new(name, Kind::Tokens(TokenView { choices, groups, shared: false, sequential: false, tables: true }))
+    View::new(
+        name,
+        Kind::Tokens(TokenView {
+            choices,
+            groups,
+            shared: false,
+            sequential: false,
+            tables: true,
+            blanks: false,
+            linked: false,
+        }),
+    )
 }
 
 /// The texts on which neurons are most active: `samples` is `[layer][neuron][sample]`. The reader chooses a layer
@@ -230,14 +303,25 @@ pub fn topk_samples(samples: Vec<Vec<Vec<Sample>>>) -> View {
     let text = |s: Sample| Text { tokens: s.tokens, values: s.values, ..Text::default() };
     let groups = samples.into_iter().flatten().map(|n| n.into_iter().map(text).collect()).collect();
     let choices = vec![("Layer".into(), numbered(layers)), ("Neuron".into(), numbered(neurons))];
-    View::new(name, Kind::Tokens(TokenView { choices, groups, shared: false, sequential: false, tables: false }))
+    View::new(
+        name,
+        Kind::Tokens(TokenView {
+            choices,
+            groups,
+            shared: false,
+            sequential: false,
+            tables: false,
+            blanks: false,
+            linked: false,
+        }),
+    )
 }
 
 /// The most texts that are shown without scripts.
 const MOST_STATIC: usize = 5;
 
 impl TokenView {
-    pub(super) fn markup(&self, id: &str) -> Markup {
+    pub(crate) fn markup(&self, id: &str) -> Markup {
         let text = |t: &Text| -> Value {
             json!({
                 "name": t.name, "tokens": t.tokens, "details": t.details,
@@ -249,6 +333,7 @@ impl TokenView {
             "choices": self.choices.iter().map(|(name, labels)| json!({ "name": name, "labels": labels })).collect::<Vec<_>>(),
             "groups": self.groups.iter().map(group).collect::<Vec<_>>(),
             "shared": self.shared, "sequential": self.sequential, "tables": self.tables,
+            "blanks": self.blanks, "linked": self.linked,
         });
         let first = self.groups.first().map_or(&[][..], Vec::as_slice);
         html! {

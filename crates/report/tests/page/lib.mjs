@@ -17,7 +17,7 @@ export function columns(text) {
 /** The standalone figures of a folder and their sizes. */
 export function figures(dir) {
   return fs.readdirSync(dir)
-    .filter((name) => name.endsWith(".html") && !["gallery.html", "report.html", "hostile.html", "notebook.html"].includes(name))
+    .filter((name) => name.endsWith(".html") && !["gallery.html", "report.html", "large-model.html", "hostile.html", "comparison.html", "notebook.html"].includes(name))
     .map((name) => [name, fs.statSync(path.join(dir, name)).size]);
 }
 

@@ -31,8 +31,12 @@ fn noise(a: usize, b: usize, c: usize) -> f32 {
 
 /// Layer patterns; `trained` goes from 0 (uniform) to 1.
 pub fn layer(l: usize, n: usize, trained: f32) -> Array {
+    layer_of(l, HEADS, n, trained)
+}
+
+fn layer_of(l: usize, heads: usize, n: usize, trained: f32) -> Array {
     let mut data = Vec::new();
-    for h in 0..HEADS {
+    for h in 0..heads {
         data.extend(head(n, |i, j| {
             let uniform = 1.0 + 0.3 * noise(l * HEADS + h, i, j);
             let sharp = match (l * HEADS + h) % 8 {
@@ -84,16 +88,50 @@ pub fn layer(l: usize, n: usize, trained: f32) -> Array {
             uniform * (1.0 - trained) + sharp * trained
         }));
     }
-    Array::from_vec([HEADS, n, n], data).unwrap()
+    Array::from_vec([heads, n, n], data).unwrap()
 }
 
 fn offset_score(layer: &Array, k: usize) -> Vec<f32> {
     let n = layer.shape()[1];
-    (0..HEADS)
+    (0..layer.shape()[0])
         .map(|h| {
             (k..n).map(|i| layer.data()[h * n * n + i * n + i - k]).sum::<f32>() / n.saturating_sub(k).max(1) as f32
         })
         .collect()
+}
+
+/// A sequence with a loss for each token but the first; the first one has attention, too.
+fn example(i: usize, n: usize) -> Example {
+    let id = |k: usize| format!("{}", (noise(i, k, 1) * 50.0) as usize);
+    Example {
+        name: format!("held-out sequence {}", i + 1),
+        tokens: (0..n).map(id).collect(),
+        targets: (0..n).map(|k| if k == 0 { String::new() } else { id(k - 1) }).collect(),
+        log_probs: (0..n).map(|k| if k == 0 { f32::NAN } else { -6.0 * noise(i, k, 2) }).collect(),
+        top: (0..n).map(|k| (0..5).map(|r| (id(k + r), -0.1 - r as f32)).collect()).collect(),
+        layers: if i == 0 { (0..LAYERS).map(|l| layer(l, n, 0.9)).collect() } else { Vec::new() },
+    }
+}
+
+/// A model of 12 layers of 12 heads on 128 positions, after training only.
+pub fn large() -> Report {
+    let layers: Vec<Array> = (0..12).map(|l| layer_of(l, 12, 128, 1.0)).collect();
+    let score = |k| layers.iter().map(|a| offset_score(a, k)).collect::<Vec<_>>();
+    let detectors = [("previous token", 1), ("current token", 0)].map(|(name, k)| Detector {
+        name: name.into(),
+        formula: format!("Mean of A[i, i-{k}] over all i ≥ {k}."),
+        after: score(k),
+        uniform: Some(0.04),
+        ..Detector::default()
+    });
+    Report {
+        title: "12 layers of 12 heads".into(),
+        detectors: detectors.into(),
+        snapshots: vec![Snapshot { step: 0, label: "after".into(), layers }],
+        head_facts: Vec::new(),
+        examples: Vec::new(),
+        ..report(128)
+    }
 }
 
 /// The whole report for patterns of `n` positions.
@@ -203,6 +241,16 @@ pub fn report(n: usize) -> Report {
             Reference { name: "the best that can be".into(), loss: 1e-3, best: true },
         ],
         detectors: detectors.into(),
+        head_facts: ["Rise of the loss, head set to zero", "Copying score"]
+            .iter()
+            .enumerate()
+            .map(|(k, name)| HeadFact {
+                name: (*name).into(),
+                values: (0..LAYERS).map(|l| (0..HEADS).map(|h| noise(k, l, h) - 0.3).collect()).collect(),
+                noise: (0..LAYERS).map(|_| vec![0.05; HEADS]).collect(),
+            })
+            .collect(),
+        examples: (0..2).map(|i| example(i, n)).collect(),
         config: [
             ("d_model", "768"),
             ("d_head", "64"),
@@ -266,6 +314,15 @@ pub fn hostile(n: usize) -> Report {
     }
     for s in &mut report.snapshots {
         s.label = evil.into();
+    }
+    for e in &mut report.examples {
+        e.name = evil.into();
+        e.tokens = vec![evil.into(); n];
+        e.targets = vec![evil.into(); n];
+        e.top = vec![vec![(evil.into(), -1.0)]; n];
+    }
+    for f in &mut report.head_facts {
+        f.name = evil.into();
     }
     report.sections.push(Section {
         title: evil.into(),

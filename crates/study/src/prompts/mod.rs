@@ -24,14 +24,14 @@ mod over;
 mod question;
 mod sections;
 
-use ironlens_report::{Report, Snapshot};
+use ironlens_report::{Example, Report, Snapshot};
 use ironlens_tensor::Tensor;
 use ironlens_transformer::{ActivationCache, HookedTransformer};
 
 use crate::analyser::Analyser;
-use crate::array;
 use crate::error::StudyError;
 use crate::picture::Analysis;
+use crate::{array, examples, findings};
 
 pub use case::Case;
 pub use question::Question;
@@ -101,9 +101,32 @@ impl Prompts {
             tokens: first.labels.clone(),
             snapshots: vec![Snapshot { step: 0, label: "this prompt".into(), layers }],
             snapshot_source: "the first prompt".into(),
+            examples: self.examples()?,
+            findings: findings::of(analysis),
+            head_facts: analysis.head_facts(),
             sections: analysis.to_sections()?,
             ..Report::default()
         })
+    }
+
+    /// The first prompts token by token, with the likeliest tokens after each; the first one's attention is the
+    /// report's own.
+    fn examples(&self) -> Result<Vec<Example>, StudyError> {
+        let mut out = Vec::new();
+        for (i, case) in self.cases.iter().enumerate().take(examples::MOST) {
+            let mut other = None;
+            let (logits, cache) = self.cache_of(i, &mut other)?;
+            let ids = case.tokens.as_slice();
+            let targets: Vec<Option<u32>> = ids[1..].iter().map(|id| Some(*id)).chain([Some(case.answer)]).collect();
+            let text = |id: u32| self.model.to_single_str_token(id).unwrap_or_else(|_| id.to_string());
+            let name = if self.cases.len() == 1 { "the prompt".into() } else { format!("prompt {}", i + 1) };
+            let mut example = examples::of(name, ids, &targets, &logits.select(0, 0), &text);
+            if i > 0 {
+                example.layers = examples::patterns(cache, 0)?;
+            }
+            out.push(example);
+        }
+        Ok(out)
     }
 
     /// A prompt's cache: the first one's is there.

@@ -17,7 +17,8 @@ impl Over {
         self.0.is_empty()
     }
 
-    /// A picture of the mean and, where there are several prompts, one of the standard deviation. `draw` is given a
+    /// A picture of the mean, where cells that may be noise are grey, and, where there are several prompts, one of
+    /// the standard deviation. `draw` is given a
     /// title and values.
     ///
     /// # Panics
@@ -27,11 +28,10 @@ impl Over {
             [] => panic!("{title}: there is no prompt to show"),
             [one] => vec![draw(title.into(), one)],
             all => {
-                let all = Tensor::stack(all, 0);
-                vec![
-                    draw(format!("{title}, mean"), &all.mean(0)),
-                    draw(format!("{title}, standard deviation"), &all.std(0)).unsigned(),
-                ]
+                let (n, all) = (all.len() as f64, Tensor::stack(all, 0));
+                let spread = all.std(0);
+                let mean = draw(format!("{title}, mean"), &all.mean(0)).noise(&spread.affine(1.0 / n.sqrt(), 0.0));
+                vec![mean, draw(format!("{title}, standard deviation"), &spread).unsigned()]
             }
         }
     }

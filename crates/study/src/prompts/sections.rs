@@ -12,7 +12,7 @@ use super::over::{Over, mean, spread};
 use crate::analyser::{Analyser, Failure, Found};
 use crate::error::StudyError;
 use crate::picture::Picture;
-use crate::sections::{by_head, last_predictions, layer_labels};
+use crate::sections::{last_predictions, layer_labels};
 
 /// The standard analyses of prompts, in the order of a report.
 pub const ANALYSERS: &[Analyser<Prompts>] = &[
@@ -184,9 +184,11 @@ fn direct(prompts: &Prompts) -> Result<Found, Failure> {
             let values = (0..layers * heads).map(|i| value(format!("L{}H{}", i / heads, i % heads))).collect();
             Tensor::from_vec_f64(values, &[layers, heads])
         };
-        pictures.push(by_head(model, "What each head adds", &grid(&means)));
+        pictures.push(Picture::heads("What each head adds", &grid(&means)).value("logit"));
         if several {
-            pictures.push(by_head(model, "What each head adds, standard deviation", &grid(&spreads)).unsigned());
+            pictures.push(
+                Picture::heads("What each head adds, standard deviation", &grid(&spreads)).unsigned().value("logit"),
+            );
         }
     }
     let prose = format!(
@@ -245,11 +247,13 @@ fn patching(prompts: &Prompts) -> Result<Found, Failure> {
     let mut pictures = Vec::new();
     for (over, title) in by_position.iter().zip(by_position_titles).filter(|(over, _)| !over.is_empty()) {
         pictures.extend(over.pictures(title, |title, values| {
-            Picture::heatmap(title, ["", "position"], values).labels(layer_labels(model), prompts.positions(&used))
+            let picture = Picture::heatmap(title, ["", "position"], values).range(-1.0, 1.0).value("share restored");
+            picture.labels(layer_labels(model), prompts.positions(&used))
         }));
     }
     for (over, title) in heads.iter().zip(by_head_titles) {
-        pictures.extend(over.pictures(title, |title, values| by_head(model, title, values)));
+        let draw = |title, values: &Tensor| Picture::heads(title, values).range(-1.0, 1.0).value("share restored");
+        pictures.extend(over.pictures(title, draw));
     }
     let (what, level) = (prompts.what()?, mean(&levels));
     let prose = match prompts.cases.as_slice() {
@@ -300,7 +304,7 @@ fn attribution(prompts: &Prompts) -> Result<Found, Failure> {
         prompts.what()?,
         prompts.told(&used)
     );
-    let mut pictures = of_heads.pictures("Heads", |title, values| by_head(model, title, values));
+    let mut pictures = of_heads.pictures("Heads", |title, values| Picture::heads(title, values).value("logits"));
     if !by_position.is_empty() {
         pictures.extend(by_position.pictures("Residual stream before each layer", |title, values| {
             Picture::heatmap(title, ["", "position"], values).labels(layer_labels(model), prompts.positions(&used))
@@ -319,7 +323,9 @@ fn heads(prompts: &Prompts) -> Result<Found, Failure> {
     }
     let mut pictures = Vec::new();
     for (kind, over) in HeadKind::ALL.iter().zip(&of_kinds) {
-        pictures.extend(over.pictures(kind.label(), |title, values| by_head(model, title, values).unsigned()));
+        pictures.extend(over.pictures(kind.label(), |title, values| {
+            Picture::heads(title, values).unsigned().range(0.0, 1.0).value("share")
+        }));
     }
     let where_ = if prompts.cases.len() == 1 { "in the first prompt" } else { "in each prompt" };
     let prose = format!(

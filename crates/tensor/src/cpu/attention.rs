@@ -8,10 +8,12 @@ use rayon::prelude::*;
 
 use super::elem::Elem;
 use super::elementwise::soft_cap;
+use super::few_rows;
 use super::matmul::{Mat, OutMat, gemm};
 use super::rows::{softmax_grad_row, softmax_row};
-use super::simd::simd;
+use super::simd::{LANES, simd};
 use super::storage::Buffer;
+use super::team;
 use crate::Tensor;
 use crate::backend::AttentionSpec;
 use crate::check;
@@ -113,14 +115,34 @@ impl Sizes {
         self.heads / self.kv_heads.max(1)
     }
 
+    /// Whether a head takes microseconds: where a token is written.
+    fn is_short(&self) -> bool {
+        self.queries <= few_rows::MAX_ROWS
+    }
+
     fn head_area(&self) -> usize {
         self.queries * self.keys
+    }
+
+    /// Where the rows of some queries lie in the area of a head.
+    fn rows(&self, (first, len): (usize, usize)) -> std::ops::Range<usize> {
+        first * self.keys..(first + len) * self.keys
     }
 
     /// Blocks of queries: (first, how many).
     fn blocks(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
         let n = self.queries;
         (0..n).step_by(BLOCK).map(move |i| (i, BLOCK.min(n - i)))
+    }
+}
+
+/// Runs `f(task, area)` for the `[query, key]` of each head of each sequence.
+fn for_each_area<E: Elem>(areas: &mut [E], sizes: Sizes, f: impl Fn(usize, &mut [E]) + Sync) {
+    let area = sizes.head_area().max(1);
+    if sizes.is_short() {
+        team::for_each_chunk(areas, area, f);
+    } else {
+        areas.par_chunks_mut(area).enumerate().for_each(|(task, area)| f(task, area));
     }
 }
 
@@ -145,19 +167,32 @@ fn head_scores<E: Elem>(
     k: Mat<'_, E>,
     spec: &AttentionSpec,
     sizes: Sizes,
+    head: (usize, usize),
+) {
+    for block in sizes.blocks() {
+        block_scores(&mut out[sizes.rows(block)], q, k, spec, sizes, head, block);
+    }
+}
+
+/// Scores of the queries `first..first + len` of one head, `[len, key]`.
+fn block_scores<E: Elem>(
+    rows: &mut [E],
+    q: Mat<'_, E>,
+    k: Mat<'_, E>,
+    spec: &AttentionSpec,
+    sizes: Sizes,
     (b, h): (usize, usize),
+    (first, len): (usize, usize),
 ) {
     let keys = sizes.keys;
     let scale = E::from_f64(spec.scale);
     let cap = spec.soft_cap.map(E::from_f64);
     let slope = spec.alibi.as_ref().map(|s| E::from_f64(s[h]));
-    let mut scores = OutMat::new(out, sizes.queries, keys, keys);
-    for (first, len) in sizes.blocks() {
-        let limit = key_limit(spec, keys, first, len);
-        gemm(scores.block(first, len, limit), false, q.sub_rows(first, len), k.sub_rows(0, limit).t(), Par::Seq);
-    }
+    let limit = key_limit(spec, keys, first, len);
+    let mut scores = OutMat::new(rows, len, keys, keys);
+    gemm(scores.block(0, len, limit), false, q.sub_rows(first, len), k.sub_rows(0, limit).t(), Par::Seq);
     simd!({
-        for (i, row) in out.chunks_mut(keys.max(1)).enumerate() {
+        for (i, row) in (first..).zip(rows.chunks_mut(keys.max(1))) {
             let (from, to) = key_range(spec, keys, i);
             row[..from].fill(E::NEG_INFINITY);
             row[to..].fill(E::NEG_INFINITY);
@@ -184,28 +219,45 @@ fn head_scores<E: Elem>(
     });
 }
 
-/// z of one head from its pattern. Key columns before and after those that a block of queries sees, all 0 unless a
-/// hook wrote there, are left out of the product.
+/// The softmax of scores of the queries from `first` on, in place: of the keys that each can see (from where a lane of
+/// the sum begins, so that the bits are those of the whole row's), since e^-inf is slow.
+fn block_pattern<E: Elem>(rows: &mut [E], spec: &AttentionSpec, keys: usize, first: usize) {
+    simd!({
+        for (i, row) in (first..).zip(rows.chunks_mut(keys.max(1))) {
+            let (from, to) = key_range(spec, keys, i);
+            let from = from - from % LANES;
+            softmax_row(&mut row[from..to]);
+            row[..from].fill(E::ZERO);
+            row[to..].fill(E::ZERO);
+        }
+    });
+}
+
+/// z of one head from its pattern.
+fn head_mix<E: Elem>(mut z: OutMat<'_, E>, pattern: &[E], v: Mat<'_, E>, sizes: Sizes) {
+    for (first, len) in sizes.blocks() {
+        block_mix(z.block(first, len, sizes.width), &pattern[sizes.rows((first, len))], v, sizes.keys);
+    }
+}
+
+/// z of some queries of one head from their rows of the pattern. Key columns before and after those that they see, all
+/// 0 unless a hook wrote there, are left out of the product.
 ///
 /// Keys are added up in blocks by their places, so that a row has the same bits where hidden blocks before are not
 /// there at all (as where a window has moved on), or are.
-fn head_mix<E: Elem>(mut z: OutMat<'_, E>, pattern: &[E], v: Mat<'_, E>, sizes: Sizes) {
-    let keys = sizes.keys;
-    let p = Mat::new(pattern, sizes.queries, keys, keys, 1);
-    for (first, len) in sizes.blocks() {
-        let rows = &pattern[first * keys..(first + len) * keys];
-        let (from, to) = used_keys(rows, keys);
-        let p = p.sub_rows(first, len);
-        let start = from / KEYS * KEYS;
-        let mut at = start;
-        // Once also where nothing is seen: z is 0 then.
-        loop {
-            let n = KEYS.min(to - at);
-            gemm(z.block(first, len, sizes.width), at > start, p.sub_cols(at, n), v.sub_rows(at, n), Par::Seq);
-            at += n;
-            if at == to {
-                break;
-            }
+fn block_mix<E: Elem>(mut z: OutMat<'_, E>, rows: &[E], v: Mat<'_, E>, keys: usize) {
+    let len = z.rows();
+    let p = Mat::new(rows, len, keys, keys, 1);
+    let (from, to) = used_keys(rows, keys);
+    let start = from / KEYS * KEYS;
+    let mut at = start;
+    // Once also where nothing is seen: z is 0 then.
+    loop {
+        let n = KEYS.min(to - at);
+        gemm(z.block(0, len, v.cols), at > start, p.sub_cols(at, n), v.sub_rows(at, n), Par::Seq);
+        at += n;
+        if at == to {
+            break;
         }
     }
 }
@@ -225,7 +277,7 @@ pub(super) fn scores<E: Elem>(q: &Tensor, k: &Tensor, spec: &AttentionSpec) -> T
     let (q, k) = (dense(q), dense(k));
     let (qh, kh) = (Heads::<E>::new(&q), Heads::<E>::new(&k));
     let mut out = Buffer::<E>::scratch(&[s.batch, s.heads, s.queries, s.keys]);
-    out.par_chunks_mut(s.head_area().max(1)).enumerate().for_each(|(task, out)| {
+    for_each_area(&mut out, s, |task, out| {
         let (b, h) = (task / s.heads, task % s.heads);
         head_scores(out, qh.head(b, h), kh.head(b, h / s.group()), spec, s, (b, h));
     });
@@ -240,12 +292,17 @@ pub(super) fn mix<E: Elem>(pattern: &Tensor, v: &Tensor) -> Tensor {
     let shape = [batch, queries, heads, s.width];
     let mut out = Buffer::<E>::scratch(&shape);
     let z = HeadsOut::new(&mut out, shape);
-    (0..batch * heads).into_par_iter().for_each(|task| {
+    let one = |task: usize| {
         let (b, h) = (task / heads, task % heads);
         // SAFETY: one task per head; `out` outlives the loop.
         let z = unsafe { z.head(b, h) };
         head_mix(z, &p[task * s.head_area()..][..s.head_area()], vh.head(b, h / s.group()), s);
-    });
+    };
+    if s.is_short() {
+        team::for_each(batch * heads, one)
+    } else {
+        (0..batch * heads).into_par_iter().for_each(one)
+    }
     Tensor::from_buffer(out, &shape)
 }
 
@@ -257,18 +314,19 @@ pub(super) fn attention<E: Elem>(q: &Tensor, k: &Tensor, v: &Tensor, spec: &Atte
     let mut out = Buffer::<E>::scratch(&shape);
     let mut pattern = Buffer::<E>::scratch(&[s.batch, s.heads, s.queries, s.keys]);
     let z = HeadsOut::new(&mut out, shape);
-    pattern.par_chunks_mut(s.head_area().max(1)).enumerate().for_each(|(task, p)| {
+    for_each_area(&mut pattern, s, |task, p| {
         let (b, h) = (task / s.heads, task % s.heads);
         let kv = h / s.group();
-        head_scores(p, qh.head(b, h), kh.head(b, kv), spec, s, (b, h));
-        simd!({
-            for row in p.chunks_mut(s.keys.max(1)) {
-                softmax_row(row);
-            }
-        });
+        let (q, k, v) = (qh.head(b, h), kh.head(b, kv), vh.head(b, kv));
         // SAFETY: one task per head; `out` outlives the loop.
-        let z = unsafe { z.head(b, h) };
-        head_mix(z, p, vh.head(b, kv), s);
+        let mut z = unsafe { z.head(b, h) };
+        // A block of queries at a time, whose rows stay in the cache.
+        for (first, len) in s.blocks() {
+            let rows = &mut p[s.rows((first, len))];
+            block_scores(rows, q, k, spec, s, (b, h), (first, len));
+            block_pattern(rows, spec, s.keys, first);
+            block_mix(z.block(first, len, s.width), rows, v, s.keys);
+        }
     });
     let pattern = Tensor::from_buffer(pattern, &[s.batch, s.heads, s.queries, s.keys]);
     (Tensor::from_buffer(out, &shape), pattern)

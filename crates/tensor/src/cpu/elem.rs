@@ -3,6 +3,9 @@
 use super::simd::{erf_f32, exp_f32, tanh_f32};
 use super::stored::Stored;
 
+/// Rows and columns of what [`Elem::turn`] turns.
+pub(super) const SQUARE: usize = 8;
+
 /// An element type that CPU kernels compute in: `f32` and `f64`.
 pub trait Elem:
     Stored
@@ -49,6 +52,20 @@ pub trait Elem:
     fn is_finite(self) -> bool;
     /// True for NaN alone.
     fn is_nan(self) -> bool;
+
+    /// A square turned: element `[j][i]` of the result is `[i][j]`. Products of a few rows ask for it, once
+    /// `few_rows::fits` said that this machine can.
+    #[doc(hidden)]
+    #[inline(always)]
+    fn turn(square: [[Self; SQUARE]; SQUARE]) -> [[Self; SQUARE]; SQUARE] {
+        let mut turned = [[Self::ZERO; SQUARE]; SQUARE];
+        for i in 0..SQUARE {
+            for j in 0..SQUARE {
+                turned[j][i] = square[i][j];
+            }
+        }
+        turned
+    }
 }
 
 impl Elem for f32 {
@@ -103,6 +120,14 @@ impl Elem for f32 {
     #[inline(always)]
     fn is_nan(self) -> bool {
         f32::is_nan(self)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn turn(square: [[f32; SQUARE]; SQUARE]) -> [[f32; SQUARE]; SQUARE] {
+        debug_assert!(super::simd::has_avx2());
+        // SAFETY: asked for where `fits`, which is: where there is AVX2.
+        unsafe { super::simd::turn_f32(square) }
     }
 }
 

@@ -5,13 +5,12 @@
 //! [`BLOCK`], in each block one chain of fused multiply-adds from 0, and the blocks added in their order. Thus a
 //! row alone has the bits that it has among others, however the work is cut.
 
-use rayon::prelude::*;
-
-use super::elem::Elem;
+use super::elem::{Elem, SQUARE};
 use super::matmul::{Mat, OutMat};
 use super::simd::{LANES, prefetch, simd};
 use super::storage::Buffer;
 use super::stored::Widen;
+use super::team;
 
 /// Products of so many rows come here.
 pub(super) const MAX_ROWS: usize = 8;
@@ -19,12 +18,13 @@ pub(super) const MAX_ROWS: usize = 8;
 pub(super) const BLOCK: usize = 512;
 /// Sums that are taken at a time: they stay in the L1 cache, beside the rows of the matrix that go by.
 const STRIP: usize = 4096;
-/// Rows of the matrix that go into a sum between two times that it is written down.
-const STEP: usize = 4;
-/// Columns that are read together where a column lies densely, and elements of each that are turned at a time.
-const COLUMNS: usize = 8;
+/// Rows of the matrix that go into a sum between two times that it is written down, and so streams of memory that are
+/// read beside each other.
+const STEP: usize = 8;
 /// Multiply-adds (of one row) that are worth a second thread.
 const PARALLEL: usize = 1 << 16;
+/// Elements of a matrix that are worth a second piece for each thread.
+const LARGE: usize = 1 << 22;
 
 /// Whether faer sums in the order that this file has: its products for x86-64 with FMA do. (Its portable ones take
 /// blocks by the sizes of caches and, without FMA, round between product and sum.)
@@ -45,36 +45,37 @@ pub(super) fn product<E: Elem, W: Widen<E>>(
     parallel: bool,
 ) {
     match a.rows {
-        1 => product_of::<E, W, 1>(out, add, a, b, parallel),
-        2 => product_of::<E, W, 2>(out, add, a, b, parallel),
-        3 | 4 => product_of::<E, W, 4>(out, add, a, b, parallel),
-        _ => product_of::<E, W, MAX_ROWS>(out, add, a, b, parallel),
+        1 => product_of::<E, W, 1, 1>(out, add, a, b, parallel),
+        2 => product_of::<E, W, 2, 2>(out, add, a, b, parallel),
+        3 | 4 => product_of::<E, W, 4, 4>(out, add, a, b, parallel),
+        _ => product_of::<E, W, MAX_ROWS, 4>(out, add, a, b, parallel),
     }
 }
 
-/// With room for `R` rows.
-fn product_of<E: Elem, W: Widen<E>, const R: usize>(
+/// With room for `R` rows, of which the sums of `G` fit into registers.
+fn product_of<E: Elem, W: Widen<E>, const R: usize, const G: usize>(
     out: &mut OutMat<'_, E>,
     add: bool,
     a: Mat<'_, E>,
     b: Mat<'_, W>,
     parallel: bool,
 ) {
-    let by_rows = b.col_stride == 1;
-    assert!(a.rows <= R && (by_rows || b.row_stride == 1));
+    let dense_rows = b.col_stride == 1;
+    assert!(a.rows <= R && (dense_rows || b.row_stride == 1));
     let x = packed::<E, R>(a);
     let target = Target { ptr: out.ptr, rows: a.rows, row_stride: out.row_stride, add };
     let piece = |first: usize, len: usize| {
         let b = b.sub_cols(first, len);
-        if by_rows { by_row_strips(&target, first, &x, b) } else { by_columns(&target, first, &x, b) }
+        if dense_rows { by_rows(&target, first, &x, b) } else { by_columns::<E, W, R, G>(&target, first, &x, b) }
     };
     let n = b.cols;
     if !parallel || n * b.rows < PARALLEL {
         return piece(0, n);
     }
-    // Sums do not depend on the cut: a few pieces for each thread, none narrower than is read at once.
-    let width = n.div_ceil(4 * rayon::current_num_threads()).next_multiple_of(4 * LANES);
-    (0..n.div_ceil(width)).into_par_iter().for_each(|i| piece(i * width, width.min(n - i * width)));
+    // Sums do not depend on the cut: one piece for each thread, and more where these are long.
+    let pieces = rayon::current_num_threads() * (n * b.rows / LARGE).clamp(1, 8);
+    let width = n.div_ceil(pieces).next_multiple_of(LANES);
+    team::for_each(n.div_ceil(width), |i| piece(i * width, width.min(n - i * width)));
 }
 
 /// `a` as `[k][R]`, with 0 for rows that it has not.
@@ -112,13 +113,13 @@ impl<E: Elem> Target<E> {
         unsafe { std::slice::from_raw_parts_mut(self.ptr.add(i * self.row_stride + first), len) }
     }
 
-    /// Writes down the sums of a block, `sums` by row.
+    /// Writes down the sums of a block, by row from `row` on; some may be of rows that are not there.
     #[inline(always)]
-    fn put<'s>(&self, first_block: bool, first: usize, sums: impl Iterator<Item = &'s [E]>)
+    fn put<'s>(&self, first_block: bool, row: usize, first: usize, sums: impl Iterator<Item = &'s [E]>)
     where
         E: 's,
     {
-        for (i, sums) in sums.take(self.rows).enumerate() {
+        for (i, sums) in (row..self.rows).zip(sums) {
             // SAFETY: `product` has the matrix for itself while its tasks run, and each task has its columns.
             let out = unsafe { self.row(i, first, sums.len()) };
             if first_block && !self.add {
@@ -130,9 +131,9 @@ impl<E: Elem> Target<E> {
     }
 }
 
-/// Columns of the result from `first` on, of a matrix whose rows lie densely: the rows go by in groups of [`STEP`],
-/// and a strip of sums stays in the cache.
-fn by_row_strips<E: Elem, W: Widen<E>, const R: usize>(target: &Target<E>, first: usize, x: &[[E; R]], b: Mat<'_, W>) {
+/// Columns of the result from `first` on, of a matrix whose rows lie densely: a strip of sums stays in the cache while
+/// the rows go by.
+fn by_rows<E: Elem, W: Widen<E>, const R: usize>(target: &Target<E>, first: usize, x: &[[E; R]], b: Mat<'_, W>) {
     let strip = (STRIP / R).min(b.cols);
     let mut sums = Buffer::<E>::scratch(&[R, strip]);
     for start in (0..b.cols).step_by(strip) {
@@ -151,7 +152,7 @@ fn by_row_strips<E: Elem, W: Widen<E>, const R: usize>(target: &Target<E>, first
                     let row = [b.row(groups.len() * STEP + u)];
                     add_rows::<E, W, R, 1>(sums, &[*x], row, row);
                 }
-                target.put(block == 0, first + start, sums.chunks_exact(len));
+                target.put(block == 0, 0, first + start, sums.chunks_exact(len));
             });
         }
     }
@@ -197,62 +198,80 @@ fn add_rows<E: Elem, W: Widen<E>, const R: usize, const U: usize>(
 }
 
 /// Columns of the result from `first` on, of a matrix whose columns lie densely: as many at a time as lie side by side
-/// in a register.
-fn by_columns<E: Elem, W: Widen<E>, const R: usize>(target: &Target<E>, first: usize, x: &[[E; R]], b: Mat<'_, W>) {
+/// in a register, for `G` rows at a time, whose sums stay in registers.
+fn by_columns<E: Elem, W: Widen<E>, const R: usize, const G: usize>(
+    target: &Target<E>,
+    first: usize,
+    x: &[[E; R]],
+    b: Mat<'_, W>,
+) {
     for (block, x) in x.chunks(BLOCK).enumerate() {
         let b = b.sub_rows(block * BLOCK, x.len());
+        let whole = b.cols - b.cols % LANES;
         simd!({
-            let whole = b.cols - b.cols % COLUMNS;
-            for j in (0..whole).step_by(COLUMNS) {
-                add_columns::<E, W, R, COLUMNS>(
-                    target,
-                    block == 0,
-                    first + j,
-                    x,
-                    std::array::from_fn(|c| b.col(j + c)),
-                );
+            for j in (0..whole).step_by(LANES) {
+                let columns = std::array::from_fn(|c| b.col(j + c));
+                for i in (0..R).step_by(G) {
+                    let sums = sum_columns::<E, W, R, G>(i, x, columns);
+                    target.put(block == 0, i, first + j, sums.iter().map(|row| &row[..]));
+                }
             }
             for j in whole..b.cols {
-                add_columns::<E, W, R, 1>(target, block == 0, first + j, x, [b.col(j)]);
+                let mut sums = [E::ZERO; R];
+                for (x, w) in x.iter().zip(b.col(j)) {
+                    sums.iter_mut().zip(x).for_each(|(s, x)| *s = x.mul_add(w.widen(), *s));
+                }
+                target.put(block == 0, 0, first + j, sums.chunks_exact(1));
             }
         });
     }
 }
 
-/// The sums of a block for `C` columns.
+/// The sums of a block for rows `i..i + G` and some columns. Squares of the matrix are turned, so that columns lie
+/// side by side.
 #[inline(always)]
-fn add_columns<E: Elem, W: Widen<E>, const R: usize, const C: usize>(
-    target: &Target<E>,
-    first_block: bool,
-    first: usize,
+fn sum_columns<E: Elem, W: Widen<E>, const R: usize, const G: usize>(
+    i: usize,
     x: &[[E; R]],
-    columns: [&[W]; C],
-) {
-    let mut sums = [[E::ZERO; C]; R];
-    let (groups, rest) = x.as_chunks::<COLUMNS>();
-    for (g, x) in groups.iter().enumerate() {
-        // A square of the matrix, turned, so that columns lie side by side.
-        let mut turned = [[E::ZERO; C]; COLUMNS];
-        for c in 0..C {
-            let column = &columns[c][g * COLUMNS..][..COLUMNS];
-            for p in 0..COLUMNS {
-                turned[p][c] = column[p].widen();
+    columns: [&[W]; LANES],
+) -> [[E; LANES]; G] {
+    // Plain loops: the compiler keeps their arrays in registers, and those that closures make in memory.
+    let mut sums = [[E::ZERO; LANES]; G];
+    let whole = x.len() - x.len() % LANES;
+    for at in (0..whole).step_by(LANES) {
+        let mut turned = [[[E::ZERO; LANES]; SQUARE]; LANES / SQUARE];
+        for c in (0..LANES).step_by(SQUARE) {
+            let mut wide = [[E::ZERO; LANES]; SQUARE];
+            for q in 0..SQUARE {
+                wide[q] = W::widen_lanes(&columns[c + q][at..]);
+            }
+            for half in 0..LANES / SQUARE {
+                let mut square = [[E::ZERO; SQUARE]; SQUARE];
+                for q in 0..SQUARE {
+                    square[q].copy_from_slice(&wide[q][half * SQUARE..][..SQUARE]);
+                }
+                let square = E::turn(square);
+                for q in 0..SQUARE {
+                    turned[half][q][c..c + SQUARE].copy_from_slice(&square[q]);
+                }
             }
         }
-        for p in 0..COLUMNS {
-            for r in 0..R {
-                for c in 0..C {
-                    sums[r][c] = x[p][r].mul_add(turned[p][c], sums[r][c]);
+        let x: &[[E; R]; LANES] = x[at..].first_chunk().expect("the lanes are whole");
+        for p in 0..LANES {
+            let w = &turned[p / SQUARE][p % SQUARE];
+            for r in 0..G {
+                for c in 0..LANES {
+                    sums[r][c] = x[p][i + r].mul_add(w[c], sums[r][c]);
                 }
             }
         }
     }
-    for (p, x) in rest.iter().enumerate() {
-        for r in 0..R {
-            for c in 0..C {
-                sums[r][c] = x[r].mul_add(columns[c][groups.len() * COLUMNS + p].widen(), sums[r][c]);
+    for (p, x) in x.iter().enumerate().skip(whole) {
+        for r in 0..G {
+            for c in 0..LANES {
+                sums[r][c] = x[i + r].mul_add(columns[c][p].widen(), sums[r][c]);
             }
         }
     }
-    target.put(first_block, first, sums.iter().map(|row| &row[..]));
+    sums
 }

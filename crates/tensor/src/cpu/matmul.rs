@@ -123,6 +123,10 @@ impl<'a, E: Elem> OutMat<'a, E> {
         OutMat { ptr, rows, cols, row_stride, memory: std::marker::PhantomData }
     }
 
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
     /// Rows `start..start + len`, of which the first `cols` columns.
     pub fn block(&mut self, start: usize, len: usize, cols: usize) -> OutMat<'_, E> {
         assert!(start <= self.rows && len <= self.rows - start && cols <= self.cols);

@@ -19,6 +19,7 @@ mod rows;
 mod simd;
 pub(crate) mod storage;
 pub(crate) mod stored;
+mod team;
 
 use rayon::prelude::*;
 

@@ -10,8 +10,7 @@ use super::elem::Elem;
 /// Evaluates an expression compiled for the best instruction set of this machine. Everything hot
 /// that it calls must be `#[inline(always)]`.
 ///
-/// The expression is written out once per instruction set, as a closure with a single caller:
-/// one closure with two callers is not inlined once it is large, and a function that is not
+/// The expression is written out once per instruction set, as a closure that is always inlined: a function that is not
 /// inlined does not get its caller's instructions.
 macro_rules! simd {
     ($body:expr) => {{
@@ -19,10 +18,20 @@ macro_rules! simd {
         {
             if $crate::cpu::simd::has_avx512() {
                 // SAFETY: the processor has what the function is compiled for.
-                unsafe { $crate::cpu::simd::with_avx512(|| $body) }
+                unsafe {
+                    $crate::cpu::simd::with_avx512(
+                        #[inline(always)]
+                        || $body,
+                    )
+                }
             } else if $crate::cpu::simd::has_avx2() {
                 // SAFETY: the processor has what the function is compiled for.
-                unsafe { $crate::cpu::simd::with_avx2(|| $body) }
+                unsafe {
+                    $crate::cpu::simd::with_avx2(
+                        #[inline(always)]
+                        || $body,
+                    )
+                }
             } else {
                 $body
             }
@@ -79,6 +88,42 @@ pub(super) fn widen_f16(from: &[half::f16; LANES]) -> [f32; LANES] {
         unsafe { _mm256_storeu_ps(to.as_mut_ptr(), _mm256_cvtph_ps(_mm_loadu_si128(from.as_ptr().cast()))) };
     }
     to
+}
+
+/// A square turned, in registers: pairs of rows are interleaved, then pairs of pairs, then halves change places.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx")]
+pub(super) fn turn_f32(rows: [[f32; 8]; 8]) -> [[f32; 8]; 8] {
+    use std::arch::x86_64::{
+        _mm256_loadu_ps, _mm256_permute2f128_ps, _mm256_shuffle_ps, _mm256_storeu_ps, _mm256_unpackhi_ps,
+        _mm256_unpacklo_ps,
+    };
+    // SAFETY: rows are 8 elements long.
+    let r = rows.map(|row| unsafe { _mm256_loadu_ps(row.as_ptr()) });
+    // [low 0 and 1, high 0 and 1, low 2 and 3, ..]
+    let mut pairs = r;
+    for i in (0..8).step_by(2) {
+        pairs[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
+        pairs[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
+    }
+    // Columns 0 to 3 (and, in the upper half, 4 to 7) of rows 0 to 3, then those of rows 4 to 7.
+    let mut fours = pairs;
+    for i in [0, 4] {
+        for j in 0..2 {
+            fours[i + 2 * j] = _mm256_shuffle_ps::<0x44>(pairs[i + j], pairs[i + j + 2]);
+            fours[i + 2 * j + 1] = _mm256_shuffle_ps::<0xee>(pairs[i + j], pairs[i + j + 2]);
+        }
+    }
+    let mut turned = [[0.0; 8]; 8];
+    for j in 0..4 {
+        // SAFETY: rows are 8 elements long.
+        unsafe {
+            _mm256_storeu_ps(turned[j].as_mut_ptr(), _mm256_permute2f128_ps::<0x20>(fours[j], fours[j + 4]));
+            _mm256_storeu_ps(turned[j + 4].as_mut_ptr(), _mm256_permute2f128_ps::<0x31>(fours[j], fours[j + 4]));
+        }
+    }
+    turned
 }
 
 /// Asks for the memory at `x`, which is read soon; a hint, whatever lies there.
@@ -249,6 +294,18 @@ pub(super) fn erf_f32(x: f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn squares_are_turned() {
+        if !super::super::few_rows::fits() {
+            return;
+        }
+        let square: [[f32; 8]; 8] = std::array::from_fn(|i| std::array::from_fn(|j| (8 * i + j) as f32));
+        let turned: [[f32; 8]; 8] = std::array::from_fn(|i| std::array::from_fn(|j| (8 * j + i) as f32));
+        assert_eq!(f32::turn(square), turned);
+        let wide = |square: [[f32; 8]; 8]| square.map(|row| row.map(f64::from));
+        assert_eq!(f64::turn(wide(square)), wide(turned));
+    }
 
     fn sweep(lo: f32, hi: f32) -> impl Iterator<Item = f32> {
         (0..=200_000).map(move |i| lo + (hi - lo) * i as f32 / 200_000.0)

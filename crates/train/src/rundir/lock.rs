@@ -59,3 +59,18 @@ pub(super) fn is_leftover(name: &str) -> bool {
             .strip_suffix(".tmp")
             .is_some_and(|n| n.starts_with("step-") || ["config.json", "metrics.jsonl", "evals.jsonl"].contains(&n))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::is_leftover;
+
+    #[test]
+    fn leftovers_are_known_by_their_names() {
+        let left =
+            [".tmpAb3", ".ironlens-7", "step-000004.tmp", "config.json.tmp", "metrics.jsonl.tmp", "evals.jsonl.tmp"];
+        assert!(left.iter().all(|name| is_leftover(name)));
+        for kept in ["step-000004", "config.json", "notes.tmp", "tmp", "ironlens", "step-000004.damaged", ".lock", ""] {
+            assert!(!is_leftover(kept), "{kept}");
+        }
+    }
+}

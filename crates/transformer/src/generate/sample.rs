@@ -86,6 +86,9 @@ impl Sampling {
 
     /// A token by its probability. `draw` is a number from 0 up to but without 1.
     pub(crate) fn choose(&self, logits: &[f32], seen: &[u32], draw: impl FnOnce() -> f64) -> u32 {
+        if self.is_argmax() {
+            return likeliest(logits) as u32;
+        }
         if self.greedy {
             return likeliest(&self.penalised(logits, seen)) as u32;
         }
@@ -102,7 +105,7 @@ impl Sampling {
 }
 
 /// The place of the largest, the first of equals.
-fn likeliest(x: &[f64]) -> usize {
+fn likeliest<T: PartialOrd>(x: &[T]) -> usize {
     (0..x.len()).fold(0, |best, i| if x[i] > x[best] { i } else { best })
 }
 
@@ -113,16 +116,6 @@ fn softmax(x: &[f64]) -> Vec<f64> {
     let sum: f64 = all.iter().sum();
     all.iter_mut().for_each(|v| *v /= sum);
     all
-}
-
-/// The logarithm of the softmax's probability of `token`; no number where logits are none.
-pub(crate) fn log_prob(logits: &[f32], token: u32) -> f32 {
-    if logits.iter().any(|v| v.is_nan()) {
-        return f32::NAN;
-    }
-    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = logits.iter().map(|&v| libm::exp(f64::from(v - max))).sum();
-    (f64::from(logits[token as usize] - max) - libm::log(sum)) as f32
 }
 
 /// Numbers for the draws of one sequence of a batch.

@@ -4,7 +4,7 @@ use ironlens_nn::{Ctx, Hooks, Padding, Target};
 use ironlens_tensor::{DType, Device, IndexTensor, Tensor};
 use ironlens_tokenizer::{PaddingSide, TokenOptions};
 
-use super::sample::{Draws, Sampling, log_prob};
+use super::sample::{Draws, Sampling};
 use super::text::NewText;
 use super::{EditLogits, Finish, GenerateOptions, Generated, Generation, HooksOn};
 use crate::cache::ActivationCache;
@@ -94,6 +94,8 @@ pub struct Stream<'m, 'h> {
     /// How many positions a cache of the caller's had before.
     before: usize,
     sequences: Vec<Sequence<'m>>,
+    /// All ids `[d_vocab_out]`, on a device that chooses by itself.
+    ids: Option<Tensor>,
     failed: bool,
 }
 
@@ -184,9 +186,12 @@ impl<'m, 'h> Stream<'m, 'h> {
         if let Some(item) = sequences.iter().position(|s| s.tokens.is_empty()) {
             return Err(ModelError::Options(format!("all of sequence {item} of the prompt is padding")));
         }
+        let ids = (sampling.is_argmax() && *model.device() != Device::Cpu)
+            .then(|| Tensor::arange(cfg.d_vocab_out, model.params().dtype(), model.device()));
         Ok(Stream {
             model,
             sampling,
+            ids,
             ends,
             hooks,
             hooks_on,
@@ -330,16 +335,19 @@ impl<'m, 'h> Stream<'m, 'h> {
 
     /// The next token of every sequence, and its log-probability.
     fn choose(&mut self, logits: &Tensor) -> Result<Vec<(u32, f32)>, ModelError> {
-        let chosen: Vec<(u32, f32)> = match self.sampling.is_argmax() && *self.model.device() != Device::Cpu {
-            true => likeliest_on_device(logits),
-            false => {
-                let values = logits.to_dtype(DType::F32).to_vec();
-                let rows = self.sequences.iter_mut().zip(values.chunks(logits.dim(1)));
-                let choose = |(sequence, logits): (&mut Sequence<'_>, &[f32])| {
+        let log_probs = logits.log_softmax();
+        let chosen: Vec<(u32, f32)> = match &self.ids {
+            Some(ids) => likeliest_on_device(&log_probs, ids),
+            None => {
+                let d_vocab = logits.dim(1);
+                let values = |x: &Tensor| x.to_dtype(DType::F32).to_vec();
+                let (logits, log_probs) = (values(logits), values(&log_probs));
+                let rows = logits.chunks(d_vocab).zip(log_probs.chunks(d_vocab));
+                let choose = |(sequence, (logits, log_probs)): (&mut Sequence<'_>, (&[f32], &[f32]))| {
                     let id = self.sampling.choose(logits, &sequence.tokens, || sequence.draws.next());
-                    (id, log_prob(logits, id))
+                    (id, log_probs[id as usize])
                 };
-                rows.map(choose).collect()
+                self.sequences.iter_mut().zip(rows).map(choose).collect()
             }
         };
         let bad = |(sequence, (_, log_prob)): (&Sequence<'_>, &(u32, f32))| {
@@ -369,16 +377,14 @@ impl Iterator for Stream<'_, '_> {
     }
 }
 
-/// The likeliest of `logits` `[batch, d_vocab_out]` with its log-probability, by the device: two numbers of each
-/// sequence are all that is read back.
-fn likeliest_on_device(logits: &Tensor) -> Vec<(u32, f32)> {
-    let (batch, d_vocab) = (logits.dim(0), logits.dim(1));
-    let log_probs = logits.log_softmax();
+/// The likeliest of `log_probs` `[batch, d_vocab_out]` with its log-probability, by the device: two numbers of each
+/// sequence are all that is read back. Of equals, the lowest of `ids` `[d_vocab_out]`, which are whole numbers in f32
+/// up to 2^24.
+fn likeliest_on_device(log_probs: &Tensor, ids: &Tensor) -> Vec<(u32, f32)> {
+    let (batch, d_vocab) = (log_probs.dim(0), log_probs.dim(1));
     let best = log_probs.max_keepdim(1);
-    // Of equals, the lowest id; ids are whole numbers in f32 up to 2^24.
-    let ids = Tensor::arange(d_vocab, logits.dtype(), &logits.device());
-    let none = Tensor::scalar(d_vocab as f64, logits.dtype(), &logits.device());
-    let id = Tensor::where_(log_probs.ge(&best), &ids, &none).min_keepdim(1);
+    let none = Tensor::scalar(d_vocab as f64, ids.dtype(), &ids.device());
+    let id = Tensor::where_(log_probs.ge(&best), ids, &none).min_keepdim(1);
     let both = Tensor::cat(&[id, best], 1).to_vec();
     (0..batch).map(|item| (both[2 * item].min((d_vocab - 1) as f32) as u32, both[2 * item + 1])).collect()
 }

@@ -150,7 +150,7 @@ impl<DB: DrawingBackend> Page<'_, DB> {
                 }
                 Ok(())
             }
-            MarkKind::Bars { width, overlaid, .. } => {
+            MarkKind::Bars { width, overlaid, band, .. } => {
                 let base = if panel.y.scale == Scale::Log { at.y + at.h } else { clamped(to_y(0.0)) };
                 for (&x, &y) in mark.x.iter().zip(&mark.y).filter(|p| p.1.is_finite()) {
                     let (left, right, y) = (to_x(x - width / 2.0), to_x(x + width / 2.0), clamped(to_y(y)));
@@ -160,6 +160,14 @@ impl<DB: DrawingBackend> Page<'_, DB> {
                         self.veil(r, color)?;
                     } else {
                         self.rect(r, color, true)?;
+                    }
+                }
+                if let Some((low, high)) = band {
+                    for (&x, (&low, &high)) in mark.x.iter().zip(low.iter().zip(high)) {
+                        if low.is_finite() && high.is_finite() {
+                            let x = to_x(x);
+                            self.path(&[(x, clamped(to_y(low))), (x, clamped(to_y(high)))], INK, 1.2)?;
+                        }
                     }
                 }
                 Ok(())

@@ -20,8 +20,6 @@ impl Spec {
             _ => area.x,
         };
         let colors = c.colors.as_ref().map(|b| self.color_axis(b.map, b.range, &b.name, Area { x: inner, ..area }));
-        self.legends += 1;
-        let legend_name = if self.legends == 1 { "legend".to_string() } else { format!("legend{}", self.legends) };
         let mut x_ids: Option<(String, String)> = None;
         let mut last_y = String::new();
         for (i, panel) in c.panels.iter().enumerate() {
@@ -30,12 +28,15 @@ impl Spec {
             if panel.diagonal {
                 self.diagonal(panel, &c.x, [&x_id, &y_id]);
             }
+            // Each panel has a legend of its own above it: a colour means another thing in each.
+            let slot = slot(area, i, count);
+            let legend = named(panel).then(|| self.legend([inner[0], slot[1]]));
             for mark in &panel.marks {
-                self.mark(mark, c, panel, [&x_id, &y_id], colors.as_deref(), named(panel).then_some(&legend_name));
+                self.mark(mark, c, panel, [&x_id, &y_id], colors.as_deref(), legend.as_ref());
             }
             let mut axis = value_axis(&panel.y);
             // The first of several, such as a loss over what goes with it, gets half of the height.
-            axis.insert("domain".into(), json!(slot(area, i, count)));
+            axis.insert("domain".into(), json!(slot));
             axis.insert("anchor".into(), x_id.as_str().into());
             self.set(&y_name, axis);
             self.rules(panel, c, [&x_id, &y_id]);
@@ -71,11 +72,18 @@ impl Spec {
         }
         if legend {
             self.set("showlegend", true);
-            self.set(
-                &legend_name,
-                json!({ "orientation": "h", "x": area.x[0], "y": area.y[1] + 0.01, "yanchor": "bottom", "xanchor": "left" }),
-            );
         }
+    }
+
+    /// A legend that begins at a point of the paper and lies above it; its name.
+    fn legend(&mut self, [x, y]: [f64; 2]) -> String {
+        self.legends += 1;
+        let name = if self.legends == 1 { "legend".to_string() } else { format!("legend{}", self.legends) };
+        self.set(
+            &name,
+            json!({ "orientation": "h", "x": x, "y": y + 0.005, "yanchor": "bottom", "xanchor": "left", "bgcolor": "rgba(0,0,0,0)" }),
+        );
+        name
     }
 
     fn mark(
@@ -130,12 +138,19 @@ impl Spec {
                 }
                 trace["hovertemplate"] = (hover + if mark.name.is_empty() { "<extra></extra>" } else { "" }).into();
             }
-            MarkKind::Bars { width, overlaid, texts } => {
+            MarkKind::Bars { width, overlaid, band, texts } => {
                 trace["type"] = "bar".into();
                 trace["width"] = (*width).into();
                 trace["text"] = texts.iter().map(|s| escape(s)).collect();
                 trace["textposition"] = "none".into();
                 trace["hovertemplate"] = if c.fixed_places { "%{y:.4~g}" } else { "%{text}: %{y:.4~g}" }.into();
+                if let Some((low, high)) = band {
+                    let away =
+                        |end: &[f64]| finite(&end.iter().zip(&mark.y).map(|(e, y)| (e - y).abs()).collect::<Vec<_>>());
+                    trace["error_y"] = json!({
+                        "type": "data", "symmetric": false, "array": away(high), "arrayminus": away(low), "thickness": 1.2, "width": 3,
+                    });
+                }
                 if *overlaid {
                     trace["opacity"] = 0.6.into();
                 }
@@ -228,7 +243,7 @@ fn slot(area: Area, i: usize, count: usize) -> [f64; 2] {
 
 fn value_axis(axis: &Axis) -> Map<String, Value> {
     let mut out = object(json!({
-        "title": { "text": escape(&axis.name) }, "zeroline": false, "range": [axis.range.0, axis.range.1],
+        "title": { "text": escape(&axis.name), "standoff": 6 }, "zeroline": false, "range": [axis.range.0, axis.range.1],
         "automargin": true,
     }));
     if axis.scale == Scale::Log {

@@ -38,7 +38,7 @@ impl Spec {
                 axis.insert("showticklabels".into(), outer.into());
                 if !labels.is_empty() {
                     name_ticks(axis, labels, if across > 2 { 12 } else { 40 });
-                } else if n <= 16 && across <= 2 {
+                } else if n <= 8 || n <= 16 && across <= 2 {
                     axis.insert("dtick".into(), 1.into());
                 } else if across > 1 {
                     axis.insert("nticks".into(), 6.into());
@@ -113,7 +113,7 @@ impl Spec {
 
 fn axis(domain: [f64; 2], anchor: &str, title: &str) -> Map<String, Value> {
     object(json!({
-        "title": { "text": escape(title) }, "domain": domain, "anchor": anchor, "zeroline": false, "showgrid": false,
+        "title": { "text": escape(title), "standoff": 6 }, "domain": domain, "anchor": anchor, "zeroline": false, "showgrid": false,
         "constrain": "domain", "ticks": "outside", "ticklen": 3, "automargin": true,
     }))
 }

@@ -33,7 +33,7 @@ pub(crate) fn json(scene: &Scene) -> String {
         "data": spec.data,
         "layout": spec.layout,
         "config": {
-            "responsive": true, "displaylogo": false, "scrollZoom": false,
+            "responsive": true, "displaylogo": false, "scrollZoom": false, "displayModeBar": "hover",
             "modeBarButtonsToRemove": ["select2d", "lasso2d", "toImage"],
         },
         "ironlens": {
@@ -98,16 +98,16 @@ impl Spec {
             square: false,
         };
         let mut height = f64::from(scene.size.1);
-        let (mut top, mut bottom, mut right) = (30.0, 52.0, 24.0);
+        let (mut top, mut bottom, mut right) = (16.0, 46.0, 24.0);
         let drawn = match &scene.body {
             Body::Frames(_, scenes) => scenes.first().map_or(&scene.body, |s| &s.body),
             body => body,
         };
         match drawn {
             Body::Heatmap(h) => {
-                // Above a heatmap stand the names of its parts and the buttons.
+                // Above a heatmap stand the names of its parts.
                 height += 20.0 * h.panels.len().div_ceil(h.columns.max(1)) as f64;
-                top = if h.panels.len() > 1 { 52.0 } else { 34.0 };
+                top = if h.panels.len() > 1 { 30.0 } else { 14.0 };
                 right = 16.0;
                 let across = h.columns.min(h.panels.len()) as u32;
                 let each = if h.own_scales { 230 } else { 120 };
@@ -115,7 +115,7 @@ impl Spec {
                 spec.square = h.panels.len() <= h.columns;
             }
             Body::Chart(c) if c.panels.iter().any(|p| p.marks.iter().filter(|m| !m.name.is_empty()).count() > 1) => {
-                top = 44.0
+                top = 32.0
             }
             Body::Panels(columns, scenes) => {
                 top = 40.0;
@@ -204,7 +204,8 @@ impl Spec {
     fn color_axis(&mut self, map: crate::Colorscale, range: (f64, f64), name: &str, area: Area) -> String {
         let n = self.maps.len() + 1;
         let key = if n == 1 { "coloraxis".to_string() } else { format!("coloraxis{n}") };
-        let mut bar = json!({ "title": { "text": escape(name) }, "thickness": 14, "outlinewidth": 0 });
+        let mut bar =
+            json!({ "title": { "text": escape(name) }, "thickness": 14, "outlinewidth": 0, "exponentformat": "e" });
         if !area.whole {
             let length = (area.y[1] - area.y[0]).max(0.05);
             bar["x"] = (area.x[1] + 6.0 / self.paper_width()).min(1.5).into();

@@ -84,10 +84,12 @@ pub(crate) enum MarkKind {
         size: Vec<f64>,
         names: Vec<String>,
     },
-    /// Bars from zero (or the axis's end) of this width; overlaid ones are seen through.
+    /// Bars from zero (or the axis's end) of this width; overlaid ones are seen through. A thin line between the two
+    /// ends of `band` says how exact each is.
     Bars {
         width: f64,
         overlaid: bool,
+        band: Option<(Vec<f64>, Vec<f64>)>,
         texts: Vec<String>,
     },
     /// One box at `x[0]`.
@@ -98,7 +100,9 @@ impl Mark {
     /// Every value that must lie inside the vertical axis.
     fn heights(&self) -> impl Iterator<Item = f64> + '_ {
         let band = match &self.kind {
-            MarkKind::Curve { band: Some((low, high)), .. } => Some(low.iter().chain(high)),
+            MarkKind::Curve { band: Some((low, high)), .. } | MarkKind::Bars { band: Some((low, high)), .. } => {
+                Some(low.iter().chain(high))
+            }
             _ => None,
         };
         self.y.iter().chain(band.into_iter().flatten()).copied()
@@ -226,23 +230,31 @@ fn curve(figure: &Figure, s: &Series, tone: usize, log_x: bool, lost: &mut Lost)
         let expected = format!("{n} positions, one for each value of `{}`", what());
         return Err(shape_error(figure, &expected, format!("{} positions", s.x.len())));
     }
-    let (low, high) = &s.band;
-    let banded = !low.is_empty() || !high.is_empty();
-    if banded && (low.len() != n || high.len() != n) {
-        let expected = format!("{n} lower and upper ends, one for each value of `{}`", what());
-        return Err(shape_error(figure, &expected, format!("{} and {}", low.len(), high.len())));
-    }
+    let band = band(figure, s)?;
     let x: Vec<f64> = if s.x.is_empty() { (0..n).map(|i| i as f64).collect() } else { s.x.clone() };
     let x: Vec<f64> = x.into_iter().map(|v| lost.keep(v, log_x)).collect();
     let y = s.y.iter().map(|&v| lost.keep(v, figure.log_y)).collect();
-    // On a logarithmic axis a band may reach below what can be shown: it then ends at its curve.
+    let markers = s.markers.unwrap_or(n <= 40);
+    Ok(Mark { name: clean(&s.name), tone, x, y, kind: MarkKind::Curve { markers, band } })
+}
+
+/// Lower and upper ends.
+type Band = (Vec<f64>, Vec<f64>);
+
+/// The ends around the values of a series, if it has them.
+fn band(figure: &Figure, s: &Series) -> Result<Option<Band>, ReportError> {
+    let ((low, high), n) = (&s.band, s.y.len());
+    let banded = !low.is_empty() || !high.is_empty();
+    if banded && (low.len() != n || high.len() != n) {
+        let expected = format!("{n} lower and upper ends, one for each value of `{}`", clean(&s.name));
+        return Err(shape_error(figure, &expected, format!("{} and {}", low.len(), high.len())));
+    }
+    // On a logarithmic axis a band may reach below what can be shown: it then ends at its value.
     let end = |values: &[f64]| -> Vec<f64> {
         let shown = |(v, y): (&f64, &f64)| if !v.is_finite() || (figure.log_y && *v <= 0.0) { *y } else { *v };
         values.iter().zip(&s.y).map(shown).collect()
     };
-    let band = banded.then(|| (end(low), end(high)));
-    let markers = s.markers.unwrap_or(n <= 40);
-    Ok(Mark { name: clean(&s.name), tone, x, y, kind: MarkKind::Curve { markers, band } })
+    Ok(banded.then(|| (end(low), end(high))))
 }
 
 pub(super) fn scatter(figure: &Figure, clouds: &[Points], notes: &mut Vec<String>) -> Result<Chart, ReportError> {
@@ -320,7 +332,7 @@ pub(super) fn histogram(figure: &Figure, samples: &[Series], notes: &mut Vec<Str
             tone,
             x: (0..count).map(|i| (edge(i) + edge(i + 1)) / 2.0).collect(),
             y: y.collect(),
-            kind: MarkKind::Bars { width, overlaid: samples.len() > 1, texts },
+            kind: MarkKind::Bars { width, overlaid: samples.len() > 1, band: None, texts },
         }
     });
     let mut panel = panel(figure, marks.collect(), false, notes);
@@ -382,19 +394,25 @@ pub(super) fn bars(
     if labels.is_empty() {
         return Err(shape_error(figure, "at least one bar", "no labels".into()));
     }
-    samples_only(figure, series)?;
+    if let Some(s) = series.iter().find(|s| !s.x.is_empty() || s.markers.is_some()) {
+        let got = format!("positions or markers in series `{}`", clean(&s.name));
+        return Err(shape_error(figure, "series of values alone, or with a band", got));
+    }
     let texts: Vec<String> = labels.iter().map(|s| clean(s)).collect();
     let mut lost = Lost::default();
     let width = 0.76 / series.len().max(1) as f64;
     // Bars stand at their index and carry their label as a tick: equal labels stay apart.
-    let marks = series.iter().enumerate().map(|(k, s)| Mark {
-        name: clean(&s.name),
-        tone: k,
-        x: (0..labels.len()).map(|i| i as f64 - 0.38 + width * (k as f64 + 0.5)).collect(),
-        y: s.y.iter().map(|&v| lost.keep(v, figure.log_y)).collect(),
-        kind: MarkKind::Bars { width, overlaid: false, texts: texts.clone() },
-    });
-    let marks = marks.collect();
+    let mut marks = Vec::new();
+    for (k, s) in series.iter().enumerate() {
+        let band = band(figure, s)?;
+        marks.push(Mark {
+            name: clean(&s.name),
+            tone: k,
+            x: (0..labels.len()).map(|i| i as f64 - 0.38 + width * (k as f64 + 0.5)).collect(),
+            y: s.y.iter().map(|&v| lost.keep(v, figure.log_y)).collect(),
+            kind: MarkKind::Bars { width, overlaid: false, band, texts: texts.clone() },
+        });
+    }
     lost.note(&figure.y, notes);
     let mut panel = panel(figure, marks, false, notes);
     from_zero(figure, &mut panel);

@@ -28,7 +28,7 @@ pub(super) fn body(v: &Variant, text: &mut String) -> fmt::Result {
     writeln!(text, "fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lid: u32,")?;
     writeln!(text, "@builtin(subgroup_id) group: u32, @builtin(num_subgroups) groups: u32) {{")?;
     writeln!(text, "let item = item_of(wid.z);")?;
-    writeln!(text, "let row0 = wid.y * {}u; let col0 = wid.x * {}u;", t.rows, t.cols)?;
+    writeln!(text, "let row0 = (u(27u) + wid.y) * {}u; let col0 = (u(28u) + wid.x) * {}u;", t.rows, t.cols)?;
     if bias {
         // Instructions take matrices only: the bias as one of equal rows.
         writeln!(text, "for (var e = lid; e < {}u; e += {}u) {{", SIDE * t.cols, t.threads())?;

@@ -100,12 +100,17 @@ impl Product<'_> {
         let reads: Vec<_> = [&self.a, &self.b].into_iter().chain(&self.extras).map(|x| &**memory(x)).collect();
         let size = |x: usize| u32::try_from(x).expect("sizes of GPU tensors fit 32 bits");
         let tile = variant.tile;
-        for first in (0..self.batch()).step_by(MAX_GROUPS) {
-            let items = MAX_GROUPS.min(self.batch() - first);
-            let groups = [size(n.div_ceil(tile.cols)), size(m.div_ceil(tile.rows)), size(items)];
-            let args = Args::new(&words).word(21, first);
-            let args = self.spec.map_or(args.clone(), |spec| args.scores(spec));
-            ops.0.dispatch_made(variant.to_string(), || variant.source(), &reads, &[memory(&self.out)], &args, groups);
+        // A grid has so many groups along an axis: the batch, or tiles of rows or columns, may take several.
+        let parts = |count: usize| (0..count).step_by(MAX_GROUPS).map(move |at| (at, MAX_GROUPS.min(count - at)));
+        let tiles = [n.div_ceil(tile.cols), m.div_ceil(tile.rows)];
+        for (item, items) in parts(self.batch()) {
+            for ((row, rows), (col, cols)) in parts(tiles[1]).flat_map(|r| parts(tiles[0]).map(move |c| (r, c))) {
+                let args = Args::new(&words).word(21, item).word(27, row).word(28, col);
+                let args = self.spec.map_or(args.clone(), |spec| args.scores(spec));
+                let groups = [size(cols), size(rows), size(items)];
+                let source = || variant.source();
+                ops.0.dispatch_made(variant.to_string(), source, &reads, &[memory(&self.out)], &args, groups);
+            }
         }
     }
 }

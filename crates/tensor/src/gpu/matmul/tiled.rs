@@ -107,7 +107,7 @@ pub(super) fn body(v: &Variant, text: &mut String) -> fmt::Result {
     writeln!(text, "@compute @workgroup_size({threads})")?;
     writeln!(text, "fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lid: u32) {{")?;
     writeln!(text, "let m = u(0u); let n = u(2u); let item = item_of(wid.z);")?;
-    writeln!(text, "let row0 = wid.y * {}u; let col0 = wid.x * {}u;", t.rows, t.cols)?;
+    writeln!(text, "let row0 = (u(27u) + wid.y) * {}u; let col0 = (u(28u) + wid.x) * {}u;", t.rows, t.cols)?;
     match v.epilogue {
         // Nothing of a tile is seen whose first key comes after its last query.
         Epilogue::Scores => {

@@ -1,7 +1,7 @@
 // Parameters of a product: 0 = m, 1 = k, 2 = n, 3 to 7 = strides of `a` over three axes of the batch,
 // rows and columns, 8 = its offset, 9 to 14 = the same of `b`, 15 to 18 = strides of the result over
 // the batch and rows, 19 and 20 = lengths of the second and the third axis of the batch, 21 = first
-// matrix.
+// matrix, 27 and 28 = first tile of rows and of columns.
 
 // Where the operands and the result of a matrix of the batch begin.
 struct Item { a: u32, b: u32, out: u32, outer: u32, rest: u32 }
