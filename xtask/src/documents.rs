@@ -42,7 +42,7 @@ fn linked(text: &str, chapters: &[PathBuf]) -> String {
     let names = chapters.iter().filter_map(|file| file.file_name()?.to_str());
     names.fold(text.to_owned(), |text, file| {
         let module = file.trim_start_matches(|c: char| c.is_ascii_digit() || c == '-').trim_end_matches(".md");
-        text.replace(&format!("](super::{})", module.replace('-', "_")), &format!("]({file})"))
+        text.replace(&format!("](crate::guide::{})", module.replace('-', "_")), &format!("]({file})"))
     })
 }
 
