@@ -62,7 +62,7 @@ pub fn write(root: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether all of them are as [`write`] would write them.
+/// Whether all of them are as [`write()`] would write them.
 ///
 /// # Errors
 /// The first that is not.
