@@ -55,7 +55,7 @@ Environment:
   IRONLENS_MATRICES       0: do without the GPU's matrix instructions
   IRONLENS_AUTOTUNE       1: measure once on this GPU which tiles suit which products; again: anew
   IRONLENS_SHADER_CHECKS  1: check bounds in every kernel
-  IRONLENS_ACCELERATE     0: on macOS, do without Apple's products, which do not keep all bits
+  IRONLENS_ACCELERATE     0: on macOS, do without Apple's products; release: in debug builds only
   RAYON_NUM_THREADS       threads that compute on the CPU; results have the same bits for any number
   HF_HOME, HF_HUB_CACHE   where pretrained models are kept
   HF_HUB_OFFLINE          1: download nothing

@@ -11,7 +11,8 @@ use std::sync::OnceLock;
 use super::elem::Elem;
 use super::matmul::{Mat, OutMat, own};
 
-/// The environment's variable that does without the system's library: `0`.
+/// The environment's variable that does without the system's library: `0` always, `release` in debug builds, whose
+/// tests may demand the same bits alone and in a batch.
 pub const ACCELERATE_VARIABLE: &str = "IRONLENS_ACCELERATE";
 
 #[cfg(target_os = "macos")]
@@ -27,7 +28,7 @@ pub enum Products {
     Own,
     /// Apple's Accelerate, which agreed with ours.
     Accelerate,
-    /// This library, since [`ACCELERATE_VARIABLE`] is `0`.
+    /// This library, since [`ACCELERATE_VARIABLE`] asks for it.
     OwnByChoice,
     /// This library, since the system's did not agree with it.
     OwnForSafety,
@@ -38,7 +39,7 @@ impl fmt::Display for Products {
         f.write_str(match self {
             Products::Own => "our own products",
             Products::Accelerate => "products by Apple's Accelerate, which agreed with ours",
-            Products::OwnByChoice => "our own products, as IRONLENS_ACCELERATE=0 asks for",
+            Products::OwnByChoice => "our own products, as IRONLENS_ACCELERATE asks for",
             Products::OwnForSafety => "our own products, since Apple's Accelerate disagrees with them here",
         })
     }
@@ -66,7 +67,9 @@ fn decided() -> (Products, Option<Sgemm>) {
 fn decide(variable: Option<&OsStr>, library: Option<Sgemm>) -> (Products, Option<Sgemm>) {
     match library {
         None => (Products::Own, None),
-        Some(_) if variable.is_some_and(|value| value == "0") => (Products::OwnByChoice, None),
+        Some(_) if variable.is_some_and(|value| value == "0" || (value == "release" && cfg!(debug_assertions))) => {
+            (Products::OwnByChoice, None)
+        }
         Some(library) if agrees(library) => (Products::Accelerate, Some(library)),
         Some(_) => (Products::OwnForSafety, None),
     }
@@ -234,6 +237,8 @@ mod tests {
         assert_eq!(taken(None, Some(right)), Products::Accelerate);
         assert_eq!(taken(Some("1"), Some(right)), Products::Accelerate);
         assert_eq!(taken(Some("0"), Some(right)), Products::OwnByChoice);
+        let in_debug = if cfg!(debug_assertions) { Products::OwnByChoice } else { Products::Accelerate };
+        assert_eq!(taken(Some("release"), Some(right)), in_debug);
         let wrong: [Sgemm; 5] = [rounds_badly, never_adds, reads_what_it_replaces, never_transposes, writes_beside];
         for (i, wrong) in wrong.into_iter().enumerate() {
             let (products, library) = decide(None, Some(wrong));
