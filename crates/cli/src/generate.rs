@@ -1,12 +1,14 @@
 //! `ironlens generate`: a pretrained model writes.
 
 use std::io::{BufRead, IsTerminal, Write};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args as ClapArgs;
 use ironlens::lens::steering::kl_divergence;
 use ironlens::nn::Hooks;
+use ironlens::report::bar;
 use ironlens::tensor::IndexTensor;
 use ironlens::transformer::{
     Finish, GenerateOptions, Generated, HookedTransformer, HooksOn, Input, KeyValueCache, TokenOptions,
@@ -75,6 +77,9 @@ pub struct Args {
     /// Show the text without steering, too, and how far each prediction was moved
     #[arg(long, requires = "steer", conflicts_with_all = ["chat", "json"])]
     compare: bool,
+    /// Draw how far each prediction was moved, to a .html, .png or .svg file
+    #[arg(long, value_name = "FILE", requires = "compare")]
+    figure: Option<PathBuf>,
     /// Print JSON, an object a token
     #[arg(long, conflicts_with = "chat")]
     json: bool,
@@ -118,7 +123,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let Some(prompt) = args.prompt.as_deref() else { bail!("give a prompt") };
     if args.compare {
-        return compare(&mut writer, prompt);
+        return compare(&mut writer, prompt, args.figure.as_deref());
     }
     if !args.json {
         print!("{prompt}");
@@ -254,7 +259,7 @@ fn ask(typed: bool) -> Result<Option<String>> {
 }
 
 /// The text without steering, and the steered one with how far each prediction was moved.
-fn compare(writer: &mut Writer<'_>, prompt: &str) -> Result<()> {
+fn compare(writer: &mut Writer<'_>, prompt: &str, figure: Option<&Path>) -> Result<()> {
     let model = writer.model;
     println!("without steering:");
     print!("{prompt}");
@@ -281,8 +286,17 @@ fn compare(writer: &mut Writer<'_>, prompt: &str) -> Result<()> {
     };
     let kl = kl_divergence(&clean, &moved).to_vec();
     println!("\nnats between the two predictions of each steered token:");
-    for (i, &id) in steered.new_tokens[0].iter().enumerate() {
-        println!("{:>8.3}  {:?}", kl[start + i - 1], model.to_single_str_token(id)?);
+    let words = steered.new_tokens[0].iter().map(|&id| model.to_single_str_token(id)).collect::<Result<Vec<_>, _>>()?;
+    let moved = &kl[start - 1..][..words.len()];
+    for (word, nats) in words.iter().zip(moved) {
+        println!("{nats:>8.3}  {word:?}");
+    }
+    if let Some(path) = figure {
+        let labels =
+            words.iter().enumerate().map(|(i, word)| format!("{} {}", i + 1, word.trim().replace('\n', "\\n")));
+        let caption = format!("{prompt}{}", words.concat());
+        bar(labels, moved).title("How far steering moved each prediction").y("nats").caption(caption).save(path)?;
+        println!("wrote {}", path.display());
     }
     Ok(())
 }

@@ -5,9 +5,10 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args as ClapArgs;
-use ironlens::lens::SteeringVector;
-use ironlens::lens::steering::Reading;
+use ironlens::lens::steering::{Dose, Reading, dose_response};
+use ironlens::lens::{Metric, SteeringVector};
 use ironlens::nn::Hooks;
+use ironlens::report::{Series, line, panels};
 use ironlens::transformer::HookedTransformer;
 
 use crate::input::read_text;
@@ -37,6 +38,29 @@ pub struct Args {
     /// The file to write: .safetensors, or .gguf for llama.cpp too
     #[arg(long, value_name = "FILE", default_value = "steering.safetensors")]
     out: PathBuf,
+    /// Try the vector on this prompt: how the logit of --answer less that of --wrong, and the distance from the
+    /// model's own predictions, go with the coefficient
+    #[arg(long, value_name = "PROMPT", requires = "answer", requires = "wrong")]
+    dose: Option<String>,
+    /// The answer that the vector should make likelier, such as " good"
+    #[arg(long, value_name = "TEXT", requires = "dose")]
+    answer: Option<String>,
+    /// The answer that it should make less likely
+    #[arg(long, value_name = "TEXT", requires = "dose")]
+    wrong: Option<String>,
+    /// The coefficients that are tried
+    #[arg(
+        long,
+        value_name = "X,..",
+        value_delimiter = ',',
+        allow_hyphen_values = true,
+        requires = "dose",
+        default_value = "-4,-3,-2,-1,0,1,2,3,4"
+    )]
+    coefficients: Vec<f64>,
+    /// Draw the two curves, to a .html, .png or .svg file
+    #[arg(long, value_name = "FILE", requires = "dose")]
+    figure: Option<PathBuf>,
 }
 
 /// Makes the vector.
@@ -71,6 +95,39 @@ pub fn run(args: &Args) -> Result<()> {
     let hint = &model.config().original_architecture;
     vector.save(&args.out, hint.as_deref().unwrap_or("unknown"))?;
     println!("wrote {}", args.out.display());
+    match (&args.dose, &args.answer, &args.wrong) {
+        (Some(prompt), Some(answer), Some(wrong)) => try_doses(args, &model, &vector, prompt, [answer, wrong]),
+        _ => Ok(()),
+    }
+}
+
+/// The dose-response curve of a vector, as a table and a figure.
+fn try_doses(
+    args: &Args,
+    model: &HookedTransformer,
+    vector: &SteeringVector,
+    prompt: &str,
+    [answer, wrong]: [&str; 2],
+) -> Result<()> {
+    let [right, other] = [model.to_single_token(answer)?, model.to_single_token(wrong)?];
+    let metric = Metric::logit_diff(&[right], &[other])?;
+    let doses = dose_response(model, prompt, vector, &args.coefficients, &metric)?;
+    let difference = format!("logit of {answer:?} less {wrong:?}");
+    println!("\ncoefficient  {difference}  nats from the model's own predictions");
+    for dose in &doses {
+        println!("{:>11}  {:>2$.3}  {3:.3}", dose.coefficient, dose.metric, difference.chars().count(), dose.kl);
+    }
+    if let Some(path) = &args.figure {
+        let curve = |name: &str, of: &dyn Fn(&Dose) -> f64| {
+            let values: Vec<f64> = doses.iter().map(of).collect();
+            let series = Series::new(name, &values).x(&args.coefficients);
+            line(series).title(name).x("coefficient").vrule(0.0, "as it is")
+        };
+        let curves =
+            [curve(&difference, &|dose| dose.metric), curve("nats from the model's own predictions", &|dose| dose.kl)];
+        panels(curves).title("Dose and response").caption(prompt).save(path)?;
+        println!("wrote {}", path.display());
+    }
     Ok(())
 }
 

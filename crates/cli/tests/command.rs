@@ -90,9 +90,14 @@ fn an_analysis_stays_with_its_run() {
     assert!(out.status.success(), "{}", text(&out.stderr));
     let read = |file: &str| std::fs::read_to_string(folder.path().join(file)).unwrap();
     let json = read("a.json");
-    for found in
-        ["Head detectors", "Direct logit attribution", "Residual stream before", "Copying score", "Read by keys"]
-    {
+    for found in [
+        "What each head attends to",
+        "Direct logit attribution",
+        "Where the answer is: patching",
+        "What is needed: ablation",
+        "Copying score",
+        "Which heads build on which",
+    ] {
         assert!(json.contains(found), "no {found}");
     }
     assert!(!json.contains("Not available"), "every analysis fits this model");

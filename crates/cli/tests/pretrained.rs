@@ -200,16 +200,31 @@ fn a_vector_is_made_and_steers() {
     assert_eq!(with(&["--steer", "v.gguf:0"]), with(&[]));
     assert_ne!(with(&["--steer", "v.gguf:300"]), with(&[]));
     assert_eq!(with(&["--steer", "v.gguf:300"]), with(&["--steer", "v.safetensors:100@1", "--steer", "v.gguf:200"]));
-    let compared = with(&["--steer", "v.gguf:300", "--compare"]);
+    let compared = with(&["--steer", "v.gguf:300", "--compare", "--figure", "moved.svg"]);
+    assert!(std::fs::read_to_string(folder.path().join("moved.svg")).unwrap().contains("How far steering moved"));
     assert!(compared.contains(with(&[]).trim()) && compared.contains(with(&["--steer", "v.gguf:300"]).trim()));
     let moved: Vec<f64> = compared
         .lines()
         .skip_while(|line| !line.starts_with("nats"))
         .skip(1)
+        .take_while(|line| line.starts_with(' '))
         .map(|line| line.trim().split("  ").next().unwrap().parse().unwrap())
         .collect();
     assert_eq!(moved.len(), 5, "{compared}");
     assert!(moved.iter().all(|kl| *kl > 0.0), "{compared}");
+    let dose =
+        ["--dose", PROMPT, "--answer", " Mary", "--wrong", " John", "--coefficients=-1,0,2", "--figure", "d.svg"];
+    let doses = done(&ironlens(folder.path(), &[&make("v.gguf")[..], &dose.map(String::from)].concat()));
+    let rows: Vec<Vec<f64>> = doses
+        .lines()
+        .skip_while(|line| !line.starts_with("coefficient"))
+        .skip(1)
+        .take_while(|line| line.starts_with(' '))
+        .map(|line| line.split_whitespace().map(|x| x.parse().unwrap()).collect())
+        .collect();
+    assert_eq!(rows.iter().map(|row| row[0]).collect::<Vec<_>>(), [-1.0, 0.0, 2.0], "{doses}");
+    assert!(rows[1][2] == 0.0 && rows[0][2] >= 0.0 && rows[2][2] >= 0.0, "{doses}");
+    assert!(std::fs::read_to_string(folder.path().join("d.svg")).unwrap().contains("Dose and response"));
     let told = refused(folder.path(), &[&base[..], &["--steer", "v.gguf:1@7"]].concat());
     assert!(told.contains("layers 0 to 1"), "{told}");
     let told = refused(folder.path(), &make("v.txt"));

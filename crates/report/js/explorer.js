@@ -451,7 +451,7 @@ var Explorer = (() => {
       scores.hidden = rows.length === 0;
       const heading = (label, number) => el("th", { class: number ? "num" : "", scope: "col" }, label);
       scores.replaceChildren(el("table", {},
-        el("thead", {}, el("tr", {}, heading("Kind of head"), heading("before", true), heading("after", true), heading("equal attention", true))),
+        el("thead", {}, el("tr", {}, heading("Kind of head"), heading("before", true), heading("after", true), heading("equal", true))),
         el("tbody", {}, ...rows)));
       const facts = (meta.facts ?? []).filter((f) => typeof pick(f.values) === "number");
       const all = (f) => f.values.flat().filter(Number.isFinite);

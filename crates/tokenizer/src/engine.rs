@@ -63,6 +63,15 @@ impl Engine {
         }
     }
 
+    /// Whether a word at the start of a text is taken as one after a space, where the first step of the pipeline
+    /// knows such a choice.
+    pub(crate) fn add_prefix_space(&self) -> Option<bool> {
+        match self.backend.get_pre_tokenizer() {
+            Some(PreTokenizerWrapper::ByteLevel(step)) => Some(step.add_prefix_space),
+            _ => None,
+        }
+    }
+
     /// Puts another model into the pipeline; only for one without added tokens, whose ids would stay.
     pub(crate) fn set_model(&mut self, model: ModelWrapper) -> Result<()> {
         self.backend.with_model(model);

@@ -242,8 +242,12 @@ impl Tokenizer {
         let folder = folder.as_ref();
         fs::create_dir_all(folder).map_err(FileError::io(folder, "making the folder"))?;
         write_atomically(folder.join("tokenizer.json"), self.engine.to_json()?.as_bytes())?;
-        let config = format!("{:#}\n", self.settings.to_json());
-        write_atomically(folder.join("tokenizer_config.json"), config.as_bytes())?;
+        let mut config = self.settings.to_json();
+        // A folder's pipeline does as its configuration says, not as `tokenizer.json` has it.
+        if self.engine.add_prefix_space() == Some(true) {
+            config["add_prefix_space"] = json!(true);
+        }
+        write_atomically(folder.join("tokenizer_config.json"), format!("{config:#}\n").as_bytes())?;
         if !self.settings.ends.is_empty() {
             let generation = format!("{:#}\n", json!({ "eos_token_id": self.settings.ends }));
             write_atomically(folder.join("generation_config.json"), generation.as_bytes())?;

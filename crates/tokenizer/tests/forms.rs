@@ -207,3 +207,16 @@ fn vocab_and_merges_are_gpt2_s() {
     fs::write(folder.path().join("tokenizer_config.json"), config).unwrap();
     assert_eq!(Tokenizer::from_folder(folder.path()).unwrap().encode("hi", true).unwrap(), [3, 2]);
 }
+
+#[test]
+fn a_space_before_the_first_word_is_kept_in_a_folder() {
+    let json = r#"{"version": "1.0", "added_tokens": [], "normalizer": null, "post_processor": null, "decoder": null,
+        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
+        "model": {"type": "BPE", "vocab": {"a": 0, "Ġ": 1}, "merges": []}}"#;
+    let tokenizer = Tokenizer::from_json(json.as_bytes()).unwrap();
+    assert_eq!(spelt(&tokenizer, "a a", true), ["Ġ", "a", "Ġ", "a"]);
+    let folder = tempfile::tempdir().unwrap();
+    tokenizer.save_into(folder.path()).unwrap();
+    let again = Tokenizer::from_folder(folder.path()).unwrap();
+    assert_eq!(spelt(&again, "a a", true), ["Ġ", "a", "Ġ", "a"]);
+}

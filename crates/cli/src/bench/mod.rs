@@ -2,6 +2,7 @@
 
 mod compare;
 mod generate;
+mod gpt2;
 mod kernels;
 mod model;
 mod patch;
@@ -78,6 +79,8 @@ pub enum Part {
     Patch,
     /// Writing with a cache of keys and values, on SmolLM2-135M's shape: a token of one sequence and of eight, a prompt
     Generate,
+    /// GPT-2 small's shape, random weights: passes of 128 and 1024 tokens, cache, gradients, sweeps, peak memory
+    Gpt2,
     /// The matrix products of the training step, and those of a few rows, one by one
     Matmul,
     /// The other kernels, one by one
@@ -133,6 +136,7 @@ pub fn run(args: &Args) -> Result<bool> {
                 Part::Cache => report.timings(model::cache(&config, &device, repeats(15))?),
                 Part::Patch => report.timings(patch::sweeps(&config, &device, repeats(7))?),
                 Part::Generate => report.timings(generate::steps(&device, repeats(15))?),
+                Part::Gpt2 => report.timings(gpt2::work(&device, repeats(5))?),
                 Part::Matmul | Part::Kernels | Part::Scaling | Part::Run => {}
             }
         }
@@ -151,6 +155,12 @@ pub fn run(args: &Args) -> Result<bool> {
         match part {
             Part::Step | Part::Forward | Part::Cache => {}
             Part::Generate => report.table("generate", &generate::rates(&timings)),
+            Part::Gpt2 => {
+                report.table("gpt2", &gpt2::rates(&timings, &peak)?);
+                if let Some(bytes) = run::peak_memory() {
+                    report.figure("gpt2_peak_memory_mib", (bytes >> 20) as f64, "this process, all of the above");
+                }
+            }
             Part::Patch => report.table("patch_by_depth", &patch::by_depth(&device)?),
             Part::Matmul => {
                 report.table("matmul", &kernels::matmul(&device, repeats(15), &peak));

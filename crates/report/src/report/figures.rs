@@ -226,15 +226,19 @@ fn roles_over_training(report: &Report) -> Option<Figure> {
         return None;
     }
     let mut curves = Vec::new();
-    for role in findings::roles(report).iter().take(MOST_ROLES) {
+    let roles = findings::roles(report);
+    let of_kind = |kind: &str| roles.iter().take(MOST_ROLES).all(|r| r.detector.name == kind);
+    let alike = roles.first().is_some_and(|r| of_kind(&r.detector.name));
+    for role in roles.iter().take(MOST_ROLES) {
         let Some(offset) = findings::Offset::of(&role.detector.name) else { continue };
+        // The axis tells the kind where all are of one.
+        let kind = if alike { String::new() } else { format!(": {}", role.detector.name) };
         let points = findings::over_training(report, offset, role.layer, role.head);
         let (x, y): (Vec<f64>, Vec<f64>) = points.into_iter().map(|(step, v)| (step as f64, v)).unzip();
-        curves.push(
-            Series::new(format!("L{}H{}: {}", role.layer, role.head, role.detector.name), &y).x(&x).markers(true),
-        );
+        curves.push(Series::new(format!("L{}H{}{kind}", role.layer, role.head), &y).x(&x).markers(true));
     }
-    (!curves.is_empty()).then(|| line(curves).x("step").y("share of attention").range(0.0, 1.0))
+    let kind = if alike { roles[0].detector.name.as_str() } else { "attention" };
+    (!curves.is_empty()).then(|| line(curves).x("step").y(kind).range(0.0, 1.0))
 }
 
 /// Scores of all heads, one small matrix for each detector.

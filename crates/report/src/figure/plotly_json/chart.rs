@@ -38,6 +38,9 @@ impl Spec {
             // The first of several, such as a loss over what goes with it, gets half of the height.
             axis.insert("domain".into(), json!(slot));
             axis.insert("anchor".into(), x_id.as_str().into());
+            if i > 0 {
+                axis.insert("nticks".into(), 4.into());
+            }
             self.set(&y_name, axis);
             self.rules(panel, c, [&x_id, &y_id]);
             last_y = y_id;

@@ -111,7 +111,9 @@ impl Spec {
                 right = 16.0;
                 let across = h.columns.min(h.panels.len()) as u32;
                 let each = if h.own_scales { 230 } else { 120 };
-                spec.min_width = if across > 1 { each * across + 120 } else { 0 };
+                // Names of rows beside many small cells would lie over each other: those keep a width.
+                let named = if h.y_labels.is_empty() || h.cols <= 12 { 0 } else { 640 };
+                spec.min_width = if across > 1 { (each * across + 120).max(named) } else { 0 };
                 spec.square = h.panels.len() <= h.columns;
             }
             Body::Chart(c) if c.panels.iter().any(|p| p.marks.iter().filter(|m| !m.name.is_empty()).count() > 1) => {
