@@ -90,15 +90,23 @@ fn an_analysis_stays_with_its_run() {
     assert!(out.status.success(), "{}", text(&out.stderr));
     let read = |file: &str| std::fs::read_to_string(folder.path().join(file)).unwrap();
     let json = read("a.json");
-    for found in
-        ["Head detectors", "Direct logit attribution", "Residual stream before", "Copying score", "Read by keys"]
-    {
+    for found in [
+        "such a head looks, by position",
+        "Direct logit attribution",
+        "residual stream before",
+        "Copying score",
+        "read by keys",
+    ] {
         assert!(json.contains(found), "no {found}");
     }
     assert!(!json.contains("Not available"), "every analysis fits this model");
     // The report keeps it when it is written again.
     assert!(ironlens(folder.path(), &["report", "run"]).status.success());
     assert!(read("run/report.html").contains("Which heads build on which"));
+    // Several runs become one page, beside the first.
+    let both = ironlens(folder.path(), &["report", "run", "run"]);
+    assert!(both.status.success() && text(&both.stdout).contains("run (2): "), "{}", text(&both.stderr));
+    assert!(read("comparison.html").contains("Their settings are the same"));
 
     let weights = folder.path().join("run/checkpoints/step-000020/weights.safetensors");
     std::fs::copy(weights, folder.path().join("w.safetensors")).unwrap();
