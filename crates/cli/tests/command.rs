@@ -104,6 +104,10 @@ fn an_analysis_stays_with_its_run() {
     // The report keeps it when it is written again.
     assert!(ironlens(folder.path(), &["report", "run"]).status.success());
     assert!(read("run/report.html").contains("Which heads build on which"));
+    // Several runs become one page, beside the first.
+    let both = ironlens(folder.path(), &["report", "run", "run"]);
+    assert!(both.status.success() && text(&both.stdout).contains("run (2): "), "{}", text(&both.stderr));
+    assert!(read("comparison.html").contains("Their settings are the same"));
 
     let weights = folder.path().join("run/checkpoints/step-000020/weights.safetensors");
     std::fs::copy(weights, folder.path().join("w.safetensors")).unwrap();

@@ -221,13 +221,15 @@ impl Picture {
 
     /// As what is known of every head: of a picture made with [`Picture::heads`].
     fn of_heads(&self) -> Option<HeadFact> {
-        let Picture::Heatmap { title, axes, shape, values, noise, .. } = self else { return None };
+        let Picture::Heatmap { title, axes, shape, values, noise, value, .. } = self else { return None };
         let [layers, heads] = *shape.as_slice() else { return None };
         if axes.each_ref().map(String::as_str) != HEADS || layers * heads != values.len() || heads == 0 {
             return None;
         }
         let rows = |of: &[f32]| of.chunks(heads).map(<[f32]>::to_vec).collect();
-        Some(HeadFact { name: title.clone(), values: rows(values), noise: rows(noise) })
+        let told = value.is_empty() || title.ends_with(value.as_str());
+        let name = if told { title.clone() } else { format!("{title}, {value}") };
+        Some(HeadFact { name, values: rows(values), noise: rows(noise) })
     }
 
     /// The size of a heatmap: of every head small, so that several stand side by side; by position as wide as the page,

@@ -215,7 +215,7 @@ export async function fidelity(name, file, folder) {
   await page.mouse.up();
   await sleep(400);
   const zoomed = await range();
-  await page.mouse.click(box.x + box.width * 0.5, box.y + box.height * 0.5, { clickCount: 2, delay: 30 });
+  await page.mouse.click(box.x + box.width * 0.5, box.y + box.height * 0.5, { count: 2 });
   await sleep(600);
   const reset = await range();
   check(`${name}: a drag zooms, a double click resets`, zoomed[1] - zoomed[0] < 0.5 * (before[1] - before[0]) && Math.abs(reset[1] - before[1]) < 0.1 * before[1], `${before.map(Math.round)} -> ${zoomed.map(Math.round)} -> ${reset.map(Math.round)}`);

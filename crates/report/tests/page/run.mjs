@@ -15,7 +15,8 @@ async function hostile(file) {
   const page = await open(file);
   await drawAll(page);
   const told = await page.evaluate(() => ({
-    evil: [...document.querySelectorAll("b, s, script")].filter((e) => /alert|evil/.test(e.textContent) && !e.type?.includes("json") && e.textContent.length < 200).length,
+    // What the text would have become as markup: an element that begins where its <b> ended, a script of its own.
+    evil: [...document.querySelectorAll("b")].filter((e) => /^"'&/.test(e.textContent)).length + [...document.querySelectorAll("script")].filter((e) => e.textContent === "alert(1)").length,
     ran: Boolean(window.__evil), plots: document.querySelectorAll(".plot.failed").length,
   }));
   check("hostile: text stays text", page.seen.dialogs === 0 && told.evil === 0 && !told.ran && told.plots === 0 && page.seen.errors.length === 0, JSON.stringify({ ...told, errors: page.seen.errors.length }));

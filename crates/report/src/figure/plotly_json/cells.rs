@@ -9,17 +9,18 @@ use crate::figure::Number;
 /// How the cells of a heatmap are written; `None` for JSON.
 fn codec(heatmap: &Heatmap) -> Option<Codec> {
     match heatmap.panels.len() * heatmap.rows * heatmap.cols {
-        0..=4096 => None,
+        0..=1024 => None,
+        1025..=4096 => Some(Codec::F32),
         4097..=65_536 => Some(Codec::U16),
         _ => Some(Codec::U8),
     }
 }
 
-/// The largest error that packing gives a value of the page, if it packs.
+/// The largest error that packing gives a value of the page, if it packs them other than exactly.
 pub(crate) fn precision(body: &Body) -> Option<(u32, f64)> {
     match body {
         Body::Heatmap(h) => {
-            let codec = codec(h)?;
+            let codec = codec(h).filter(|codec| *codec != Codec::F32)?;
             let error = |m: &Matrix| codec::pack_matrix(&shown(m), [h.rows, h.cols], codec).error;
             Some((codec.bits(), h.panels.iter().map(error).fold(0.0, f64::max)))
         }
