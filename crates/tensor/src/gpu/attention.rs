@@ -2,7 +2,7 @@
 //! copied to bring heads together; heads that share a key and a value read the same one.
 
 use super::backend::{Ops, Reduction, memory};
-use super::context::Args;
+use super::kernels;
 use super::matmul::{Epilogue, Product};
 use crate::Tensor;
 use crate::backend::{AttentionSpec, Backend, ReduceOp};
@@ -80,10 +80,10 @@ impl Ops {
         };
         let d = self.empty(dscores.shape());
         let [_, heads, queries, keys] = *dscores.shape() else { unreachable!("patterns have four axes") };
-        let args = Args::new(&[queries, d.numel(), keys, heads]).scores(spec);
+        let words = kernels::ScoresGrad { count: d.numel(), heads, queries, keys, scores: spec.into() };
         let mask = self.key_mask(spec, &dscores);
         let reads = [memory(&dscores), memory(&product), memory(&mask)].map(|m| &**m);
-        self.dispatch_over("scores_grad", d.numel(), &reads, &d, &args);
+        self.fill_by(&kernels::SCORES_GRAD, &reads, &d, &words);
         (self.mix(&d, k), self.mix_back(&d, q, k.shape()))
     }
 

@@ -3,10 +3,12 @@
 mod attention;
 mod backend;
 mod context;
+mod kernels;
 mod matmul;
 mod memory;
 mod source;
 mod tune;
+mod words;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, OnceLock};
