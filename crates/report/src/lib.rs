@@ -47,7 +47,9 @@ pub use figure::{
     scatter,
 };
 pub use page::{Item, Page};
-pub use report::{Detector, Evaluation, Finding, Hook, Metric, Parameter, Reference, Report, Section, Snapshot, Stats};
+pub use report::{
+    Detector, Evaluation, Finding, Hook, Parameter, Reference, Report, Section, Snapshot, Stats, StepRow,
+};
 pub use view::{
     Sample, View, attention_heads, attention_layers, attention_pattern, attention_patterns, colored_tokens,
     colored_tokens_multi, text_neuron_activations, token_log_probs, topk_samples, topk_tokens,

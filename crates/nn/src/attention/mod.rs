@@ -23,7 +23,7 @@ use qk_norm::VectorNorm;
 
 /// How attention knows positions.
 #[derive(Clone, Debug)]
-pub enum Positions {
+pub enum PositionScheme {
     /// From its input alone.
     None,
     /// Queries and keys are rotated, by a table that layers share.
@@ -56,7 +56,7 @@ pub struct AttentionConfig {
     /// Hide keys this far before the query.
     pub window: Option<usize>,
     /// How positions are known.
-    pub positions: Positions,
+    pub positions: PositionScheme,
     /// Normalise queries and keys, with this epsilon.
     pub qk_norm: Option<(QkNorm, f64)>,
     /// Cut queries, keys and values off at plus and minus this, as they are projected (OLMo).
@@ -158,7 +158,7 @@ impl Attention {
                 "TransformerLens has this hook point but never runs it",
             );
         }
-        let hook_rot = matches!(cfg.positions, Positions::Rotary(_))
+        let hook_rot = matches!(cfg.positions, PositionScheme::Rotary(_))
             .then(|| ["hook_rot_k", "hook_rot_q"].map(|name| s.hook(name, "batch pos head d_head")));
         Attention {
             cfg,
@@ -219,7 +219,7 @@ impl Attention {
             ready_q = q_norm.forward(ctx, &ready_q)?;
             ready_k = k_norm.forward(ctx, &ready_k)?;
         }
-        if let (Positions::Rotary(table), Some([hook_rot_k, hook_rot_q])) = (&self.cfg.positions, &self.hook_rot) {
+        if let (PositionScheme::Rotary(table), Some([hook_rot_k, hook_rot_q])) = (&self.cfg.positions, &self.hook_rot) {
             let new = start..start + ready_q.dim(1);
             let len = padding.map_or(new.end, Padding::longest);
             let spec = match padding {
@@ -290,8 +290,8 @@ impl Attention {
             causal: cfg.causal,
             window: cfg.window,
             alibi: match &cfg.positions {
-                Positions::Alibi(slopes) => Some(slopes.clone()),
-                Positions::None | Positions::Rotary(_) => None,
+                PositionScheme::Alibi(slopes) => Some(slopes.clone()),
+                PositionScheme::None | PositionScheme::Rotary(_) => None,
             },
             query_start: 0,
             key_mask: padding.filter(|p| cfg.causal || !p.seen_if_bidirectional).map(|p| p.mask.clone()),
