@@ -188,6 +188,14 @@ pub enum ReduceOp {
 impl ReduceOp {
     /// All of them.
     pub const ALL: [ReduceOp; 2] = [ReduceOp::Sum, ReduceOp::Max];
+
+    /// Name of the function, `sum` or `max`.
+    pub fn name(self) -> &'static str {
+        match self {
+            ReduceOp::Sum => "sum",
+            ReduceOp::Max => "max",
+        }
+    }
 }
 
 /// How attention scores are made from queries and keys. Shared by the fused kernel and its parts,
@@ -264,6 +272,10 @@ pub struct AdamWStep {
 /// Reductions, norms, products, attention and indices are asked for only where operands have elements.
 pub(crate) trait Backend {
     // Memory
+    /// A tensor of values in row-major order, which are as many as `shape` has.
+    fn from_host(&self, values: Vec<f32>, shape: &[usize]) -> Tensor;
+    /// The values of an `f32` tensor in row-major order.
+    fn to_host(&self, x: &Tensor) -> Vec<f32>;
     fn full(&self, shape: &[usize], value: f64, dtype: DType) -> Tensor;
     fn contiguous(&self, x: &Tensor) -> Tensor;
     fn cast(&self, x: &Tensor, dtype: DType) -> Tensor;

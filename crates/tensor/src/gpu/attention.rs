@@ -49,7 +49,8 @@ impl Ops {
     fn slopes(&self, spec: &AttentionSpec, other: &Tensor) -> Tensor {
         spec.alibi.as_ref().map_or(other.clone(), |slopes| {
             let slopes: Vec<f32> = slopes.iter().map(|s| *s as f32).collect();
-            self.upload(&slopes, &[slopes.len()])
+            let shape = [slopes.len()];
+            self.from_host(slopes, &shape)
         })
     }
 
@@ -57,7 +58,8 @@ impl Ops {
     fn key_mask(&self, spec: &AttentionSpec, other: &Tensor) -> Tensor {
         spec.key_mask.as_ref().map_or(other.clone(), |mask| {
             let mask: Vec<f32> = mask.as_slice().iter().map(|m| (*m != 0) as u32 as f32).collect();
-            self.upload(&mask, &[mask.len()])
+            let shape = [mask.len()];
+            self.from_host(mask, &shape)
         })
     }
 

@@ -11,7 +11,7 @@ use super::matmul::{Epilogue, Product};
 use super::memory::Memory;
 use super::words::{AxisList, Words};
 use crate::backend::{AdamWStep, AttentionSpec, Backend, BinaryOp, ReduceOp, RotarySpec, UnaryOp};
-use crate::tensor::Storage;
+use crate::storage::Storage;
 use crate::{DType, IndexTensor, Layout, Tensor};
 
 /// A GPU's ops.
@@ -46,18 +46,11 @@ fn rows_of(x: &Tensor) -> Rows {
 
 impl Ops {
     pub(super) fn empty(&self, shape: &[usize]) -> Tensor {
-        Tensor::on_gpu(Arc::new(Memory::new(&self.0, shape, false)), shape)
+        self.tensor(Memory::new(&self.0, shape, false), shape)
     }
 
-    /// A tensor from the host's values.
-    pub fn upload(&self, values: &[f32], shape: &[usize]) -> Tensor {
-        Tensor::on_gpu(Arc::new(self.0.upload(bytemuck::cast_slice(values), shape)), shape)
-    }
-
-    /// A tensor's values, in order.
-    pub fn download(&self, x: &Tensor) -> Vec<f32> {
-        let x = self.dense(x);
-        self.0.read(memory(&x), x.numel()).into_iter().map(f32::from_bits).collect()
+    fn tensor(&self, memory: Memory, shape: &[usize]) -> Tensor {
+        Tensor { storage: Storage::Gpu(Arc::new(memory)), layout: Layout::contiguous(shape) }
     }
 
     /// The same elements, densely from the start of their memory.
@@ -252,6 +245,15 @@ impl Ops {
 }
 
 impl Backend for Ops {
+    fn from_host(&self, values: Vec<f32>, shape: &[usize]) -> Tensor {
+        self.tensor(self.0.upload(bytemuck::cast_slice(&values), shape), shape)
+    }
+
+    fn to_host(&self, x: &Tensor) -> Vec<f32> {
+        let x = self.dense(x);
+        self.0.read(memory(&x), x.numel()).into_iter().map(f32::from_bits).collect()
+    }
+
     fn full(&self, shape: &[usize], value: f64, dtype: DType) -> Tensor {
         debug_assert!(dtype == DType::F32, "a GPU's tensors are f32");
         let out = self.empty(shape);
@@ -380,7 +382,7 @@ impl Backend for Ops {
         let words = kernels::Unary { count: x.numel(), p: 0.0, q: 0.0 };
         self.each(&kernels::UNARY, NOT_FINITE, words.count, &[&x], &[&bad], &words);
         let all: Vec<usize> = (0..x.ndim()).collect();
-        self.download(&self.reduce(ReduceOp::Sum, &bad, &all))[0] == 0.0
+        self.to_host(&self.reduce(ReduceOp::Sum, &bad, &all))[0] == 0.0
     }
 
     fn matmul(&self, a: &Tensor, b: &Tensor, shape: &[usize]) -> Tensor {

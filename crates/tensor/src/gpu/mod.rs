@@ -13,7 +13,6 @@ mod words;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use crate::profile::Timed;
 use crate::{IndexTensor, Tensor};
 
 pub(crate) use backend::Ops;
@@ -26,7 +25,6 @@ pub use tune::{TUNE_VARIABLE, TileChoice};
 #[derive(Clone)]
 pub struct Gpu {
     pub(crate) ops: Ops,
-    pub(crate) timed: Timed<Ops>,
 }
 
 /// A GPU that could be opened.
@@ -165,8 +163,7 @@ impl Gpu {
     }
 
     pub(crate) fn of(context: &Arc<context::Context>) -> Gpu {
-        let ops = Ops(context.clone());
-        Gpu { ops: ops.clone(), timed: Timed(ops) }
+        Gpu { ops: Ops(context.clone()) }
     }
 
     /// The adapter's name.
