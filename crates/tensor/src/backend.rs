@@ -246,7 +246,7 @@ pub struct RotarySpec {
     /// sin of the angle, same shape.
     pub sin: Tensor,
     /// Pairs are (2i, 2i + 1) as in GPT-J; else (i, i + rotary_dim / 2) as in GPT-NeoX.
-    pub adjacent: bool,
+    pub interleaved: bool,
 }
 
 /// The numbers of one AdamW step (Loshchilov & Hutter 2019; PyTorch's `AdamW`).
@@ -273,6 +273,7 @@ pub struct AdamWStep {
 pub(crate) trait Backend {
     // Memory
     /// A tensor of values in row-major order, which are as many as `shape` has.
+    #[expect(clippy::wrong_self_convention, reason = "a device is asked for it")]
     fn from_host(&self, values: Vec<f32>, shape: &[usize]) -> Tensor;
     /// The values of an `f32` tensor in row-major order.
     fn to_host(&self, x: &Tensor) -> Vec<f32>;
@@ -312,7 +313,7 @@ pub(crate) trait Backend {
     fn center(&self, x: &Tensor) -> Tensor;
     fn rms(&self, x: &Tensor, eps: f64) -> Tensor;
     fn rms_grad(&self, x: &Tensor, scale: &Tensor, dscale: &Tensor) -> Tensor;
-    fn scale_shift(&self, x: &Tensor, scale: &Tensor, w: Option<&Tensor>, b: Option<&Tensor>) -> Tensor;
+    fn scale_and_shift(&self, x: &Tensor, scale: &Tensor, w: Option<&Tensor>, b: Option<&Tensor>) -> Tensor;
     fn norm(&self, x: &Tensor, center: bool, eps: f64, w: Option<&Tensor>, b: Option<&Tensor>) -> (Tensor, Tensor);
     /// Gradients of [`Backend::norm`] at `x`: of `x`, and of `w` and `b` where wanted.
     fn norm_grad(
@@ -330,8 +331,8 @@ pub(crate) trait Backend {
     /// Gradients of [`Backend::attention_scores`] for `q` and `k`; nothing flows through hidden keys.
     fn attention_scores_grad(&self, q: &Tensor, k: &Tensor, spec: &AttentionSpec, dscores: &Tensor)
     -> (Tensor, Tensor);
-    fn attention_mix(&self, pattern: &Tensor, v: &Tensor) -> Tensor;
-    fn attention_mix_grad(&self, pattern: &Tensor, v: &Tensor, dz: &Tensor) -> (Tensor, Tensor);
+    fn attention_values(&self, pattern: &Tensor, v: &Tensor) -> Tensor;
+    fn attention_values_grad(&self, pattern: &Tensor, v: &Tensor, dz: &Tensor) -> (Tensor, Tensor);
     /// `(z, pattern)`, the same bits as scores, softmax and mix one after the other.
     fn attention(&self, q: &Tensor, k: &Tensor, v: &Tensor, spec: &AttentionSpec) -> (Tensor, Tensor);
     fn attention_grad(

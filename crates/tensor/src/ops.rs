@@ -318,8 +318,8 @@ impl Tensor {
 
     /// `self / scale * w + b`: `scale` `[.., 1]`, `w` and `b` along the last axis.
     #[track_caller]
-    pub fn scale_shift(&self, scale: &Tensor, w: Option<&Tensor>, b: Option<&Tensor>) -> Tensor {
-        let op = "scale_shift";
+    pub fn scale_and_shift(&self, scale: &Tensor, w: Option<&Tensor>, b: Option<&Tensor>) -> Tensor {
+        let op = "scale_and_shift";
         check::row(op, self);
         check::per_row(op, self, "scale", scale);
         for (name, vector) in [("w", w), ("b", b)] {
@@ -327,14 +327,31 @@ impl Tensor {
                 check::vector(op, self, name, vector);
             }
         }
-        self.on(op, [self], |device| device.scale_shift(self, scale, w, b))
+        self.on(op, [self], |device| device.scale_and_shift(self, scale, w, b))
     }
 
-    /// Layer norm (`center`) or RMS norm over the last axis, and the scale that it divided by:
-    /// [`Tensor::center`], [`Tensor::rms`] and [`Tensor::scale_shift`] in one pass, bit for bit.
+    /// Layer norm over the last axis, and the scale that it divided by: [`Tensor::center`], [`Tensor::rms`] and
+    /// [`Tensor::scale_and_shift`] in one pass, bit for bit.
     #[track_caller]
-    pub fn norm_rows(&self, center: bool, eps: f64, w: Option<&Tensor>, b: Option<&Tensor>) -> (Tensor, Tensor) {
-        let op = "norm_rows";
+    pub fn layer_norm(&self, eps: f64, w: Option<&Tensor>, b: Option<&Tensor>) -> (Tensor, Tensor) {
+        self.normalised("layer_norm", true, eps, w, b)
+    }
+
+    /// RMS norm over the last axis, and the scale that it divided by: [`Tensor::layer_norm`] without its centring.
+    #[track_caller]
+    pub fn rms_norm(&self, eps: f64, w: Option<&Tensor>) -> (Tensor, Tensor) {
+        self.normalised("rms_norm", false, eps, w, None)
+    }
+
+    #[track_caller]
+    fn normalised(
+        &self,
+        op: &'static str,
+        center: bool,
+        eps: f64,
+        w: Option<&Tensor>,
+        b: Option<&Tensor>,
+    ) -> (Tensor, Tensor) {
         check::row(op, self);
         for (name, vector) in [("w", w), ("b", b)] {
             if let Some(vector) = vector {
@@ -347,17 +364,41 @@ impl Tensor {
         self.on(op, [self], |device| device.norm(self, center, eps, w, b))
     }
 
-    /// Gradients of [`Tensor::norm_rows`] at `self`: of the input, and of `w` and `b`.
+    /// Gradients of [`Tensor::layer_norm`] at `self`: of the input, and of `w` and `b` if they are wanted.
     #[track_caller]
-    pub fn norm_rows_grad(
+    pub fn layer_norm_grad(
         &self,
+        scale: &Tensor,
+        w: Option<&Tensor>,
+        dy: &Tensor,
+        want_affine: bool,
+    ) -> (Tensor, Option<(Tensor, Tensor)>) {
+        self.normalised_grad("layer_norm_grad", true, scale, w, dy, want_affine)
+    }
+
+    /// Gradients of [`Tensor::rms_norm`] at `self`: of the input, and of `w` if it is wanted.
+    #[track_caller]
+    pub fn rms_norm_grad(
+        &self,
+        scale: &Tensor,
+        w: Option<&Tensor>,
+        dy: &Tensor,
+        want_w: bool,
+    ) -> (Tensor, Option<Tensor>) {
+        let (dx, affine) = self.normalised_grad("rms_norm_grad", false, scale, w, dy, want_w);
+        (dx, affine.map(|(dw, _)| dw))
+    }
+
+    #[track_caller]
+    fn normalised_grad(
+        &self,
+        op: &'static str,
         center: bool,
         scale: &Tensor,
         w: Option<&Tensor>,
         dy: &Tensor,
         want_affine: bool,
     ) -> (Tensor, Option<(Tensor, Tensor)>) {
-        let op = "norm_rows_grad";
         check::row(op, self);
         check::per_row(op, self, "scale", scale);
         check::alike(op, self, "dy", dy);
@@ -402,21 +443,21 @@ impl Tensor {
     /// Values `[batch, key, kv_head, d_head]` mixed by the pattern `self` `[batch, head, query,
     /// key]` to `[batch, query, head, d_head]`.
     #[track_caller]
-    pub fn attention_mix(&self, values: &Tensor) -> Tensor {
-        let op = "attention_mix";
+    pub fn attention_values(&self, values: &Tensor) -> Tensor {
+        let op = "attention_values";
         check::mix(op, self, values);
         if self.numel() == 0 {
             let [p, v] = [self.shape(), values.shape()];
             return self.zeros_of(&[p[0], p[2], p[1], v[3]]);
         }
         let flops = attention_flops(self, values.dim(3), 1);
-        Op::new(op, [self, values]).flops(flops).on(&self.device(), |b| b.attention_mix(self, values))
+        Op::new(op, [self, values]).flops(flops).on(&self.device(), |b| b.attention_values(self, values))
     }
 
-    /// Gradients of [`Tensor::attention_mix`] for pattern and values.
+    /// Gradients of [`Tensor::attention_values`] for pattern and values.
     #[track_caller]
-    pub fn attention_mix_grad(&self, values: &Tensor, dz: &Tensor) -> (Tensor, Tensor) {
-        let op = "attention_mix_grad";
+    pub fn attention_values_grad(&self, values: &Tensor, dz: &Tensor) -> (Tensor, Tensor) {
+        let op = "attention_values_grad";
         check::mix(op, self, values);
         let [p, v] = [self.shape(), values.shape()];
         check::operand(op, &[self, values], "dz", dz, &[p[0], p[2], p[1], v[3]]);
@@ -424,7 +465,7 @@ impl Tensor {
             return (self.zeros_like(), values.zeros_like());
         }
         let flops = attention_flops(self, values.dim(3), 2);
-        Op::new(op, [self, values, dz]).flops(flops).on(&self.device(), |b| b.attention_mix_grad(self, values, dz))
+        Op::new(op, [self, values, dz]).flops(flops).on(&self.device(), |b| b.attention_values_grad(self, values, dz))
     }
 
     /// Scores, softmax and mix in one kernel, bit for bit: `(z [batch, query, head, d_head],

@@ -136,7 +136,7 @@ impl Op {
 impl Entry {
     /// Runs the op to its end and adds it to the record.
     #[cold]
-    fn timed<R: Bytes>(self: Box<Self>, backend: &dyn Backend, ask: impl FnOnce(&dyn Backend) -> R) -> R {
+    fn timed<R: Bytes>(self, backend: &dyn Backend, ask: impl FnOnce(&dyn Backend) -> R) -> R {
         let with = |f: &mut dyn FnMut(&mut Record)| RECORD.with_borrow_mut(|r| r.as_mut().map(f));
         backend.finish();
         with(&mut |r| r.inner.push(Duration::ZERO));

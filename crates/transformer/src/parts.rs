@@ -69,7 +69,7 @@ pub(crate) fn rotary(cfg: &Config, layer: usize) -> RotaryConfig {
     RotaryConfig {
         dim: cfg.rotary_dim,
         base: cfg.rotary_base(layer),
-        adjacent: cfg.rotary_adjacent_pairs,
+        interleaved: cfg.rotary_adjacent_pairs,
         scaling: scaling.filter(|_| scaled),
     }
 }

@@ -273,7 +273,7 @@ impl Attention {
         let pattern = softmax_beside(&scores, self.sinks.map(|s| ctx.param(s)));
         let pattern = self.hook_pattern.apply(ctx, pattern)?;
         let seen = if dropped > 0 { pattern.narrow(3, dropped, k.dim(1)) } else { pattern };
-        Ok(seen.attention_mix(v))
+        Ok(seen.attention_values(v))
     }
 
     /// The score per head `[head]` that belongs to no key, where there is one.
@@ -326,7 +326,7 @@ impl Attention {
 pub fn attend(q: &Var, k: &Var, v: &Var, spec: &AttentionSpec, sinks: Option<&Var>) -> Var {
     match sinks {
         None => q.attention(k, v, spec),
-        Some(_) => softmax_beside(&q.attention_scores(k, spec), sinks).attention_mix(v),
+        Some(_) => softmax_beside(&q.attention_scores(k, spec), sinks).attention_values(v),
     }
 }
 
@@ -343,5 +343,5 @@ fn softmax_beside(scores: &Var, sinks: Option<&Var>) -> Var {
 /// `[len, rotary_dim / 2]`, `[batch or 1, pos, rotary_dim / 2]`.
 fn rotary_spec(ctx: &Ctx<'_, '_>, table: &RotaryTable, len: usize, at: impl Fn(&Tensor) -> Tensor) -> RotarySpec {
     let (cos, sin) = table.tables(len, ctx.dtype(), ctx.device());
-    RotarySpec { cos: at(&cos), sin: at(&sin), adjacent: table.config().adjacent }
+    RotarySpec { cos: at(&cos), sin: at(&sin), interleaved: table.config().interleaved }
 }

@@ -220,7 +220,7 @@ impl Backend for Cpu {
         center(x: &Tensor) -> Tensor { x: rows::center }
         rms(x: &Tensor, eps: f64) -> Tensor { x: rows::rms }
         rms_grad(x: &Tensor, scale: &Tensor, dscale: &Tensor) -> Tensor { x: rows::rms_grad }
-        scale_shift(x: &Tensor, scale: &Tensor, w: Option<&Tensor>, b: Option<&Tensor>) -> Tensor { x: rows::scale_shift }
+        scale_and_shift(x: &Tensor, scale: &Tensor, w: Option<&Tensor>, b: Option<&Tensor>) -> Tensor { x: rows::scale_and_shift }
         norm(x: &Tensor, center: bool, eps: f64, w: Option<&Tensor>, b: Option<&Tensor>) -> (Tensor, Tensor) {
             x: rows::norm
         }
@@ -230,8 +230,8 @@ impl Backend for Cpu {
         attention_scores_grad(q: &Tensor, k: &Tensor, spec: &AttentionSpec, dscores: &Tensor) -> (Tensor, Tensor) {
             q: attention::scores_grad
         }
-        attention_mix(pattern: &Tensor, v: &Tensor) -> Tensor { v: attention::mix }
-        attention_mix_grad(pattern: &Tensor, v: &Tensor, dz: &Tensor) -> (Tensor, Tensor) { v: attention::mix_grad }
+        attention_values(pattern: &Tensor, v: &Tensor) -> Tensor { v: attention::mix }
+        attention_values_grad(pattern: &Tensor, v: &Tensor, dz: &Tensor) -> (Tensor, Tensor) { v: attention::mix_grad }
         attention(q: &Tensor, k: &Tensor, v: &Tensor, spec: &AttentionSpec) -> (Tensor, Tensor) {
             q: attention::attention
         }

@@ -424,7 +424,7 @@ impl Backend for Ops {
         self.map_rows(&kernels::RMS_GRAD, x, &[scale, dscale])
     }
 
-    fn scale_shift(&self, x: &Tensor, scale: &Tensor, w: Option<&Tensor>, b: Option<&Tensor>) -> Tensor {
+    fn scale_and_shift(&self, x: &Tensor, scale: &Tensor, w: Option<&Tensor>, b: Option<&Tensor>) -> Tensor {
         let (x, scale) = (self.dense(x), self.dense(scale));
         let [w_dense, b_dense] = [w, b].map(|t| t.map_or(scale.clone(), |t| self.dense(t)));
         let (each, out) = (rows_of(&x), self.empty(x.shape()));
@@ -482,11 +482,11 @@ impl Backend for Ops {
         self.scores_grad(q, k, spec, dscores)
     }
 
-    fn attention_mix(&self, pattern: &Tensor, v: &Tensor) -> Tensor {
+    fn attention_values(&self, pattern: &Tensor, v: &Tensor) -> Tensor {
         self.mix(pattern, v)
     }
 
-    fn attention_mix_grad(&self, pattern: &Tensor, v: &Tensor, dz: &Tensor) -> (Tensor, Tensor) {
+    fn attention_values_grad(&self, pattern: &Tensor, v: &Tensor, dz: &Tensor) -> (Tensor, Tensor) {
         self.mix_grad(pattern, v, dz)
     }
 
@@ -519,7 +519,7 @@ impl Backend for Ops {
             heads: s[2],
             d_head: s[3],
             pairs: cos.shape()[2],
-            interleaved: spec.adjacent,
+            interleaved: spec.interleaved,
             per_item: cos.shape()[0] > 1,
             inverse,
         };

@@ -208,7 +208,7 @@ impl Gpu {
         let checks: [Check; 4] = [
             ("a matrix product", |a, b, _| a.matmul(b)),
             ("a softmax", |a, b, _| a.matmul(b).softmax()),
-            ("a layer norm", |a, _, _| a.norm_rows(true, 1e-5, None, None).0),
+            ("a layer norm", |a, _, _| a.layer_norm(1e-5, None, None).0),
             ("a cross-entropy", |a, b, ids| a.matmul(b).cross_entropy(ids)),
         ];
         for (what, op) in checks {
