@@ -239,9 +239,7 @@ fn position_slices_are_on_every_hook_s_own_axis() {
         let model = case_model(&reference().join(case));
         let x = tokens(2, 7);
         let (_, whole) = model.run_with_cache(&x).unwrap();
-        for (slice, from, len) in
-            [(PosSlice::At(-2), 5, 1), (PosSlice::Range(1, 4), 1, 3), (PosSlice::Range(-3, 7), 4, 3)]
-        {
+        for (slice, from, len) in [(Slice::At(-2), 5, 1), (Slice::Range(1, 4), 1, 3), (Slice::Range(-3, 7), 4, 3)] {
             let (_, cut) = model.call(&x).pos_slice(slice).cached().unwrap();
             assert_eq!(cut.len(), whole.len());
             for (name, value) in &cut {
@@ -250,11 +248,11 @@ fn position_slices_are_on_every_hook_s_own_axis() {
                 assert_eq!(value.to_vec(), want.to_vec(), "{case} {name}");
             }
         }
-        let picked = model.call(&x).pos_slice(PosSlice::Positions(vec![6, 0])).cached().unwrap().1;
+        let picked = model.call(&x).pos_slice(Slice::Indices(vec![6, 0])).cached().unwrap().1;
         let all = whole.get("blocks.0.hook_resid_pre").unwrap();
         let want = Tensor::cat(&[all.narrow(1, 6, 1), all.narrow(1, 0, 1)], 1);
         assert_eq!(picked.get("blocks.0.hook_resid_pre").unwrap().to_vec(), want.to_vec());
-        assert!(model.call(&x).pos_slice(PosSlice::At(7)).cached().is_err());
+        assert!(model.call(&x).pos_slice(Slice::At(7)).cached().is_err());
     }
 }
 

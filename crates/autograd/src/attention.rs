@@ -16,12 +16,12 @@ impl Var {
         })
     }
 
-    /// See [`ironlens_tensor::Tensor::attention_mix`]; `self` is the pattern.
+    /// See [`ironlens_tensor::Tensor::attention_values`]; `self` is the pattern.
     #[track_caller]
-    pub fn attention_mix(&self, values: &Var) -> Var {
+    pub fn attention_values(&self, values: &Var) -> Var {
         let (p, v) = (self.value().clone(), values.value().clone());
-        Var::record(p.attention_mix(&v), &[self, values], move |dy, sink| {
-            let (dp, dv) = p.attention_mix_grad(&v, &dy);
+        Var::record(p.attention_values(&v), &[self, values], move |dy, sink| {
+            let (dp, dv) = p.attention_values_grad(&v, &dy);
             sink.add(0, dp);
             sink.add(1, dv);
         })

@@ -105,15 +105,16 @@ fn rows() {
     check(|v| v[0].rms(1e-5), std::slice::from_ref(&x));
     let (w, b) = (random(19, &[6]), random(20, &[6]));
     check(
-        |v| v[0].scale_shift(&v[1], Some(&v[2]), Some(&v[3])),
+        |v| v[0].scale_and_shift(&v[1], Some(&v[2]), Some(&v[3])),
         &[x.clone(), positive(21, &[2, 3, 1]), w.clone(), b.clone()],
     );
-    check(|v| v[0].scale_shift(&v[1], None, None), &[x.clone(), positive(21, &[2, 3, 1])]);
-    for center in [true, false] {
-        check(|v| v[0].norm_rows(center, 1e-5, Some(&v[1]), Some(&v[2])), &[x.clone(), w.clone(), b.clone()]);
-        check(|v| v[0].norm_rows(center, 1e-5, Some(&v[1]), None), &[x.clone(), w.clone()]);
-        check(|v| v[0].norm_rows(center, 1e-5, None, None), std::slice::from_ref(&x));
-    }
+    check(|v| v[0].scale_and_shift(&v[1], None, None), &[x.clone(), positive(21, &[2, 3, 1])]);
+    check(|v| v[0].layer_norm(1e-5, Some(&v[1]), Some(&v[2])), &[x.clone(), w.clone(), b.clone()]);
+    check(|v| v[0].layer_norm(1e-5, Some(&v[1]), None), &[x.clone(), w.clone()]);
+    check(|v| v[0].layer_norm(1e-5, None, Some(&v[1])), &[x.clone(), b.clone()]);
+    check(|v| v[0].layer_norm(1e-5, None, None), std::slice::from_ref(&x));
+    check(|v| v[0].rms_norm(1e-5, Some(&v[1])), &[x.clone(), w.clone()]);
+    check(|v| v[0].rms_norm(1e-5, None), std::slice::from_ref(&x));
 }
 
 fn specs() -> Vec<AttentionSpec> {
@@ -142,7 +143,7 @@ fn attention_whole_and_in_parts() {
             check(|x| finite(&x[0].attention_scores(&x[1], &spec)), &[q.clone(), k.clone()]);
             check(|x| x[0].attention(&x[1], &x[2], &spec), &[q.clone(), k.clone(), v.clone()]);
         }
-        check(|x| x[0].attention_mix(&x[1]), &[random(25, &[2, 2, 5, 5]), v.clone()]);
+        check(|x| x[0].attention_values(&x[1]), &[random(25, &[2, 2, 5, 5]), v.clone()]);
         // Fewer queries than keys, as with earlier keys kept.
         let spec = AttentionSpec { query_start: 3, ..AttentionSpec::causal(2.0) };
         let late = q.narrow(1, 3, 2);
@@ -166,7 +167,7 @@ fn fused_attention_has_the_bits_of_its_parts() {
                 let z = if fused {
                     q.attention(&k, &v, &spec)
                 } else {
-                    q.attention_scores(&k, &spec).softmax().attention_mix(&v)
+                    q.attention_scores(&k, &spec).softmax().attention_values(&v)
                 };
                 let mut grads = z.square().sum_all().backward();
                 let mut all = vec![z.into_value()];
@@ -184,21 +185,21 @@ fn fused_attention_has_the_bits_of_its_parts() {
 fn fused_norm_has_the_bits_of_its_parts() {
     let rng = |seed, shape: &[usize]| Rng::new(seed, 0).normal(shape, 0.3, 2.0, &Device::Cpu);
     let (x, w, b) = (rng(30, &[7, 77]), rng(31, &[77]), rng(32, &[77]));
-    let (y, scale) = x.norm_rows(true, 1e-5, Some(&w), Some(&b));
+    let (y, scale) = x.layer_norm(1e-5, Some(&w), Some(&b));
     let centered = x.center();
     assert_eq!(scale.to_vec(), centered.rms(1e-5).to_vec());
-    assert_eq!(y.to_vec(), centered.scale_shift(&scale, Some(&w), Some(&b)).to_vec());
+    assert_eq!(y.to_vec(), centered.scale_and_shift(&scale, Some(&w), Some(&b)).to_vec());
 }
 
 #[test]
 fn rotary() {
-    for adjacent in [false, true] {
+    for interleaved in [false, true] {
         for batch in [1, 2] {
             let angle = random(29, &[batch, 4, 3]);
             let spec = RotarySpec {
                 cos: Tensor::from_vec_f64(angle.to_vec_f64().iter().map(|a| a.cos()).collect(), angle.shape()),
                 sin: Tensor::from_vec_f64(angle.to_vec_f64().iter().map(|a| a.sin()).collect(), angle.shape()),
-                adjacent,
+                interleaved,
             };
             check(|x| x[0].rotary(&spec).square(), &[random(30, &[2, 4, 2, 7])]);
         }
@@ -360,7 +361,7 @@ fn tapes_blame_the_caller() {
         |x| x.log_softmax(),
         |x| x.center(),
         |x| x.rms(1e-5),
-        |x| x.norm_rows(true, 1e-5, None, None),
+        |x| x.layer_norm(1e-5, None, None),
         |x| x.matmul(&x.value().t().into()),
         |x| x.linear(&x.value().t().into(), None, None),
         |x| {

@@ -147,18 +147,19 @@ fn methods() -> Vec<Method> {
         var("log_softmax", "self: *r w", |v, _| v[0].log_softmax()),
         var("center", "self: *r w", |v, _| v[0].center()),
         var("rms", "self: *r w", |v, _| v[0].rms(1e-5)),
-        var("scale_shift", "self: *r w; scale: *r 1; w: w; b: w", |v, _| {
-            v[0].scale_shift(&v[1], Some(&v[2]), Some(&v[3]))
+        var("scale_and_shift", "self: *r w; scale: *r 1; w: w; b: w", |v, _| {
+            v[0].scale_and_shift(&v[1], Some(&v[2]), Some(&v[3]))
         }),
-        var("scale_shift", "self: *r w; scale: *r 1; b: w", |v, _| v[0].scale_shift(&v[1], None, Some(&v[2]))),
-        var("norm_rows", "self: *r w; w: w; b: w", |v, _| v[0].norm_rows(true, 1e-5, Some(&v[1]), Some(&v[2]))),
-        var("norm_rows", "self: *r w; b: w", |v, _| v[0].norm_rows(false, 1e-5, None, Some(&v[1]))),
+        var("scale_and_shift", "self: *r w; scale: *r 1; b: w", |v, _| v[0].scale_and_shift(&v[1], None, Some(&v[2]))),
+        var("layer_norm", "self: *r w; w: w; b: w", |v, _| v[0].layer_norm(1e-5, Some(&v[1]), Some(&v[2]))),
+        var("layer_norm", "self: *r w; b: w", |v, _| v[0].layer_norm(1e-5, None, Some(&v[1]))),
+        var("rms_norm", "self: *r w; w: w", |v, _| v[0].rms_norm(1e-5, Some(&v[1]))),
         // ---- attention.rs
         var("attention_scores", "self: b q h d; keys: b k g d; spec.alibi: ~h; spec.key_mask: %b k", |v, o| {
             v[0].attention_scores(&v[1], &spec(o, 2, 3)).softmax()
         })
         .refuses("spec", |o| with_gradients(o, |v, _| v[0].attention_scores(&v[1], &late())), LATE),
-        var("attention_mix", "self: b h q k; values: b k g d", |v, _| v[0].attention_mix(&v[1])),
+        var("attention_values", "self: b h q k; values: b k g d", |v, _| v[0].attention_values(&v[1])),
         var(
             "attention",
             "self: b q h d; keys: b k g d; values: b k g d; spec.alibi: ~h; spec.key_mask: %b k",
@@ -169,7 +170,7 @@ fn methods() -> Vec<Method> {
             let (cos, sin) = (o.t(1).clone(), o.t(2).clone());
             let x = Tape::new().leaf(o.t(0).clone());
             vec![
-                x.rotary(&RotarySpec { cos, sin, adjacent: false })
+                x.rotary(&RotarySpec { cos, sin, interleaved: false })
                     .square()
                     .sum_all()
                     .backward()

@@ -9,7 +9,7 @@ use clap::Args as ClapArgs;
 use indicatif::{HumanDuration, ProgressBar, ProgressState, ProgressStyle};
 use ironlens::tensor::Device;
 use ironlens::train::{
-    Experiment, LanguageModel, Metric, Observer, Progress, RandomTokens, Run, RunDir, Task, TaskData, TrainError,
+    Experiment, LanguageModel, Observer, Progress, RandomTokens, Run, RunDir, StepRecord, Task, TaskData, TrainError,
     Trained, Trainer, labelled_loss,
 };
 use ironlens::transformer::HookedTransformer;
@@ -201,7 +201,7 @@ impl Console {
         }
     }
 
-    fn step(&self, m: &Metric) {
+    fn step(&self, m: &StepRecord) {
         if let Some(bar) = &self.bar {
             if bar.position() == 0 && m.step > 0 {
                 // A resumed run: the rate counts from here.

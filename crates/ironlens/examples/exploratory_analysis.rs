@@ -19,7 +19,7 @@ fn main() -> ironlens::Result<()> {
     println!("answers at the last position: {:?}", answers.as_slice());
 
     // The logit lens: what the model would say after each layer.
-    let options = StackOptions { pos_slice: PosSlice::At(-1), ..Default::default() };
+    let options = StackOptions { pos_slice: Slice::At(-1), ..Default::default() };
     let stream = cache.accumulated_resid(&options, true)?;
     let by_layer = logit_lens(&model, &stream.values, 0)?;
     let first_sequence = by_layer.select(1, 0).select(1, 0);

@@ -96,6 +96,6 @@ pub mod prelude {
     pub use ironlens_transformer::{
         ActFn, ActivationCache, AttentionDir, AttnType, Config, GenerateOptions, HookedEncoder, HookedTransformer,
         Hooks, HooksOn, InitMode, KeyValueCache, Leaves, ModelError, NormalizationType, Occurrence, PaddingSide,
-        PosSlice, PositionalEmbeddingType, ReturnType, Sequences, TokenOptions,
+        PositionalEmbeddingType, ReturnType, Sequences, Slice, TokenOptions,
     };
 }

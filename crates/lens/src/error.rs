@@ -1,7 +1,7 @@
 //! What can go wrong in an analysis.
 
 use ironlens_files::FileError;
-use ironlens_transformer::{CacheError, Config, HookError, ModelError};
+use ironlens_transformer::{CacheError, Config, HookError, ModelError, SliceError};
 
 /// An error of an analysis.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +13,9 @@ pub enum LensError {
     /// An activation is not cached.
     #[error(transparent)]
     Cache(#[from] CacheError),
+    /// Positions, neurons or items of a batch are not there.
+    #[error(transparent)]
+    Slice(#[from] SliceError),
     /// A name is of no hook that fires.
     #[error(transparent)]
     Hook(#[from] HookError),

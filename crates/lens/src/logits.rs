@@ -1,7 +1,7 @@
 //! From the residual stream to logits: the logit lens, and direct logit attribution.
 
 use ironlens_tensor::{IndexTensor, Tensor};
-use ironlens_transformer::{ActivationCache, HookedTransformer, NormalizationType, PosSlice};
+use ironlens_transformer::{ActivationCache, HookedTransformer, NormalizationType, Slice};
 
 use crate::error::LensError;
 use crate::residual::{CacheExt, Stack, StackOptions, Sublayers};
@@ -92,7 +92,7 @@ pub fn direct_logit_attribution(
     units: Units,
 ) -> Result<LogitAttribution, LensError> {
     let model = cache.model();
-    let options = StackOptions { pos_slice: PosSlice::At(pos), ..Default::default() };
+    let options = StackOptions { pos_slice: Slice::At(pos), ..Default::default() };
     let Stack { values, mut labels } = match units {
         Units::Sublayers => cache.decompose_resid(&options, Sublayers::All, true)?,
         Units::Heads => cache.get_full_resid_decomposition(&options, false)?,

@@ -5,7 +5,7 @@
 //! has none. Positions that are sliced keep their axis.
 
 use ironlens_tensor::{IndexTensor, Tensor};
-use ironlens_transformer::{ActivationCache, HookedTransformer, NormalizationType, PosSlice};
+use ironlens_transformer::{ActivationCache, HookedTransformer, NormalizationType, Slice};
 
 use crate::error::LensError;
 use crate::weights::WeightsExt;
@@ -30,7 +30,7 @@ pub struct StackOptions {
     /// ([`CacheExt::apply_ln_to_stack`]).
     pub apply_ln: bool,
     /// Which positions.
-    pub pos_slice: PosSlice,
+    pub pos_slice: Slice,
 }
 
 /// Which sublayers [`CacheExt::decompose_resid`] lists.
@@ -79,7 +79,7 @@ pub trait CacheExt {
     fn stack_neuron_results(
         &self,
         options: &StackOptions,
-        neurons: &PosSlice,
+        neurons: &Slice,
         remainder: bool,
     ) -> Result<Stack, LensError>;
 
@@ -87,7 +87,7 @@ pub trait CacheExt {
     ///
     /// # Errors
     /// As [`CacheExt::stack_neuron_results`].
-    fn get_neuron_results(&self, layer: usize, neurons: &PosSlice, pos_slice: &PosSlice) -> Result<Tensor, LensError>;
+    fn get_neuron_results(&self, layer: usize, neurons: &Slice, pos_slice: &Slice) -> Result<Tensor, LensError>;
 
     /// Heads, then neurons (or whole MLPs), embeddings, and all biases as one: the finest sum.
     ///
@@ -114,7 +114,7 @@ pub trait CacheExt {
         &self,
         stack: &Tensor,
         options: &StackOptions,
-        batch_slice: &PosSlice,
+        batch_slice: &Slice,
     ) -> Result<Tensor, LensError>;
 
     /// How much each component adds to the logit of `tokens` (to its difference from the logit of
@@ -129,8 +129,8 @@ pub trait CacheExt {
         stack: &Tensor,
         tokens: &IndexTensor,
         incorrect: Option<&IndexTensor>,
-        pos_slice: &PosSlice,
-        batch_slice: &PosSlice,
+        pos_slice: &Slice,
+        batch_slice: &Slice,
     ) -> Result<Tensor, LensError>;
 }
 
@@ -198,7 +198,7 @@ impl CacheExt for ActivationCache {
     fn stack_neuron_results(
         &self,
         options: &StackOptions,
-        neurons: &PosSlice,
+        neurons: &Slice,
         remainder: bool,
     ) -> Result<Stack, LensError> {
         let layer = target(self, options)?;
@@ -212,7 +212,7 @@ impl CacheExt for ActivationCache {
         scaled(self, joined(self, parts, labels, layer, options, remainder)?, options)
     }
 
-    fn get_neuron_results(&self, layer: usize, neurons: &PosSlice, pos_slice: &PosSlice) -> Result<Tensor, LensError> {
+    fn get_neuron_results(&self, layer: usize, neurons: &Slice, pos_slice: &Slice) -> Result<Tensor, LensError> {
         LensError::unless_mlp(self.model().config(), layer, "what its neurons write")?;
         let post = self.get(("post", layer))?;
         let post = pos_slice.apply(post, post.ndim() - 2)?;
@@ -232,7 +232,7 @@ impl CacheExt for ActivationCache {
             let rest = match expand_neurons {
                 true => self.stack_neuron_results(
                     &StackOptions { layer: Some(layer), mlp_input: false, ..bare.clone() },
-                    &PosSlice::All,
+                    &Slice::All,
                     false,
                 )?,
                 false => self.decompose_resid(
@@ -279,7 +279,7 @@ impl CacheExt for ActivationCache {
         &self,
         stack: &Tensor,
         options: &StackOptions,
-        batch_slice: &PosSlice,
+        batch_slice: &Slice,
     ) -> Result<Tensor, LensError> {
         let (n, layer) = (layers(self), target(self, options)?);
         let centred = match self.model().config().normalization_type {
@@ -314,8 +314,8 @@ impl CacheExt for ActivationCache {
         stack: &Tensor,
         tokens: &IndexTensor,
         incorrect: Option<&IndexTensor>,
-        pos_slice: &PosSlice,
-        batch_slice: &PosSlice,
+        pos_slice: &Slice,
+        batch_slice: &Slice,
     ) -> Result<Tensor, LensError> {
         let mut directions = self.model().tokens_to_residual_directions(tokens)?;
         if let Some(wrong) = incorrect {
@@ -360,13 +360,13 @@ fn target(cache: &ActivationCache, options: &StackOptions) -> Result<usize, Lens
 
 /// Components of one shape, sliced as they come.
 struct Parts<'a> {
-    slice: &'a PosSlice,
+    slice: &'a Slice,
     values: Vec<Tensor>,
     labels: Vec<String>,
 }
 
 impl<'a> Parts<'a> {
-    fn new(slice: &'a PosSlice) -> Parts<'a> {
+    fn new(slice: &'a Slice) -> Parts<'a> {
         Parts { slice, values: vec![], labels: vec![] }
     }
 
@@ -385,7 +385,7 @@ fn scaled(cache: &ActivationCache, stack: Stack, options: &StackOptions) -> Resu
     if !options.apply_ln {
         return Ok(stack);
     }
-    Ok(Stack { values: cache.apply_ln_to_stack(&stack.values, options, &PosSlice::All)?, ..stack })
+    Ok(Stack { values: cache.apply_ln_to_stack(&stack.values, options, &Slice::All)?, ..stack })
 }
 
 /// `[.., component, d_model]` as `[component, .., d_model]`.
@@ -398,7 +398,7 @@ fn components_first(x: &Tensor) -> Tensor {
 }
 
 /// What each head of a layer writes, `[head, batch, pos, d_model]`.
-fn head_results(cache: &ActivationCache, layer: usize, slice: &PosSlice) -> Result<Tensor, LensError> {
+fn head_results(cache: &ActivationCache, layer: usize, slice: &Slice) -> Result<Tensor, LensError> {
     if cache.contains(("result", layer)) {
         let result = cache.get(("result", layer))?;
         return Ok(components_first(&slice.apply(result, result.ndim() - 3)?));

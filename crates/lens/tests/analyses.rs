@@ -15,7 +15,7 @@ use ironlens_lens::{
 };
 use ironlens_tensor::{DType, Device, IndexTensor, Rng, Tensor};
 use ironlens_transformer::config::QkNormType;
-use ironlens_transformer::{ActFn, Config, Hooks, NormalizationType, PosSlice, PositionalEmbeddingType};
+use ironlens_transformer::{ActFn, Config, Hooks, NormalizationType, PositionalEmbeddingType, Slice};
 
 fn assert_close(a: &Tensor, b: &Tensor, tolerance: f64) {
     let (difference, alike) = a.max_abs_diff(b);
@@ -43,7 +43,7 @@ fn every_decomposition_adds_up_to_the_stream() {
         let options = StackOptions {
             layer: Some(1),
             apply_ln: true,
-            pos_slice: PosSlice::Positions(vec![-1, 2]),
+            pos_slice: Slice::Indices(vec![-1, 2]),
             ..Default::default()
         };
         let scaled = cache.decompose_resid(&options, Sublayers::All, true).unwrap();
@@ -65,10 +65,10 @@ fn stacks_refuse_what_does_not_exist() {
     let end = StackOptions { mlp_input: true, ..Default::default() };
     assert!(cache.accumulated_resid(&end, false).is_err());
     let stack = cache.decompose_resid(&StackOptions::default(), Sublayers::All, true).unwrap().values;
-    let one = StackOptions { pos_slice: PosSlice::At(0), ..Default::default() };
-    assert!(cache.apply_ln_to_stack(&stack, &one, &PosSlice::All).is_err(), "positions of stack and scale differ");
+    let one = StackOptions { pos_slice: Slice::At(0), ..Default::default() };
+    assert!(cache.apply_ln_to_stack(&stack, &one, &Slice::All).is_err(), "positions of stack and scale differ");
     let wrong = IndexTensor::from([[99, 1]]);
-    assert!(cache.logit_attrs(&stack, &wrong, None, &PosSlice::All, &PosSlice::All).is_err());
+    assert!(cache.logit_attrs(&stack, &wrong, None, &Slice::All, &Slice::All).is_err());
 }
 
 #[test]
@@ -384,7 +384,7 @@ fn what_is_asked_of_an_mlp_is_refused_by_layers_with_experts() {
     let x = &tokens(6)[0];
     let (logits, cache) = model.run_with_cache(x).unwrap();
     let metric = Metric::logit_diff(&[3, 5], &[4, 6]).unwrap();
-    let (all, some) = (StackOptions::default(), PosSlice::Range(0, 3));
+    let (all, some) = (StackOptions::default(), Slice::Range(0, 3));
     let mut errors = vec![
         model.w_in().unwrap_err().to_string(),
         model.w_gate().unwrap_err().to_string(),
@@ -393,7 +393,7 @@ fn what_is_asked_of_an_mlp_is_refused_by_layers_with_experts() {
         model.b_out().unwrap_err().to_string(),
         model.accumulated_bias(3, false, true).unwrap_err().to_string(),
         cache.stack_neuron_results(&all, &some, true).unwrap_err().to_string(),
-        cache.get_neuron_results(0, &some, &PosSlice::All).unwrap_err().to_string(),
+        cache.get_neuron_results(0, &some, &Slice::All).unwrap_err().to_string(),
         cache.get_full_resid_decomposition(&all, true).unwrap_err().to_string(),
         ablate_neurons(&model, x, &metric, 0, PatchOptions::default()).unwrap_err().to_string(),
     ];
@@ -406,7 +406,7 @@ fn what_is_asked_of_an_mlp_is_refused_by_layers_with_experts() {
         assert!(model.param("blocks.0.mlp.experts.0.W_in.weight").is_ok());
     }
     // The layer without experts answers, and so does what is about whole sublayers.
-    assert_eq!(cache.get_neuron_results(1, &PosSlice::All, &PosSlice::All).unwrap().shape(), [2, 6, 14, 24]);
+    assert_eq!(cache.get_neuron_results(1, &Slice::All, &Slice::All).unwrap().shape(), [2, 6, 14, 24]);
     assert_eq!(ablate_neurons(&model, x, &metric, 1, PatchOptions::default()).unwrap().shape(), [14]);
     assert!(
         singular_vectors(&model, Matrix::WOut(1), 2).is_ok() && singular_vectors(&model, Matrix::WIn(1), 2).is_ok()
@@ -427,7 +427,7 @@ fn what_is_asked_of_an_mlp_is_refused_by_layers_with_experts() {
     let first = common::model(Config { dense_layers: vec![0], ..cfg });
     let (_, cache) = first.run_with_cache(x).unwrap();
     let options = StackOptions { layer: Some(1), ..Default::default() };
-    let stack = cache.stack_neuron_results(&options, &PosSlice::All, true).unwrap();
+    let stack = cache.stack_neuron_results(&options, &Slice::All, true).unwrap();
     assert_eq!((stack.values.dim(0), stack.labels.len(), stack.labels[13].as_str()), (15, 15, "L0N13"));
     assert_close(&stack.values.sum(&[0]), cache.get(("resid_pre", 1)).unwrap(), 2e-5);
 }

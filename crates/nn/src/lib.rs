@@ -59,7 +59,7 @@ mod rotary;
 mod weights;
 
 pub use activations::Activations;
-pub use attention::{Attention, AttentionConfig, AttentionInput, Padding, Past, Positions, QkNorm, Rows, attend};
+pub use attention::{Attention, AttentionConfig, AttentionInput, Padding, Past, PositionScheme, QkNorm, Rows, attend};
 pub use ctx::{ByWeightsAndLeaves, Ctx, Leaves};
 pub use embed::{Embed, PosEmbed, TokenTypeEmbed, Unembed};
 pub use error::{HookError, HookFailure, ParamError, edits, nearest};

@@ -81,16 +81,19 @@ impl Norm {
         // An RMS norm's hook looks between the division and the weights.
         let inside = self.kind == NormKind::RmsNorm && self.hook_normalized.is_live(ctx);
         if !self.hook_scale.is_live(ctx) && !inside {
-            let y = x.norm_rows(self.kind.centers(), self.eps, w.as_ref(), b.as_ref());
+            let y = match self.kind.centers() {
+                true => x.layer_norm(self.eps, w.as_ref(), b.as_ref()),
+                false => x.rms_norm(self.eps, w.as_ref()),
+            };
             return if self.kind == NormKind::RmsNorm { Ok(y) } else { self.hook_normalized.apply(ctx, y) };
         }
         let x = if self.kind.centers() { x.center() } else { x.clone() };
         let scale = self.hook_scale.apply(ctx, x.rms(self.eps))?;
         if self.kind == NormKind::RmsNorm {
-            let normalized = self.hook_normalized.apply(ctx, x.scale_shift(&scale, None, None))?;
+            let normalized = self.hook_normalized.apply(ctx, x.scale_and_shift(&scale, None, None))?;
             return Ok(w.map_or(normalized.clone(), |w| &normalized * &w));
         }
-        self.hook_normalized.apply(ctx, x.scale_shift(&scale, w.as_ref(), b.as_ref()))
+        self.hook_normalized.apply(ctx, x.scale_and_shift(&scale, w.as_ref(), b.as_ref()))
     }
 }
 

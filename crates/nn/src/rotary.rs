@@ -14,7 +14,7 @@ pub struct RotaryConfig {
     /// Base of the wavelengths.
     pub base: f64,
     /// Rotate pairs (2i, 2i + 1) rather than (i, i + dim / 2).
-    pub adjacent: bool,
+    pub interleaved: bool,
     /// How wavelengths are stretched, so that a model reads longer texts than it was trained on.
     pub scaling: Option<RopeScaling>,
 }
@@ -142,7 +142,7 @@ impl RotaryTable {
 
     /// `(cos, sin)` as state dicts hold them, `[n_ctx, dim]`: each angle at both of its pair.
     pub fn state_dict_tables(&self, n_ctx: usize, dtype: DType) -> (Tensor, Tensor) {
-        let [cos, sin] = self.make(n_ctx, self.is_long(n_ctx), dtype).map(|t| match self.config.adjacent {
+        let [cos, sin] = self.make(n_ctx, self.is_long(n_ctx), dtype).map(|t| match self.config.interleaved {
             true => Tensor::stack(&[t.clone(), t.clone()], 2).reshape(&[t.dim(0), 2 * t.dim(1)]),
             false => Tensor::cat(&[t.clone(), t], 1),
         });

@@ -11,7 +11,7 @@ fn plain(dim: usize, base: f64) -> Vec<f64> {
 }
 
 fn table(dim: usize, base: f64, scaling: Option<RopeScaling>) -> RotaryTable {
-    RotaryTable::new(RotaryConfig { dim, base, adjacent: false, scaling })
+    RotaryTable::new(RotaryConfig { dim, base, interleaved: false, scaling })
 }
 
 /// Checks `factor * cos(p / w)` and `factor * sin(p / w)` at every position `p` of texts of `len` positions.
@@ -121,8 +121,8 @@ fn longrope_has_a_multiplier_for_each_pair_and_others_for_long_texts() {
 fn tables_of_state_dicts_have_each_angle_twice() {
     let scaling =
         RopeScaling::LongRope { short: vec![1.0; 2], long: vec![5.0, 6.0], context: 8, attention_factor: 1.0 };
-    for adjacent in [false, true] {
-        let table = RotaryTable::new(RotaryConfig { dim: 4, base: 1e4, adjacent, scaling: Some(scaling.clone()) });
+    for interleaved in [false, true] {
+        let table = RotaryTable::new(RotaryConfig { dim: 4, base: 1e4, interleaved, scaling: Some(scaling.clone()) });
         for n_ctx in [8, 9] {
             let (cos, sin) = table.state_dict_tables(n_ctx, DType::F64);
             let (half_cos, half_sin) = table.tables(n_ctx, DType::F64, &Device::Cpu);
@@ -130,9 +130,9 @@ fn tables_of_state_dicts_have_each_angle_twice() {
                 assert_eq!(whole.shape(), [n_ctx, 4]);
                 let column = |t: &Tensor, i: usize| t.select(1, i).to_vec_f64();
                 for i in 0..2 {
-                    let places = if adjacent { [2 * i, 2 * i + 1] } else { [i, i + 2] };
+                    let places = if interleaved { [2 * i, 2 * i + 1] } else { [i, i + 2] };
                     for place in places {
-                        assert_eq!(column(&whole, place), column(&half, i), "adjacent {adjacent}, pair {i}");
+                        assert_eq!(column(&whole, place), column(&half, i), "interleaved {interleaved}, pair {i}");
                     }
                 }
             }

@@ -99,7 +99,7 @@ fn an_empty_report_and_bad_numbers_are_written() {
     for s in &mut report.snapshots {
         s.layers = vec![Array::new([2, 8, 8], &[f32::NAN; 128]).unwrap()];
     }
-    report.metrics = vec![Metric { step: 0, loss: f64::NAN, lr: Some(0.0), grad_norm: Some(f64::INFINITY) }];
+    report.metrics = vec![StepRow { step: 0, loss: f64::NAN, lr: Some(0.0), grad_norm: Some(f64::INFINITY) }];
     report.evaluations = vec![Evaluation { step: 0, loss: -1.0 }; 3];
     report.detectors[0].after = vec![vec![f32::NAN], vec![]];
     report.detectors[0].before = vec![];

@@ -1,9 +1,9 @@
 //! From a run's folder to its report.
 
 use ironlens_lens::heads::{HeadKind, head_scores};
-use ironlens_report::{Detector, Evaluation, Hook, Metric, Parameter, Reference, Report, Snapshot, Stats};
+use ironlens_report::{Detector, Evaluation, Hook, Parameter, Reference, Report, Snapshot, Stats, StepRow};
 use ironlens_tensor::{Device, IndexTensor, Tensor};
-use ironlens_train::{Checkpoint, Experiment, Metric as Step, RunDir, Task};
+use ironlens_train::{Checkpoint, Experiment, RunDir, StepRecord, Task};
 use ironlens_transformer::{ActivationCache, HookedTransformer, read_tensors};
 use serde::Serialize;
 
@@ -44,7 +44,7 @@ pub fn report_with(run: &RunDir, analysis: Option<Analysis>) -> Result<Report, S
         facts: facts(run, last.step, &metrics),
         metrics: metrics
             .iter()
-            .map(|m| Metric { step: m.step as usize, loss: m.loss, lr: Some(m.lr), grad_norm: Some(m.grad_norm) })
+            .map(|m| StepRow { step: m.step as usize, loss: m.loss, lr: Some(m.lr), grad_norm: Some(m.grad_norm) })
             .collect(),
         evaluations: evals.iter().map(|e| Evaluation { step: e.step as usize, loss: e.loss }).collect(),
         config: settings(run),
@@ -141,7 +141,7 @@ fn describe(model: &HookedTransformer) -> String {
     )
 }
 
-fn facts(run: &RunDir, steps: u64, metrics: &[Step]) -> Vec<(String, String)> {
+fn facts(run: &RunDir, steps: u64, metrics: &[StepRecord]) -> Vec<(String, String)> {
     let config = run.config();
     let mut facts = vec![
         ("steps".to_string(), steps.to_string()),
@@ -343,7 +343,7 @@ mod tests {
         let (_, cache) = model.run_with_cache(&tokens).unwrap();
         let mut all = detectors(&model, &model, &tokens).unwrap();
         baselines(&mut all, &cache, &tokens).unwrap();
-        let metrics = vec![Metric { step: 1, loss, ..Metric::default() }];
+        let metrics = vec![StepRow { step: 1, loss, ..StepRow::default() }];
         Report { metrics, chance_loss: Some(4.0), detectors: all, ..Report::default() }.found()
     }
 

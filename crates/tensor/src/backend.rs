@@ -188,6 +188,14 @@ pub enum ReduceOp {
 impl ReduceOp {
     /// All of them.
     pub const ALL: [ReduceOp; 2] = [ReduceOp::Sum, ReduceOp::Max];
+
+    /// Name of the function, `sum` or `max`.
+    pub fn name(self) -> &'static str {
+        match self {
+            ReduceOp::Sum => "sum",
+            ReduceOp::Max => "max",
+        }
+    }
 }
 
 /// How attention scores are made from queries and keys. Shared by the fused kernel and its parts,
@@ -238,7 +246,7 @@ pub struct RotarySpec {
     /// sin of the angle, same shape.
     pub sin: Tensor,
     /// Pairs are (2i, 2i + 1) as in GPT-J; else (i, i + rotary_dim / 2) as in GPT-NeoX.
-    pub adjacent: bool,
+    pub interleaved: bool,
 }
 
 /// The numbers of one AdamW step (Loshchilov & Hutter 2019; PyTorch's `AdamW`).
@@ -264,6 +272,11 @@ pub struct AdamWStep {
 /// Reductions, norms, products, attention and indices are asked for only where operands have elements.
 pub(crate) trait Backend {
     // Memory
+    /// A tensor of values in row-major order, which are as many as `shape` has.
+    #[expect(clippy::wrong_self_convention, reason = "a device is asked for it")]
+    fn from_host(&self, values: Vec<f32>, shape: &[usize]) -> Tensor;
+    /// The values of an `f32` tensor in row-major order.
+    fn to_host(&self, x: &Tensor) -> Vec<f32>;
     fn full(&self, shape: &[usize], value: f64, dtype: DType) -> Tensor;
     fn contiguous(&self, x: &Tensor) -> Tensor;
     fn cast(&self, x: &Tensor, dtype: DType) -> Tensor;
@@ -300,7 +313,7 @@ pub(crate) trait Backend {
     fn center(&self, x: &Tensor) -> Tensor;
     fn rms(&self, x: &Tensor, eps: f64) -> Tensor;
     fn rms_grad(&self, x: &Tensor, scale: &Tensor, dscale: &Tensor) -> Tensor;
-    fn scale_shift(&self, x: &Tensor, scale: &Tensor, w: Option<&Tensor>, b: Option<&Tensor>) -> Tensor;
+    fn scale_and_shift(&self, x: &Tensor, scale: &Tensor, w: Option<&Tensor>, b: Option<&Tensor>) -> Tensor;
     fn norm(&self, x: &Tensor, center: bool, eps: f64, w: Option<&Tensor>, b: Option<&Tensor>) -> (Tensor, Tensor);
     /// Gradients of [`Backend::norm`] at `x`: of `x`, and of `w` and `b` where wanted.
     fn norm_grad(
@@ -318,8 +331,8 @@ pub(crate) trait Backend {
     /// Gradients of [`Backend::attention_scores`] for `q` and `k`; nothing flows through hidden keys.
     fn attention_scores_grad(&self, q: &Tensor, k: &Tensor, spec: &AttentionSpec, dscores: &Tensor)
     -> (Tensor, Tensor);
-    fn attention_mix(&self, pattern: &Tensor, v: &Tensor) -> Tensor;
-    fn attention_mix_grad(&self, pattern: &Tensor, v: &Tensor, dz: &Tensor) -> (Tensor, Tensor);
+    fn attention_values(&self, pattern: &Tensor, v: &Tensor) -> Tensor;
+    fn attention_values_grad(&self, pattern: &Tensor, v: &Tensor, dz: &Tensor) -> (Tensor, Tensor);
     /// `(z, pattern)`, the same bits as scores, softmax and mix one after the other.
     fn attention(&self, q: &Tensor, k: &Tensor, v: &Tensor, spec: &AttentionSpec) -> (Tensor, Tensor);
     fn attention_grad(

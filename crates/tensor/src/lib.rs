@@ -54,6 +54,7 @@ mod layout;
 mod ops;
 pub mod profile;
 mod random;
+mod storage;
 mod tensor;
 
 pub use axis::{Axes, Axis};

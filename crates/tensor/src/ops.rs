@@ -8,48 +8,61 @@ mod linalg;
 pub(crate) mod operators;
 mod order;
 
-use crate::backend::{AdamWStep, AttentionSpec, BinaryOp, ReduceOp, RotarySpec, UnaryOp};
+use crate::backend::{AdamWStep, AttentionSpec, Backend, BinaryOp, ReduceOp, RotarySpec, UnaryOp};
 use crate::check;
+use crate::profile::{Bytes, Op};
 use crate::{Axes, Axis, DType, Device, IndexTensor, Tensor};
 
 impl Tensor {
+    /// Asks this tensor's device for the op `name` on these operands, which were checked.
+    pub(crate) fn on<'a, R: Bytes>(
+        &self,
+        name: &'static str,
+        operands: impl IntoIterator<Item = &'a Tensor>,
+        ask: impl FnOnce(&dyn Backend) -> R,
+    ) -> R {
+        Op::new(name, operands).on(&self.device(), ask)
+    }
+
     // ---- elementwise --------------------------------------------------------------------
 
     /// `op` of every element.
     #[track_caller]
     pub fn unary(&self, op: UnaryOp) -> Tensor {
-        check::computes(op.name(), self);
-        self.device().backend().unary(op, self.clone())
+        self.clone().into_unary(op)
     }
 
     /// `op` of every element, in this tensor's own memory if nobody else holds it.
     #[track_caller]
     pub fn into_unary(self, op: UnaryOp) -> Tensor {
         check::computes(op.name(), &self);
-        self.device().backend().unary(op, self)
+        Op::new(op.name(), [&self]).on(&self.device(), |b| b.unary(op, self))
     }
 
     /// `dy * op'(self)`, in the memory of `dy` if nobody else holds it.
     #[track_caller]
     pub fn unary_grad(&self, op: UnaryOp, dy: Tensor) -> Tensor {
-        check::alike("unary_grad", self, "dy", &dy);
-        self.device().backend().unary_grad(op, self, dy)
+        let name = op.grad_name();
+        check::alike(name, self, "dy", &dy);
+        Op::new(name, [self, &dy]).on(&self.device(), |b| b.unary_grad(op, self, dy))
     }
 
     /// `op` of two tensors, which broadcast by numpy's rules.
     #[track_caller]
     pub fn binary(&self, op: BinaryOp, other: &Tensor) -> Tensor {
-        check::same_place("binary", self, other);
-        let shape = check::broadcast("binary", self.shape(), other.shape());
-        self.device().backend().binary(op, self, other, &shape)
+        let name = op.name();
+        check::same_place(name, self, other);
+        let shape = check::broadcast(name, self.shape(), other.shape());
+        self.on(name, [self, other], |b| b.binary(op, self, other, &shape))
     }
 
     /// Adds `other`, of the same shape, in place (copies first if the memory is shared).
     #[track_caller]
     pub fn add_assign(&mut self, other: &Tensor) {
-        check::alike("add_assign", self, "other", other);
+        let op = "add_assign";
+        check::alike(op, self, "other", other);
         self.make_writable();
-        self.device().backend().add_assign(self, other);
+        Op::new(op, [&*self, other]).moves(self).on(&self.device(), |b| b.add_assign(self, other));
     }
 
     /// `self + other`, of the same shape, in the memory of whichever nobody else holds.
@@ -72,20 +85,14 @@ impl Tensor {
     /// Over `axes` that were checked.
     #[track_caller]
     fn reduce(&self, op: ReduceOp, axes: &[usize], keepdim: bool) -> Tensor {
-        check::computes(
-            match op {
-                ReduceOp::Sum => "sum",
-                ReduceOp::Max => "max",
-            },
-            self,
-        );
+        check::computes(op.name(), self);
         let shape = self.kept_shape(axes);
         let out = if self.numel() > 0 {
-            self.device().backend().reduce(op, self, axes)
+            self.on(op.name(), [self], |b| b.reduce(op, self, axes))
         } else {
             match op {
                 ReduceOp::Sum => {}
-                ReduceOp::Max => check::not_of_nothing("max", self.shape(), &shape),
+                ReduceOp::Max => check::not_of_nothing(op.name(), self.shape(), &shape),
             }
             self.zeros_of(&shape)
         };
@@ -151,12 +158,13 @@ impl Tensor {
     /// Sum of the squares of all elements, one number that stays on the device (`f64` on the CPU).
     #[track_caller]
     pub fn sum_squares_on_device(&self) -> Tensor {
-        check::computes("sum_squares", self);
+        let op = "sum_squares";
+        check::computes(op, self);
         if self.numel() == 0 {
             let dtype = if self.device() == Device::Cpu { DType::F64 } else { self.dtype() };
             return Tensor::scalar(0.0, dtype, &self.device());
         }
-        self.device().backend().sum_squares(self)
+        self.on(op, [self], |b| b.sum_squares(self))
     }
 
     /// Euclidean norm of all elements.
@@ -168,8 +176,9 @@ impl Tensor {
     /// Whether no element is infinite or NaN.
     #[track_caller]
     pub fn all_finite(&self) -> bool {
-        check::computes("all_finite", self);
-        self.numel() == 0 || self.device().backend().all_finite(self)
+        let op = "all_finite";
+        check::computes(op, self);
+        self.numel() == 0 || self.on(op, [self], |b| b.all_finite(self))
     }
 
     /// Summed down to `shape`, from which this tensor was broadcast.
@@ -191,12 +200,14 @@ impl Tensor {
     /// axes broadcast. `other` may be stored in 16 bits ([`DType`]) beside `f32`.
     #[track_caller]
     pub fn matmul(&self, other: &Tensor) -> Tensor {
-        check::factors("matmul", self, other);
-        let shape = check::product("matmul", self.shape(), other.shape());
+        let op = "matmul";
+        check::factors(op, self, other);
+        let shape = check::product(op, self.shape(), other.shape());
         if self.numel() == 0 || other.numel() == 0 {
             return self.zeros_of(&shape);
         }
-        self.device().backend().matmul(self, other, &shape)
+        let flops = 2.0 * (shape.iter().product::<usize>() * self.dim(-1)) as f64;
+        Op::new(op, [self, other]).flops(flops).on(&self.device(), |b| b.matmul(self, other, &shape))
     }
 
     /// `self @ w + bias + residual`: `self` is `[.., in]`, `w` `[in, out]`, `bias` `[out]`,
@@ -204,18 +215,19 @@ impl Tensor {
     /// ([`DType`]) beside `f32`.
     #[track_caller]
     pub fn linear(&self, w: &Tensor, bias: Option<&Tensor>, residual: Option<&Tensor>) -> Tensor {
-        check::factors("linear", self, w);
+        let op = "linear";
+        check::factors(op, self, w);
         let (x, n) = (self.shape(), self.ndim());
         let fits = n >= 1 && w.ndim() == 2 && x[n - 1] == w.dim(0);
-        check::requires(fits, "linear", x, w.shape(), "the input's last axis must equal the weight's first");
+        check::requires(fits, op, x, w.shape(), "the input's last axis must equal the weight's first");
         let mut shape = x.to_vec();
         shape[n - 1] = w.dim(1);
-        check::result("linear", x, w.shape(), &shape);
+        check::result(op, x, w.shape(), &shape);
         if let Some(b) = bias {
-            check::operand("linear", &[self, w], "bias", b, &[w.dim(1)]);
+            check::operand(op, &[self, w], "bias", b, &[w.dim(1)]);
         }
         if let Some(r) = residual {
-            check::operand("linear", &[self, w], "residual", r, &shape);
+            check::operand(op, &[self, w], "residual", r, &shape);
         }
         if self.numel() == 0 || w.numel() == 0 {
             let product = self.zeros_of(&shape);
@@ -225,7 +237,10 @@ impl Tensor {
         let rows: usize = x[..n - 1].iter().product();
         let residual = residual.map(|r| r.reshape(&[rows, w.dim(1)]));
         let x = self.reshape(&[rows, w.dim(0)]);
-        self.device().backend().linear(&x, w, bias, residual.as_ref()).reshape(&shape)
+        let residual = residual.as_ref();
+        let operands = [Some(&x), Some(w), bias, residual].into_iter().flatten();
+        let asked = Op::new(op, operands).flops(2.0 * (x.numel() * w.dim(1)) as f64);
+        asked.on(&self.device(), |b| b.linear(&x, w, bias, residual)).reshape(&shape)
     }
 
     // ---- rows: over the last axis -------------------------------------------------------
@@ -234,48 +249,54 @@ impl Tensor {
     /// attention does), not NaN.
     #[track_caller]
     pub fn softmax(&self) -> Tensor {
-        check::row("softmax", self);
-        self.device().backend().softmax(self)
+        let op = "softmax";
+        check::row(op, self);
+        self.on(op, [self], |b| b.softmax(self))
     }
 
     /// Gradient of [`Tensor::softmax`], of which `self` is the result.
     #[track_caller]
     pub fn softmax_grad(&self, dy: &Tensor) -> Tensor {
-        check::row("softmax_grad", self);
-        check::alike("softmax_grad", self, "dy", dy);
-        self.device().backend().softmax_grad(self, dy)
+        let op = "softmax_grad";
+        check::row(op, self);
+        check::alike(op, self, "dy", dy);
+        self.on(op, [self, dy], |b| b.softmax_grad(self, dy))
     }
 
     /// Logarithm of the softmax over the last axis.
     #[track_caller]
     pub fn log_softmax(&self) -> Tensor {
-        check::row("log_softmax", self);
-        self.device().backend().log_softmax(self)
+        let op = "log_softmax";
+        check::row(op, self);
+        self.on(op, [self], |b| b.log_softmax(self))
     }
 
     /// Gradient of [`Tensor::log_softmax`], of which `self` is the result.
     #[track_caller]
     pub fn log_softmax_grad(&self, dy: &Tensor) -> Tensor {
-        check::row("log_softmax_grad", self);
-        check::alike("log_softmax_grad", self, "dy", dy);
-        self.device().backend().log_softmax_grad(self, dy)
+        let op = "log_softmax_grad";
+        check::row(op, self);
+        check::alike(op, self, "dy", dy);
+        self.on(op, [self, dy], |b| b.log_softmax_grad(self, dy))
     }
 
     /// Minus the mean over the last axis.
     #[track_caller]
     pub fn center(&self) -> Tensor {
-        check::row("center", self);
-        self.device().backend().center(self)
+        let op = "center";
+        check::row(op, self);
+        self.on(op, [self], |b| b.center(self))
     }
 
     /// `sqrt(mean(x^2) + eps)` over the last axis, which stays with length 1.
     #[track_caller]
     pub fn rms(&self, eps: f64) -> Tensor {
-        check::row("rms", self);
+        let op = "rms";
+        check::row(op, self);
         if self.numel() == 0 {
             return self.scale_of_nothing();
         }
-        self.device().backend().rms(self, eps)
+        self.on(op, [self], |b| b.rms(self, eps))
     }
 
     /// What [`Tensor::rms`] is of rows without elements, or of no rows: the root of a mean of nothing.
@@ -288,62 +309,107 @@ impl Tensor {
     /// Gradient of [`Tensor::rms`] at `self`, of which `scale` is the result.
     #[track_caller]
     pub fn rms_grad(&self, scale: &Tensor, dscale: &Tensor) -> Tensor {
-        check::row("rms_grad", self);
-        check::per_row("rms_grad", self, "scale", scale);
-        check::per_row("rms_grad", self, "dscale", dscale);
-        self.device().backend().rms_grad(self, scale, dscale)
+        let op = "rms_grad";
+        check::row(op, self);
+        check::per_row(op, self, "scale", scale);
+        check::per_row(op, self, "dscale", dscale);
+        self.on(op, [self], |b| b.rms_grad(self, scale, dscale))
     }
 
     /// `self / scale * w + b`: `scale` `[.., 1]`, `w` and `b` along the last axis.
     #[track_caller]
-    pub fn scale_shift(&self, scale: &Tensor, w: Option<&Tensor>, b: Option<&Tensor>) -> Tensor {
-        check::row("scale_shift", self);
-        check::per_row("scale_shift", self, "scale", scale);
+    pub fn scale_and_shift(&self, scale: &Tensor, w: Option<&Tensor>, b: Option<&Tensor>) -> Tensor {
+        let op = "scale_and_shift";
+        check::row(op, self);
+        check::per_row(op, self, "scale", scale);
         for (name, vector) in [("w", w), ("b", b)] {
             if let Some(vector) = vector {
-                check::vector("scale_shift", self, name, vector);
+                check::vector(op, self, name, vector);
             }
         }
-        self.device().backend().scale_shift(self, scale, w, b)
+        self.on(op, [self], |device| device.scale_and_shift(self, scale, w, b))
     }
 
-    /// Layer norm (`center`) or RMS norm over the last axis, and the scale that it divided by:
-    /// [`Tensor::center`], [`Tensor::rms`] and [`Tensor::scale_shift`] in one pass, bit for bit.
+    /// Layer norm over the last axis, and the scale that it divided by: [`Tensor::center`], [`Tensor::rms`] and
+    /// [`Tensor::scale_and_shift`] in one pass, bit for bit.
     #[track_caller]
-    pub fn norm_rows(&self, center: bool, eps: f64, w: Option<&Tensor>, b: Option<&Tensor>) -> (Tensor, Tensor) {
-        check::row("norm_rows", self);
+    pub fn layer_norm(&self, eps: f64, w: Option<&Tensor>, b: Option<&Tensor>) -> (Tensor, Tensor) {
+        self.normalised("layer_norm", true, eps, w, b)
+    }
+
+    /// RMS norm over the last axis, and the scale that it divided by: [`Tensor::layer_norm`] without its centring.
+    #[track_caller]
+    pub fn rms_norm(&self, eps: f64, w: Option<&Tensor>) -> (Tensor, Tensor) {
+        self.normalised("rms_norm", false, eps, w, None)
+    }
+
+    #[track_caller]
+    fn normalised(
+        &self,
+        op: &'static str,
+        center: bool,
+        eps: f64,
+        w: Option<&Tensor>,
+        b: Option<&Tensor>,
+    ) -> (Tensor, Tensor) {
+        check::row(op, self);
         for (name, vector) in [("w", w), ("b", b)] {
             if let Some(vector) = vector {
-                check::vector("norm_rows", self, name, vector);
+                check::vector(op, self, name, vector);
             }
         }
         if self.numel() == 0 {
             return (self.zeros_like(), self.scale_of_nothing());
         }
-        self.device().backend().norm(self, center, eps, w, b)
+        self.on(op, [self], |device| device.norm(self, center, eps, w, b))
     }
 
-    /// Gradients of [`Tensor::norm_rows`] at `self`: of the input, and of `w` and `b`.
+    /// Gradients of [`Tensor::layer_norm`] at `self`: of the input, and of `w` and `b` if they are wanted.
     #[track_caller]
-    pub fn norm_rows_grad(
+    pub fn layer_norm_grad(
         &self,
+        scale: &Tensor,
+        w: Option<&Tensor>,
+        dy: &Tensor,
+        want_affine: bool,
+    ) -> (Tensor, Option<(Tensor, Tensor)>) {
+        self.normalised_grad("layer_norm_grad", true, scale, w, dy, want_affine)
+    }
+
+    /// Gradients of [`Tensor::rms_norm`] at `self`: of the input, and of `w` if it is wanted.
+    #[track_caller]
+    pub fn rms_norm_grad(
+        &self,
+        scale: &Tensor,
+        w: Option<&Tensor>,
+        dy: &Tensor,
+        want_w: bool,
+    ) -> (Tensor, Option<Tensor>) {
+        let (dx, affine) = self.normalised_grad("rms_norm_grad", false, scale, w, dy, want_w);
+        (dx, affine.map(|(dw, _)| dw))
+    }
+
+    #[track_caller]
+    fn normalised_grad(
+        &self,
+        op: &'static str,
         center: bool,
         scale: &Tensor,
         w: Option<&Tensor>,
         dy: &Tensor,
         want_affine: bool,
     ) -> (Tensor, Option<(Tensor, Tensor)>) {
-        check::row("norm_rows_grad", self);
-        check::per_row("norm_rows_grad", self, "scale", scale);
-        check::alike("norm_rows_grad", self, "dy", dy);
+        check::row(op, self);
+        check::per_row(op, self, "scale", scale);
+        check::alike(op, self, "dy", dy);
         if let Some(w) = w {
-            check::vector("norm_rows_grad", self, "w", w);
+            check::vector(op, self, "w", w);
         }
         if self.numel() == 0 {
             let vector = || self.zeros_of(&self.shape()[self.ndim() - 1..]);
             return (self.zeros_like(), want_affine.then(|| (vector(), vector())));
         }
-        self.device().backend().norm_grad(self, center, scale, w, dy, want_affine)
+        self.on(op, [self, dy], |b| b.norm_grad(self, center, scale, w, dy, want_affine))
     }
 
     // ---- attention ----------------------------------------------------------------------
@@ -353,57 +419,69 @@ impl Tensor {
     /// fewer key heads than query heads, neighbouring query heads share one.
     #[track_caller]
     pub fn attention_scores(&self, keys: &Tensor, spec: &AttentionSpec) -> Tensor {
-        check::attention("attention_scores", self, keys, spec);
-        self.device().backend().attention_scores(self, keys, spec)
+        let op = "attention_scores";
+        check::attention(op, self, keys, spec);
+        let flops = attention_flops(self, keys.dim(1), 1);
+        Op::new(op, [self, keys]).flops(flops).on(&self.device(), |b| b.attention_scores(self, keys, spec))
     }
 
     /// Gradients of [`Tensor::attention_scores`] for queries and keys.
     #[track_caller]
     pub fn attention_scores_grad(&self, keys: &Tensor, spec: &AttentionSpec, dscores: &Tensor) -> (Tensor, Tensor) {
-        check::attention("attention_scores_grad", self, keys, spec);
-        check::pattern("attention_scores_grad", self, keys, "dscores", dscores);
+        let op = "attention_scores_grad";
+        check::attention(op, self, keys, spec);
+        check::pattern(op, self, keys, "dscores", dscores);
         if dscores.numel() == 0 {
             return (self.zeros_like(), keys.zeros_like());
         }
-        self.device().backend().attention_scores_grad(self, keys, spec, dscores)
+        let flops = attention_flops(self, keys.dim(1), 2);
+        Op::new(op, [self, keys, dscores])
+            .flops(flops)
+            .on(&self.device(), |b| b.attention_scores_grad(self, keys, spec, dscores))
     }
 
     /// Values `[batch, key, kv_head, d_head]` mixed by the pattern `self` `[batch, head, query,
     /// key]` to `[batch, query, head, d_head]`.
     #[track_caller]
-    pub fn attention_mix(&self, values: &Tensor) -> Tensor {
-        check::mix("attention_mix", self, values);
+    pub fn attention_values(&self, values: &Tensor) -> Tensor {
+        let op = "attention_values";
+        check::mix(op, self, values);
         if self.numel() == 0 {
             let [p, v] = [self.shape(), values.shape()];
             return self.zeros_of(&[p[0], p[2], p[1], v[3]]);
         }
-        self.device().backend().attention_mix(self, values)
+        let flops = attention_flops(self, values.dim(3), 1);
+        Op::new(op, [self, values]).flops(flops).on(&self.device(), |b| b.attention_values(self, values))
     }
 
-    /// Gradients of [`Tensor::attention_mix`] for pattern and values.
+    /// Gradients of [`Tensor::attention_values`] for pattern and values.
     #[track_caller]
-    pub fn attention_mix_grad(&self, values: &Tensor, dz: &Tensor) -> (Tensor, Tensor) {
-        check::mix("attention_mix_grad", self, values);
+    pub fn attention_values_grad(&self, values: &Tensor, dz: &Tensor) -> (Tensor, Tensor) {
+        let op = "attention_values_grad";
+        check::mix(op, self, values);
         let [p, v] = [self.shape(), values.shape()];
-        check::operand("attention_mix_grad", &[self, values], "dz", dz, &[p[0], p[2], p[1], v[3]]);
+        check::operand(op, &[self, values], "dz", dz, &[p[0], p[2], p[1], v[3]]);
         if self.numel() == 0 {
             return (self.zeros_like(), values.zeros_like());
         }
-        self.device().backend().attention_mix_grad(self, values, dz)
+        let flops = attention_flops(self, values.dim(3), 2);
+        Op::new(op, [self, values, dz]).flops(flops).on(&self.device(), |b| b.attention_values_grad(self, values, dz))
     }
 
     /// Scores, softmax and mix in one kernel, bit for bit: `(z [batch, query, head, d_head],
     /// pattern [batch, head, query, key])`.
     #[track_caller]
     pub fn attention(&self, keys: &Tensor, values: &Tensor, spec: &AttentionSpec) -> (Tensor, Tensor) {
-        check::attention("attention", self, keys, spec);
-        check::alike("attention", keys, "values", values);
+        let op = "attention";
+        check::attention(op, self, keys, spec);
+        check::alike(op, keys, "values", values);
         let [q, k] = [self.shape(), keys.shape()];
         let pattern = [q[0], q[2], q[1], k[1]];
         if pattern.contains(&0) {
             return (self.zeros_like(), self.zeros_of(&pattern));
         }
-        self.device().backend().attention(self, keys, values, spec)
+        let flops = attention_flops(self, keys.dim(1), 2);
+        Op::new(op, [self, keys, values]).flops(flops).on(&self.device(), |b| b.attention(self, keys, values, spec))
     }
 
     /// Gradients of [`Tensor::attention`]'s `z` for queries, keys and values, which lie side by
@@ -417,14 +495,18 @@ impl Tensor {
         pattern: &Tensor,
         dz: &Tensor,
     ) -> (Tensor, Tensor, Tensor) {
-        check::attention("attention_grad", self, keys, spec);
-        check::alike("attention_grad", keys, "values", values);
-        check::pattern("attention_grad", self, keys, "pattern", pattern);
-        check::alike("attention_grad", self, "dz", dz);
+        let op = "attention_grad";
+        check::attention(op, self, keys, spec);
+        check::alike(op, keys, "values", values);
+        check::pattern(op, self, keys, "pattern", pattern);
+        check::alike(op, self, "dz", dz);
         if pattern.numel() == 0 {
             return (self.zeros_like(), keys.zeros_like(), values.zeros_like());
         }
-        self.device().backend().attention_grad(self, keys, values, spec, pattern, dz)
+        let flops = attention_flops(self, keys.dim(1), 4);
+        Op::new(op, [self, keys, values, pattern, dz])
+            .flops(flops)
+            .on(&self.device(), |b| b.attention_grad(self, keys, values, spec, pattern, dz))
     }
 
     /// Rotary embedding of `[batch, pos, head, d_head]`; `inverse` rotates back.
@@ -434,7 +516,7 @@ impl Tensor {
         if self.numel() == 0 {
             return self.zeros_like();
         }
-        self.device().backend().rotary(self, spec, inverse)
+        self.on("rotary", [self], |b| b.rotary(self, spec, inverse))
     }
 
     // ---- indices ------------------------------------------------------------------------
@@ -445,47 +527,51 @@ impl Tensor {
     /// If an id is not a row.
     #[track_caller]
     pub fn embed(&self, ids: &IndexTensor) -> Tensor {
-        check::table("embed", self, ids);
+        let op = "embed";
+        check::table(op, self, ids);
         let mut shape = ids.shape().to_vec();
         shape.push(self.dim(1));
-        check::result("embed", self.shape(), ids.shape(), &shape);
+        check::result(op, self.shape(), ids.shape(), &shape);
         if shape.contains(&0) {
             let dtype = if self.dtype().is_storage() { DType::F32 } else { self.dtype() };
             return Tensor::zeros(&shape, dtype, &self.device());
         }
-        self.device().backend().embed(self, ids).reshape(&shape)
+        Op::new(op, []).moves(ids).on(&self.device(), |b| b.embed(self, ids)).reshape(&shape)
     }
 
     /// Gradient of [`Tensor::embed`] for a table of `rows` rows: `self` `[ids.., width]` summed
     /// by id, in the order of the ids.
     #[track_caller]
     pub fn embed_grad(&self, ids: &IndexTensor, rows: usize) -> Tensor {
-        check::row_per_id("embed_grad", self, ids, rows);
+        let op = "embed_grad";
+        check::row_per_id(op, self, ids, rows);
         if self.numel() == 0 {
             return self.zeros_of(&[rows, self.dim(self.ndim() - 1)]);
         }
-        self.device().backend().embed_grad(self, ids, rows)
+        Op::new(op, [self]).moves(ids).on(&self.device(), |b| b.embed_grad(self, ids, rows))
     }
 
     /// Minus the log-probability of `targets [..]` under logits `self` `[.., vocab]`: `[..]`.
     #[track_caller]
     pub fn cross_entropy(&self, targets: &IndexTensor) -> Tensor {
-        check::id_per_row("cross_entropy", self, targets);
+        let op = "cross_entropy";
+        check::id_per_row(op, self, targets);
         if self.numel() == 0 {
             return self.zeros_of(targets.shape());
         }
-        self.device().backend().cross_entropy(self, targets)
+        Op::new(op, [self]).moves(targets).on(&self.device(), |b| b.cross_entropy(self, targets))
     }
 
     /// Gradient of [`Tensor::cross_entropy`] at logits `self`, given the gradient of each row.
     #[track_caller]
     pub fn cross_entropy_grad(&self, targets: &IndexTensor, drow: &Tensor) -> Tensor {
-        check::id_per_row("cross_entropy_grad", self, targets);
-        check::operand("cross_entropy_grad", &[self], "drow", drow, targets.shape());
+        let op = "cross_entropy_grad";
+        check::id_per_row(op, self, targets);
+        check::operand(op, &[self], "drow", drow, targets.shape());
         if self.numel() == 0 {
             return self.zeros_like();
         }
-        self.device().backend().cross_entropy_grad(self, targets, drow)
+        Op::new(op, [self]).moves(targets).on(&self.device(), |b| b.cross_entropy_grad(self, targets, drow))
     }
 
     // ---- joining ------------------------------------------------------------------------
@@ -500,7 +586,7 @@ impl Tensor {
         if let Some(whole) = adjacent(parts, axis) {
             return whole;
         }
-        first.device().backend().cat(parts, axis)
+        first.on("cat", parts, |b| b.cat(parts, axis))
     }
 
     /// Tensors of one shape along a new axis `axis`.
@@ -517,16 +603,24 @@ impl Tensor {
     /// multiplied by `grad_scale`, one number on the same device, first (clipping).
     #[track_caller]
     pub fn adamw(&mut self, grad: &Tensor, grad_scale: &Tensor, m: &mut Tensor, v: &mut Tensor, step: &AdamWStep) {
-        check::alike("adamw", self, "grad", grad);
-        check::alike("adamw", self, "m", m);
-        check::alike("adamw", self, "v", v);
-        check::same_device("adamw", self, grad_scale);
-        check::shape("adamw", &[self], "grad_scale", grad_scale.shape(), &[]);
+        let op = "adamw";
+        check::alike(op, self, "grad", grad);
+        check::alike(op, self, "m", m);
+        check::alike(op, self, "v", v);
+        check::same_device(op, self, grad_scale);
+        check::shape(op, &[self], "grad_scale", grad_scale.shape(), &[]);
         for t in [&mut *self, &mut *m, &mut *v] {
             t.make_writable();
         }
-        self.device().backend().adamw(self, grad, grad_scale, m, v, step);
+        // It reads all four and writes all but the gradient, each of one shape.
+        let asked = Op::new(op, [grad]).moves(&[&*self, m, v, self, m, v]);
+        asked.on(&self.device(), |b| b.adamw(self, grad, grad_scale, m, v, step));
     }
+}
+
+/// Multiply-adds of `products` products of queries and keys (or of a pattern and values), times two.
+fn attention_flops(x: &Tensor, width: usize, products: usize) -> f64 {
+    2.0 * (x.numel() * width * products) as f64
 }
 
 /// The tensor of which `parts` are the consecutive pieces along `axis`, if they are.

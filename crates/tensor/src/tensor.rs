@@ -8,8 +8,10 @@ use half::{bf16, f16};
 use ndarray::{ArrayD, ArrayViewD, IxDyn, ShapeBuilder};
 
 use crate::check;
-use crate::cpu::storage::{Buffer, CpuStorage};
+use crate::cpu::storage::Buffer;
 use crate::cpu::stored::Stored;
+use crate::profile::Op;
+use crate::storage::Storage;
 use crate::{Axes, Axis, DType, Device, Layout};
 
 /// An immutable n-dimensional array on a [`Device`].
@@ -30,18 +32,6 @@ pub struct Tensor {
     pub(crate) layout: Layout,
 }
 
-/// CPU kernels are given tensors on the CPU: public methods check the place of their operands.
-#[cfg(feature = "gpu")]
-const NOT_ON_THE_CPU: &str = "a CPU kernel was given a tensor on the GPU";
-
-/// The memory of a tensor, by device.
-#[derive(Clone, Debug)]
-pub(crate) enum Storage {
-    Cpu(CpuStorage),
-    #[cfg(feature = "gpu")]
-    Gpu(std::sync::Arc<crate::gpu::Memory>),
-}
-
 impl Tensor {
     // ---- construction -------------------------------------------------------------------
 
@@ -52,7 +42,7 @@ impl Tensor {
     #[track_caller]
     pub fn from_vec(values: Vec<f32>, shape: &[usize], device: &Device) -> Tensor {
         check::element_count(values.len(), shape);
-        Tensor::from_buffer(Buffer::from(values), shape).to_device(device)
+        device.backend().from_host(values, shape)
     }
 
     /// As [`Tensor::from_vec`], in double precision (CPU).
@@ -91,7 +81,7 @@ impl Tensor {
     pub fn full(shape: &[usize], value: f64, dtype: DType, device: &Device) -> Tensor {
         check::numel(shape);
         check::holds(device, dtype);
-        device.backend().full(shape, value, dtype)
+        Op::new("full", []).on(device, |b| b.full(shape, value, dtype))
     }
 
     /// All elements 0.
@@ -108,11 +98,6 @@ impl Tensor {
     pub(crate) fn from_buffer<E: Stored>(buffer: Buffer<E>, shape: &[usize]) -> Tensor {
         debug_assert_eq!(buffer.len(), check::numel(shape));
         Tensor { storage: Storage::Cpu(E::wrap(buffer)), layout: Layout::contiguous(shape) }
-    }
-
-    #[cfg(feature = "gpu")]
-    pub(crate) fn on_gpu(memory: std::sync::Arc<crate::gpu::Memory>, shape: &[usize]) -> Tensor {
-        Tensor { storage: Storage::Gpu(memory), layout: Layout::contiguous(shape) }
     }
 
     // ---- what it is ---------------------------------------------------------------------
@@ -140,20 +125,12 @@ impl Tensor {
 
     /// Element type.
     pub fn dtype(&self) -> DType {
-        match &self.storage {
-            Storage::Cpu(s) => s.dtype(),
-            #[cfg(feature = "gpu")]
-            Storage::Gpu(_) => DType::F32,
-        }
+        self.storage.dtype()
     }
 
     /// Where it lives.
     pub fn device(&self) -> Device {
-        match &self.storage {
-            Storage::Cpu(_) => Device::Cpu,
-            #[cfg(feature = "gpu")]
-            Storage::Gpu(m) => Device::Gpu(crate::gpu::Gpu::of(m.context())),
-        }
+        self.storage.device()
     }
 
     /// Shape, strides and offset in the memory.
@@ -168,13 +145,7 @@ impl Tensor {
 
     /// Whether both are views of the same memory.
     pub fn shares_memory(&self, other: &Tensor) -> bool {
-        match (&self.storage, &other.storage) {
-            (Storage::Cpu(a), Storage::Cpu(b)) => a.same(b),
-            #[cfg(feature = "gpu")]
-            (Storage::Gpu(a), Storage::Gpu(b)) => std::sync::Arc::ptr_eq(a, b),
-            #[cfg(feature = "gpu")]
-            _ => false,
-        }
+        self.storage.same(&other.storage)
     }
 
     // ---- views: no element moves --------------------------------------------------------
@@ -185,13 +156,8 @@ impl Tensor {
     /// If the layout reaches past the memory.
     #[track_caller]
     pub fn with_layout(&self, layout: Layout) -> Tensor {
-        let len = match &self.storage {
-            Storage::Cpu(s) => s.len(),
-            #[cfg(feature = "gpu")]
-            Storage::Gpu(m) => m.len(),
-        };
-        check::within(&layout, len);
-        Tensor { storage: self.storage.clone(), layout }
+        check::within(&layout, self.storage.len());
+        self.viewed(layout)
     }
 
     fn viewed(&self, layout: Layout) -> Tensor {
@@ -281,7 +247,12 @@ impl Tensor {
 
     /// Itself if contiguous, else a row-major copy.
     pub fn contiguous(&self) -> Tensor {
-        if self.is_contiguous() { self.clone() } else { self.device().backend().contiguous(self) }
+        if self.is_contiguous() { self.clone() } else { self.row_major() }
+    }
+
+    /// A copy in row-major order.
+    fn row_major(&self) -> Tensor {
+        self.on("copy", [self], |b| b.contiguous(self))
     }
 
     /// On `device`; shares memory if it is there already. A GPU computes in `f32` and holds nothing else: what has
@@ -290,11 +261,7 @@ impl Tensor {
         if self.device() == *device {
             return self.clone();
         }
-        match device {
-            Device::Cpu => self.on_cpu().into_owned(),
-            #[cfg(feature = "gpu")]
-            Device::Gpu(gpu) => gpu.ops.upload(&self.to_vec(), self.shape()),
-        }
+        device.backend().from_host(self.to_vec(), self.shape())
     }
 
     /// Converted to `dtype`, rounded to the nearest, ties to even; shares memory if it is that already.
@@ -304,7 +271,7 @@ impl Tensor {
     #[track_caller]
     pub fn to_dtype(&self, dtype: DType) -> Tensor {
         check::holds(&self.device(), dtype);
-        if self.dtype() == dtype { self.clone() } else { self.device().backend().cast(self, dtype) }
+        if self.dtype() == dtype { self.clone() } else { self.on("cast", [self], |b| b.cast(self, dtype)) }
     }
 
     /// Writes `src`, broadcast, over the elements that the view `region` of this tensor names:
@@ -344,13 +311,13 @@ impl Tensor {
             "the source must broadcast to the region",
         );
         if layout.numel() > 0 {
-            self.device().backend().assign(self, &layout, src);
+            Op::new("assign", [src]).on(&self.device(), |b| b.assign(self, &layout, src));
         }
     }
 
     /// Values in row-major order, as `f32`.
     pub fn to_vec(&self) -> Vec<f32> {
-        self.to_dtype(DType::F32).contiguous().on_cpu().slice::<f32>().to_vec()
+        self.device().backend().to_host(&self.to_dtype(DType::F32))
     }
 
     /// Values in row-major order, as `f64`.
@@ -401,25 +368,17 @@ impl Tensor {
 
     /// This tensor on the CPU.
     pub(crate) fn on_cpu(&self) -> Cow<'_, Tensor> {
-        match &self.storage {
-            Storage::Cpu(_) => Cow::Borrowed(self),
-            #[cfg(feature = "gpu")]
-            Storage::Gpu(m) => {
-                let values = crate::gpu::Ops(m.context().clone()).download(self);
-                Cow::Owned(Tensor::from_vec(values, self.shape(), &Device::Cpu))
-            }
+        if self.storage.is_on_cpu() {
+            return Cow::Borrowed(self);
         }
+        Cow::Owned(Tensor::from_vec(self.device().backend().to_host(self), self.shape(), &Device::Cpu))
     }
 
     // ---- CPU kernels' access ------------------------------------------------------------
 
     /// All memory behind a CPU tensor.
     pub(crate) fn memory<E: Stored>(&self) -> &[E] {
-        match &self.storage {
-            Storage::Cpu(s) => E::buffer(s),
-            #[cfg(feature = "gpu")]
-            Storage::Gpu(_) => unreachable!("{NOT_ON_THE_CPU}"),
-        }
+        self.storage.elements()
     }
 
     /// The elements of a contiguous CPU tensor.
@@ -432,43 +391,26 @@ impl Tensor {
     pub(crate) fn slice_mut<E: Stored>(&mut self) -> &mut [E] {
         debug_assert!(self.is_contiguous());
         let (start, len) = (self.layout.offset(), self.numel());
-        match &mut self.storage {
-            Storage::Cpu(s) => &mut E::buffer_mut(s)[start..start + len],
-            #[cfg(feature = "gpu")]
-            Storage::Gpu(_) => unreachable!("{NOT_ON_THE_CPU}"),
-        }
+        &mut self.storage.elements_mut()[start..start + len]
     }
 
     /// All memory behind a CPU tensor for writing; copies it first if shared.
     pub(crate) fn memory_mut<E: Stored>(&mut self) -> &mut [E] {
-        match &mut self.storage {
-            Storage::Cpu(s) => E::buffer_mut(s),
-            #[cfg(feature = "gpu")]
-            Storage::Gpu(_) => unreachable!("{NOT_ON_THE_CPU}"),
-        }
-    }
-
-    /// Whether no other tensor holds its memory.
-    fn is_unique(&mut self) -> bool {
-        match &mut self.storage {
-            Storage::Cpu(s) => s.is_unique(),
-            #[cfg(feature = "gpu")]
-            Storage::Gpu(m) => std::sync::Arc::get_mut(m).is_some(),
-        }
+        self.storage.elements_mut()
     }
 
     /// Whether a kernel may write its result over the elements: this tensor alone holds them, in
     /// order.
     pub(crate) fn is_reusable(&mut self) -> bool {
-        self.is_contiguous() && self.is_unique()
+        self.is_contiguous() && self.storage.is_unique()
     }
 
     /// Where every write begins, on any device. If other tensors hold the memory, or several
     /// elements lie at one place in it, the tensor goes on with a copy of its elements in row-major
     /// order, so that a write changes this tensor alone, and the elements named alone.
     pub(crate) fn make_writable(&mut self) {
-        if !self.is_unique() || self.layout.repeats() {
-            *self = self.device().backend().contiguous(self);
+        if !self.storage.is_unique() || self.layout.repeats() {
+            *self = self.row_major();
         }
     }
 

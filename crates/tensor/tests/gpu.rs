@@ -128,13 +128,14 @@ fn rows() {
             let (y, l) = (x.softmax(), x.log_softmax());
             let scale = x.rms(0.1);
             let mut all = vec![y.softmax_grad(dy), l.log_softmax_grad(dy), x.center(), x.rms_grad(&scale, &scale)];
-            all.extend([x.scale_shift(&scale, w, b), x.scale_shift(&scale, None, b), y, l]);
-            for center in [true, false] {
-                let (y, scale) = x.norm_rows(center, 0.1, w, b);
-                let (dx, affine) = x.norm_rows_grad(center, &scale, w, dy, true);
-                let (dw, db) = affine.expect("asked for");
-                all.extend([y, scale, dx, dw, db, x.norm_rows(center, 0.1, None, None).0]);
-            }
+            all.extend([x.scale_and_shift(&scale, w, b), x.scale_and_shift(&scale, None, b), y, l]);
+            let (y, scale) = x.layer_norm(0.1, w, b);
+            let (dx, affine) = x.layer_norm_grad(&scale, w, dy, true);
+            let (dw, db) = affine.expect("asked for");
+            all.extend([y, scale, dx, dw, db, x.layer_norm(0.1, None, None).0]);
+            let (y, scale) = x.rms_norm(0.1, w);
+            let (dx, dw) = x.rms_norm_grad(&scale, w, dy, true);
+            all.extend([y, scale, dx, dw.expect("asked for"), x.rms_norm(0.1, None).0]);
             all
         });
     }
@@ -168,14 +169,14 @@ fn attention_of_every_kind() {
                 let (z, pattern) = t[0].attention(&t[1], &t[2], spec);
                 let scores = t[0].attention_scores(&t[1], spec);
                 let (dq, dk, dv) = t[0].attention_grad(&t[1], &t[2], spec, &pattern, &t[3]);
-                vec![z, pattern.clone(), scores, dq, dk, dv, pattern.attention_mix(&t[2])]
+                vec![z, pattern.clone(), scores, dq, dk, dv, pattern.attention_values(&t[2])]
             });
         }
     }
     let (x, angles) = (random(&[2, 6, 3, 8], 0), random(&[1, 6, 3], 1));
-    for adjacent in [true, false] {
+    for interleaved in [true, false] {
         compare("rotary", 2e-6, &[&x, &angles], |t| {
-            let spec = RotarySpec { cos: t[1].clone(), sin: &t[1] * 0.5, adjacent };
+            let spec = RotarySpec { cos: t[1].clone(), sin: &t[1] * 0.5, interleaved };
             vec![t[0].rotary(&spec, false), t[0].rotary(&spec, true)]
         });
     }

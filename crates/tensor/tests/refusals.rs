@@ -229,23 +229,26 @@ fn methods() -> Vec<Method> {
         method("center", "self: *r w", |o| vec![o.t(0).center()]),
         method("rms", "self: *r w", |o| vec![o.t(0).rms(1e-5)]),
         method("rms_grad", "self: *r w; scale: *r 1; dscale: *r 1", |o| vec![o.t(0).rms_grad(o.t(1), o.t(2))]),
-        method("scale_shift", "self: *r w; scale: *r 1; w: w; b: w", |o| {
-            vec![o.t(0).scale_shift(o.t(1), Some(o.t(2)), Some(o.t(3)))]
+        method("scale_and_shift", "self: *r w; scale: *r 1; w: w; b: w", |o| {
+            vec![o.t(0).scale_and_shift(o.t(1), Some(o.t(2)), Some(o.t(3)))]
         }),
-        method("scale_shift", "self: *r w; scale: *r 1; b: w", |o| {
-            vec![o.t(0).scale_shift(o.t(1), None, Some(o.t(2)))]
+        method("scale_and_shift", "self: *r w; scale: *r 1; b: w", |o| {
+            vec![o.t(0).scale_and_shift(o.t(1), None, Some(o.t(2)))]
         }),
-        method("norm_rows", "self: *r w; w: w; b: w", |o| {
-            pair(o.t(0).norm_rows(true, 1e-5, Some(o.t(1)), Some(o.t(2))))
-        }),
-        method("norm_rows", "self: *r w; b: w", |o| pair(o.t(0).norm_rows(false, 1e-5, None, Some(o.t(1))))),
-        method("norm_rows_grad", "self: *r w; scale: *r 1; w: w; dy: *r w", |o| {
-            let (dx, affine) = o.t(0).norm_rows_grad(true, o.t(1), Some(o.t(2)), o.t(3), true);
+        method("layer_norm", "self: *r w; w: w; b: w", |o| pair(o.t(0).layer_norm(1e-5, Some(o.t(1)), Some(o.t(2))))),
+        method("layer_norm", "self: *r w; b: w", |o| pair(o.t(0).layer_norm(1e-5, None, Some(o.t(1))))),
+        method("rms_norm", "self: *r w; w: w", |o| pair(o.t(0).rms_norm(1e-5, Some(o.t(1))))),
+        method("layer_norm_grad", "self: *r w; scale: *r 1; w: w; dy: *r w", |o| {
+            let (dx, affine) = o.t(0).layer_norm_grad(o.t(1), Some(o.t(2)), o.t(3), true);
             let (dw, db) = affine.expect("asked for");
             vec![dx, dw, db]
         }),
-        method("norm_rows_grad", "self: *r w; scale: *r 1; dy: *r w", |o| {
-            vec![o.t(0).norm_rows_grad(false, o.t(1), None, o.t(2), false).0]
+        method("rms_norm_grad", "self: *r w; scale: *r 1; w: w; dy: *r w", |o| {
+            let (dx, dw) = o.t(0).rms_norm_grad(o.t(1), Some(o.t(2)), o.t(3), true);
+            vec![dx, dw.expect("asked for")]
+        }),
+        method("rms_norm_grad", "self: *r w; scale: *r 1; dy: *r w", |o| {
+            vec![o.t(0).rms_norm_grad(o.t(1), None, o.t(2), false).0]
         }),
         // ---- attention
         method("attention_scores", "self: b q h d; keys: b k g d; spec.alibi: ~h; spec.key_mask: %b k", |o| {
@@ -258,9 +261,9 @@ fn methods() -> Vec<Method> {
             |o| pair(o.t(0).attention_scores_grad(o.t(1), &spec(o, 2, 3), o.t(4))),
         )
         .refuses("spec", |o| pair(o.t(0).attention_scores_grad(o.t(1), &late(o), o.t(4))), LATE),
-        method("attention_mix", "self: b h q k; values: b k g d", |o| vec![o.t(0).attention_mix(o.t(1))]),
-        method("attention_mix_grad", "self: b h q k; values: b k g d; dz: b q h d", |o| {
-            pair(o.t(0).attention_mix_grad(o.t(1), o.t(2)))
+        method("attention_values", "self: b h q k; values: b k g d", |o| vec![o.t(0).attention_values(o.t(1))]),
+        method("attention_values_grad", "self: b h q k; values: b k g d; dz: b q h d", |o| {
+            pair(o.t(0).attention_values_grad(o.t(1), o.t(2)))
         }),
         method(
             "attention",
@@ -279,10 +282,10 @@ fn methods() -> Vec<Method> {
         )
         .refuses("spec", |o| vec![o.t(0).attention_grad(o.t(1), o.t(2), &late(o), o.t(5), o.t(6)).0], LATE),
         method("rotary", "self: b p h d; spec.cos: 1 p e; spec.sin: 1 p e", |o| {
-            vec![o.t(0).rotary(&RotarySpec { cos: o.t(1).clone(), sin: o.t(2).clone(), adjacent: false }, false)]
+            vec![o.t(0).rotary(&RotarySpec { cos: o.t(1).clone(), sin: o.t(2).clone(), interleaved: false }, false)]
         }),
         method("rotary", "self: b p h d; spec.cos: b p e; spec.sin: b p e", |o| {
-            vec![o.t(0).rotary(&RotarySpec { cos: o.t(1).clone(), sin: o.t(2).clone(), adjacent: true }, true)]
+            vec![o.t(0).rotary(&RotarySpec { cos: o.t(1).clone(), sin: o.t(2).clone(), interleaved: true }, true)]
         }),
         // ---- indices
         method("embed", "self: v w; ids: #*i", |o| vec![o.t(0).embed(o.ids(1))]),
@@ -608,7 +611,7 @@ fn nothing_is_as_in_ndarray(device: &Device) {
         same("exp", &x.exp(), a.mapv(f32::exp));
         same("turned", &x.t().contiguous(), a.t().to_owned());
         same("the end", &x.narrow(1, shape[1], 0), a.slice(ndarray::s![.., shape[1]..]).to_owned().into_dyn());
-        for rows in [x.softmax(), x.log_softmax(), x.center(), x.norm_rows(true, 1e-5, None, None).0] {
+        for rows in [x.softmax(), x.log_softmax(), x.center(), x.layer_norm(1e-5, None, None).0] {
             same("rows", &rows, a.clone());
         }
     }
@@ -634,13 +637,13 @@ fn nothing_is_as_in_ndarray(device: &Device) {
     same("attention", &z, zeros(&[1, 2, 2, 3]));
     same("pattern", &pattern, zeros(&[1, 2, 2, 0]));
     same("queries", &q.attention_grad(&k, &k, &spec, &pattern, &z).0, zeros(&[1, 2, 2, 3]));
-    let (dp, dv) = empty(&[1, 2, 0, 2]).attention_mix_grad(&full(1.0, &[1, 2, 1, 3]), &empty(&[1, 0, 2, 3]));
+    let (dp, dv) = empty(&[1, 2, 0, 2]).attention_values_grad(&full(1.0, &[1, 2, 1, 3]), &empty(&[1, 0, 2, 3]));
     same("pattern's gradient", &dp, zeros(&[1, 2, 0, 2]));
     same("values' gradient", &dv, zeros(&[1, 2, 1, 3]));
     // No row, and the weights' gradients are 0.
     let x = empty(&[0, 3]);
-    let (y, scale) = x.norm_rows(true, 1e-5, Some(&bias), None);
-    let (_, affine) = x.norm_rows_grad(true, &scale, Some(&bias), &y, true);
+    let (y, scale) = x.layer_norm(1e-5, Some(&bias), None);
+    let (_, affine) = x.layer_norm_grad(&scale, Some(&bias), &y, true);
     let (dw, db) = affine.expect("asked for");
     same("the weight's gradient", &dw, zeros(&[3]));
     same("the bias's gradient", &db, zeros(&[3]));

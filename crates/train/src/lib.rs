@@ -35,7 +35,7 @@ pub use ironlens_nn::optim::{Optimizer, clip_coefficient};
 pub use ironlens_transformer::Sequences;
 pub use learner::{LanguageModel, Learner, LearnerRecord, TokenBatch};
 pub use loss::{LossFn, Task, next_token_loss, previous_token_loss};
-pub use rundir::{Checkpoint, Eval, Metric, Own, RunConfig, RunDir, Snapshot};
+pub use rundir::{Checkpoint, Eval, Own, RunConfig, RunDir, Snapshot, StepRecord};
 pub use tasks::{
     Chains, Drawn, Experiment, Induction, Labelled, Markov, ModularAddition, Repeated, Source, TaskData, Text, Windows,
     labelled_loss,

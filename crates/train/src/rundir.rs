@@ -168,7 +168,7 @@ fn starts_from_seed(model: &HookedTransformer, seed: u64) -> Result<bool, TrainE
 
 /// One step of training.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Metric {
+pub struct StepRecord {
     /// From 0.
     pub step: u64,
     /// Loss of the step's batch, before its update.
@@ -379,7 +379,7 @@ impl RunDir {
     ///
     /// # Errors
     /// If the file cannot be read.
-    pub fn metrics(&self) -> Result<Vec<Metric>, TrainError> {
+    pub fn metrics(&self) -> Result<Vec<StepRecord>, TrainError> {
         self.read_lines("metrics.jsonl")
     }
 
@@ -395,7 +395,7 @@ impl RunDir {
     ///
     /// # Errors
     /// As [`RunDir::metrics`].
-    pub fn metrics_of(&self, steps: u64) -> Result<Vec<Metric>, TrainError> {
+    pub fn metrics_of(&self, steps: u64) -> Result<Vec<StepRecord>, TrainError> {
         let mut metrics = self.metrics()?;
         metrics.retain(|m| m.step < steps);
         metrics.sort_by_key(|m| m.step);

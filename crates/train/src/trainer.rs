@@ -13,7 +13,7 @@ use crate::config::TrainConfig;
 use crate::data::Data;
 use crate::error::TrainError;
 use crate::learner::{LanguageModel, Learner, TokenBatch};
-use crate::rundir::{Checkpoint, Eval, Lines, Lock, Metric, Own, Restored, RunConfig, RunDir, Snapshot};
+use crate::rundir::{Checkpoint, Eval, Lines, Lock, Own, Restored, RunConfig, RunDir, Snapshot, StepRecord};
 
 /// Held-out sequences that attention is looked at on, at most.
 const LOOKED_AT: usize = 8;
@@ -28,7 +28,7 @@ pub enum Progress<'a> {
     /// Something was damaged or lacking in the run, and passed over.
     Notice(&'a str),
     /// A step is done.
-    Step(&'a Metric),
+    Step(&'a StepRecord),
     /// The held-out loss was measured.
     Eval(&'a Eval),
     /// A checkpoint was written.
@@ -64,7 +64,7 @@ impl Observer for () {
 #[derive(Clone, Debug)]
 pub struct Run {
     /// One entry per step, over all sittings.
-    pub metrics: Vec<Metric>,
+    pub metrics: Vec<StepRecord>,
     /// Held-out losses.
     pub evals: Vec<Eval>,
     /// Seconds of training, over all sittings.
@@ -238,7 +238,13 @@ impl<'o> Trainer<'o> {
             }
             let Step { loss, grad_norm } = train_step_of(learner, &mut optimizer, &batches, lr, config.clip())?;
             waiting.push(Waiting {
-                metric: Metric { step, loss: 0.0, lr, grad_norm: 0.0, seconds: before + clock.elapsed().as_secs_f64() },
+                metric: StepRecord {
+                    step,
+                    loss: 0.0,
+                    lr,
+                    grad_norm: 0.0,
+                    seconds: before + clock.elapsed().as_secs_f64(),
+                },
                 loss,
                 grad_norm,
             });
@@ -377,20 +383,20 @@ impl<'o> Trainer<'o> {
 
 /// A step whose numbers were not read yet.
 struct Waiting {
-    metric: Metric,
+    metric: StepRecord,
     loss: Tensor,
     grad_norm: Tensor,
 }
 
 /// The metrics of steps that wait for their numbers, read at once.
-fn settle(waiting: &mut Vec<Waiting>) -> Vec<Metric> {
+fn settle(waiting: &mut Vec<Waiting>) -> Vec<StepRecord> {
     let read = |pick: fn(&Waiting) -> &Tensor, waiting: &[Waiting]| {
         let all: Vec<Tensor> = waiting.iter().map(|w| pick(w).reshape(&[])).collect();
         if all.is_empty() { vec![] } else { Tensor::stack(&all, 0).to_vec_f64() }
     };
     let (losses, norms) = (read(|w| &w.loss, waiting), read(|w| &w.grad_norm, waiting));
     let numbers = losses.into_iter().zip(norms);
-    waiting.drain(..).zip(numbers).map(|(w, (loss, grad_norm))| Metric { loss, grad_norm, ..w.metric }).collect()
+    waiting.drain(..).zip(numbers).map(|(w, (loss, grad_norm))| StepRecord { loss, grad_norm, ..w.metric }).collect()
 }
 
 /// What a step gave: one number each, which may still be on the device.

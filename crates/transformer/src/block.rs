@@ -2,8 +2,8 @@
 
 use ironlens_autograd::Var;
 use ironlens_nn::{
-    Attention, AttentionInput, Ctx, HookError, HookPoint, Init, Mlp, Moe, Norm, NormAxes, NormKind, Positions, Rows,
-    Scope,
+    Attention, AttentionInput, Ctx, HookError, HookPoint, Init, Mlp, Moe, Norm, NormAxes, NormKind, PositionScheme,
+    Rows, Scope,
 };
 
 use crate::config::Config;
@@ -59,7 +59,7 @@ impl TransformerBlock {
         s: &mut Scope<'_>,
         cfg: &Config,
         layer: usize,
-        positions: Positions,
+        positions: PositionScheme,
         init: &dyn Fn(&[usize]) -> Init,
     ) -> Self {
         let kind = parts::inner_norm(cfg);

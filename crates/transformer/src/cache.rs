@@ -8,58 +8,8 @@ use ironlens_tensor::{Device, IndexTensor, Tensor};
 use crate::error::ModelError;
 use crate::hooked::HookedModel;
 use crate::model::HookedTransformer;
-use crate::names::{ActKey, resolve_act_name, resolve_layer};
-
-/// Which positions of activations to keep.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub enum PosSlice {
-    /// All.
-    #[default]
-    All,
-    /// One, negative counting from the end; the axis stays, with length 1.
-    At(isize),
-    /// From the first up to but without the second, negative counting from the end.
-    Range(isize, isize),
-    /// These, in this order, negative counting from the end.
-    Positions(Vec<isize>),
-}
-
-impl PosSlice {
-    /// The indices that this names among `n`.
-    ///
-    /// # Errors
-    /// If one does not exist.
-    pub fn indices(&self, n: usize) -> Result<Vec<usize>, ModelError> {
-        let at = |p: isize| {
-            resolve_layer(p, n)
-                .map_err(|_| ModelError::Options(format!("pos_slice: position {p} does not exist among {n} positions")))
-        };
-        let clamp = |p: isize| if p < 0 { n.saturating_sub(p.unsigned_abs()) } else { n.min(p.unsigned_abs()) };
-        match self {
-            PosSlice::All => Ok((0..n).collect()),
-            PosSlice::At(p) => Ok(vec![at(*p)?]),
-            PosSlice::Range(from, to) => Ok((clamp(*from)..clamp(*to)).collect()),
-            PosSlice::Positions(list) => list.iter().map(|p| at(*p)).collect(),
-        }
-    }
-
-    /// These positions of `x`, along `axis`.
-    ///
-    /// # Errors
-    /// If one does not exist.
-    pub fn apply(&self, x: &Tensor, axis: usize) -> Result<Tensor, ModelError> {
-        let positions = match self {
-            PosSlice::All => return Ok(x.clone()),
-            PosSlice::At(_) | PosSlice::Range(..) | PosSlice::Positions(_) => self.indices(x.dim(axis))?,
-        };
-        let consecutive = positions.windows(2).all(|w| w[1] == w[0] + 1);
-        Ok(match (consecutive, positions.first()) {
-            (true, Some(&first)) => x.narrow(axis, first, positions.len()),
-            (_, None) => x.narrow(axis, 0, 0),
-            _ => Tensor::cat(&positions.iter().map(|&p| x.narrow(axis, p, 1)).collect::<Vec<_>>(), axis),
-        })
-    }
-}
+use crate::names::{ActKey, resolve_act_name};
+use crate::slice::Slice;
 
 /// An activation that a cache does not have.
 #[derive(Debug, thiserror::Error)]
@@ -161,11 +111,11 @@ impl<M: HookedModel> ActivationCache<M> {
         self
     }
 
-    /// Some items of the batch, negative counting from the end; [`PosSlice::At`] keeps the axis.
+    /// Some items of the batch, negative counting from the end; [`Slice::At`] keeps the axis.
     ///
     /// # Errors
     /// If there is no batch axis, or an item does not exist.
-    pub fn apply_slice_to_batch_dim(mut self, items: &PosSlice) -> Result<ActivationCache<M>, ModelError> {
+    pub fn apply_slice_to_batch_dim(mut self, items: &Slice) -> Result<ActivationCache<M>, ModelError> {
         if !self.has_batch_dim {
             return Err(ModelError::Options("this cache has no batch axis any more: slice before removing it".into()));
         }
@@ -304,7 +254,7 @@ impl<M: HookedModel> std::fmt::Debug for ActivationCache<M> {
 /// What a recorder keeps of activations, and where.
 #[derive(Clone, Default)]
 pub(crate) struct Keep {
-    pub positions: PosSlice,
+    pub positions: Slice,
     pub remove_batch_dim: bool,
     /// Where, if not where they are.
     pub device: Option<Device>,

@@ -5,22 +5,23 @@ use ironlens_nn::{Ctx, Hooks, Leaves, Target};
 use ironlens_tensor::{Device, IndexTensor, Tensor};
 use ironlens_tokenizer::{PaddingSide, TokenOptions};
 
-use crate::cache::{ActivationCache, Keep, PosSlice, Recorder};
+use crate::cache::{ActivationCache, Keep, Recorder};
 use crate::checked::Checked;
 use crate::error::ModelError;
 use crate::input::Input;
 use crate::key_value_cache::KeyValueCache;
 use crate::model::HookedTransformer;
 use crate::names::LayerIndex;
-use crate::output::{Gradients, LogitsAt, Output, ReturnType};
+use crate::output::{LogitsAt, Output, ParamGradients, ReturnType};
 use crate::passes;
+use crate::slice::Slice;
 
 /// A call of a model, with everything that TransformerLens's `forward`, `run_with_hooks` and
 /// `run_with_cache` take.
 ///
 /// ```
 /// # use ironlens_tensor::{Device, IndexTensor};
-/// # use ironlens_transformer::{ActFn, Config, HookedTransformer, PosSlice, ReturnType};
+/// # use ironlens_transformer::{ActFn, Config, HookedTransformer, Slice, ReturnType};
 /// # let cfg = Config { d_model: 8, d_head: 4, n_layers: 2, n_ctx: 4, d_vocab: 5, act_fn: ActFn::Relu, ..Config::default() };
 /// # let model = HookedTransformer::new(cfg, &Device::Cpu, 0)?;
 /// # let tokens = IndexTensor::from([[0, 1, 2]]);
@@ -28,7 +29,7 @@ use crate::passes;
 ///     .call(&tokens)
 ///     .return_type(ReturnType::Both)
 ///     .names(|name: &str| name.ends_with("resid_post"))
-///     .pos_slice(PosSlice::At(-1))
+///     .pos_slice(Slice::At(-1))
 ///     .cached()?;
 /// assert_eq!(cache.len(), 2);
 /// assert_eq!(cache.get(("resid_post", -1))?.shape(), [1, 1, 8]);
@@ -172,7 +173,7 @@ impl<'a, 'h> Call<'a, 'h> {
     }
 
     /// Which positions [`Call::cached`] keeps.
-    pub fn pos_slice(mut self, slice: PosSlice) -> Self {
+    pub fn pos_slice(mut self, slice: Slice) -> Self {
         self.keep.positions = slice;
         self
     }
@@ -226,7 +227,7 @@ impl<'a, 'h> Call<'a, 'h> {
     ///
     /// # Errors
     /// As [`Call::output`].
-    pub fn gradients(self, loss: impl FnOnce(&Output) -> Var) -> Result<(f64, Gradients), ModelError> {
+    pub fn gradients(self, loss: impl FnOnce(&Output) -> Var) -> Result<(f64, ParamGradients), ModelError> {
         let (value, gradients) = self.gradients_on_device(loss)?;
         Ok((value.item(), gradients))
     }
@@ -236,7 +237,10 @@ impl<'a, 'h> Call<'a, 'h> {
     ///
     /// # Errors
     /// As [`Call::output`].
-    pub fn gradients_on_device(self, loss: impl FnOnce(&Output) -> Var) -> Result<(Tensor, Gradients), ModelError> {
+    pub fn gradients_on_device(
+        self,
+        loss: impl FnOnce(&Output) -> Var,
+    ) -> Result<(Tensor, ParamGradients), ModelError> {
         let (value, gradients, _) = self.differentiated(&Tape::new(), &[], loss)?;
         Ok((value, gradients))
     }
@@ -275,7 +279,7 @@ impl<'a, 'h> Call<'a, 'h> {
         tape: &Tape,
         own: &[&Var],
         loss: impl FnOnce(&Output) -> Var,
-    ) -> Result<(f64, Gradients, Vec<Option<Tensor>>), ModelError> {
+    ) -> Result<(f64, ParamGradients, Vec<Option<Tensor>>), ModelError> {
         let (value, gradients, own) = self.differentiated(tape, own, loss)?;
         Ok((value.item(), gradients, own))
     }
@@ -294,7 +298,7 @@ impl<'a, 'h> Call<'a, 'h> {
         tape: &Tape,
         own: &[&Var],
         loss: impl FnOnce(&Output) -> Var,
-    ) -> Result<(Tensor, Gradients, Vec<Option<Tensor>>), ModelError> {
+    ) -> Result<(Tensor, ParamGradients, Vec<Option<Tensor>>), ModelError> {
         let params = &self.model.params;
         self.refuse_past()?;
         let checked = Checked::new(&self)?;

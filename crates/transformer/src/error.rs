@@ -6,6 +6,7 @@ use ironlens_tokenizer::TokenizerError;
 use crate::cache::CacheError;
 use crate::config::ConfigError;
 use crate::names::LayerOutOfRange;
+use crate::slice::SliceError;
 use crate::weights::WeightsError;
 
 /// An error of building or running a model.
@@ -24,6 +25,9 @@ pub enum ModelError {
     /// A layer that the model does not have.
     #[error(transparent)]
     Layer(#[from] LayerOutOfRange),
+    /// Positions or items that are not there.
+    #[error(transparent)]
+    Slice(#[from] SliceError),
     /// An activation that is not there.
     #[error(transparent)]
     Cache(#[from] CacheError),

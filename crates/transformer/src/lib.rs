@@ -48,10 +48,11 @@ mod parts;
 mod passes;
 mod rerun;
 mod sequences;
+mod slice;
 mod text;
 mod weights;
 
-pub use cache::{ActivationCache, CacheError, PosSlice};
+pub use cache::{ActivationCache, CacheError};
 pub use call::Call;
 pub use config::{
     ActFn, AttentionDir, AttnType, Config, ConfigError, InitMode, NormalizationType, PositionalEmbeddingType,
@@ -70,8 +71,9 @@ pub use key_value_cache::KeyValueCache;
 pub use loss::{next_token_loss, next_token_losses};
 pub use model::HookedTransformer;
 pub use modules::Part;
-pub use output::{Gradients, LogitsAt, Output, ReturnType};
+pub use output::{LogitsAt, Output, ParamGradients, ReturnType};
 pub use rerun::{Change, Reached, Rerun, Site};
 pub use sequences::Sequences;
+pub use slice::{Slice, SliceError};
 pub use text::TextTokens;
 pub use weights::{WeightsError, is_buffer, load_params, read_tensors, save_params, write_atomically, write_tensors};

@@ -72,18 +72,18 @@ impl Output {
 }
 
 /// Gradients by the parameters of a model. They hold none of its weights: an optimiser that is handed
-/// [`Gradients::slots`] updates in place.
-pub struct Gradients {
+/// [`ParamGradients::slots`] updates in place.
+pub struct ParamGradients {
     registry: Arc<Registry>,
     dtype: DType,
     device: Device,
     slots: Vec<Option<Tensor>>,
 }
 
-impl Gradients {
-    pub(crate) fn new(params: &Params, slots: Vec<Option<Tensor>>) -> Gradients {
+impl ParamGradients {
+    pub(crate) fn new(params: &Params, slots: Vec<Option<Tensor>>) -> ParamGradients {
         let (dtype, device) = (params.dtype(), params.device().clone());
-        Gradients { registry: params.registry().clone(), dtype, device, slots }
+        ParamGradients { registry: params.registry().clone(), dtype, device, slots }
     }
 
     /// The gradient by parameter `name`, in its shape; `None` if the loss does not depend on it, or

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ironlens_nn::{
-    Activation, Attention, AttentionConfig, ExpertKind, Init, Mlp, MlpConfig, Moe, MoeConfig, NormKind, Positions,
+    Activation, Attention, AttentionConfig, ExpertKind, Init, Mlp, MlpConfig, Moe, MoeConfig, NormKind, PositionScheme,
     QkNorm, RopeScaling, RotaryConfig, RotaryTable, Scope,
 };
 use ironlens_tensor::UnaryOp;
@@ -69,31 +69,31 @@ pub(crate) fn rotary(cfg: &Config, layer: usize) -> RotaryConfig {
     RotaryConfig {
         dim: cfg.rotary_dim,
         base: cfg.rotary_base(layer),
-        adjacent: cfg.rotary_adjacent_pairs,
+        interleaved: cfg.rotary_adjacent_pairs,
         scaling: scaling.filter(|_| scaled),
     }
 }
 
 /// How a layer knows positions; a table that is not among `tables` yet joins them.
-pub(crate) fn positions(cfg: &Config, layer: usize, tables: &mut Vec<Arc<RotaryTable>>) -> Positions {
+pub(crate) fn positions(cfg: &Config, layer: usize, tables: &mut Vec<Arc<RotaryTable>>) -> PositionScheme {
     match cfg.positional_embedding_type {
-        PositionalEmbeddingType::Rotary if cfg.no_rope_layers.contains(&layer) => Positions::None,
+        PositionalEmbeddingType::Rotary if cfg.no_rope_layers.contains(&layer) => PositionScheme::None,
         PositionalEmbeddingType::Rotary => {
             let rotary = rotary(cfg, layer);
             let known = tables.iter().find(|t| *t.config() == rotary).cloned();
-            Positions::Rotary(known.unwrap_or_else(|| {
+            PositionScheme::Rotary(known.unwrap_or_else(|| {
                 tables.push(Arc::new(RotaryTable::new(rotary)));
                 tables[tables.len() - 1].clone()
             }))
         }
-        PositionalEmbeddingType::Alibi => Positions::Alibi(match cfg.alibi_slopes.is_empty() {
+        PositionalEmbeddingType::Alibi => PositionScheme::Alibi(match cfg.alibi_slopes.is_empty() {
             true => {
                 let start = 2f64.powf(-8.0 / cfg.n_heads as f64);
                 (0..cfg.n_heads).map(|i| start * start.powi(i as i32)).collect()
             }
             false => cfg.alibi_slopes.clone(),
         }),
-        PositionalEmbeddingType::Standard | PositionalEmbeddingType::Shortformer => Positions::None,
+        PositionalEmbeddingType::Standard | PositionalEmbeddingType::Shortformer => PositionScheme::None,
     }
 }
 
@@ -101,7 +101,7 @@ pub(crate) fn attention(
     s: &mut Scope<'_>,
     cfg: &Config,
     layer: usize,
-    positions: Positions,
+    positions: PositionScheme,
     init: &dyn Fn(&[usize]) -> Init,
 ) -> Attention {
     let causal = cfg.attention_dir == AttentionDir::Causal;

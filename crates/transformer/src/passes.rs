@@ -7,7 +7,7 @@ use ironlens_tensor::Tensor;
 use crate::cache::{ActivationCache, Recorder};
 use crate::error::ModelError;
 use crate::hooked::HookedModel;
-use crate::output::Gradients;
+use crate::output::ParamGradients;
 
 /// Keeps activations, after the hooks of the call.
 pub(crate) fn cached<'h, M: HookedModel, O>(
@@ -31,14 +31,14 @@ pub(crate) fn differentiated<O>(
     mut hooks: Hooks<'_>,
     pass: impl FnOnce(&mut Ctx<'_, '_>) -> Result<O, ModelError>,
     loss: impl FnOnce(&O) -> Var,
-) -> Result<(Tensor, Gradients, Vec<Option<Tensor>>), ModelError> {
+) -> Result<(Tensor, ParamGradients, Vec<Option<Tensor>>), ModelError> {
     let mut ctx = Ctx::record_by(params, tape, leaves, &mut hooks)?;
     let loss = {
         let output = pass(&mut ctx)?;
         scalar(loss(&output))?
     };
     let (slots, own) = ctx.backward_with(&loss, own)?;
-    Ok((loss.into_value(), Gradients::new(params, slots), own))
+    Ok((loss.into_value(), ParamGradients::new(params, slots), own))
 }
 
 /// Keeps activations, and their gradients of what `loss` makes of the output.

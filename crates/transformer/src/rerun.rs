@@ -322,7 +322,7 @@ impl Pass<'_, '_> {
                 let mut parts = Vec::new();
                 for (span, at) in rows.spans.iter().zip(rows.offsets()) {
                     let pattern = rows.values.narrow(0, at, span.len).permute(&[1, 0, 2]).unsqueeze(0);
-                    parts.push(pattern.attention_mix(&v.narrow(0, span.item, 1)).squeeze(0));
+                    parts.push(pattern.attention_values(&v.narrow(0, span.item, 1)).squeeze(0));
                 }
                 let z = Rows { values: Tensor::cat(&parts, 0), spans: rows.spans };
                 self.enter(Site::Z, layer, z)

@@ -3,7 +3,7 @@
 use ironlens_tensor::{DType, Device, IndexTensor, Tensor};
 use ironlens_transformer::{
     ActFn, AttentionDir, BertNextSentencePrediction, Config, Head, Heads, HookedEncoder, Hooks, ModelError, Pooling,
-    PosSlice, PositionalEmbeddingType, Sentences,
+    PositionalEmbeddingType, Sentences, Slice,
 };
 
 fn small() -> Config {
@@ -93,7 +93,7 @@ fn a_cache_keeps_what_is_asked_for() {
         .call(&tokens)
         .head(Head::None)
         .names(|name: &str| name.ends_with("normalized_resid_post"))
-        .pos_slice(PosSlice::At(-1))
+        .pos_slice(Slice::At(-1))
         .remove_batch_dim()
         .cached()
         .unwrap();

@@ -115,7 +115,7 @@ pub fn kernels(device: &Device, repeats: usize, peak: &Peak) -> Table {
     let spec = AttentionSpec::causal(8.0);
     let (_, pattern) = q.attention(k, v, &spec);
     let angles = random(&[1, 128, 32]);
-    let rotary = RotarySpec { cos: angles.clone(), sin: angles, adjacent: false };
+    let rotary = RotarySpec { cos: angles.clone(), sin: angles, interleaved: false };
     let logits = random(&[TOKENS, VOCAB]);
     let ids = IndexTensor::new((0..TOKENS as u32).map(|i| i * 7 % VOCAB as u32).collect::<Vec<_>>(), &[TOKENS]);
     let per_row = random(&[TOKENS]);
@@ -132,8 +132,8 @@ pub fn kernels(device: &Device, repeats: usize, peak: &Peak) -> Table {
         cases.push(Box::new(move || drop(hidden.unary_grad(op, hidden.clone()))));
     }
     cases.push(Box::new(|| drop(&stream + &stream)));
-    cases.push(Box::new(|| drop(stream.norm_rows(true, 1e-5, Some(&w), Some(&b)))));
-    cases.push(Box::new(|| drop(stream.norm_rows_grad(true, &scale, Some(&w), &stream, true))));
+    cases.push(Box::new(|| drop(stream.layer_norm(1e-5, Some(&w), Some(&b)))));
+    cases.push(Box::new(|| drop(stream.layer_norm_grad(&scale, Some(&w), &stream, true))));
     cases.push(Box::new(|| drop(pattern.softmax())));
     cases.push(Box::new(|| drop(pattern.softmax_grad(&pattern))));
     cases.push(Box::new(|| drop(q.attention(k, v, &spec))));

@@ -96,12 +96,12 @@ fn checks() -> Vec<Check> {
     all.push(check("sum of rows", &[stream], |t| vec![t[0].sum(&[0])]));
     all.push(check("sum of all", &[stream], |t| vec![t[0].square().sum_all()]));
     all.push(check("layer norm", &[stream, affine, affine], |t| {
-        let (y, scale) = t[0].norm_rows(true, 1e-5, Some(&t[1]), Some(&t[2]));
+        let (y, scale) = t[0].layer_norm(1e-5, Some(&t[1]), Some(&t[2]));
         vec![y, scale]
     }));
     all.push(check("layer norm, gradient", &[stream, affine, stream], |t| {
         let scale = t[0].center().rms(1e-5);
-        let (dx, affine) = t[0].norm_rows_grad(true, &scale, Some(&t[1]), &t[2], true);
+        let (dx, affine) = t[0].layer_norm_grad(&scale, Some(&t[1]), &t[2], true);
         let (dw, db) = affine.expect("asked for");
         vec![dx, dw, db]
     }));
@@ -118,7 +118,7 @@ fn checks() -> Vec<Check> {
         vec![dq, dk, dv]
     }));
     all.push(check("rotary", &[heads, &[1, 128, 32]], |t| {
-        let spec = RotarySpec { cos: t[1].clone(), sin: t[1].clone(), adjacent: false };
+        let spec = RotarySpec { cos: t[1].clone(), sin: t[1].clone(), interleaved: false };
         vec![t[0].rotary(&spec, false)]
     }));
     let ids = IndexTensor::new((0..1024u32).map(|i| i * 7 % 300).collect::<Vec<_>>(), &[1024]);

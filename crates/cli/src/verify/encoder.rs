@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use ironlens::files::{Checkpoint, SafeTensorsFile, StoredTensor, TensorFile};
 use ironlens::pretrained::{LoadOptions, Pretrained, is_encoder};
 use ironlens::tensor::{DType, Device, IndexTensor, Tensor};
-use ironlens::transformer::{ActivationCache, EncoderCall, Gradients, Head, HookedEncoder, Pooling, Sentences};
+use ironlens::transformer::{ActivationCache, EncoderCall, Head, HookedEncoder, ParamGradients, Pooling, Sentences};
 
 use super::GroupResult;
 use super::case::read_ids;
@@ -33,7 +33,7 @@ struct Case {
     types: Option<IndexTensor>,
     mask: Option<IndexTensor>,
     caches: BTreeMap<&'static str, ActivationCache<HookedEncoder>>,
-    gradients: Option<(f64, Gradients)>,
+    gradients: Option<(f64, ParamGradients)>,
 }
 
 /// Compares one case; gives its groups, and the expected tensors that no group knows.
@@ -140,7 +140,7 @@ impl Case {
     }
 
     /// Of the cross-entropy of each token's own prediction, their mean.
-    fn gradients(&mut self) -> Result<&(f64, Gradients)> {
+    fn gradients(&mut self) -> Result<&(f64, ParamGradients)> {
         if self.gradients.is_none() {
             let tokens = &self.tokens;
             let call = self.call(Head::MaskedLanguage);

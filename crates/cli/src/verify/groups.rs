@@ -9,7 +9,7 @@ use ironlens::lens::patching::{self, PatchOptions};
 use ironlens::lens::{CacheExt, Composition, Metric, Processing, StackOptions, Sublayers, WeightsExt, process_weights};
 use ironlens::tensor::{Device, IndexTensor, Tensor};
 use ironlens::train::{Optimizer, clip_coefficient, previous_token_loss};
-use ironlens::transformer::{HookedTransformer, Hooks, Output, PosSlice, ReturnType};
+use ironlens::transformer::{HookedTransformer, Hooks, Output, ReturnType, Slice};
 
 use super::GroupResult;
 use super::case::{Case, ids_of};
@@ -336,13 +336,13 @@ fn decompositions(case: &Case, names: &[&str]) -> Result<Tensors> {
                 "stack_head_results" => cache.stack_head_results(&all, false)?.values,
                 "apply_ln_to_stack" => {
                     let stack = cache.stack_head_results(&all, false)?.values;
-                    cache.apply_ln_to_stack(&stack, &all, &PosSlice::All)?
+                    cache.apply_ln_to_stack(&stack, &all, &Slice::All)?
                 }
                 "logit_attrs" => {
-                    let last = StackOptions { pos_slice: PosSlice::At(-1), ..all.clone() };
+                    let last = StackOptions { pos_slice: Slice::At(-1), ..all.clone() };
                     let stack = cache.decompose_resid(&last, Sublayers::All, true)?.values;
                     let [right, wrong] = ANSWERS.map(|ids| IndexTensor::new(ids.to_vec(), &[3]));
-                    cache.logit_attrs(&stack, &right, Some(&wrong), &last.pos_slice, &PosSlice::All)?.squeeze(2)
+                    cache.logit_attrs(&stack, &right, Some(&wrong), &last.pos_slice, &Slice::All)?.squeeze(2)
                 }
                 other => bail!("{other} is no method that this program knows"),
             };

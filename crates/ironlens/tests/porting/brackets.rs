@@ -87,7 +87,7 @@ fn balanced_brackets() -> ironlens::Result<()> {
     assert!((changed - logits.select(1, 0)).abs().max(&[0, 1]).item() < 1e-4);
 
     // A linear probe of the stream at the beginning for the number of brackets, against guessing its mean.
-    let (_, cache) = test.sequences.call(&model).pos_slice(PosSlice::At(0)).cached()?;
+    let (_, cache) = test.sequences.call(&model).pos_slice(Slice::At(0)).cached()?;
     let stream = cache[("resid_post", -1)].squeeze(1);
     let lengths: Vec<f32> = (0..64).map(|i| test.sequences.real(i).len() as f32).collect();
     let lengths = Tensor::from_vec(lengths, &[64, 1], &Device::Cpu);

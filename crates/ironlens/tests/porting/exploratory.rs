@@ -13,7 +13,7 @@ fn exploratory_analysis() -> ironlens::Result<()> {
     let difference = metric.of(&logits);
 
     // Layer by layer: what the stream has come to, and what each sublayer adds to it.
-    let options = StackOptions { apply_ln: true, pos_slice: PosSlice::At(-1), ..Default::default() };
+    let options = StackOptions { apply_ln: true, pos_slice: Slice::At(-1), ..Default::default() };
     let (right, wrong) = (clean.as_slice()[30], corrupted.as_slice()[30]);
     let w_u = model.w_u()?;
     let direction = w_u.select(1, right as usize) - w_u.select(1, wrong as usize);

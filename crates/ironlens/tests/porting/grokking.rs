@@ -62,7 +62,7 @@ fn grokking() -> ironlens::Result<()> {
     // Neurons as functions of both numbers, transformed in both at once.
     let pairs: Vec<[u32; 3]> = (0..P * P).map(|i| [(i / P) as u32, (i % P) as u32, P as u32]).collect();
     let tokens = IndexTensor::new(pairs.concat(), &[P * P, 3]);
-    let (_, cache) = model.call(&tokens).names(act("post", 0)).pos_slice(PosSlice::At(-1)).cached()?;
+    let (_, cache) = model.call(&tokens).names(act("post", 0)).pos_slice(Slice::At(-1)).cached()?;
     let neurons = rearrange(&cache[("post", 0)].squeeze(1), "(a b) n -> n a b", &[("a", P)]);
     let spectrum = basis.matmul(&neurons).matmul(&basis.t());
     let back = basis.t().matmul(&spectrum).matmul(&basis);

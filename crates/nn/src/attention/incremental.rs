@@ -9,7 +9,7 @@ use ironlens_tensor::IndexTensor;
 
 use super::project::head_products;
 use super::qk_norm::VectorNorm;
-use super::{Attention, Positions, rotary_spec};
+use super::{Attention, PositionScheme, rotary_spec};
 use crate::ctx::Ctx;
 use crate::error::HookError;
 
@@ -54,8 +54,8 @@ impl Attention {
     ) -> Result<Var, HookError> {
         let x = norm.map_or(Ok(x.clone()), |norm| norm.forward(ctx, x))?;
         Ok(match &self.cfg.positions {
-            Positions::Rotary(table) => x.rotary(&rotary_spec(ctx, table, len, |t| t.embed(positions))),
-            Positions::None | Positions::Alibi(_) => x,
+            PositionScheme::Rotary(table) => x.rotary(&rotary_spec(ctx, table, len, |t| t.embed(positions))),
+            PositionScheme::None | PositionScheme::Alibi(_) => x,
         })
     }
 

@@ -23,7 +23,7 @@ use qk_norm::VectorNorm;
 
 /// How attention knows positions.
 #[derive(Clone, Debug)]
-pub enum Positions {
+pub enum PositionScheme {
     /// From its input alone.
     None,
     /// Queries and keys are rotated, by a table that layers share.
@@ -56,7 +56,7 @@ pub struct AttentionConfig {
     /// Hide keys this far before the query.
     pub window: Option<usize>,
     /// How positions are known.
-    pub positions: Positions,
+    pub positions: PositionScheme,
     /// Normalise queries and keys, with this epsilon.
     pub qk_norm: Option<(QkNorm, f64)>,
     /// Cut queries, keys and values off at plus and minus this, as they are projected (OLMo).
@@ -158,7 +158,7 @@ impl Attention {
                 "TransformerLens has this hook point but never runs it",
             );
         }
-        let hook_rot = matches!(cfg.positions, Positions::Rotary(_))
+        let hook_rot = matches!(cfg.positions, PositionScheme::Rotary(_))
             .then(|| ["hook_rot_k", "hook_rot_q"].map(|name| s.hook(name, "batch pos head d_head")));
         Attention {
             cfg,
@@ -219,7 +219,7 @@ impl Attention {
             ready_q = q_norm.forward(ctx, &ready_q)?;
             ready_k = k_norm.forward(ctx, &ready_k)?;
         }
-        if let (Positions::Rotary(table), Some([hook_rot_k, hook_rot_q])) = (&self.cfg.positions, &self.hook_rot) {
+        if let (PositionScheme::Rotary(table), Some([hook_rot_k, hook_rot_q])) = (&self.cfg.positions, &self.hook_rot) {
             let new = start..start + ready_q.dim(1);
             let len = padding.map_or(new.end, Padding::longest);
             let spec = match padding {
@@ -273,7 +273,7 @@ impl Attention {
         let pattern = softmax_beside(&scores, self.sinks.map(|s| ctx.param(s)));
         let pattern = self.hook_pattern.apply(ctx, pattern)?;
         let seen = if dropped > 0 { pattern.narrow(3, dropped, k.dim(1)) } else { pattern };
-        Ok(seen.attention_mix(v))
+        Ok(seen.attention_values(v))
     }
 
     /// The score per head `[head]` that belongs to no key, where there is one.
@@ -290,8 +290,8 @@ impl Attention {
             causal: cfg.causal,
             window: cfg.window,
             alibi: match &cfg.positions {
-                Positions::Alibi(slopes) => Some(slopes.clone()),
-                Positions::None | Positions::Rotary(_) => None,
+                PositionScheme::Alibi(slopes) => Some(slopes.clone()),
+                PositionScheme::None | PositionScheme::Rotary(_) => None,
             },
             query_start: 0,
             key_mask: padding.filter(|p| cfg.causal || !p.seen_if_bidirectional).map(|p| p.mask.clone()),
@@ -326,7 +326,7 @@ impl Attention {
 pub fn attend(q: &Var, k: &Var, v: &Var, spec: &AttentionSpec, sinks: Option<&Var>) -> Var {
     match sinks {
         None => q.attention(k, v, spec),
-        Some(_) => softmax_beside(&q.attention_scores(k, spec), sinks).attention_mix(v),
+        Some(_) => softmax_beside(&q.attention_scores(k, spec), sinks).attention_values(v),
     }
 }
 
@@ -343,5 +343,5 @@ fn softmax_beside(scores: &Var, sinks: Option<&Var>) -> Var {
 /// `[len, rotary_dim / 2]`, `[batch or 1, pos, rotary_dim / 2]`.
 fn rotary_spec(ctx: &Ctx<'_, '_>, table: &RotaryTable, len: usize, at: impl Fn(&Tensor) -> Tensor) -> RotarySpec {
     let (cos, sin) = table.tables(len, ctx.dtype(), ctx.device());
-    RotarySpec { cos: at(&cos), sin: at(&sin), adjacent: table.config().adjacent }
+    RotarySpec { cos: at(&cos), sin: at(&sin), interleaved: table.config().interleaved }
 }

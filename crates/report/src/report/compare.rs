@@ -277,14 +277,14 @@ impl Comparison {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Detector, Metric};
+    use crate::{Detector, StepRow};
 
     fn run(loss: f64, lr: &str) -> Report {
         Report {
             title: "run".into(),
             metrics: vec![
-                Metric { step: 0, loss: 4.0, ..Metric::default() },
-                Metric { step: 9, loss, ..Metric::default() },
+                StepRow { step: 0, loss: 4.0, ..StepRow::default() },
+                StepRow { step: 9, loss, ..StepRow::default() },
             ],
             chance_loss: Some(4.0),
             config: vec![("lr".into(), lr.into()), ("steps".into(), "10".into())],

@@ -175,7 +175,7 @@ pub(crate) fn training(report: &Report) -> Option<Figure> {
     if report.metrics.is_empty() {
         return None;
     }
-    let curve = |values: &dyn Fn(&super::Metric) -> Option<f64>, name: &str| {
+    let curve = |values: &dyn Fn(&super::StepRow) -> Option<f64>, name: &str| {
         let points: Vec<(f64, f64)> =
             report.metrics.iter().filter_map(|m| values(m).map(|v| (m.step as f64, v))).collect();
         let (x, y): (Vec<f64>, Vec<f64>) = points.into_iter().unzip();

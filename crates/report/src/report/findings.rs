@@ -173,7 +173,7 @@ pub(crate) fn chance_warning(report: &Report) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Evaluation, Metric};
+    use crate::{Evaluation, StepRow};
 
     fn detector(name: &str, after: Vec<f32>, uniform: f32, spread: f32) -> Detector {
         let spread = vec![vec![spread; after.len()]];
@@ -182,7 +182,7 @@ mod tests {
 
     fn learned(detectors: Vec<Detector>) -> Report {
         Report {
-            metrics: vec![Metric { step: 9, loss: 0.1, ..Metric::default() }],
+            metrics: vec![StepRow { step: 9, loss: 0.1, ..StepRow::default() }],
             chance_loss: Some(4.0),
             detectors,
             ..Report::default()

@@ -18,10 +18,10 @@ use crate::{Array, Figure, ReportError, files};
 /// then call [`Report::write_html`] and, for pictures, [`Report::write_figures`].
 ///
 /// ```
-/// use ironlens_report::{Metric, Report};
+/// use ironlens_report::{StepRow, Report};
 /// let report = Report {
 ///     title: "previous token, 2 layers".into(),
-///     metrics: vec![Metric { step: 0, loss: 5.99, ..Metric::default() }],
+///     metrics: vec![StepRow { step: 0, loss: 5.99, ..StepRow::default() }],
 ///     ..Report::default()
 /// };
 /// assert!(report.to_html()?.starts_with("<!DOCTYPE html>"));
@@ -49,7 +49,7 @@ pub struct Report {
     /// Which data the snapshots show: "mean over one fixed batch of 10 sequences".
     pub snapshot_source: String,
     /// What was logged while training.
-    pub metrics: Vec<Metric>,
+    pub metrics: Vec<StepRow>,
     /// Losses on data that was not trained on.
     pub evaluations: Vec<Evaluation>,
     /// The loss of guessing, drawn as a rule: `ln(d_vocab)`.
@@ -133,7 +133,7 @@ pub struct Snapshot {
 
 /// One logged step of training.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Metric {
+pub struct StepRow {
     /// The step.
     pub step: usize,
     /// The loss.

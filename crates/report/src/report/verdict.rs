@@ -110,7 +110,7 @@ pub(crate) fn number(v: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Evaluation, Metric};
+    use crate::{Evaluation, StepRow};
 
     fn detector(after: Vec<Vec<f32>>) -> Detector {
         Detector { name: "previous token".into(), after, ..Detector::default() }
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn the_verdict_follows_the_data() {
-        let at = |step, loss| Metric { step, loss, ..Metric::default() };
+        let at = |step, loss| StepRow { step, loss, ..StepRow::default() };
         let mut report = Report {
             metrics: vec![at(0, 5.99), at(10, 1e-8)],
             evaluations: vec![Evaluation { step: 10, loss: 5.2e-8 }],

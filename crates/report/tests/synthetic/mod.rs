@@ -167,7 +167,7 @@ pub fn report(n: usize) -> Report {
             let step = i * 10;
             let fall = 5.99 * 10f64.powf(-(step as f64 / 330.0).min(9.0)) * (0.7 + 0.6 * f64::from(noise(1, i, 2)));
             let spike = if i % 97 == 60 { 300.0 } else { 1.0 };
-            Metric {
+            StepRow {
                 step,
                 loss: fall * spike,
                 lr: Some(1e-4 * (step as f64 / 100.0).max(1.0)),

@@ -105,7 +105,7 @@ pub(super) fn rotary<E: Elem>(x: &Tensor, spec: &RotarySpec, inverse: bool) -> T
             let token = (first + i) / heads;
             let at = if per_item { token } else { token % pos } * half;
             for j in 0..half {
-                let (lo, hi) = if spec.adjacent { (2 * j, 2 * j + 1) } else { (j, j + half) };
+                let (lo, hi) = if spec.interleaved { (2 * j, 2 * j + 1) } else { (j, j + half) };
                 let (c, s) = (cos[at + j], sign * sin[at + j]);
                 let (a, b) = (row[lo], row[hi]);
                 row[lo] = a * c - b * s;

@@ -151,7 +151,24 @@ fn converted<From: Stored, To: Stored>(x: &Tensor) -> Tensor {
     Tensor::from_buffer(out, x.shape())
 }
 
+/// Ops that are one call: `op(operands) -> result { of: module::kernel }` is that kernel for elements of `of`'s type.
+macro_rules! by_element {
+    ($($name:ident($($arg:ident: $kind:ty),*) $(-> $out:ty)? { $of:ident: $module:ident::$kernel:ident })*) => {$(
+        fn $name(&self, $($arg: $kind),*) $(-> $out)? {
+            with_elem!($of, E => $module::$kernel::<E>($($arg),*))
+        }
+    )*};
+}
+
 impl Backend for Cpu {
+    fn from_host(&self, values: Vec<f32>, shape: &[usize]) -> Tensor {
+        Tensor::from_buffer(Buffer::from(values), shape)
+    }
+
+    fn to_host(&self, x: &Tensor) -> Vec<f32> {
+        x.contiguous().slice().to_vec()
+    }
+
     fn full(&self, shape: &[usize], value: f64, dtype: DType) -> Tensor {
         with_stored!(dtype, S => Tensor::from_buffer(Buffer::full(shape, S::from_f64(value)), shape))
     }
@@ -173,36 +190,8 @@ impl Backend for Cpu {
         with_stored!(parts[0].dtype(), S => elementwise::cat::<S>(parts, axis))
     }
 
-    fn unary(&self, op: UnaryOp, x: Tensor) -> Tensor {
-        with_elem!(x, E => elementwise::unary::<E>(op, x))
-    }
-
-    fn unary_grad(&self, op: UnaryOp, x: &Tensor, dy: Tensor) -> Tensor {
-        with_elem!(x, E => elementwise::unary_grad::<E>(op, x, dy))
-    }
-
-    fn binary(&self, op: BinaryOp, a: &Tensor, b: &Tensor, shape: &[usize]) -> Tensor {
-        with_elem!(a, E => elementwise::binary::<E>(op, a, b, shape))
-    }
-
-    fn add_assign(&self, a: &mut Tensor, b: &Tensor) {
-        with_elem!(a, E => elementwise::add_assign::<E>(a, b))
-    }
-
-    fn reduce(&self, op: ReduceOp, x: &Tensor, axes: &[usize]) -> Tensor {
-        with_elem!(x, E => reduce::reduce::<E>(op, x, axes))
-    }
-
-    fn argmax(&self, x: &Tensor) -> IndexTensor {
-        with_elem!(x, E => reduce::argmax::<E>(x))
-    }
-
     fn sum_squares(&self, x: &Tensor) -> Tensor {
         Tensor::from_vec_f64(vec![with_elem!(x, E => reduce::sum_squares::<E>(x))], &[])
-    }
-
-    fn all_finite(&self, x: &Tensor) -> bool {
-        with_elem!(x, E => reduce::all_finite::<E>(x))
     }
 
     fn matmul(&self, a: &Tensor, b: &Tensor, shape: &[usize]) -> Tensor {
@@ -213,122 +202,52 @@ impl Backend for Cpu {
         with_widened!(w, E, W => matmul::linear::<E, W>(x, w, bias, residual))
     }
 
-    fn softmax(&self, x: &Tensor) -> Tensor {
-        with_elem!(x, E => rows::softmax::<E>(x))
-    }
-
-    fn softmax_grad(&self, y: &Tensor, dy: &Tensor) -> Tensor {
-        with_elem!(y, E => rows::softmax_grad::<E>(y, dy))
-    }
-
-    fn log_softmax(&self, x: &Tensor) -> Tensor {
-        with_elem!(x, E => rows::log_softmax::<E>(x))
-    }
-
-    fn log_softmax_grad(&self, y: &Tensor, dy: &Tensor) -> Tensor {
-        with_elem!(y, E => rows::log_softmax_grad::<E>(y, dy))
-    }
-
-    fn center(&self, x: &Tensor) -> Tensor {
-        with_elem!(x, E => rows::center::<E>(x))
-    }
-
-    fn rms(&self, x: &Tensor, eps: f64) -> Tensor {
-        with_elem!(x, E => rows::rms::<E>(x, eps))
-    }
-
-    fn rms_grad(&self, x: &Tensor, scale: &Tensor, dscale: &Tensor) -> Tensor {
-        with_elem!(x, E => rows::rms_grad::<E>(x, scale, dscale))
-    }
-
-    fn scale_shift(&self, x: &Tensor, scale: &Tensor, w: Option<&Tensor>, b: Option<&Tensor>) -> Tensor {
-        with_elem!(x, E => rows::scale_shift::<E>(x, scale, w, b))
-    }
-
-    fn norm(&self, x: &Tensor, center: bool, eps: f64, w: Option<&Tensor>, b: Option<&Tensor>) -> (Tensor, Tensor) {
-        with_elem!(x, E => rows::norm::<E>(x, center, eps, w, b))
-    }
-
-    fn norm_grad(
-        &self,
-        x: &Tensor,
-        center: bool,
-        scale: &Tensor,
-        w: Option<&Tensor>,
-        dy: &Tensor,
-        want_affine: bool,
-    ) -> (Tensor, Option<(Tensor, Tensor)>) {
-        with_elem!(x, E => rows::norm_grad::<E>(x, center, scale, w, dy, want_affine))
-    }
-
-    fn attention_scores(&self, q: &Tensor, k: &Tensor, spec: &AttentionSpec) -> Tensor {
-        with_elem!(q, E => attention::scores::<E>(q, k, spec))
-    }
-
-    fn attention_scores_grad(
-        &self,
-        q: &Tensor,
-        k: &Tensor,
-        spec: &AttentionSpec,
-        dscores: &Tensor,
-    ) -> (Tensor, Tensor) {
-        with_elem!(q, E => attention::scores_grad::<E>(q, k, spec, dscores))
-    }
-
-    fn attention_mix(&self, pattern: &Tensor, v: &Tensor) -> Tensor {
-        with_elem!(v, E => attention::mix::<E>(pattern, v))
-    }
-
-    fn attention_mix_grad(&self, pattern: &Tensor, v: &Tensor, dz: &Tensor) -> (Tensor, Tensor) {
-        with_elem!(v, E => attention::mix_grad::<E>(pattern, v, dz))
-    }
-
-    fn attention(&self, q: &Tensor, k: &Tensor, v: &Tensor, spec: &AttentionSpec) -> (Tensor, Tensor) {
-        with_elem!(q, E => attention::attention::<E>(q, k, v, spec))
-    }
-
-    fn attention_grad(
-        &self,
-        q: &Tensor,
-        k: &Tensor,
-        v: &Tensor,
-        spec: &AttentionSpec,
-        pattern: &Tensor,
-        dz: &Tensor,
-    ) -> (Tensor, Tensor, Tensor) {
-        with_elem!(q, E => attention::attention_grad::<E>(q, k, v, spec, pattern, dz))
-    }
-
-    fn rotary(&self, x: &Tensor, spec: &RotarySpec, inverse: bool) -> Tensor {
-        with_elem!(x, E => index::rotary::<E>(x, spec, inverse))
-    }
-
     fn embed(&self, table: &Tensor, ids: &IndexTensor) -> Tensor {
         with_widened!(table, E, W => index::embed::<E, W>(table, ids))
     }
 
-    fn embed_grad(&self, dy: &Tensor, ids: &IndexTensor, rows: usize) -> Tensor {
-        with_elem!(dy, E => index::embed_grad::<E>(dy, ids, rows))
-    }
-
-    fn cross_entropy(&self, logits: &Tensor, targets: &IndexTensor) -> Tensor {
-        with_elem!(logits, E => index::cross_entropy::<E>(logits, targets))
-    }
-
-    fn cross_entropy_grad(&self, logits: &Tensor, targets: &IndexTensor, drow: &Tensor) -> Tensor {
-        with_elem!(logits, E => index::cross_entropy_grad::<E>(logits, targets, drow))
-    }
-
-    fn adamw(
-        &self,
-        param: &mut Tensor,
-        grad: &Tensor,
-        grad_scale: &Tensor,
-        m: &mut Tensor,
-        v: &mut Tensor,
-        step: &AdamWStep,
-    ) {
-        with_elem!(grad, E => optim::adamw::<E>(param, grad, grad_scale, m, v, step))
+    by_element! {
+        unary(op: UnaryOp, x: Tensor) -> Tensor { x: elementwise::unary }
+        unary_grad(op: UnaryOp, x: &Tensor, dy: Tensor) -> Tensor { x: elementwise::unary_grad }
+        binary(op: BinaryOp, a: &Tensor, b: &Tensor, shape: &[usize]) -> Tensor { a: elementwise::binary }
+        add_assign(a: &mut Tensor, b: &Tensor) { a: elementwise::add_assign }
+        reduce(op: ReduceOp, x: &Tensor, axes: &[usize]) -> Tensor { x: reduce::reduce }
+        argmax(x: &Tensor) -> IndexTensor { x: reduce::argmax }
+        all_finite(x: &Tensor) -> bool { x: reduce::all_finite }
+        softmax(x: &Tensor) -> Tensor { x: rows::softmax }
+        softmax_grad(y: &Tensor, dy: &Tensor) -> Tensor { y: rows::softmax_grad }
+        log_softmax(x: &Tensor) -> Tensor { x: rows::log_softmax }
+        log_softmax_grad(y: &Tensor, dy: &Tensor) -> Tensor { y: rows::log_softmax_grad }
+        center(x: &Tensor) -> Tensor { x: rows::center }
+        rms(x: &Tensor, eps: f64) -> Tensor { x: rows::rms }
+        rms_grad(x: &Tensor, scale: &Tensor, dscale: &Tensor) -> Tensor { x: rows::rms_grad }
+        scale_and_shift(x: &Tensor, scale: &Tensor, w: Option<&Tensor>, b: Option<&Tensor>) -> Tensor { x: rows::scale_and_shift }
+        norm(x: &Tensor, center: bool, eps: f64, w: Option<&Tensor>, b: Option<&Tensor>) -> (Tensor, Tensor) {
+            x: rows::norm
+        }
+        norm_grad(x: &Tensor, center: bool, scale: &Tensor, w: Option<&Tensor>, dy: &Tensor, want_affine: bool)
+            -> (Tensor, Option<(Tensor, Tensor)>) { x: rows::norm_grad }
+        attention_scores(q: &Tensor, k: &Tensor, spec: &AttentionSpec) -> Tensor { q: attention::scores }
+        attention_scores_grad(q: &Tensor, k: &Tensor, spec: &AttentionSpec, dscores: &Tensor) -> (Tensor, Tensor) {
+            q: attention::scores_grad
+        }
+        attention_values(pattern: &Tensor, v: &Tensor) -> Tensor { v: attention::mix }
+        attention_values_grad(pattern: &Tensor, v: &Tensor, dz: &Tensor) -> (Tensor, Tensor) { v: attention::mix_grad }
+        attention(q: &Tensor, k: &Tensor, v: &Tensor, spec: &AttentionSpec) -> (Tensor, Tensor) {
+            q: attention::attention
+        }
+        attention_grad(
+            q: &Tensor, k: &Tensor, v: &Tensor, spec: &AttentionSpec, pattern: &Tensor, dz: &Tensor
+        ) -> (Tensor, Tensor, Tensor) { q: attention::attention_grad }
+        rotary(x: &Tensor, spec: &RotarySpec, inverse: bool) -> Tensor { x: index::rotary }
+        embed_grad(dy: &Tensor, ids: &IndexTensor, rows: usize) -> Tensor { dy: index::embed_grad }
+        cross_entropy(logits: &Tensor, targets: &IndexTensor) -> Tensor { logits: index::cross_entropy }
+        cross_entropy_grad(logits: &Tensor, targets: &IndexTensor, drow: &Tensor) -> Tensor {
+            logits: index::cross_entropy_grad
+        }
+        adamw(
+            param: &mut Tensor, grad: &Tensor, grad_scale: &Tensor, m: &mut Tensor, v: &mut Tensor, step: &AdamWStep
+        ) { grad: optim::adamw }
     }
 
     /// Ops are done when they return.

@@ -161,7 +161,7 @@ pub(super) fn rms_grad<E: Elem>(x: &Tensor, scale: &Tensor, dscale: &Tensor) -> 
     })
 }
 
-pub(super) fn scale_shift<E: Elem>(x: &Tensor, scale: &Tensor, w: Option<&Tensor>, b: Option<&Tensor>) -> Tensor {
+pub(super) fn scale_and_shift<E: Elem>(x: &Tensor, scale: &Tensor, w: Option<&Tensor>, b: Option<&Tensor>) -> Tensor {
     let scale = scale.contiguous();
     let (w, b) = (w.map(Tensor::contiguous), b.map(Tensor::contiguous));
     let (s, w, b) = (scale.slice::<E>(), w.as_ref().map(|t| t.slice::<E>()), b.as_ref().map(|t| t.slice::<E>()));

@@ -2,7 +2,7 @@
 //! copied to bring heads together; heads that share a key and a value read the same one.
 
 use super::backend::{Ops, Reduction, memory};
-use super::context::Args;
+use super::kernels;
 use super::matmul::{Epilogue, Product};
 use crate::Tensor;
 use crate::backend::{AttentionSpec, Backend, ReduceOp};
@@ -49,7 +49,8 @@ impl Ops {
     fn slopes(&self, spec: &AttentionSpec, other: &Tensor) -> Tensor {
         spec.alibi.as_ref().map_or(other.clone(), |slopes| {
             let slopes: Vec<f32> = slopes.iter().map(|s| *s as f32).collect();
-            self.upload(&slopes, &[slopes.len()])
+            let shape = [slopes.len()];
+            self.from_host(slopes, &shape)
         })
     }
 
@@ -57,7 +58,8 @@ impl Ops {
     fn key_mask(&self, spec: &AttentionSpec, other: &Tensor) -> Tensor {
         spec.key_mask.as_ref().map_or(other.clone(), |mask| {
             let mask: Vec<f32> = mask.as_slice().iter().map(|m| (*m != 0) as u32 as f32).collect();
-            self.upload(&mask, &[mask.len()])
+            let shape = [mask.len()];
+            self.from_host(mask, &shape)
         })
     }
 
@@ -80,10 +82,10 @@ impl Ops {
         };
         let d = self.empty(dscores.shape());
         let [_, heads, queries, keys] = *dscores.shape() else { unreachable!("patterns have four axes") };
-        let args = Args::new(&[queries, d.numel(), keys, heads]).scores(spec);
+        let words = kernels::ScoresGrad { count: d.numel(), heads, queries, keys, scores: spec.into() };
         let mask = self.key_mask(spec, &dscores);
         let reads = [memory(&dscores), memory(&product), memory(&mask)].map(|m| &**m);
-        self.dispatch_over("scores_grad", d.numel(), &reads, &d, &args);
+        self.fill_by(&kernels::SCORES_GRAD, &reads, &d, &words);
         (self.mix(&d, k), self.mix_back(&d, q, k.shape()))
     }
 

@@ -5,11 +5,13 @@
 
 use std::sync::Arc;
 
-use super::context::{Args, Context, grid};
+use super::context::{Context, grid};
+use super::kernels::{self, Kernel, Rows};
 use super::matmul::{Epilogue, Product};
 use super::memory::Memory;
+use super::words::{AxisList, Words};
 use crate::backend::{AdamWStep, AttentionSpec, Backend, BinaryOp, ReduceOp, RotarySpec, UnaryOp};
-use crate::tensor::Storage;
+use crate::storage::Storage;
 use crate::{DType, IndexTensor, Layout, Tensor};
 
 /// A GPU's ops.
@@ -36,20 +38,19 @@ fn width_of(x: &Tensor) -> usize {
     x.shape().last().copied().unwrap_or(1)
 }
 
+/// The rows of a dense tensor.
+fn rows_of(x: &Tensor) -> Rows {
+    let width = width_of(x);
+    Rows { rows: x.numel() / width.max(1), width }
+}
+
 impl Ops {
     pub(super) fn empty(&self, shape: &[usize]) -> Tensor {
-        Tensor::on_gpu(Arc::new(Memory::new(&self.0, shape, false)), shape)
+        self.tensor(Memory::new(&self.0, shape, false), shape)
     }
 
-    /// A tensor from the host's values.
-    pub fn upload(&self, values: &[f32], shape: &[usize]) -> Tensor {
-        Tensor::on_gpu(Arc::new(self.0.upload(bytemuck::cast_slice(values), shape)), shape)
-    }
-
-    /// A tensor's values, in order.
-    pub fn download(&self, x: &Tensor) -> Vec<f32> {
-        let x = self.dense(x);
-        self.0.read(memory(&x), x.numel()).into_iter().map(f32::from_bits).collect()
+    fn tensor(&self, memory: Memory, shape: &[usize]) -> Tensor {
+        Tensor { storage: Storage::Gpu(Arc::new(memory)), layout: Layout::contiguous(shape) }
     }
 
     /// The same elements, densely from the start of their memory.
@@ -93,29 +94,28 @@ impl Ops {
     }
 
     /// One kernel over `n` threads.
-    fn each(&self, kernel: &str, op: &str, n: usize, reads: &[&Tensor], writes: &[&Tensor], args: Args) {
+    fn each<W: Words>(&self, kernel: &Kernel<W>, op: &str, n: usize, reads: &[&Tensor], writes: &[&Tensor], words: &W) {
         let reads: Vec<&Memory> = reads.iter().map(|t| &**memory(t)).collect();
         let writes: Vec<&Memory> = writes.iter().map(|t| &**memory(t)).collect();
-        self.0.dispatch(kernel, op, &reads, &writes, &args, grid(n, PER_GROUP));
+        self.0.dispatch(kernel, op, &reads, &writes, words, grid(n, PER_GROUP));
     }
 
     /// One kernel with a workgroup per row; `reads` are dense.
-    fn rows(&self, kernel: &str, rows: usize, reads: &[&Memory], writes: &[&Tensor], args: &Args) {
+    fn rows<W: Words>(&self, kernel: &Kernel<W>, rows: usize, reads: &[&Memory], writes: &[&Tensor], words: &W) {
         let writes: Vec<&Memory> = writes.iter().map(|t| &**memory(t)).collect();
-        self.0.dispatch(kernel, "", reads, &writes, args, grid(rows, 1));
+        self.0.dispatch(kernel, "", reads, &writes, words, grid(rows, 1));
     }
 
     /// A kernel from rows of `x` (and more that it reads) to rows of a tensor of the same shape.
-    fn map_rows(&self, kernel: &str, x: &Tensor, more: &[&Tensor]) -> Tensor {
+    fn map_rows(&self, kernel: &Kernel<Rows>, x: &Tensor, more: &[&Tensor]) -> Tensor {
         let x = self.dense(x);
         let more: Vec<Tensor> = more.iter().map(|t| self.dense(t)).collect();
         let out = self.empty(x.shape());
-        let width = width_of(&x);
         if x.numel() > 0 {
             let mut reads: Vec<&Memory> = vec![memory(&x)];
             reads.extend(more.iter().map(|t| &**memory(t)));
-            let rows = x.numel() / width;
-            self.rows(kernel, rows, &reads, &[&out], &Args::new(&[rows, width]));
+            let words = rows_of(&x);
+            self.rows(kernel, words.rows, &reads, &[&out], &words);
         }
         out
     }
@@ -125,7 +125,7 @@ impl Ops {
     }
 }
 
-/// The value and the slope of an op at `x`, in WGSL, with parameters `p` and `q`.
+/// The value and the slope of an op at `x`, in WGSL, with parameters `p()` and `q()`.
 fn unary_text(op: UnaryOp) -> (&'static str, &'static str) {
     match op {
         UnaryOp::Neg => ("-x", "-1.0"),
@@ -136,9 +136,11 @@ fn unary_text(op: UnaryOp) -> (&'static str, &'static str) {
         UnaryOp::Sqrt => ("sqrt(x)", "0.5 / sqrt(x)"),
         UnaryOp::Recip => ("1.0 / x", "-1.0 / (x * x)"),
         UnaryOp::Square => ("x * x", "x + x"),
-        UnaryOp::Pow(_) => ("pow(x, p)", "p * pow(x, p - 1.0)"),
-        UnaryOp::Affine { .. } => ("x * p + q", "p"),
-        UnaryOp::Clamp { .. } => ("select(select(x, p, x < p), q, x > q)", "select(1.0, 0.0, x < p || x > q)"),
+        UnaryOp::Pow(_) => ("pow(x, p())", "p() * pow(x, p() - 1.0)"),
+        UnaryOp::Affine { .. } => ("x * p() + q()", "p()"),
+        UnaryOp::Clamp { .. } => {
+            ("select(select(x, p(), x < p()), q(), x > q())", "select(1.0, 0.0, x < p() || x > q())")
+        }
         UnaryOp::Sin => ("sin_(x)", "cos_(x)"),
         UnaryOp::Cos => ("cos_(x)", "-sin_(x)"),
         UnaryOp::Tanh => ("tanh_(x)", "1.0 - tanh_(x) * tanh_(x)"),
@@ -155,11 +157,11 @@ fn unary_text(op: UnaryOp) -> (&'static str, &'static str) {
              0.79788456 * (1.0 + 0.134145 * x * x)",
         ),
         UnaryOp::Silu => ("x * sigmoid_(x)", "sigmoid_(x) * (1.0 + x * (1.0 - sigmoid_(x)))"),
-        UnaryOp::SoftCap(_) => ("p * tanh_(x / p)", "1.0 - tanh_(x / p) * tanh_(x / p)"),
+        UnaryOp::SoftCap(_) => ("p() * tanh_(x / p())", "1.0 - tanh_(x / p()) * tanh_(x / p())"),
     }
 }
 
-fn unary_args(op: UnaryOp, n: usize) -> Args {
+fn unary_words(op: UnaryOp, count: usize) -> kernels::Unary {
     let (p, q) = match op {
         UnaryOp::Pow(p) | UnaryOp::SoftCap(p) => (p, 0.0),
         UnaryOp::Affine { scale, shift } => (scale, shift),
@@ -181,7 +183,7 @@ fn unary_args(op: UnaryOp, n: usize) -> Args {
         | UnaryOp::GeluNew
         | UnaryOp::Silu => (0.0, 0.0),
     };
-    Args::new(&[n]).float(1, p).float(2, q)
+    kernels::Unary { count, p, q }
 }
 
 fn binary_text(op: BinaryOp) -> &'static str {
@@ -227,8 +229,8 @@ impl Ops {
             let piece = if r.outer * r.inner >= 4096 { r.length } else { PIECE.min(r.length) };
             let pieces = r.length.div_ceil(piece);
             let out = self.empty(&[r.outer, pieces, r.inner]);
-            let args = Args::new(&[r.outer, r.length, piece, r.inner, pieces]);
-            self.each("reduce", text, r.outer * pieces * r.inner, &[&x], &[&out], args);
+            let words = kernels::Reduce { outer: r.outer, along: r.length, inner: r.inner, piece, pieces };
+            self.each(&kernels::REDUCE, text, out.numel(), &[&x], &[&out], &words);
             if pieces == 1 {
                 return out;
             }
@@ -236,24 +238,39 @@ impl Ops {
         }
     }
 
-    pub(super) fn dispatch_over(&self, kernel: &str, n: usize, reads: &[&Memory], out: &Tensor, args: &Args) {
-        self.0.dispatch(kernel, "", reads, &[memory(out)], args, grid(n, PER_GROUP));
+    /// One kernel with a thread per element of `out`; `reads` are dense.
+    pub(super) fn fill_by<W: Words>(&self, kernel: &Kernel<W>, reads: &[&Memory], out: &Tensor, words: &W) {
+        self.0.dispatch(kernel, "", reads, &[memory(out)], words, grid(out.numel(), PER_GROUP));
     }
 }
 
 impl Backend for Ops {
+    fn from_host(&self, values: Vec<f32>, shape: &[usize]) -> Tensor {
+        self.tensor(self.0.upload(bytemuck::cast_slice(&values), shape), shape)
+    }
+
+    fn to_host(&self, x: &Tensor) -> Vec<f32> {
+        let x = self.dense(x);
+        self.0.read(memory(&x), x.numel()).into_iter().map(f32::from_bits).collect()
+    }
+
     fn full(&self, shape: &[usize], value: f64, dtype: DType) -> Tensor {
         debug_assert!(dtype == DType::F32, "a GPU's tensors are f32");
         let out = self.empty(shape);
-        self.each("fill", "", out.numel(), &[], &[&out], Args::new(&[out.numel()]).float(1, value));
+        self.fill_by(&kernels::FILL, &[], &out, &kernels::Fill { count: out.numel(), value });
         out
     }
 
     fn contiguous(&self, x: &Tensor) -> Tensor {
         let out = self.empty(x.shape());
         let l = x.layout();
-        let args = Args::new(&[x.numel(), l.offset()]).axes(8, l.shape(), 1).axes(16, l.strides(), 0);
-        self.each("copy", "", x.numel(), &[x], &[&out], args);
+        let words = kernels::Contiguous {
+            count: x.numel(),
+            offset: l.offset(),
+            shape: AxisList::lengths(l.shape()),
+            strides: AxisList::strides(l.strides()),
+        };
+        self.fill_by(&kernels::CONTIGUOUS, &[memory(x)], &out, &words);
         out
     }
 
@@ -264,12 +281,15 @@ impl Backend for Ops {
 
     fn assign(&self, dst: &mut Tensor, region: &Layout, src: &Tensor) {
         let src = src.expand(region.shape());
-        let n = region.numel();
-        let args = Args::new(&[n, region.offset(), src.layout().offset()])
-            .axes(8, region.shape(), 1)
-            .axes(16, region.strides(), 0)
-            .axes(24, src.layout().strides(), 0);
-        self.each("assign", "", n, &[&src], &[dst], args);
+        let words = kernels::Assign {
+            count: region.numel(),
+            region_offset: region.offset(),
+            src_offset: src.layout().offset(),
+            shape: AxisList::lengths(region.shape()),
+            region_strides: AxisList::strides(region.strides()),
+            src_strides: AxisList::strides(src.layout().strides()),
+        };
+        self.each(&kernels::ASSIGN, "", words.count, &[&src], &[dst], &words);
     }
 
     fn cat(&self, parts: &[Tensor], axis: usize) -> Tensor {
@@ -289,25 +309,31 @@ impl Backend for Ops {
     fn unary(&self, op: UnaryOp, x: Tensor) -> Tensor {
         let x = self.dense(&x);
         let out = self.empty(x.shape());
-        self.each("unary", unary_text(op).0, x.numel(), &[&x], &[&out], unary_args(op, x.numel()));
+        let words = unary_words(op, x.numel());
+        self.each(&kernels::UNARY, unary_text(op).0, words.count, &[&x], &[&out], &words);
         out
     }
 
     fn unary_grad(&self, op: UnaryOp, x: &Tensor, dy: Tensor) -> Tensor {
         let (x, dy) = (self.dense(x), self.dense(&dy));
         let out = self.empty(x.shape());
-        self.each("unary_grad", unary_text(op).1, x.numel(), &[&x, &dy], &[&out], unary_args(op, x.numel()));
+        let words = unary_words(op, x.numel());
+        self.each(&kernels::UNARY_GRAD, unary_text(op).1, words.count, &[&x, &dy], &[&out], &words);
         out
     }
 
     fn binary(&self, op: BinaryOp, a: &Tensor, b: &Tensor, shape: &[usize]) -> Tensor {
         let out = self.empty(shape);
         let (a, b) = (a.expand(shape), b.expand(shape));
-        let args = Args::new(&[out.numel(), a.layout().offset(), b.layout().offset()])
-            .axes(8, shape, 1)
-            .axes(16, a.layout().strides(), 0)
-            .axes(24, b.layout().strides(), 0);
-        self.each("binary", binary_text(op), out.numel(), &[&a, &b], &[&out], args);
+        let words = kernels::Binary {
+            count: out.numel(),
+            a_offset: a.layout().offset(),
+            b_offset: b.layout().offset(),
+            shape: AxisList::lengths(shape),
+            a_strides: AxisList::strides(a.layout().strides()),
+            b_strides: AxisList::strides(b.layout().strides()),
+        };
+        self.each(&kernels::BINARY, binary_text(op), words.count, &[&a, &b], &[&out], &words);
         out
     }
 
@@ -338,11 +364,10 @@ impl Backend for Ops {
 
     fn argmax(&self, x: &Tensor) -> IndexTensor {
         let x = self.dense(x);
-        let width = width_of(&x);
-        let rows = x.numel() / width;
-        let out = self.empty(&[rows]);
-        self.each("argmax", "", rows, &[&x], &[&out], Args::new(&[rows, width]));
-        IndexTensor::new(self.0.read(memory(&out), rows), &x.shape()[..x.ndim() - 1])
+        let words = rows_of(&x);
+        let out = self.empty(&[words.rows]);
+        self.fill_by(&kernels::ARGMAX, &[memory(&x)], &out, &words);
+        IndexTensor::new(self.0.read(memory(&out), words.rows), &x.shape()[..x.ndim() - 1])
     }
 
     fn sum_squares(&self, x: &Tensor) -> Tensor {
@@ -354,10 +379,10 @@ impl Backend for Ops {
     fn all_finite(&self, x: &Tensor) -> bool {
         let x = self.dense(x);
         let bad = self.empty(x.shape());
-        let args = Args::new(&[x.numel()]);
-        self.each("unary", NOT_FINITE, x.numel(), &[&x], &[&bad], args);
+        let words = kernels::Unary { count: x.numel(), p: 0.0, q: 0.0 };
+        self.each(&kernels::UNARY, NOT_FINITE, words.count, &[&x], &[&bad], &words);
         let all: Vec<usize> = (0..x.ndim()).collect();
-        self.download(&self.reduce(ReduceOp::Sum, &bad, &all))[0] == 0.0
+        self.to_host(&self.reduce(ReduceOp::Sum, &bad, &all))[0] == 0.0
     }
 
     fn matmul(&self, a: &Tensor, b: &Tensor, shape: &[usize]) -> Tensor {
@@ -369,56 +394,53 @@ impl Backend for Ops {
     }
 
     fn softmax(&self, x: &Tensor) -> Tensor {
-        self.map_rows("softmax", x, &[])
+        self.map_rows(&kernels::SOFTMAX, x, &[])
     }
 
     fn softmax_grad(&self, y: &Tensor, dy: &Tensor) -> Tensor {
-        self.map_rows("softmax_grad", y, &[dy])
+        self.map_rows(&kernels::SOFTMAX_GRAD, y, &[dy])
     }
 
     fn log_softmax(&self, x: &Tensor) -> Tensor {
-        self.map_rows("log_softmax", x, &[])
+        self.map_rows(&kernels::LOG_SOFTMAX, x, &[])
     }
 
     fn log_softmax_grad(&self, y: &Tensor, dy: &Tensor) -> Tensor {
-        self.map_rows("log_softmax_grad", y, &[dy])
+        self.map_rows(&kernels::LOG_SOFTMAX_GRAD, y, &[dy])
     }
 
     fn center(&self, x: &Tensor) -> Tensor {
-        self.map_rows("center", x, &[])
+        self.map_rows(&kernels::CENTER, x, &[])
     }
 
     fn rms(&self, x: &Tensor, eps: f64) -> Tensor {
         let x = self.dense(x);
-        let (width, out) = (width_of(&x), self.empty(&scale_shape(&x)));
-        let rows = x.numel() / width.max(1);
-        self.rows("rms", rows, &[memory(&x)], &[&out], &Args::new(&[rows, width]).float(2, eps));
+        let (each, out) = (rows_of(&x), self.empty(&scale_shape(&x)));
+        self.rows(&kernels::RMS, each.rows, &[memory(&x)], &[&out], &kernels::Rms { each, eps });
         out
     }
 
     fn rms_grad(&self, x: &Tensor, scale: &Tensor, dscale: &Tensor) -> Tensor {
-        self.map_rows("rms_grad", x, &[scale, dscale])
+        self.map_rows(&kernels::RMS_GRAD, x, &[scale, dscale])
     }
 
-    fn scale_shift(&self, x: &Tensor, scale: &Tensor, w: Option<&Tensor>, b: Option<&Tensor>) -> Tensor {
+    fn scale_and_shift(&self, x: &Tensor, scale: &Tensor, w: Option<&Tensor>, b: Option<&Tensor>) -> Tensor {
         let (x, scale) = (self.dense(x), self.dense(scale));
         let [w_dense, b_dense] = [w, b].map(|t| t.map_or(scale.clone(), |t| self.dense(t)));
-        let (width, out) = (width_of(&x), self.empty(x.shape()));
-        let rows = x.numel() / width.max(1);
-        let args = Args::new(&[rows, width, usize::from(w.is_some()), usize::from(b.is_some())]);
+        let (each, out) = (rows_of(&x), self.empty(x.shape()));
         let reads = [memory(&x), memory(&scale), memory(&w_dense), memory(&b_dense)].map(|m| &**m);
-        self.rows("scale_shift", rows, &reads, &[&out], &args);
+        let words = kernels::ScaleAndShift { each, has_w: w.is_some(), has_b: b.is_some() };
+        self.rows(&kernels::SCALE_AND_SHIFT, words.each.rows, &reads, &[&out], &words);
         out
     }
 
     fn norm(&self, x: &Tensor, center: bool, eps: f64, w: Option<&Tensor>, b: Option<&Tensor>) -> (Tensor, Tensor) {
         let x = self.dense(x);
         let [w_dense, b_dense] = [w, b].map(|t| t.map_or(x.clone(), |t| self.dense(t)));
-        let (width, out, scale) = (width_of(&x), self.empty(x.shape()), self.empty(&scale_shape(&x)));
-        let rows = x.numel() / width.max(1);
-        let flags = [rows, width, usize::from(w.is_some()), usize::from(b.is_some()), usize::from(center)];
+        let (each, out, scale) = (rows_of(&x), self.empty(x.shape()), self.empty(&scale_shape(&x)));
         let reads = [memory(&x), memory(&w_dense), memory(&b_dense)].map(|m| &**m);
-        self.rows("norm", rows, &reads, &[&out, &scale], &Args::new(&flags).float(5, eps));
+        let words = kernels::Norm { each, centred: center, eps, has_w: w.is_some(), has_b: b.is_some() };
+        self.rows(&kernels::NORM, words.each.rows, &reads, &[&out, &scale], &words);
         (out, scale)
     }
 
@@ -433,12 +455,11 @@ impl Backend for Ops {
     ) -> (Tensor, Option<(Tensor, Tensor)>) {
         let (x, scale, dy) = (self.dense(x), self.dense(scale), self.dense(dy));
         let w_dense = w.map_or(scale.clone(), |t| self.dense(t));
-        let width = width_of(&x);
         let (dx, products) = (self.empty(x.shape()), self.empty(x.shape()));
-        let rows = x.numel() / width.max(1);
-        let args = Args::new(&[rows, width, usize::from(w.is_some()), 0, usize::from(center)]);
         let reads = [memory(&x), memory(&scale), memory(&w_dense), memory(&dy)].map(|m| &**m);
-        self.rows("norm_grad", rows, &reads, &[&dx, &products], &args);
+        let words = kernels::NormGrad { each: rows_of(&x), centred: center, has_w: w.is_some() };
+        let Rows { rows, width } = words.each;
+        self.rows(&kernels::NORM_GRAD, rows, &reads, &[&dx, &products], &words);
         let columns = |t: Tensor| {
             let r = Reduction { outer: 1, length: rows, inner: width };
             self.reduce_middle(ReduceOp::Sum, t, r).reshape(&[width])
@@ -461,11 +482,11 @@ impl Backend for Ops {
         self.scores_grad(q, k, spec, dscores)
     }
 
-    fn attention_mix(&self, pattern: &Tensor, v: &Tensor) -> Tensor {
+    fn attention_values(&self, pattern: &Tensor, v: &Tensor) -> Tensor {
         self.mix(pattern, v)
     }
 
-    fn attention_mix_grad(&self, pattern: &Tensor, v: &Tensor, dz: &Tensor) -> (Tensor, Tensor) {
+    fn attention_values_grad(&self, pattern: &Tensor, v: &Tensor, dz: &Tensor) -> (Tensor, Tensor) {
         self.mix_grad(pattern, v, dz)
     }
 
@@ -492,10 +513,17 @@ impl Backend for Ops {
         let (x, cos, sin) = (self.dense(x), self.dense(&spec.cos), self.dense(&spec.sin));
         let out = self.empty(x.shape());
         let s = x.shape();
-        let per_item = cos.shape()[0] > 1;
-        let words = [x.numel(), s[1], s[2], s[3], cos.shape()[2], usize::from(spec.adjacent), usize::from(per_item)];
-        let args = Args::new(&words).float(7, if inverse { -1.0 } else { 1.0 });
-        self.each("rotary", "", x.numel(), &[&x, &cos, &sin], &[&out], args);
+        let words = kernels::Rotary {
+            count: x.numel(),
+            positions: s[1],
+            heads: s[2],
+            d_head: s[3],
+            pairs: cos.shape()[2],
+            interleaved: spec.interleaved,
+            per_item: cos.shape()[0] > 1,
+            inverse,
+        };
+        self.each(&kernels::ROTARY, "", words.count, &[&x, &cos, &sin], &[&out], &words);
         out
     }
 
@@ -504,7 +532,7 @@ impl Backend for Ops {
         let width = width_of(&table);
         let out = self.empty(&[ids.numel(), width]);
         let ids = self.ids(ids.as_slice());
-        self.dispatch_over("embed", out.numel(), &[memory(&table), &ids], &out, &Args::new(&[out.numel(), width]));
+        self.fill_by(&kernels::EMBED, &[memory(&table), &ids], &out, &kernels::Embed { count: out.numel(), width });
         out
     }
 
@@ -525,27 +553,25 @@ impl Backend for Ops {
         }
         let out = self.empty(&[rows, width]);
         let (start, positions) = (self.ids(&start), self.ids(&positions));
-        let args = Args::new(&[out.numel(), width]);
-        self.dispatch_over("embed_grad", out.numel(), &[memory(&dy), &start, &positions], &out, &args);
+        let words = kernels::Embed { count: out.numel(), width };
+        self.fill_by(&kernels::EMBED_GRAD, &[memory(&dy), &start, &positions], &out, &words);
         out
     }
 
     fn cross_entropy(&self, logits: &Tensor, targets: &IndexTensor) -> Tensor {
         let logits = self.dense(logits);
-        let (width, out) = (width_of(&logits), self.empty(targets.shape()));
+        let (words, out) = (rows_of(&logits), self.empty(targets.shape()));
         let ids = self.ids(targets.as_slice());
-        let rows = targets.numel();
-        self.rows("cross_entropy", rows, &[memory(&logits), &ids], &[&out], &Args::new(&[rows, width]));
+        self.rows(&kernels::CROSS_ENTROPY, words.rows, &[memory(&logits), &ids], &[&out], &words);
         out
     }
 
     fn cross_entropy_grad(&self, logits: &Tensor, targets: &IndexTensor, drow: &Tensor) -> Tensor {
         let (logits, drow) = (self.dense(logits), self.dense(drow));
-        let (width, out) = (width_of(&logits), self.empty(logits.shape()));
+        let (words, out) = (rows_of(&logits), self.empty(logits.shape()));
         let ids = self.ids(targets.as_slice());
-        let rows = targets.numel();
         let reads = [memory(&logits), &ids, memory(&drow)].map(|m| m as &Memory);
-        self.rows("cross_entropy_grad", rows, &reads, &[&out], &Args::new(&[rows, width]));
+        self.rows(&kernels::CROSS_ENTROPY_GRAD, words.rows, &reads, &[&out], &words);
         out
     }
 
@@ -564,15 +590,17 @@ impl Backend for Ops {
         }
         let correction1 = 1.0 - step.beta1.powi(step.step as i32);
         let correction2 = 1.0 - step.beta2.powi(step.step as i32);
-        let args = Args::new(&[grad.numel()])
-            .float(2, 1.0 - step.beta1)
-            .float(3, step.beta2)
-            .float(4, 1.0 - step.beta2)
-            .float(5, correction2.sqrt())
-            .float(6, step.eps)
-            .float(7, 1.0 - step.lr * step.weight_decay)
-            .float(8, step.lr / correction1);
-        self.each("adamw", "", grad.numel(), &[&grad, &grad_scale], &[param, m, v], args);
+        let words = kernels::AdamW {
+            count: grad.numel(),
+            one_minus_beta1: 1.0 - step.beta1,
+            beta2: step.beta2,
+            one_minus_beta2: 1.0 - step.beta2,
+            correction2_root: correction2.sqrt(),
+            eps: step.eps,
+            keep: 1.0 - step.lr * step.weight_decay,
+            step_size: step.lr / correction1,
+        };
+        self.each(&kernels::ADAMW, "", words.count, &[&grad, &grad_scale], &[param, m, v], &words);
     }
 
     fn finish(&self) {
@@ -589,21 +617,14 @@ fn scale_shape(x: &Tensor) -> Vec<usize> {
     shape
 }
 
-/// Every kernel and every op in it, for tests that must cover all.
+/// Every op that is put into the kernel `name`; none if it has no place for one.
 #[cfg(test)]
-pub(crate) fn every_op() -> Vec<(&'static str, &'static str)> {
-    let mut all = Vec::new();
-    for op in UnaryOp::ALL {
-        let (value, slope) = unary_text(op);
-        all.extend([("unary", value), ("unary_grad", slope)]);
+pub(super) fn ops_of(name: &str) -> Vec<&'static str> {
+    match name {
+        "unary" => UnaryOp::ALL.into_iter().map(|op| unary_text(op).0).chain([NOT_FINITE]).collect(),
+        "unary_grad" => UnaryOp::ALL.into_iter().map(|op| unary_text(op).1).collect(),
+        "binary" => BinaryOp::ALL.into_iter().map(binary_text).collect(),
+        "reduce" => ReduceOp::ALL.into_iter().map(reduce_text).collect(),
+        _ => Vec::new(),
     }
-    for op in BinaryOp::ALL {
-        all.push(("binary", binary_text(op)));
-    }
-    for op in ReduceOp::ALL {
-        all.push(("reduce", reduce_text(op)));
-    }
-    all.push(("unary", NOT_FINITE));
-    all.extend(super::source::names().filter(|(_, has_op)| !has_op).map(|(name, _)| (name, "")));
-    all
 }

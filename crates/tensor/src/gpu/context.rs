@@ -4,11 +4,12 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use super::kernels::{self, Kernel};
 use super::memory::{Memory, MemoryUse, Pool};
-use super::source::{Source, WORDS, source};
+use super::source::Source;
 use super::tune::Tiles;
+use super::words::{Args, WORDS, Words};
 use crate::GpuFailure;
-use crate::backend::AttentionSpec;
 
 /// The variable that switches matrix instructions off (`0`), or tries them also where the driver does not
 /// list them for f32 (`try`); they have to pass the self-check in any case.
@@ -89,61 +90,6 @@ struct Pipeline {
     raw: wgpu::ComputePipeline,
     reads: usize,
     writes: usize,
-}
-
-/// Parameters of a dispatch.
-#[derive(Clone)]
-pub(super) struct Args([u32; WORDS]);
-
-impl Args {
-    pub fn new(words: &[usize]) -> Args {
-        let mut args = Args([0; WORDS]);
-        for (to, from) in args.0.iter_mut().zip(words) {
-            *to = u32::try_from(*from).expect("sizes of GPU tensors fit 32 bits");
-        }
-        args.0[WORDS - 1] = f32::NEG_INFINITY.to_bits();
-        args
-    }
-
-    /// A float at word `at`.
-    pub fn float(mut self, at: usize, value: f64) -> Args {
-        self.0[at] = (value as f32).to_bits();
-        self
-    }
-
-    /// A number at word `at`.
-    pub fn word(mut self, at: usize, value: usize) -> Args {
-        self.0[at] = u32::try_from(value).expect("sizes of GPU tensors fit 32 bits");
-        self
-    }
-
-    /// How scores follow from products, as `kernels/shared/scores.wgsl` reads it.
-    pub fn scores(self, spec: &AttentionSpec) -> Args {
-        let is = [
-            spec.causal,
-            spec.window.is_some(),
-            spec.soft_cap.is_some(),
-            spec.alibi.is_some(),
-            spec.key_mask.is_some(),
-        ];
-        let flags = is.into_iter().enumerate().map(|(bit, on)| usize::from(on) << bit).sum();
-        self.word(22, flags)
-            .word(23, spec.query_start)
-            .word(24, spec.window.unwrap_or(0))
-            .float(25, spec.scale)
-            .float(26, spec.soft_cap.unwrap_or(1.0))
-    }
-
-    /// Up to seven numbers from word `at` on, the last at its place whatever their count; `fill`
-    /// before them.
-    pub fn axes(mut self, at: usize, values: &[usize], fill: u32) -> Args {
-        assert!(values.len() <= 7, "GPU kernels take tensors of up to seven axes, not {}", values.len());
-        self.0[at..at + 7].fill(fill);
-        for (to, v) in self.0[at + 7 - values.len()..at + 7].iter_mut().zip(values) {
-            *to = u32::try_from(*v).expect("sizes of GPU tensors fit 32 bits");
-        }
-        self
-    }
 }
 
 /// The grid of workgroups of `per_group` threads for `n` threads.
@@ -287,18 +233,18 @@ impl Context {
         }
     }
 
-    /// Records kernel `name` (with `op` in it), reading and writing these buffers.
-    pub(super) fn dispatch(
+    /// Records a kernel (with `op` in it), reading and writing these buffers.
+    pub(super) fn dispatch<W: Words>(
         &self,
-        name: &str,
+        kernel: &Kernel<W>,
         op: &str,
         reads: &[&Memory],
         writes: &[&Memory],
-        args: &Args,
+        words: &W,
         groups: [u32; 3],
     ) {
-        let key = if op.is_empty() { name.to_string() } else { format!("{name} {op}") };
-        self.dispatch_made(key, || source(name, op), reads, writes, args, groups);
+        let key = if op.is_empty() { kernel.name.to_string() } else { format!("{} {op}", kernel.name) };
+        self.dispatch_made(key, || kernel.source(op), reads, writes, &Args::of(words), groups);
     }
 
     /// Records the kernel that `make` gives when it is called `key` for the first time.
@@ -338,7 +284,7 @@ impl Context {
         let pass = recorder.pass.as_mut().expect("the pass was opened above");
         pass.set_pipeline(&pipeline.raw);
         pass.set_bind_group(0, &group, &[]);
-        pass.set_immediates(0, bytemuck::cast_slice(&args.0));
+        pass.set_immediates(0, args.as_bytes());
         pass.dispatch_workgroups(groups[0], groups[1], groups[2]);
         recorder.dispatches += 1;
         recorder.counts.dispatches += 1;
@@ -512,8 +458,9 @@ impl Context {
         let mut recorder = self.recorder();
         recorder.mark = recorder.mark % 1_000_000 + 1;
         let mark = recorder.mark;
-        let (args, fill) = (Args::new(&[1]).float(1, f64::from(mark)), || source("fill", ""));
-        self.record(&mut recorder, "fill".into(), fill, &[], &[&sentinel], &args, [1, 1, 1]);
+        let args = Args::of(&kernels::Fill { count: 1, value: f64::from(mark) });
+        let fill = kernels::FILL;
+        self.record(&mut recorder, fill.name.into(), || fill.source(""), &[], &[&sentinel], &args, [1, 1, 1]);
         recorder.pass = None;
         let encoder = recorder.encoder.get_or_insert_with(|| self.new_encoder());
         if len > 0 {
@@ -571,7 +518,7 @@ mod tests {
         let wrong = || Source { text: "fn main() { nonsense }".into(), reads: 1, writes: 1 };
         let told = context.try_pipeline("nonsense".into(), wrong).unwrap_err();
         assert!(told.contains("nonsense"), "{told}");
-        assert_eq!(context.try_pipeline("fill".into(), || source("fill", "")), Ok(()));
+        assert_eq!(context.try_pipeline("fill".into(), || kernels::FILL.source("")), Ok(()));
         assert_eq!(context.failure(), None);
         assert_eq!(Tensor::full(&[3], 1.0, DType::F32, &device).sum_all().item(), 3.0);
     }

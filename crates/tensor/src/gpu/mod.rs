@@ -3,15 +3,16 @@
 mod attention;
 mod backend;
 mod context;
+mod kernels;
 mod matmul;
 mod memory;
 mod source;
 mod tune;
+mod words;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use crate::profile::Timed;
 use crate::{IndexTensor, Tensor};
 
 pub(crate) use backend::Ops;
@@ -24,7 +25,6 @@ pub use tune::{TUNE_VARIABLE, TileChoice};
 #[derive(Clone)]
 pub struct Gpu {
     pub(crate) ops: Ops,
-    pub(crate) timed: Timed<Ops>,
 }
 
 /// A GPU that could be opened.
@@ -163,8 +163,7 @@ impl Gpu {
     }
 
     pub(crate) fn of(context: &Arc<context::Context>) -> Gpu {
-        let ops = Ops(context.clone());
-        Gpu { ops: ops.clone(), timed: Timed(ops) }
+        Gpu { ops: Ops(context.clone()) }
     }
 
     /// The adapter's name.
@@ -209,7 +208,7 @@ impl Gpu {
         let checks: [Check; 4] = [
             ("a matrix product", |a, b, _| a.matmul(b)),
             ("a softmax", |a, b, _| a.matmul(b).softmax()),
-            ("a layer norm", |a, _, _| a.norm_rows(true, 1e-5, None, None).0),
+            ("a layer norm", |a, _, _| a.layer_norm(1e-5, None, None).0),
             ("a cross-entropy", |a, b, ids| a.matmul(b).cross_entropy(ids)),
         ];
         for (what, op) in checks {

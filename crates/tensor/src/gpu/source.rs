@@ -1,24 +1,10 @@
-//! WGSL of every kernel but products (see `matmul/`): a file of `kernels/` each, under a common head.
+//! The text of kernels: a file of `kernels/` under a common head, or what `matmul/` generates.
 //!
 //! A file begins with `// reads to writes with part: what it does`: `reads` has a letter per buffer
 //! that is read (`f` for f32, `u` for u32, `-` for none), `writes` counts those written, `part` is a
-//! file of `kernels/shared/`, if it needs one.
+//! file of `kernels/shared/`, if it needs one. Its parameters are the kernel's words (`kernels.rs`).
 
-use std::collections::HashMap;
-use std::sync::OnceLock;
-
-/// Each kernel's name and file.
-macro_rules! kernels {
-    ($($name:ident)*) => {
-        [$((stringify!($name), include_str!(concat!("kernels/", stringify!($name), ".wgsl")))),*]
-    };
-}
-
-const KERNELS: [(&str, &str); 25] = kernels! {
-    copy assign fill unary unary_grad binary reduce argmax
-    softmax softmax_grad log_softmax log_softmax_grad center rms rms_grad scale_shift norm norm_grad
-    scores_grad rotary embed embed_grad cross_entropy cross_entropy_grad adamw
-};
+use super::words::READ_WORDS;
 
 /// Functions that devices compute too roughly themselves.
 pub(super) const MATH: &str = include_str!("kernels/shared/math.wgsl");
@@ -26,9 +12,6 @@ pub(super) const MATH: &str = include_str!("kernels/shared/math.wgsl");
 pub(super) const SCORES: &str = include_str!("kernels/shared/scores.wgsl");
 const ROWS: &str = include_str!("kernels/shared/rows.wgsl");
 const STRIDED: &str = include_str!("kernels/shared/strided.wgsl");
-
-/// Words of parameters that every kernel has.
-pub(crate) const WORDS: usize = 32;
 
 /// A kernel's text and bindings.
 #[derive(Clone, Debug)]
@@ -38,47 +21,10 @@ pub(crate) struct Source {
     pub writes: usize,
 }
 
-struct Template {
-    reads: String,
-    writes: usize,
-    shared: &'static str,
-    body: &'static str,
-}
-
-/// What the first line of a file says, and the rest.
-fn template(file: &'static str) -> Template {
-    let (heading, body) = file.split_once('\n').expect("a kernel has a body");
-    let words: Vec<&str> = heading.split(':').next().unwrap_or_default().split_whitespace().collect();
-    let (reads, writes, shared) = match words[..] {
-        ["//", reads, "to", writes] => (reads, writes, ""),
-        ["//", reads, "to", writes, "with", "rows"] => (reads, writes, ROWS),
-        ["//", reads, "to", writes, "with", "scores"] => (reads, writes, SCORES),
-        _ => panic!("a kernel begins with what it reads and writes, not `{heading}`"),
-    };
-    let writes = writes.parse().expect("a heading counts the writes");
-    Template { reads: reads.replace('-', ""), writes, shared, body }
-}
-
-fn templates() -> &'static HashMap<&'static str, Template> {
-    static ALL: OnceLock<HashMap<&'static str, Template>> = OnceLock::new();
-    ALL.get_or_init(|| KERNELS.into_iter().map(|(name, file)| (name, template(file))).collect())
-}
-
-/// Names of all kernels, and whether they have an op in them.
-#[cfg(test)]
-pub(crate) fn names() -> impl Iterator<Item = (&'static str, bool)> {
-    KERNELS.into_iter().map(|(name, file)| (name, file.contains("OP")))
-}
-
-/// What every kernel starts with: its parameters, and buffers of these element types, `r0`, `r1`, ..
-/// to read and `w0`, .. to write.
-pub(super) fn head(reads: &[&str], writes: &[&str]) -> String {
-    let mut text = String::from(
-        "struct Args { words: array<vec4<u32>, 8> }\nvar<immediate> args: Args;\n\
-         const MINUS_INFINITY = 31u;\n\
-         fn u(i: u32) -> u32 { return args.words[i >> 2u][i & 3u]; }\n\
-         fn f(i: u32) -> f32 { return bitcast<f32>(u(i)); }\n",
-    );
+/// What every kernel starts with: `words`, which declare its parameters, and buffers of these element types, `r0`,
+/// `r1`, .. to read and `w0`, .. to write.
+pub(super) fn head(words: &str, reads: &[&str], writes: &[&str]) -> String {
+    let mut text = String::from(READ_WORDS) + words;
     let reads = reads.iter().enumerate().map(|(i, element)| ("read", format!("r{i}"), element));
     let writes = writes.iter().enumerate().map(|(i, element)| ("read_write", format!("w{i}"), element));
     for (binding, (access, name, element)) in reads.chain(writes).enumerate() {
@@ -87,19 +33,33 @@ pub(super) fn head(reads: &[&str], writes: &[&str]) -> String {
     text
 }
 
-/// The WGSL of kernel `name`, with `op` in the place of `OP`.
-///
-/// # Panics
-/// If there is no such kernel.
-pub(crate) fn source(name: &str, op: &str) -> Source {
-    let t = templates().get(name).unwrap_or_else(|| panic!("there is no kernel `{name}`"));
-    let reads: Vec<&str> = t.reads.chars().map(|kind| if kind == 'u' { "u32" } else { "f32" }).collect();
-    let mut text = head(&reads, &vec!["f32"; t.writes]);
-    text += STRIDED;
-    text += MATH;
-    text += t.shared;
-    text += &t.body.replace("OP", op);
-    Source { text, reads: t.reads.len(), writes: t.writes }
+impl Source {
+    /// The kernel of a file, with `op` in the place of `OP`.
+    ///
+    /// # Panics
+    /// If the file does not begin with what it reads and writes.
+    pub fn of_file(file: &str, words: &str, op: &str) -> Source {
+        let (heading, body) = file.split_once('\n').expect("a kernel has a body");
+        let heading: Vec<&str> = heading.split(':').next().unwrap_or_default().split_whitespace().collect();
+        let (reads, writes, shared) = match heading[..] {
+            ["//", reads, "to", writes] => (reads, writes, ""),
+            ["//", reads, "to", writes, "with", "rows"] => (reads, writes, ROWS),
+            ["//", reads, "to", writes, "with", "scores"] => (reads, writes, SCORES),
+            _ => panic!("a kernel begins with what it reads and writes, not `{}`", heading.join(" ")),
+        };
+        let writes = writes.parse().expect("a heading counts the writes");
+        let element = |kind| match kind {
+            'f' => Some("f32"),
+            'u' => Some("u32"),
+            _ => None,
+        };
+        let reads: Vec<&str> = reads.chars().filter_map(element).collect();
+        let mut text = head(words, &reads, &vec!["f32"; writes]);
+        for part in [STRIDED, MATH, shared, &body.replace("OP", op)] {
+            text += part;
+        }
+        Source { text, reads: reads.len(), writes }
+    }
 }
 
 #[cfg(test)]
@@ -108,8 +68,9 @@ mod tests {
     use naga::valid::{Capabilities, ValidationFlags, Validator};
 
     use super::*;
-    use crate::gpu::backend::every_op;
-    use crate::gpu::matmul::every_variant;
+    use crate::gpu::backend::ops_of;
+    use crate::gpu::kernels;
+    use crate::gpu::matmul::{Epilogue, every_variant};
 
     /// Threads and bytes of workgroup memory that every GPU has.
     const MAX_THREADS: u32 = 1024;
@@ -117,11 +78,21 @@ mod tests {
     /// Buffers that a kernel may bind on Metal.
     const MAX_BUFFERS: usize = 29;
 
+    /// Every kernel that a device may be asked to make, by its name.
+    fn every_kernel() -> impl Iterator<Item = (String, Source)> {
+        let products = every_variant().into_iter().map(|v| (v.to_string(), v.source()));
+        let with_ops = |(name, file, words): (&'static str, &'static str, String)| {
+            let ops = ops_of(name);
+            assert_eq!(ops.is_empty(), !file.contains("OP"), "`{name}` has an op in it, or `ops_of` knows none");
+            let ops = if ops.is_empty() { vec![""] } else { ops };
+            ops.into_iter().map(move |op| (format!("{name} {op}"), Source::of_file(file, &words, op)))
+        };
+        kernels::all().into_iter().flat_map(with_ops).chain(products)
+    }
+
     #[test]
     fn every_kernel_translates_for_metal_and_vulkan() {
-        let products = every_variant().into_iter().map(|v| (v.to_string(), v.source()));
-        let others = every_op().into_iter().map(|(name, op)| (format!("{name} {op}"), source(name, op)));
-        for (name, Source { text, reads, writes }) in others.chain(products) {
+        for (name, Source { text, reads, writes }) in every_kernel() {
             let module =
                 naga::front::wgsl::parse_str(&text).unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(&text)));
             let info = Validator::new(ValidationFlags::all(), Capabilities::all())
@@ -166,9 +137,46 @@ mod tests {
                 .unwrap_or_else(|e| panic!("{name} for Vulkan: {e}"));
             assert!(vulkan.len() > 100);
         }
-        for (name, _) in names() {
-            assert!(every_op().iter().any(|(used, _)| *used == name), "no op is known to use kernel `{name}`");
+    }
+
+    /// Names that `words` declare, functions and constants.
+    fn declared(words: &str) -> impl Iterator<Item = &str> {
+        let name = |line: &'_ str| -> Option<usize> { line.find(['(', ' ']) };
+        words.lines().filter_map(move |line| {
+            let line = line.strip_prefix("fn ").or(line.strip_prefix("const "))?;
+            Some(&line[..name(line)?])
+        })
+    }
+
+    /// Whether `name` stands in `text` as a word of its own.
+    fn names(text: &str, name: &str) -> bool {
+        let part_of_name = |c: char| c.is_alphanumeric() || c == '_';
+        text.split(|c| !part_of_name(c)).any(|word| word == name)
+    }
+
+    /// A word that is given and not read, or read by its place, is a mistake.
+    #[test]
+    fn every_word_is_read_by_its_name() {
+        let mut unread = Vec::new();
+        let mut look = |kernel: &str, text: &str, words: &str| {
+            let (_, body) = text.split_once(words).expect("a kernel declares its words");
+            let unread_here = declared(words).filter(|name| !names(body, name));
+            unread.extend(unread_here.map(|name| format!("{kernel}: {name}")));
+            let body = body.replace(STRIDED, "");
+            assert!(!names(&body, "word"), "{kernel} reads a word by its place");
+        };
+        for (name, file, words) in kernels::all() {
+            // All ops in one text: few use the parameters that any may have.
+            look(name, &Source::of_file(file, &words, &ops_of(name).join(" ")).text, &words);
         }
+        for scores in [false, true] {
+            let variants = || every_variant().into_iter().filter(move |v| (v.epilogue == Epilogue::Scores) == scores);
+            let words = variants().next().expect("there are kernels of both kinds").words();
+            let texts: Vec<String> = variants().map(|v| v.source().text.split_once(&words).unwrap().1.into()).collect();
+            look("products", &(words.clone() + &texts.join("\n")), &words);
+        }
+        // What scores are made with beside what their gradient asks for.
+        assert_eq!(unread, ["scores_grad: has_alibi"]);
     }
 
     /// Whether a barrier stands after a `return`, or in a block that a condition opens. (A loop

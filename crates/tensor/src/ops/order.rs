@@ -40,7 +40,8 @@ impl Tensor {
             check::not_of_nothing(op, self.shape(), &found);
             return IndexTensor::new(Vec::new(), &found);
         }
-        self.device().backend().argmax(&self.permute(&last(axis, self.ndim())))
+        let rows = self.permute(&last(axis, self.ndim()));
+        self.on("argmax", [&rows], |b| b.argmax(&rows))
     }
 
     /// Running sum along `axis`: element `i` is the sum of elements `0..=i`. On a GPU, the values

@@ -6,12 +6,13 @@ use ironlens_tensor::{Device, IndexTensor, Tensor};
 
 use super::HookedEncoder;
 use super::sentences::{Pooling, Sentences, pool};
-use crate::cache::{ActivationCache, Keep, PosSlice, Recorder};
+use crate::cache::{ActivationCache, Keep, Recorder};
 use crate::error::ModelError;
 use crate::fit;
 use crate::input::{Input, check_beside, check_tokens};
-use crate::output::Gradients;
+use crate::output::ParamGradients;
 use crate::passes;
+use crate::slice::Slice;
 
 /// What runs after the blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -144,7 +145,7 @@ impl<'a, 'h> EncoderCall<'a, 'h> {
     }
 
     /// Which positions [`EncoderCall::cached`] keeps.
-    pub fn pos_slice(mut self, slice: PosSlice) -> Self {
+    pub fn pos_slice(mut self, slice: Slice) -> Self {
         self.keep.positions = slice;
         self
     }
@@ -192,7 +193,7 @@ impl<'a, 'h> EncoderCall<'a, 'h> {
     ///
     /// # Errors
     /// As [`EncoderCall::output`].
-    pub fn gradients(self, loss: impl FnOnce(&EncoderOutput) -> Var) -> Result<(f64, Gradients), ModelError> {
+    pub fn gradients(self, loss: impl FnOnce(&EncoderOutput) -> Var) -> Result<(f64, ParamGradients), ModelError> {
         let plan = Plan::new(&self)?;
         let pass = |ctx: &mut Ctx<'_, '_>| plan.run(self.model, ctx);
         let by = (&Tape::new(), &[][..], &self.leaves);

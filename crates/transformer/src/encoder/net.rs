@@ -3,7 +3,7 @@
 use ironlens_autograd::Var;
 use ironlens_nn::{
     Attention, AttentionInput, Ctx, Embed, HookError, HookPoint, Init, Linear, Mlp, MlpConfig, Norm, NormAxes,
-    NormKind, Padding, PosEmbed, Positions, Scope, TokenTypeEmbed, Unembed,
+    NormKind, Padding, PosEmbed, PositionScheme, Scope, TokenTypeEmbed, Unembed,
 };
 use ironlens_tensor::{IndexTensor, UnaryOp};
 
@@ -128,7 +128,7 @@ struct BertBlock {
 
 impl BertBlock {
     fn new(s: &mut Scope<'_>, cfg: &Config, layer: usize, init: Start<'_>) -> BertBlock {
-        let attn = attention(s, cfg, layer, Positions::None, init);
+        let attn = attention(s, cfg, layer, PositionScheme::None, init);
         let ln1 = layer_norm(s, "ln1", cfg);
         let mlp = MlpConfig {
             d_model: cfg.d_model,

@@ -1,9 +1,9 @@
-// f to 1 with rows: less its mean; 0 = rows, 1 = width.
+// f to 1 with rows: less its mean.
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
-    let row = min(wid.y * nwg.x + wid.x, u(0u) - 1u);
+    let row = min(wid.y * nwg.x + wid.x, rows() - 1u);
     let mean = row_mean(row, lid);
-    for (var j = lid; j < u(1u); j += 64u) {
-        w0[row * u(1u) + j] = r0[row * u(1u) + j] - mean;
+    for (var j = lid; j < width(); j += 64u) {
+        w0[row * width() + j] = r0[row * width() + j] - mean;
     }
 }

@@ -1,8 +1,8 @@
-// fu to 1: 0 = count, 1 = width.
+// fu to 1: rows r1 of the table r0.
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
     let i = (wid.y * nwg.x + wid.x) * 256u + lid;
-    if (i < u(0u)) {
-        w0[i] = r0[r1[i / u(1u)] * u(1u) + i % u(1u)];
+    if (i < count()) {
+        w0[i] = r0[r1[i / width()] * width() + i % width()];
     }
 }

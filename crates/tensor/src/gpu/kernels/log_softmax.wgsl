@@ -1,10 +1,10 @@
-// f to 1 with rows: x - log(sum(exp(x))); 0 = rows, 1 = width.
+// f to 1 with rows: x - log(sum(exp(x))).
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
-    let row = min(wid.y * nwg.x + wid.x, u(0u) - 1u);
+    let row = min(wid.y * nwg.x + wid.x, rows() - 1u);
     let largest = row_max(row, lid);
     let rest = log_(row_sum_exp(row, largest, lid));
-    for (var j = lid; j < u(1u); j += 64u) {
-        w0[row * u(1u) + j] = (r0[row * u(1u) + j] - largest) - rest;
+    for (var j = lid; j < width(); j += 64u) {
+        w0[row * width() + j] = (r0[row * width() + j] - largest) - rest;
     }
 }

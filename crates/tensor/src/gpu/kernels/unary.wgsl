@@ -1,11 +1,9 @@
-// f to 1: OP of x; 0 = count, 1, 2 = parameters.
+// f to 1: OP of x, which may have parameters p() and q().
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
     let i = (wid.y * nwg.x + wid.x) * 256u + lid;
-    if (i < u(0u)) {
+    if (i < count()) {
         let x = r0[i];
-        let p = f(1u);
-        let q = f(2u);
         w0[i] = OP;
     }
 }

@@ -28,7 +28,11 @@ pub(super) fn body(v: &Variant, text: &mut String) -> fmt::Result {
     writeln!(text, "fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lid: u32,")?;
     writeln!(text, "@builtin(subgroup_id) group: u32, @builtin(num_subgroups) groups: u32) {{")?;
     writeln!(text, "let item = item_of(wid.z);")?;
-    writeln!(text, "let row0 = (u(27u) + wid.y) * {}u; let col0 = (u(28u) + wid.x) * {}u;", t.rows, t.cols)?;
+    writeln!(
+        text,
+        "let row0 = (first_row_tile() + wid.y) * {}u; let col0 = (first_col_tile() + wid.x) * {}u;",
+        t.rows, t.cols
+    )?;
     if bias {
         // Instructions take matrices only: the bias as one of equal rows.
         writeln!(text, "for (var e = lid; e < {}u; e += {}u) {{", SIDE * t.cols, t.threads())?;
@@ -36,9 +40,11 @@ pub(super) fn body(v: &Variant, text: &mut String) -> fmt::Result {
         writeln!(text, "workgroupBarrier();")?;
     }
     // Strides are named: one that is an expression has no value yet where naga's SPIR-V wants it.
-    let (a_stride, b_stride) =
-        (if v.order.left_transposed() { 7 } else { 6 }, if v.order.right_transposed() { 13 } else { 12 });
-    writeln!(text, "let pitch_a = u({a_stride}u); let pitch_b = u({b_stride}u); let pitch = u(18u);")?;
+    let (a_stride, b_stride) = (
+        if v.order.left_transposed() { "a_col" } else { "a_row" },
+        if v.order.right_transposed() { "b_col" } else { "b_row" },
+    );
+    writeln!(text, "let pitch_a = {a_stride}(); let pitch_b = {b_stride}(); let pitch = out_row();")?;
     writeln!(text, "for (var part = group; part < {}u; part += groups) {{", t.parts())?;
     let across = t.cols / cols;
     writeln!(text, "let row = row0 + part / {across}u * {rows}u; let col_in = part % {across}u * {cols}u;")?;
@@ -46,14 +52,14 @@ pub(super) fn body(v: &Variant, text: &mut String) -> fmt::Result {
     for (i, j) in places() {
         writeln!(text, "var c{i}_{j} = coop_mat8x8<f32, C>();")?;
     }
-    writeln!(text, "for (var k0 = 0u; k0 < u(1u); k0 += {}u) {{", t.inner)?;
+    writeln!(text, "for (var k0 = 0u; k0 < inner(); k0 += {}u) {{", t.inner)?;
     for i in 0..rows / SIDE {
-        writeln!(text, "let at_a{i} = item.a + (row + {}u) * u(6u) + k0 * u(7u);", SIDE * i)?;
+        writeln!(text, "let at_a{i} = item.a + (row + {}u) * a_row() + k0 * a_col();", SIDE * i)?;
         let load = load(v.order.left_transposed());
         writeln!(text, "let a{i} = {load}<coop_mat8x8<f32, A>>(&r0[at_a{i}], pitch_a);")?;
     }
     for j in 0..cols / SIDE {
-        writeln!(text, "let at_b{j} = item.b + k0 * u(12u) + (col + {}u) * u(13u);", SIDE * j)?;
+        writeln!(text, "let at_b{j} = item.b + k0 * b_row() + (col + {}u) * b_col();", SIDE * j)?;
         let load = load(v.order.right_transposed());
         writeln!(text, "let b{j} = {load}<coop_mat8x8<f32, B>>(&r1[at_b{j}], pitch_b);")?;
     }

@@ -6,13 +6,15 @@ mod tiled;
 mod variant;
 
 use super::backend::{Ops, memory};
-use super::context::{Args, MAX_GROUPS};
+use super::context::MAX_GROUPS;
+use super::words::Args;
 use crate::backend::AttentionSpec;
 use crate::{DType, Device, Rng, Tensor};
 pub(super) use tile::{COOPERATIVE, Class, Order, TILES, Tile};
 #[cfg(test)]
 pub(super) use variant::every_variant;
 pub(super) use variant::{Epilogue, Variant};
+use variant::{ProductWords, ScoredWords};
 
 /// `out = a b` for every matrix of a batch of three axes, and what is done to it on its way.
 pub(super) struct Product<'a> {
@@ -89,14 +91,13 @@ impl Product<'_> {
 
     fn run_by(&self, ops: &Ops, variant: Variant) {
         let [m, k, n] = self.sizes();
-        let (s, t, o) = (self.a.layout().strides(), self.b.layout().strides(), self.out.layout().strides());
-        let mut words = vec![m, k, n];
-        words.extend_from_slice(s);
-        words.push(self.a.layout().offset());
-        words.extend_from_slice(t);
-        words.push(self.b.layout().offset());
-        words.extend_from_slice(&o[..4]);
-        words.extend([self.out.shape()[1], self.out.shape()[2]]);
+        let strides = |x: &Tensor| match *x.layout().strides() {
+            [b0, b1, b2, row, col] => ([b0, b1, b2], row, col),
+            _ => panic!("operands have five axes, not {:?}", x.shape()),
+        };
+        let ((a_batch, a_row, a_col), (b_batch, b_row, b_col)) = (strides(&self.a), strides(&self.b));
+        let (out_batch, out_row, _) = strides(&self.out);
+        let lengths = [self.out.shape()[1], self.out.shape()[2]];
         let reads: Vec<_> = [&self.a, &self.b].into_iter().chain(&self.extras).map(|x| &**memory(x)).collect();
         let size = |x: usize| u32::try_from(x).expect("sizes of GPU tensors fit 32 bits");
         let tile = variant.tile;
@@ -105,8 +106,29 @@ impl Product<'_> {
         let tiles = [n.div_ceil(tile.cols), m.div_ceil(tile.rows)];
         for (item, items) in parts(self.batch()) {
             for ((row, rows), (col, cols)) in parts(tiles[1]).flat_map(|r| parts(tiles[0]).map(move |c| (r, c))) {
-                let args = Args::new(&words).word(21, item).word(27, row).word(28, col);
-                let args = self.spec.map_or(args.clone(), |spec| args.scores(spec));
+                let product = ProductWords {
+                    rows: m,
+                    inner: k,
+                    cols: n,
+                    a_batch,
+                    a_row,
+                    a_col,
+                    a_offset: self.a.layout().offset(),
+                    b_batch,
+                    b_row,
+                    b_col,
+                    b_offset: self.b.layout().offset(),
+                    out_batch,
+                    out_row,
+                    lengths,
+                    first_item: item,
+                    first_row_tile: row,
+                    first_col_tile: col,
+                };
+                let args = match self.spec {
+                    Some(spec) => Args::of(&ScoredWords { product, scores: spec.into() }),
+                    None => Args::of(&product),
+                };
                 let groups = [size(cols), size(rows), size(items)];
                 let source = || variant.source();
                 ops.0.dispatch_made(variant.to_string(), source, &reads, &[memory(&self.out)], &args, groups);

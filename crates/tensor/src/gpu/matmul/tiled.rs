@@ -16,8 +16,8 @@ struct Operand {
     /// First row and column of the tile, and the operand's numbers of both.
     start: [&'static str; 2],
     size: [&'static str; 2],
-    /// Words of the parameters with the strides of rows and columns.
-    strides: [u32; 2],
+    /// Strides of rows and columns.
+    strides: [&'static str; 2],
     rows: usize,
     cols: usize,
 }
@@ -42,7 +42,7 @@ impl Operand {
                 "{guard}{{ let row = {} + e / {wide}u; let col = {} + (e % {wide}u) * 4u;",
                 start[0], start[1]
             )?;
-            writeln!(text, "let at = {base} + row * u({}u) + col * u({}u);", strides[0], strides[1])?;
+            writeln!(text, "let at = {base} + row * {} + col * {};", strides[0], strides[1])?;
             let to = format!("{shared}[(e / {wide}u) * {pitch}u + e % {wide}u]");
             if by_four {
                 writeln!(text, "let inside = row < {} && col < {};", size[0], size[1])?;
@@ -51,10 +51,7 @@ impl Operand {
                 let step = strides[1];
                 for i in 0..4 {
                     writeln!(text, "let in{i} = row < {} && col + {i}u < {};", size[0], size[1])?;
-                    writeln!(
-                        text,
-                        "let v{i} = select(0.0, {buffer}[select(0u, at + {i}u * u({step}u), in{i})], in{i});"
-                    )?;
+                    writeln!(text, "let v{i} = select(0.0, {buffer}[select(0u, at + {i}u * {step}, in{i})], in{i});")?;
                 }
                 writeln!(text, "{to} = vec4<f32>(v0, v1, v2, v3);")?;
             }
@@ -72,7 +69,7 @@ fn operands(v: &Variant) -> [Operand; 2] {
         base: "item.a",
         start: ["row0", "k0"],
         size: ["m", "k"],
-        strides: [6, 7],
+        strides: ["a_row()", "a_col()"],
         rows: t.rows,
         cols: t.inner,
     };
@@ -82,7 +79,7 @@ fn operands(v: &Variant) -> [Operand; 2] {
         base: "item.b",
         start: ["k0", "col0"],
         size: ["k", "n"],
-        strides: [12, 13],
+        strides: ["b_row()", "b_col()"],
         rows: t.inner,
         cols: t.cols,
     };
@@ -106,16 +103,20 @@ pub(super) fn body(v: &Variant, text: &mut String) -> fmt::Result {
     }
     writeln!(text, "@compute @workgroup_size({threads})")?;
     writeln!(text, "fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lid: u32) {{")?;
-    writeln!(text, "let m = u(0u); let n = u(2u); let item = item_of(wid.z);")?;
-    writeln!(text, "let row0 = (u(27u) + wid.y) * {}u; let col0 = (u(28u) + wid.x) * {}u;", t.rows, t.cols)?;
+    writeln!(text, "let m = rows(); let n = cols(); let item = item_of(wid.z);")?;
+    writeln!(
+        text,
+        "let row0 = (first_row_tile() + wid.y) * {}u; let col0 = (first_col_tile() + wid.x) * {}u;",
+        t.rows, t.cols
+    )?;
     match v.epilogue {
         // Nothing of a tile is seen whose first key comes after its last query.
         Epilogue::Scores => {
-            writeln!(text, "let unseen = (u(22u) & 1u) != 0u && col0 > row0 + {}u + u(23u);", t.rows - 1)?;
-            writeln!(text, "let k = select(u(1u), 0u, unseen);")?;
+            writeln!(text, "let unseen = causal() && col0 > row0 + {}u + query_start();", t.rows - 1)?;
+            writeln!(text, "let k = select(inner(), 0u, unseen);")?;
         }
         Epilogue::None | Epilogue::Bias | Epilogue::Residual | Epilogue::BiasResidual => {
-            writeln!(text, "let k = u(1u);")?;
+            writeln!(text, "let k = inner();")?;
         }
     }
     writeln!(text, "let ty = lid / {across}u; let tx = lid % {across}u;")?;
@@ -193,27 +194,27 @@ fn store(v: &Variant, text: &mut String) -> fmt::Result {
         Epilogue::BiasResidual => format!("r3[{at}] + ({c} + r2[{col}])"),
     };
     writeln!(text, "fn store(item: Item, row: u32, col: u32, c: vec4<f32>) {{")?;
-    writeln!(text, "let n = u(2u); let at = item.out + row * u(18u) + col;")?;
+    writeln!(text, "let n = cols(); let at = item.out + row * out_row() + col;")?;
     match (v.epilogue, v.by_four) {
         (Epilogue::Scores, _) => {
             for (i, part) in part.into_iter().enumerate() {
                 writeln!(text, "let s{i} = score(item, row, col + {i}u, c.{part});")?;
             }
             if v.by_four {
-                writeln!(text, "if (row < u(0u) && col < n) {{ w0[at / 4u] = vec4<f32>(s0, s1, s2, s3); }}")?;
+                writeln!(text, "if (row < rows() && col < n) {{ w0[at / 4u] = vec4<f32>(s0, s1, s2, s3); }}")?;
             } else {
                 for i in 0..4 {
-                    writeln!(text, "if (row < u(0u) && col + {i}u < n) {{ w0[at + {i}u] = s{i}; }}")?;
+                    writeln!(text, "if (row < rows() && col + {i}u < n) {{ w0[at + {i}u] = s{i}; }}")?;
                 }
             }
         }
         (_, true) => {
-            writeln!(text, "if (row < u(0u) && col < n) {{ w0[at / 4u] = {}; }}", sum("at / 4u", "col / 4u", "c"))?;
+            writeln!(text, "if (row < rows() && col < n) {{ w0[at / 4u] = {}; }}", sum("at / 4u", "col / 4u", "c"))?;
         }
         (_, false) => {
             for (i, part) in part.into_iter().enumerate() {
                 let sum = sum(&format!("at + {i}u"), &format!("col + {i}u"), &format!("c.{part}"));
-                writeln!(text, "if (row < u(0u) && col + {i}u < n) {{ w0[at + {i}u] = {sum}; }}")?;
+                writeln!(text, "if (row < rows() && col + {i}u < n) {{ w0[at + {i}u] = {sum}; }}")?;
             }
         }
     }
@@ -223,9 +224,9 @@ fn store(v: &Variant, text: &mut String) -> fmt::Result {
         text.push_str(
             "fn score(item: Item, i: u32, j: u32, product: f32) -> f32 {\n\
              var s = capped(product);\n\
-             if ((u(22u) & 8u) != 0u) { s += r2[item.rest] * min(f32(j) - f32(i + u(23u)), 0.0); }\n\
+             if (has_alibi()) { s += r2[item.rest] * min(f32(j) - f32(i + query_start()), 0.0); }\n\
              var shown = 1.0;\n\
-             if ((u(22u) & 16u) != 0u) { shown = r3[item.outer * u(2u) + min(j, u(2u) - 1u)]; }\n\
+             if (has_key_mask()) { shown = r3[item.outer * cols() + min(j, cols() - 1u)]; }\n\
              return select(hidden_score(), s, visible(i, j, shown));\n}\n",
         );
     }

@@ -4,7 +4,9 @@ use std::fmt;
 
 use super::tile::{Order, Tile};
 use super::{cooperative, tiled};
+use crate::gpu::kernels::Scores;
 use crate::gpu::source::{self, Source, head};
+use crate::gpu::words::{declarations, words};
 
 /// What is done to a product before it is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,6 +37,38 @@ impl Epilogue {
     }
 }
 
+words! {
+    /// What kernels of products are told.
+    ProductWords {
+        rows: usize,
+        inner: usize,
+        cols: usize,
+        /// Strides of `a` over the axes of the batch, over rows and columns, and where it begins.
+        a_batch: [usize; 3],
+        a_row: usize,
+        a_col: usize,
+        a_offset: usize,
+        b_batch: [usize; 3],
+        b_row: usize,
+        b_col: usize,
+        b_offset: usize,
+        /// Strides of the result, whose columns are dense.
+        out_batch: [usize; 3],
+        out_row: usize,
+        /// Lengths of the second and the third axis of the batch.
+        lengths: [usize; 2],
+        /// The first matrix of the batch, and the first tile of rows and of columns, of this dispatch.
+        first_item: usize,
+        first_row_tile: usize,
+        first_col_tile: usize,
+    }
+    /// Of products that become scores.
+    ScoredWords {
+        product: ProductWords,
+        scores: Scores,
+    }
+}
+
 /// A kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::gpu) struct Variant {
@@ -60,6 +94,16 @@ impl fmt::Display for Variant {
 }
 
 impl Variant {
+    /// WGSL that reads its words.
+    pub fn words(&self) -> String {
+        match self.epilogue {
+            Epilogue::Scores => declarations::<ScoredWords>(),
+            Epilogue::None | Epilogue::Bias | Epilogue::Residual | Epilogue::BiasResidual => {
+                declarations::<ProductWords>()
+            }
+        }
+    }
+
     /// The kernel's WGSL.
     pub fn source(&self) -> Source {
         let wide = self.by_four && !self.tile.is_cooperative();
@@ -71,7 +115,7 @@ impl Variant {
         if self.tile.is_cooperative() {
             text += "enable wgpu_cooperative_matrix;\n";
         }
-        text += &head(&reads, &[element]);
+        text += &head(&self.words(), &reads, &[element]);
         text += include_str!("../kernels/shared/product.wgsl");
         if self.epilogue == Epilogue::Scores {
             text += source::MATH;

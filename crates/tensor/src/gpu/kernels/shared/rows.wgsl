@@ -1,4 +1,4 @@
-// Sums and maxima over rows of r0, each by a workgroup of 64 threads; 0 = rows, 1 = width.
+// Sums and maxima over rows of r0, each by a workgroup of 64 threads.
 var<workgroup> sh: array<f32, 64>;
 
 fn sum_all(v: f32, lid: u32) -> f32 {
@@ -32,8 +32,8 @@ fn max_all(v: f32, lid: u32) -> f32 {
 // The largest of a row; hidden scores count as very small.
 fn row_max(row: u32, lid: u32) -> f32 {
     var largest = -3.0e38;
-    for (var j = lid; j < u(1u); j += 64u) {
-        let v = r0[row * u(1u) + j];
+    for (var j = lid; j < width(); j += 64u) {
+        let v = r0[row * width() + j];
         if (!is_hidden(v)) {
             largest = max(largest, v);
         }
@@ -44,8 +44,8 @@ fn row_max(row: u32, lid: u32) -> f32 {
 // The sum of the exponentials of a row less its largest.
 fn row_sum_exp(row: u32, largest: f32, lid: u32) -> f32 {
     var total = 0.0;
-    for (var j = lid; j < u(1u); j += 64u) {
-        let v = r0[row * u(1u) + j];
+    for (var j = lid; j < width(); j += 64u) {
+        let v = r0[row * width() + j];
         if (!is_hidden(v)) {
             total += exp_(v - largest);
         }
@@ -55,17 +55,17 @@ fn row_sum_exp(row: u32, largest: f32, lid: u32) -> f32 {
 
 fn row_mean(row: u32, lid: u32) -> f32 {
     var total = 0.0;
-    for (var j = lid; j < u(1u); j += 64u) {
-        total += r0[row * u(1u) + j];
+    for (var j = lid; j < width(); j += 64u) {
+        total += r0[row * width() + j];
     }
-    return sum_all(total, lid) / f32(u(1u));
+    return sum_all(total, lid) / f32(width());
 }
 
 fn row_rms(row: u32, mean: f32, eps: f32, lid: u32) -> f32 {
     var total = 0.0;
-    for (var j = lid; j < u(1u); j += 64u) {
-        let v = r0[row * u(1u) + j] - mean;
+    for (var j = lid; j < width(); j += 64u) {
+        let v = r0[row * width() + j] - mean;
         total += v * v;
     }
-    return sqrt(sum_all(total, lid) / f32(u(1u)) + eps);
+    return sqrt(sum_all(total, lid) / f32(width()) + eps);
 }

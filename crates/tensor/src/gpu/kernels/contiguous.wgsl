@@ -1,8 +1,8 @@
-// f to 1: gathers a strided view; 0 = count, 1 = offset, 8.. = shape, 16.. = strides.
+// f to 1: gathers a strided view.
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>, @builtin(local_invocation_index) lid: u32) {
     let i = (wid.y * nwg.x + wid.x) * 256u + lid;
-    if (i < u(0u)) {
-        w0[i] = r0[u(1u) + strided(i, 8u, 16u)];
+    if (i < count()) {
+        w0[i] = r0[offset() + strided(i, shape, strides)];
     }
 }
