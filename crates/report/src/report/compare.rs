@@ -14,10 +14,10 @@ use crate::{Array, Figure, ReportError, Series, files, imshow, line};
 /// role in each, and, where they have as many heads, the attention of all in one explorer.
 ///
 /// ```
-/// use ironlens_report::{Comparison, Metric, Report};
+/// use ironlens_report::{Comparison, StepRow, Report};
 /// let run = |title: &str, loss| Report {
 ///     title: title.into(),
-///     metrics: vec![Metric { step: 0, loss, ..Metric::default() }],
+///     metrics: vec![StepRow { step: 0, loss, ..StepRow::default() }],
 ///     config: vec![("train.lr".into(), format!("{}", loss / 100.0))],
 ///     ..Report::default()
 /// };
