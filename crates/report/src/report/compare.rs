@@ -66,8 +66,7 @@ impl Comparison {
     }
 
     fn page(&self) -> Result<String, ReportError> {
-        let names: Vec<&str> = self.reports.iter().map(|r| r.title.as_str()).collect();
-        let title = names.join(" and ");
+        let title = self.titles().join(" and ");
         let losses = self.losses().map(|f| chart("losses", &f, 3)).transpose()?;
         let detectors = self.detectors()?.map(|f| chart("detectors-chart", &f, 3)).transpose()?;
         let snapshots = self.snapshots();
@@ -104,6 +103,10 @@ impl Comparison {
             }
         };
         Ok(Document { title: &title, body, charts, explorer: has_explorer, tokens: false }.render())
+    }
+
+    fn titles(&self) -> Vec<&str> {
+        self.reports.iter().map(|r| r.title.as_str()).collect()
     }
 
     /// One row for each run: losses, and what guessing and others lose.
@@ -236,12 +239,12 @@ impl Comparison {
         let rows = (self.reports.len() * first.len().div_ceil(5)) as u32;
         Ok(Some(
             imshow(array)
-                .title("Every head after training")
+                .title(format!("Every head after training, below each other: {}", self.titles().join(", ")))
                 .x("head")
                 .y("layer")
                 .value("score")
                 .range(0.0, 1.0)
-                .facets(all().map(|(r, d)| format!("{}: {}", r.title, d.name)))
+                .facets(all().map(|(_, d)| d.name.clone()))
                 .columns(first.len().min(5))
                 .size(1060, ((cell * layers as f64).max(30.0) as u32 + 44) * rows + 90),
         ))

@@ -73,11 +73,14 @@ pub(crate) struct Mark {
     pub kind: MarkKind,
 }
 
+/// The lower and the upper end at each value.
+pub(crate) type Ends = (Vec<f64>, Vec<f64>);
+
 #[derive(Debug, Clone)]
 pub(crate) enum MarkKind {
     Curve {
         markers: bool,
-        band: Option<(Vec<f64>, Vec<f64>)>,
+        band: Option<Ends>,
     },
     Points {
         color: Vec<f64>,
@@ -89,7 +92,7 @@ pub(crate) enum MarkKind {
     Bars {
         width: f64,
         overlaid: bool,
-        band: Option<(Vec<f64>, Vec<f64>)>,
+        band: Option<Ends>,
         texts: Vec<String>,
     },
     /// One box at `x[0]`.
@@ -238,11 +241,8 @@ fn curve(figure: &Figure, s: &Series, tone: usize, log_x: bool, lost: &mut Lost)
     Ok(Mark { name: clean(&s.name), tone, x, y, kind: MarkKind::Curve { markers, band } })
 }
 
-/// Lower and upper ends.
-type Band = (Vec<f64>, Vec<f64>);
-
-/// The ends around the values of a series, if it has them.
-fn band(figure: &Figure, s: &Series) -> Result<Option<Band>, ReportError> {
+/// The lower and upper ends around the values of a series, if it has them.
+fn band(figure: &Figure, s: &Series) -> Result<Option<Ends>, ReportError> {
     let ((low, high), n) = (&s.band, s.y.len());
     let banded = !low.is_empty() || !high.is_empty();
     if banded && (low.len() != n || high.len() != n) {
