@@ -85,5 +85,5 @@ try {
 } finally {
   await browser.close();
 }
-console.log(`${tally.done} checks in ${Math.round((Date.now() - begun) / 1000)} s, ${tally.failed ? `${tally.failed} failed` : "all passed"}`);
+console.log(`${tally.done} checks in ${Math.round((Date.now() - begun) / 1000)} s, ${tally.failed} failed, ${tally.missed} goals missed`);
 process.exit(tally.failed ? 1 : 0);
