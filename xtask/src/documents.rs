@@ -67,13 +67,14 @@ pub fn write(root: &Path) -> Result<(), String> {
 /// # Errors
 /// The first that is not.
 pub fn check(root: &Path) -> Result<(), String> {
-    for (path, text) in documents(root)? {
-        if read(&path).ok().as_deref() != Some(&text) {
+    let made = documents(root)?;
+    for (path, text) in &made {
+        if read(path).ok().as_ref() != Some(text) {
             return Err(format!("{} is not what `cargo xtask documents` makes", path.display()));
         }
     }
-    let made: Vec<PathBuf> = documents(root)?.into_iter().map(|(path, _)| path).collect();
-    match sorted(&root.join("docs/guide"))?.into_iter().find(|file| !made.contains(file)) {
+    let is_made = |file: &PathBuf| made.iter().any(|(path, _)| path == file);
+    match sorted(&root.join("docs/guide"))?.into_iter().find(|file| !is_made(file)) {
         Some(file) => Err(format!("{} has no source in crates/ironlens/guide", file.display())),
         None => Ok(()),
     }

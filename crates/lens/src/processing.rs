@@ -11,7 +11,7 @@
 
 use std::collections::BTreeMap;
 
-use ironlens_tensor::{DType, Tensor, release_pooled_memory};
+use ironlens_tensor::{DType, Tensor, release_if_large};
 use ironlens_transformer::{Config, HookedTransformer, NormalizationType, PositionalEmbeddingType};
 
 use crate::error::LensError;
@@ -74,9 +74,6 @@ pub fn process_weights_of(mut model: HookedTransformer, steps: Processing) -> Re
     Ok(processed)
 }
 
-/// Weights from this size on are given back to the system when they are replaced.
-const LARGE: usize = 1 << 18;
-
 /// Weights by name, on the way.
 struct Weights<'w> {
     cfg: &'w mut Config,
@@ -123,9 +120,7 @@ impl Weights<'_> {
     fn edit(&mut self, name: &str, edit: impl FnOnce(&mut Tensor)) {
         let value = self.all.get_mut(name).unwrap_or_else(|| panic!("a model with norms to fold has `{name}`"));
         edit(value);
-        if value.numel() >= LARGE {
-            release_pooled_memory();
-        }
+        release_if_large(value.numel());
     }
 
     /// A norm's weight or bias, which is then gone.

@@ -4,14 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use ironlens_tensor::{DType, Device, Rng, Tensor, release_pooled_memory};
+use ironlens_tensor::{DType, Device, Rng, Tensor, release_if_large, release_pooled_memory};
 
 use crate::error::{ParamError, nearest};
 use crate::perma::PermaHooks;
 use crate::registry::{Init, NamedParam, Registry};
-
-/// Weights from this size on are given back to the system when a model is made of others, and not kept for reuse.
-const LARGE: usize = 1 << 18;
 
 fn check_shape(name: &str, expected: &[usize], value: &Tensor) -> Result<(), ParamError> {
     if expected == value.shape() {
@@ -108,9 +105,7 @@ impl Params {
                 }
             }
             let stored = stored.unwrap_or_else(|| Tensor::zeros(&slot.shape, dtype, device));
-            if stored.numel() >= LARGE {
-                release_pooled_memory();
-            }
+            release_if_large(stored.numel());
             slots.push(stored);
         }
         if let Some(name) = weights.into_keys().next() {

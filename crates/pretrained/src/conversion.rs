@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use ironlens_files::{FileError, TensorFile};
-use ironlens_tensor::{Device, Tensor, release_pooled_memory};
+use ironlens_tensor::{Device, Tensor, release_if_large, release_pooled_memory};
 use ironlens_transformer::{Config, HookedModel, ModelError, Params, is_buffer};
 
 use crate::error::PretrainedError;
@@ -42,9 +42,6 @@ impl<F: TensorFile> Source for F {
 
 /// Elements of an embedding that are read at once: other copies of it would be a good part of a small model.
 const CHUNK: usize = 1 << 20;
-
-/// Temporary tensors from this size on are given back to the system at once.
-const LARGE: usize = 1 << 18;
 
 /// A weight, the axis along which rows of a tensor lie in it, and what is made of them.
 pub(crate) type Target<'t> = (&'static str, usize, &'t dyn Fn(Tensor) -> Tensor);
@@ -176,11 +173,9 @@ impl<'a> Conversion<'a> {
         if let Some(value) = value {
             self.params.set(name, &value).map_err(ModelError::from)?;
             self.written.insert(name.into());
-            let large = value.numel() >= LARGE;
+            let elements = value.numel();
             drop(value);
-            if large {
-                release_pooled_memory();
-            }
+            release_if_large(elements);
         }
         Ok(())
     }

@@ -89,9 +89,8 @@ fn heads(subject: &Subject) -> Result<Found, Failure> {
 }
 
 fn attribution(subject: &Subject) -> Result<Found, Failure> {
-    let predicted = subject.predictions(&subject.tokens)?;
-    let (_, cache) = subject.model.run_with_cache(&subject.tokens)?;
-    let found = direct_logit_attribution(&cache, &predicted, None, -1, Units::Heads)?;
+    let (logits, cache) = subject.model.run_with_cache(&subject.tokens)?;
+    let found = direct_logit_attribution(&cache, &last_predictions(&logits), None, -1, Units::Heads)?;
     let prose = format!(
         "The logit of the predicted token at the last position, {:.3} on average over {} sequences, as the sum of what \
          each part of the model writes in its direction. The final norm's scale is held fixed; its bias and b_U are \

@@ -5,7 +5,6 @@ use ironlens_train::RunDir;
 use ironlens_transformer::HookedTransformer;
 
 use crate::error::StudyError;
-use crate::sections::last_predictions;
 
 /// A model, and sequences to run it on.
 #[derive(Debug)]
@@ -38,11 +37,6 @@ impl Subject {
         let last = run.last_checkpoint()?;
         let model = run.model_at(&last, device)?;
         Ok(Subject { step: Some(last.step), ..Subject::new(model, run.sequences()?.tokens)? })
-    }
-
-    /// What the model predicts at the last position of each sequence, `[batch]`.
-    pub(crate) fn predictions(&self, tokens: &IndexTensor) -> Result<IndexTensor, StudyError> {
-        Ok(last_predictions(&self.model.forward(tokens)?))
     }
 }
 

@@ -45,14 +45,23 @@ const STORED: &str = "token_b1_after_64_bf16";
 /// Where the time of a token after 64 goes, and that of a prompt of 512: seconds, and kernel by kernel.
 pub fn profiles(device: &Device) -> Result<[(&'static str, f64, Vec<Kernel>); 2]> {
     let model = HookedTransformer::new(shape(), device, 0)?;
-    let tokens = |pos: usize| Rng::new(1, 0).integers(&[1, pos], 0, model.config().d_vocab as u32);
-    let mut past = KeyValueCache::new(&model, 1);
-    read(&model, &tokens(64), &mut past)?;
-    past.freeze();
-    let (token, prompt) = (tokens(1), tokens(512));
+    let mut past = having_read(&model, 1, 64)?;
+    let (token, prompt) = (tokens(1, 1), tokens(1, 512));
     let (seconds, kernels) = recorded(|| read(&model, &token, &mut past))?;
     let (prompt_seconds, prompt_kernels) = recorded(|| read(&model, &prompt, &mut KeyValueCache::new(&model, 1)))?;
     Ok([("profile_token", seconds, kernels), ("profile_prompt", prompt_seconds, prompt_kernels)])
+}
+
+fn tokens(batch: usize, pos: usize) -> IndexTensor {
+    Rng::new(1, 0).integers(&[batch, pos], 0, shape().d_vocab as u32)
+}
+
+/// What follows is read after the same tokens every time.
+fn having_read(model: &HookedTransformer, batch: usize, len: usize) -> Result<KeyValueCache> {
+    let mut past = KeyValueCache::new(model, batch);
+    read(model, &tokens(batch, len), &mut past)?;
+    past.freeze();
+    Ok(past)
 }
 
 /// Reads tokens and chooses the next.
@@ -75,22 +84,18 @@ fn recorded(mut run: impl FnMut() -> Result<()>) -> Result<(f64, Vec<Kernel>)> {
 /// `token_b1_after_64_bf16`.
 pub fn steps(device: &Device, repeats: usize) -> Result<BTreeMap<String, Seconds>> {
     let model = HookedTransformer::new(shape(), device, 0)?;
-    let d_vocab = model.config().d_vocab as u32;
-    let mut stored = model.clone();
-    if *device == Device::Cpu {
+    let stored = (*device == Device::Cpu).then(|| {
+        let mut stored = model.clone();
         stored.params_mut().store_as(DType::Bf16);
-    }
-    let tokens = |batch: usize, pos: usize| Rng::new(1, 0).integers(&[batch, pos], 0, d_vocab);
+        stored
+    });
     let prompt = tokens(1, 512);
     let mut cases = Vec::new();
     let all = STEPS.map(|(batch, len)| (name(batch, len), &model, batch, len));
-    let by_stored = (*device == Device::Cpu).then(|| (STORED.to_string(), &stored, 1, 64));
-    for (name, model, batch, len) in all.into_iter().chain(by_stored) {
-        let mut past = KeyValueCache::new(model, batch);
-        read(model, &tokens(batch, len), &mut past)?;
-        // Every run reads the same token after the same ones.
-        past.freeze();
-        let token = tokens(batch, 1);
+    for (name, model, batch, len) in
+        all.into_iter().chain(stored.iter().map(|stored| (STORED.to_string(), stored, 1, 64)))
+    {
+        let (mut past, token) = (having_read(model, batch, len)?, tokens(batch, 1));
         cases.push(Case::new(name, move || read(model, &token, &mut past)));
     }
     cases.push(Case::new("prompt_512", || read(&model, &prompt, &mut KeyValueCache::new(&model, 1))));

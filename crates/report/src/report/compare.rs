@@ -4,6 +4,7 @@ use std::path::Path;
 
 use maud::{Markup, html};
 
+use super::html::{framed, masthead, section, skip};
 use super::verdict::{argmax, number};
 use super::{Report, Snapshot, figures, findings};
 use crate::document::{Document, chart};
@@ -14,7 +15,7 @@ use crate::{Array, Figure, ReportError, Series, files, imshow, line};
 /// role in each, and, where they have as many heads, the attention of all in one explorer.
 ///
 /// ```
-/// use ironlens_report::{Comparison, StepRow, Report};
+/// use ironlens_report::{Comparison, Report, StepRow};
 /// let run = |title: &str, loss| Report {
 ///     title: title.into(),
 ///     metrics: vec![StepRow { step: 0, loss, ..StepRow::default() }],
@@ -75,17 +76,12 @@ impl Comparison {
             None => None,
         };
         let (charts, has_explorer) = (losses.is_some() || detectors.is_some(), explorer.is_some());
-        let section = |id: &str, title: &str, body: Markup| {
-            html! { section aria-labelledby={ (id) "-heading" } { h2 id=(id) { span id={ (id) "-heading" } { (title) } } (body) } }
-        };
+        let section = |id: &str, title: &str, body: Markup| section(id, title, &body);
         let body = html! {
-            a.skip href="#content" { "Skip to the content" }
+            (skip())
             main id="content" {
                 header {
-                    div.masthead {
-                        h1 { (title) }
-                        button type="button" id="theme" aria-pressed="false" title="Switch between light and dark" { "Dark" }
-                    }
+                    (masthead(&title))
                     p.subtitle { (self.reports.len()) " runs beside each other." }
                 }
                 (section("outcome", "What came of them", self.outcome()))
@@ -113,7 +109,7 @@ impl Comparison {
     fn outcome(&self) -> Markup {
         let or = |v: Option<f64>| v.map_or("–".to_string(), number);
         html! {
-            div.table-wrap tabindex="0" role="region" aria-label="What came of the runs" {
+            (framed("What came of the runs", html! {
                 table {
                     thead { tr {
                         th scope="col" { "Run" } th.num scope="col" { "Steps" } th.num scope="col" { "Loss" }
@@ -132,7 +128,7 @@ impl Comparison {
                         }
                     }
                 }
-            }
+            }))
         }
     }
 
@@ -175,7 +171,7 @@ impl Comparison {
         html! {
             @if keys.is_empty() { p { "Their settings are the same." } }
             @else {
-                div.table-wrap tabindex="0" role="region" aria-label="Settings that differ" {
+                (framed("Settings that differ", html! {
                     table {
                         thead { tr { th scope="col" { "Setting" } @for r in &self.reports { th scope="col" { (r.title) } } } }
                         tbody {
@@ -184,7 +180,7 @@ impl Comparison {
                             }
                         }
                     }
-                }
+                }))
             }
         }
     }
@@ -212,12 +208,12 @@ impl Comparison {
             format!("{v:.2} (L{l}H{h}); {has}")
         };
         html! {
-            div.table-wrap tabindex="0" role="region" aria-label="Heads with a role" {
+            (framed("Heads with a role", html! {
                 table {
                     thead { tr { th scope="col" { "Kind of head, highest score" } @for r in &self.reports { th scope="col" { (r.title) } } } }
                     tbody { @for kind in &kinds { tr { th scope="row" { (kind) } @for r in &self.reports { td { (cell(r, kind)) } } } } }
                 }
-            }
+            }))
         }
     }
 

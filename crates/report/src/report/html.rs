@@ -89,20 +89,39 @@ pub(crate) fn page(report: &Report) -> Result<String, ReportError> {
     }
     let found = found(report, &places);
     let body = html! {
-        a.skip href="#content" { "Skip to the content" }
+        (skip())
         main id="content" {
             (header(report, &parts, &found))
-            @for (id, title, content) in &parts {
-                section aria-labelledby={ (id) "-heading" } {
-                    h2 id=(id) { span id={ (id) "-heading" } { (title) } }
-                    (content)
-                }
-            }
+            @for (id, title, content) in &parts { (section(id, title, content)) }
         }
     };
     let title = if report.title.is_empty() { "Report" } else { &report.title };
     let tokens = !report.examples.is_empty();
     Ok(Document { title, body, charts, explorer: has_explorer, tokens }.render())
+}
+
+/// The first stop of the keyboard.
+pub(super) fn skip() -> Markup {
+    html! { a.skip href="#content" { "Skip to the content" } }
+}
+
+/// The title, beside what changes the theme.
+pub(super) fn masthead(title: &str) -> Markup {
+    html! {
+        div.masthead {
+            h1 { (title) }
+            button type="button" id="theme" aria-pressed="false" title="Switch between light and dark" { "Dark" }
+        }
+    }
+}
+
+pub(super) fn section(id: &str, title: &str, body: &Markup) -> Markup {
+    html! { section aria-labelledby={ (id) "-heading" } { h2 id=(id) { span id={ (id) "-heading" } { (title) } } (body) } }
+}
+
+/// A table that is scrolled by itself where it is wider than the page.
+pub(super) fn framed(label: &str, table: Markup) -> Markup {
+    html! { div.table-wrap tabindex="0" role="region" aria-label=(label) { (table) } }
 }
 
 /// Sequences with what the model says at each token.
@@ -150,10 +169,7 @@ fn header(report: &Report, parts: &[Part], found: &Markup) -> Markup {
     let (verdict, chance) = (report.verdict(), findings::chance_warning(report));
     html! {
         header {
-            div.masthead {
-                h1 { (if report.title.is_empty() { "Report" } else { &report.title }) }
-                button type="button" id="theme" aria-pressed="false" title="Switch between light and dark" { "Dark" }
-            }
+            (masthead(if report.title.is_empty() { "Report" } else { &report.title }))
             @if !report.subtitle.is_empty() { p.subtitle { (report.subtitle) } }
             @if !report.warnings.is_empty() {
                 ul.warnings role="alert" { @for warning in &report.warnings { li { (warning) } } }
@@ -241,7 +257,7 @@ fn model(report: &Report) -> Markup {
             details {
                 summary { "All parameters" }
                 (filter("parameters-table"))
-                div.table-wrap tabindex="0" role="region" aria-label="Parameters" {
+                (framed("Parameters", html! {
                     table.sortable id="parameters-table" {
                         thead { tr { th scope="col" { "Name" } th scope="col" { "Shape" } th.num scope="col" { "Numbers" } } }
                         tbody {
@@ -254,7 +270,7 @@ fn model(report: &Report) -> Markup {
                             }
                         }
                     }
-                }
+                }))
             }
         }
     }
@@ -296,7 +312,7 @@ fn activations(hooks: &[Hook]) -> Markup {
             (hooks.len()) " hooks, " (grouped(total)) " numbers." }
         details { summary { "Every activation" }
         (filter("hooks-table"))
-        div.table-wrap tabindex="0" role="region" aria-label="Activations" {
+        (framed("Activations", html! {
             table.sortable id="hooks-table" {
                 thead { tr {
                     th scope="col" { "Hook" } th scope="col" { "Axes" } th scope="col" { "Shape" } th.num scope="col" { "Numbers" }
@@ -319,7 +335,7 @@ fn activations(hooks: &[Hook]) -> Markup {
                     }
                 }
             }
-        }
+        }))
         }
     }
 }
@@ -353,7 +369,7 @@ fn detectors(report: &Report, figure: Option<Markup>) -> Markup {
         p { "How much each head behaves as a known kind of head. A score says what its formula says and no more: look at the pattern before naming a head." }
         @if let Some(figure) = figure { (figure) }
         details open[!drawn] { summary { "What the scores are, and the highest of each" }
-        div.table-wrap tabindex="0" role="region" aria-label="Highest head of each detector" {
+        (framed("Highest head of each detector", html! {
             table {
                 thead { tr {
                     th scope="col" { "Kind of head" } th scope="col" { "Highest before" } th scope="col" { "Highest after" }
@@ -368,10 +384,10 @@ fn detectors(report: &Report, figure: Option<Markup>) -> Markup {
                     }
                 }
             }
-        } }
+        })) }
         details {
             summary { "Scores of every head" }
-            div.table-wrap tabindex="0" role="region" aria-label="Scores of every head" {
+            (framed("Scores of every head", html! {
                 table.sortable {
                     thead { tr { th scope="col" { "Head" } @for d in &report.detectors { th.num scope="col" { (d.name) } } } }
                     tbody {
@@ -386,7 +402,7 @@ fn detectors(report: &Report, figure: Option<Markup>) -> Markup {
                         }
                     }
                 }
-            }
+            }))
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::figure::{Number, token_text};
 use crate::{Array, Example};
 
 /// Texts, each token of which has a number for every choice that the reader makes.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct TokenView {
     /// What can be chosen, such as a layer and a neuron: names and labels.
     choices: Vec<(String, Vec<String>)>,
@@ -52,15 +52,7 @@ fn texts<S: Into<String>>(tokens: impl IntoIterator<Item = S>) -> Vec<String> {
 }
 
 fn single(text: Text, sequential: bool) -> TokenView {
-    TokenView {
-        choices: Vec::new(),
-        groups: vec![vec![text]],
-        shared: true,
-        sequential,
-        tables: false,
-        blanks: false,
-        linked: false,
-    }
+    TokenView { groups: vec![vec![text]], shared: true, sequential, ..TokenView::default() }
 }
 
 /// Tokens coloured by a value each: blue above zero, red below, white at zero.
@@ -106,15 +98,7 @@ pub fn colored_tokens_multi<S: Into<String>, L: Into<String>>(
             vec![Text { tokens: tokens.clone(), values, details: details.clone(), name: String::new() }]
         })
         .collect();
-    let view = TokenView {
-        choices: vec![("Value".into(), labels)],
-        groups,
-        shared: false,
-        sequential: false,
-        tables: false,
-        blanks: false,
-        linked: false,
-    };
+    let view = TokenView { choices: vec![("Value".into(), labels)], groups, ..TokenView::default() };
     View::new(name, Kind::Tokens(view))
 }
 
@@ -181,9 +165,9 @@ pub(crate) fn examples(examples: &[Example]) -> TokenView {
         groups: examples.iter().map(text).collect(),
         shared: true,
         sequential: true,
-        tables: false,
         blanks: true,
         linked: true,
+        ..TokenView::default()
     }
 }
 
@@ -233,18 +217,7 @@ pub fn text_neuron_activations(tokens: Vec<Vec<String>>, activations: Vec<Array>
     };
     let groups = (0..layers * neurons).map(|at| (0..tokens.len()).map(|i| text(i, at)).collect()).collect();
     let choices = vec![("Layer".into(), numbered(layers)), ("Neuron".into(), numbered(neurons))];
-    View::new(
-        name,
-        Kind::Tokens(TokenView {
-            choices,
-            groups,
-            shared: true,
-            sequential: false,
-            tables: false,
-            blanks: false,
-            linked: false,
-        }),
-    )
+    View::new(name, Kind::Tokens(TokenView { choices, groups, shared: true, ..TokenView::default() }))
 }
 
 /// The tokens with the largest and the smallest activations of each neuron, in tables: the reader chooses a layer.
@@ -273,18 +246,7 @@ pub fn topk_tokens(tokens: Vec<Vec<String>>, activations: Vec<Array>, k: usize) 
     let groups = (0..layers).flat_map(|l| [group(l, true), group(l, false)]).collect();
     let ends = vec!["largest".to_string(), "smallest".into()];
     let choices = vec![("Layer".into(), numbered(layers)), ("Which".into(), ends)];
-    View::new(
-        name,
-        Kind::Tokens(TokenView {
-            choices,
-            groups,
-            shared: false,
-            sequential: false,
-            tables: true,
-            blanks: false,
-            linked: false,
-        }),
-    )
+    View::new(name, Kind::Tokens(TokenView { choices, groups, tables: true, ..TokenView::default() }))
 }
 
 /// The texts on which neurons are most active: `samples` is `[layer][neuron][sample]`. The reader chooses a layer
@@ -303,18 +265,7 @@ pub fn topk_samples(samples: Vec<Vec<Vec<Sample>>>) -> View {
     let text = |s: Sample| Text { tokens: s.tokens, values: s.values, ..Text::default() };
     let groups = samples.into_iter().flatten().map(|n| n.into_iter().map(text).collect()).collect();
     let choices = vec![("Layer".into(), numbered(layers)), ("Neuron".into(), numbered(neurons))];
-    View::new(
-        name,
-        Kind::Tokens(TokenView {
-            choices,
-            groups,
-            shared: false,
-            sequential: false,
-            tables: false,
-            blanks: false,
-            linked: false,
-        }),
-    )
+    View::new(name, Kind::Tokens(TokenView { choices, groups, ..TokenView::default() }))
 }
 
 /// The most texts that are shown without scripts.

@@ -6,7 +6,7 @@ use ironlens_lens::{Metric, WeightsExt};
 use ironlens_tensor::{IndexTensor, Tensor};
 use ironlens_transformer::HookedTransformer;
 
-use super::{foremost, layer_labels};
+use super::{foremost, last_predictions, layer_labels};
 use crate::analyser::{Failure, Found};
 use crate::picture::Picture;
 use crate::subject::Subject;
@@ -197,13 +197,13 @@ fn one_token(subject: &Subject) -> Result<(Picture, String), Failure> {
     let other = (ids[replaced] as usize + cfg.d_vocab / 2).max(1) % cfg.d_vocab;
     ids[replaced] = other as u32;
     let corrupted = IndexTensor::new(ids, clean.shape());
-    let right = subject.predictions(&clean)?.as_slice()[0];
-    let mut wrong = subject.predictions(&corrupted)?.as_slice()[0];
+    let (logits, cache) = model.run_with_cache(&clean)?;
+    let right = last_predictions(&logits).as_slice()[0];
+    let mut wrong = last_predictions(&model.forward(&corrupted)?).as_slice()[0];
     if wrong == right {
         wrong = (right + 1) % cfg.d_vocab_out as u32;
     }
     let metric = Metric::logit_diff(&[right], &[wrong])?;
-    let (logits, cache) = model.run_with_cache(&clean)?;
     let m_clean = metric.of(&logits);
     // Nothing before the replaced token differs.
     let from = replaced.saturating_sub(6);
@@ -258,10 +258,9 @@ pub(super) fn ablations(subject: &Subject) -> Result<Found, Failure> {
     let mut cards = Vec::new();
     // One scale for both ways, on which a hundredth of a nat is faint.
     let heads = model.all_head_labels().len();
-    let reach = |rises: &[f64]| rises[..heads].iter().fold(0.1, |most: f64, v| most.max(v.abs()));
-    let reach = all.iter().map(|(_, effects)| reach(&effects.overall(&whole).0)).fold(0.1, f64::max);
-    for (how, effects) in &all {
-        let (rises, errors) = effects.overall(&whole);
+    let overall: Vec<_> = all.iter().map(|(_, effects)| effects.overall(&whole)).collect();
+    let reach = overall.iter().flat_map(|(rises, _)| &rises[..heads]).fold(0.1, |most: f64, v| most.max(v.abs()));
+    for ((how, effects), (rises, errors)) in all.iter().zip(overall) {
         let card = Picture::heads(format!("Rise of the loss, head {how}"), &grid(model, &rises));
         cards.push(card.noise(&grid(model, &errors)).range(-reach, reach).value("nats"));
         let title = format!("Each part {how}");

@@ -221,7 +221,9 @@ impl Backend for Cpu {
         center(x: &Tensor) -> Tensor { x: rows::center }
         rms(x: &Tensor, eps: f64) -> Tensor { x: rows::rms }
         rms_grad(x: &Tensor, scale: &Tensor, dscale: &Tensor) -> Tensor { x: rows::rms_grad }
-        scale_and_shift(x: &Tensor, scale: &Tensor, w: Option<&Tensor>, b: Option<&Tensor>) -> Tensor { x: rows::scale_and_shift }
+        scale_and_shift(x: &Tensor, scale: &Tensor, w: Option<&Tensor>, b: Option<&Tensor>) -> Tensor {
+            x: rows::scale_and_shift
+        }
         norm(x: &Tensor, center: bool, eps: f64, w: Option<&Tensor>, b: Option<&Tensor>) -> (Tensor, Tensor) {
             x: rows::norm
         }

@@ -216,3 +216,14 @@ pub fn release_pooled_memory() {
     bf16::pool().clear();
     f16::pool().clear();
 }
+
+/// Memory from this many elements on is worth giving back at once.
+const LARGE: usize = 1 << 18;
+
+/// [`release_pooled_memory`], where memory of so many elements was freed that nothing of its size asks for again, if it
+/// is large: so that a model is never there twice while it is read, processed or made of others.
+pub fn release_if_large(elements: usize) {
+    if elements >= LARGE {
+        release_pooled_memory();
+    }
+}
