@@ -240,7 +240,12 @@ fn labels_and_padding_lie_beside_tokens() {
     assert_eq!(patterns.to_vec(), cache.get(("pattern", 0)).unwrap().mean(&[0]).to_vec());
     let page = report(&path);
     assert!(page.contains("which letter comes more often") && page.contains("majority_loss"));
-    assert!(page.contains("do not know of padding"));
+    // Padding counts for nothing in what the page says of heads, and in what `analyze` does.
+    let subject = ironlens::study::Subject::of_run(&kept, &Device::Cpu).unwrap();
+    let (rows, width) = (subject.tokens.shape()[0], subject.tokens.shape()[1]);
+    let real = |item: &usize| sequences.real(*item).len() >= width;
+    assert_eq!((0..8).filter(real).count(), rows, "{:?}", subject.tokens);
+    assert!(!page.contains("are left out"), "head detectors and their baselines");
 }
 
 /// Codes of 2 numbers for points of 6 that lie in a plane.

@@ -76,8 +76,8 @@ fn on_run(args: &Args, device: &Device) -> Result<()> {
     }
     let run = RunDir::open(&args.target)?;
     let subject = Subject::of_run(&run, device)?;
-    let masked = if run.sequences()?.mask.is_some() { "; the analyses count their padding as tokens" } else { "" };
-    println!("sequences          held-out, of {}{masked}", run.config().data);
+    let sizes = subject.tokens.shape();
+    println!("sequences          {} held-out ones of {} tokens, of {}", sizes[0], sizes[1], run.config().data);
     let analysis = analyse(&subject);
     if let Some(path) = &args.json {
         analysis.write(path)?;

@@ -54,7 +54,7 @@ pub use error::StudyError;
 pub use of_run::{report, report_with};
 pub use picture::{Analysis, Part, Picture};
 pub use sections::ANALYSERS;
-pub use subject::Subject;
+pub use subject::{Subject, without_padding};
 
 use ironlens_report::Array;
 use ironlens_tensor::Tensor;

@@ -2,9 +2,9 @@
 
 use ironlens_lens::heads::{HeadKind, head_scores};
 use ironlens_report::{Detector, Evaluation, Hook, Parameter, Reference, Report, Snapshot, Stats, StepRow};
-use ironlens_tensor::{Device, IndexTensor, Tensor};
+use ironlens_tensor::{Device, Tensor};
 use ironlens_train::{Checkpoint, Experiment, RunDir, StepRecord, Task};
-use ironlens_transformer::{ActivationCache, HookedTransformer, read_tensors};
+use ironlens_transformer::{ActivationCache, HookedTransformer, Sequences, read_tensors};
 use serde::Serialize;
 
 use crate::error::StudyError;
@@ -111,12 +111,12 @@ fn add_transformer(
             }
             report.hooks = hooks(&after, &cache);
             report.examples = examples::of_run(run, &sequences, logits.logits().value(), &cache)?;
-            report.detectors = detectors(&before, &after, &sequences.tokens)?;
-            if let Err(e) = baselines(&mut report.detectors, &cache, &sequences.tokens) {
-                report.warnings.push(format!("What equal attention scores is not known: {e}."));
+            match detectors(&before, &after, &sequences) {
+                Ok(scored) => report.detectors = scored,
+                Err(e) => report.warnings.push(format!("Head detectors are left out: {e}.")),
             }
-            if sequences.mask.is_some() {
-                report.warnings.push("The head detectors do not know of padding: they count it as tokens.".into());
+            if let Err(e) = baselines(&mut report.detectors, &cache, &sequences) {
+                report.warnings.push(format!("What equal attention scores is not known: {e}."));
             }
         }
         Err(e) => report.warnings.push(format!("Activations and head detectors are left out: {e}.")),
@@ -207,9 +207,9 @@ fn snapshots(run: &RunDir, last: u64) -> Result<Vec<Snapshot>, StudyError> {
 fn detectors(
     before: &HookedTransformer,
     after: &HookedTransformer,
-    tokens: &IndexTensor,
+    sequences: &Sequences,
 ) -> Result<Vec<Detector>, StudyError> {
-    let scores = |model: &HookedTransformer| head_scores(model, tokens, &HeadKind::ALL);
+    let scores = |model: &HookedTransformer| head_scores(model, sequences, &HeadKind::ALL);
     let (before, after) = (scores(before)?, scores(after)?);
     let rows = |scores: &Tensor| {
         let heads = scores.dim(1);
@@ -229,23 +229,32 @@ fn detectors(
 }
 
 /// What heads that attend alike to all they can see would score on the same sequences, and how much the scores of
-/// the heads differ between sequences.
-fn baselines(detectors: &mut [Detector], cache: &ActivationCache, tokens: &IndexTensor) -> Result<(), StudyError> {
-    let (batch, n) = (tokens.shape()[0], tokens.shape()[1]);
-    let ids = tokens.as_slice();
+/// the heads differ between sequences. Padding counts for nothing, as in the scores.
+fn baselines(detectors: &mut [Detector], cache: &ActivationCache, sequences: &Sequences) -> Result<(), StudyError> {
+    let (batch, pos) = (sequences.tokens.shape()[0], sequences.tokens.shape()[1]);
     let layers: Vec<(usize, Vec<f32>)> = (0..cache.model().config().n_layers)
         .map(|l| cache.get(("attn", l)).map(|p| (p.dim(1), p.to_vec())))
         .collect::<Result<_, _>>()?;
+    let real: Vec<Vec<usize>> = (0..batch).map(|b| sequences.real(b)).collect();
     for (detector, kind) in detectors.iter_mut().zip(HeadKind::ALL) {
-        // The cells [dest, src] that the kind asks for, in each sequence.
-        let asked: Vec<Vec<f32>> = ids.chunks(n).map(|row| kind.pattern(row).to_vec()).collect();
-        let visible = |(i, v): (usize, &f32)| if i % n <= i / n { v / (i / n + 1) as f32 } else { 0.0 };
-        let alike: f32 = asked.iter().flat_map(|p| p.iter().enumerate().map(visible)).sum();
-        detector.uniform = Some(alike / (batch * n) as f32);
+        // The cells (dest, src) that the kind asks for among the tokens of each sequence, as places in its pattern
+        // [pos, pos]; and how much of the attention of a head that looks at all alike lies in them.
+        let (mut asked, mut alike) = (Vec::new(), 0.0);
+        for (b, real) in real.iter().enumerate() {
+            let n = real.len();
+            let ids: Vec<u32> = real.iter().map(|p| sequences.tokens.as_slice()[b * pos + p]).collect();
+            let ideal = kind.pattern(&ids).to_vec();
+            let cells: Vec<(usize, usize)> =
+                (0..n * n).filter(|at| ideal[*at] > 0.0).map(|at| (at / n, at % n)).collect();
+            let visible = cells.iter().filter(|(i, j)| j <= i).map(|(i, _)| 1.0 / (i + 1) as f32);
+            alike += visible.sum::<f32>() / n as f32;
+            asked.push(cells.iter().map(|(i, j)| real[*i] * pos + real[*j]).collect::<Vec<usize>>());
+        }
+        detector.uniform = Some(alike / batch as f32);
         let spread = |(heads, pattern): &(usize, Vec<f32>)| -> Vec<f32> {
             let score = |b: usize, h: usize| -> f32 {
-                let cells = &pattern[(b * heads + h) * n * n..][..n * n];
-                cells.iter().zip(&asked[b]).map(|(a, p)| a * p).sum::<f32>() / n as f32
+                let cells = &pattern[(b * heads + h) * pos * pos..][..pos * pos];
+                asked[b].iter().map(|at| cells[*at]).sum::<f32>() / real[b].len() as f32
             };
             let of_head = |h| deviation(&(0..batch).map(|b| score(b, h)).collect::<Vec<f32>>());
             (0..*heads).map(of_head).collect()
@@ -283,6 +292,7 @@ fn settings(run: &RunDir) -> Vec<(String, String)> {
 mod tests {
     use super::*;
     use ironlens_report::Finding;
+    use ironlens_tensor::IndexTensor;
     use ironlens_transformer::{ActFn, Config};
 
     /// What heads do that are made to be of one kind, and one that attends to all it sees alike.
@@ -341,8 +351,8 @@ mod tests {
         let tokens = IndexTensor::new(rows, &[4, 31]);
         let model = made(&tokens);
         let (_, cache) = model.run_with_cache(&tokens).unwrap();
-        let mut all = detectors(&model, &model, &tokens).unwrap();
-        baselines(&mut all, &cache, &tokens).unwrap();
+        let mut all = detectors(&model, &model, &tokens.clone().into()).unwrap();
+        baselines(&mut all, &cache, &tokens.into()).unwrap();
         let metrics = vec![StepRow { step: 1, loss, ..StepRow::default() }];
         Report { metrics, chance_loss: Some(4.0), detectors: all, ..Report::default() }.found()
     }
@@ -362,6 +372,35 @@ mod tests {
                 }
                 None => assert!(own.is_empty(), "a head that attends alike has no role: {own:#?}"),
             }
+        }
+    }
+
+    #[test]
+    fn padding_counts_for_nothing() {
+        let cfg = Config {
+            d_model: 12,
+            d_head: 4,
+            n_heads: 3,
+            n_layers: 1,
+            n_ctx: 8,
+            d_vocab: 20,
+            act_fn: ActFn::Gelu,
+            ..Config::default()
+        };
+        let model = HookedTransformer::new(cfg, &Device::Cpu, 3).unwrap();
+        let told = |sequences: Sequences| {
+            let (_, cache) = sequences.call(&model).cached().unwrap();
+            let mut all = detectors(&model, &model, &sequences).unwrap();
+            baselines(&mut all, &cache, &sequences).unwrap();
+            all.into_iter().flat_map(|d| d.after.concat().into_iter().chain(d.uniform)).collect::<Vec<f32>>()
+        };
+        let alone = told(IndexTensor::from([[3, 9, 3, 9, 4]]).into());
+        let (tokens, mask) = (
+            IndexTensor::from([[0, 0, 3, 9, 3, 9, 4], [3, 9, 3, 9, 4, 0, 0]]),
+            IndexTensor::from([[0, 0, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 0, 0]]),
+        );
+        for (padded, alone) in told((&tokens, &mask).into()).into_iter().zip(alone) {
+            assert!((padded - alone).abs() < 1e-5, "{padded} with padding, {alone} without");
         }
     }
 
