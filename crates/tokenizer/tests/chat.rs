@@ -57,6 +57,7 @@ fn templates_that_fail_say_why() {
     for (template, word) in [
         ("{{ raise_exception('roles must alternate') }}", "roles must alternate"),
         ("{% for %}", "syntax error"),
+        ("{%} {% generation %}", "syntax error"),
         ("{{ messages.0.nothing.more }}", "undefined"),
         ("{{ strftime_now('%!') }}", "strftime_now"),
         ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "recursion"),

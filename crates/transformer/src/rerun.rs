@@ -228,8 +228,8 @@ impl<'m> Rerun<'m> {
             let raw = |name| cache.get((name, l)).cloned();
             let (q, k) = (Var::from(raw("q")?), Var::from(raw("k")?));
             let (q, k) = (
-                block.attn.ready_queries(&mut ctx, &q, &every, pos)?,
-                block.attn.ready_keys(&mut ctx, &k, &every, pos)?,
+                block.attn.rotated_queries(&mut ctx, &q, &every, pos)?,
+                block.attn.rotated_keys(&mut ctx, &k, &every, pos)?,
             );
             ready.push([q.into_value(), k.into_value()]);
         }
@@ -299,7 +299,7 @@ impl Pass<'_, '_> {
 
     /// From changed rows of `site` to changed rows of `resid_post` of the same layer.
     fn enter(&mut self, site: Site, layer: usize, rows: Rows) -> Result<Rows, ModelError> {
-        let spans: Vec<Span> = rows.spans.iter().map(|s| self.limited(layer, *s)).collect();
+        let spans: Vec<Span> = rows.spans.iter().map(|s| self.of_interest(layer, *s)).collect();
         match site {
             Site::ResidPre => self.block(layer, rows),
             Site::Q => {
@@ -329,7 +329,7 @@ impl Pass<'_, '_> {
             }
             Site::Z => {
                 let z = rows.over(self.base(Site::Z, layer)?, &spans);
-                self.write_beside(layer, spans, z)
+                self.write_changed_heads(layer, spans, z)
             }
             Site::AttnOut => {
                 let out = rows.over(self.base(Site::AttnOut, layer)?, &spans);
@@ -376,8 +376,8 @@ impl Pass<'_, '_> {
             return Ok(rows);
         }
         let reached: Vec<Span> = rows.spans.iter().map(|s| self.reached(layer, *s)).collect();
-        if self.should_mix_inputs(layer, &rows, &reached) {
-            return self.block_for_few(layer, rows, reached);
+        if self.should_absorb(layer, &rows, &reached) {
+            return self.block_absorbed(layer, rows, reached);
         }
         // Of queries, only those that somebody asks for.
         let asked: Vec<Span> = rows.spans.iter().zip(&reached).map(|(s, r)| s.within(r.start, r.end())).collect();
@@ -443,12 +443,12 @@ impl Pass<'_, '_> {
         match resid {
             _ if parts.is_empty() => Ok(Rows { values: untouched(base_resid, &[]), spans }),
             Some(resid) => self.write(layer, spans, Tensor::cat(&parts, 0), resid),
-            None => self.write_beside(layer, spans, Tensor::cat(&parts, 0)),
+            None => self.write_changed_heads(layer, spans, Tensor::cat(&parts, 0)),
         }
     }
 
-    /// Whether [`Pass::block_for_few`] multiplies less than keys and values of all rows would.
-    fn should_mix_inputs(&self, layer: usize, rows: &Rows, reached: &[Span]) -> bool {
+    /// Whether [`Pass::block_absorbed`] multiplies less than keys and values of all rows would.
+    fn should_absorb(&self, layer: usize, rows: &Rows, reached: &[Span]) -> bool {
         let (cfg, attn) = (self.run.model.config(), &self.run.model.net.blocks[layer].attn);
         let heads = self.run.ready[layer].each_ref().map(|x| x.dim(2));
         let queries: usize = reached.iter().map(|s| s.len).sum();
@@ -458,7 +458,7 @@ impl Pass<'_, '_> {
 
     /// A block of which few rows are asked for: no keys and values are made. Queries read the
     /// normalised stream itself, through `W_K`, and of what they mix of it each makes values.
-    fn block_for_few(&mut self, layer: usize, rows: Rows, spans: Vec<Span>) -> Result<Rows, ModelError> {
+    fn block_absorbed(&mut self, layer: usize, rows: Rows, spans: Vec<Span>) -> Result<Rows, ModelError> {
         let block = &self.run.model.net.blocks[layer];
         let base_resid = self.run.activation(Site::ResidPre, layer)?;
         let resid = rows.over(base_resid, &spans);
@@ -496,7 +496,7 @@ impl Pass<'_, '_> {
 
     /// As [`Pass::write`], where the stream before the block is untouched: of few changed heads,
     /// only what they write differently is computed.
-    fn write_beside(&mut self, layer: usize, spans: Vec<Span>, z: Tensor) -> Result<Rows, ModelError> {
+    fn write_changed_heads(&mut self, layer: usize, spans: Vec<Span>, z: Tensor) -> Result<Rows, ModelError> {
         let resid = untouched(self.base(Site::ResidPre, layer)?, &spans);
         // Fewer rows than this are not worth looking at.
         const MANY: usize = 32;
@@ -559,14 +559,14 @@ impl Pass<'_, '_> {
         let block = &self.run.model.net.blocks[layer];
         let x = Var::from(rows.values.unsqueeze(0));
         let at = positions(&rows.spans);
-        Ok(block.attn.ready_queries(&mut self.ctx, &x, &at, self.run.pos)?.into_value().squeeze(0))
+        Ok(block.attn.rotated_queries(&mut self.ctx, &x, &at, self.run.pos)?.into_value().squeeze(0))
     }
 
     fn keys(&mut self, layer: usize, rows: &Rows) -> Result<Tensor, ModelError> {
         let block = &self.run.model.net.blocks[layer];
         let x = Var::from(rows.values.unsqueeze(0));
         let at = positions(&rows.spans);
-        Ok(block.attn.ready_keys(&mut self.ctx, &x, &at, self.run.pos)?.into_value().squeeze(0))
+        Ok(block.attn.rotated_keys(&mut self.ctx, &x, &at, self.run.pos)?.into_value().squeeze(0))
     }
 
     /// The queries of a layer that see a position of `span`, or are of one.
@@ -581,11 +581,11 @@ impl Pass<'_, '_> {
             (true, None) => (span.start, n),
             (false, _) => (0, n),
         };
-        self.limited(layer, Span { item: span.item, start: from, len: to.max(span.end()) - from })
+        self.of_interest(layer, Span { item: span.item, start: from, len: to.max(span.end()) - from })
     }
 
     /// What of `span` is still of interest after the attention of `layer`.
-    fn limited(&self, layer: usize, span: Span) -> Span {
+    fn of_interest(&self, layer: usize, span: Span) -> Span {
         let last = layer + 1 == self.run.model.config().n_layers;
         match self.wanted {
             LogitsAt::Last if last => span.within(self.run.pos - 1, self.run.pos),

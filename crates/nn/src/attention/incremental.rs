@@ -20,31 +20,31 @@ impl Attention {
     ///
     /// # Errors
     /// If a hook fails.
-    pub fn ready_queries(
+    pub fn rotated_queries(
         &self,
         ctx: &mut Ctx<'_, '_>,
         q: &Var,
         positions: &IndexTensor,
         len: usize,
     ) -> Result<Var, HookError> {
-        self.ready(ctx, self.norms.as_ref().map(|[q_norm, _]| q_norm), q, positions, len)
+        self.rotated(ctx, self.norms.as_ref().map(|[q_norm, _]| q_norm), q, positions, len)
     }
 
-    /// As [`Attention::ready_queries`], for keys `[batch, pos, kv_head, d_head]`.
+    /// As [`Attention::rotated_queries`], for keys `[batch, pos, kv_head, d_head]`.
     ///
     /// # Errors
     /// If a hook fails.
-    pub fn ready_keys(
+    pub fn rotated_keys(
         &self,
         ctx: &mut Ctx<'_, '_>,
         k: &Var,
         positions: &IndexTensor,
         len: usize,
     ) -> Result<Var, HookError> {
-        self.ready(ctx, self.norms.as_ref().map(|[_, k_norm]| k_norm), k, positions, len)
+        self.rotated(ctx, self.norms.as_ref().map(|[_, k_norm]| k_norm), k, positions, len)
     }
 
-    fn ready(
+    fn rotated(
         &self,
         ctx: &mut Ctx<'_, '_>,
         norm: Option<&VectorNorm>,

@@ -214,13 +214,13 @@ impl Attention {
         let q = self.hook_q.apply(ctx, q)?;
         let k = self.hook_k.apply(ctx, k)?;
         let v = self.hook_v.apply(ctx, v)?;
-        let (mut ready_q, mut ready_k) = (q, k.clone());
+        let (mut rotated_q, mut rotated_k) = (q, k.clone());
         if let Some([q_norm, k_norm]) = &self.norms {
-            ready_q = q_norm.forward(ctx, &ready_q)?;
-            ready_k = k_norm.forward(ctx, &ready_k)?;
+            rotated_q = q_norm.forward(ctx, &rotated_q)?;
+            rotated_k = k_norm.forward(ctx, &rotated_k)?;
         }
         if let (PositionScheme::Rotary(table), Some([hook_rot_k, hook_rot_q])) = (&self.cfg.positions, &self.hook_rot) {
-            let new = start..start + ready_q.dim(1);
+            let new = start..start + rotated_q.dim(1);
             let len = padding.map_or(new.end, Padding::longest);
             let spec = match padding {
                 None => rotary_spec(ctx, table, len, |t| t.narrow(0, new.start, new.len()).unsqueeze(0)),
@@ -229,20 +229,20 @@ impl Attention {
                     rotary_spec(ctx, table, len, |t| t.embed(&positions))
                 }
             };
-            ready_q = hook_rot_q.apply(ctx, ready_q.rotary(&spec))?;
-            ready_k = hook_rot_k.apply(ctx, ready_k.rotary(&spec))?;
+            rotated_q = hook_rot_q.apply(ctx, rotated_q.rotary(&spec))?;
+            rotated_k = hook_rot_k.apply(ctx, rotated_k.rotary(&spec))?;
         }
         let mut spec = self.spec(padding);
         let z = match rows.past.take() {
-            None => self.look(ctx, &ready_q, &ready_k, &v, &spec, 0)?,
+            None => self.look(ctx, &rotated_q, &rotated_k, &v, &spec, 0)?,
             Some(past) => {
                 assert!(self.cfg.causal, "what follows was seen by what came before: attention is not causal");
                 assert!(!(k.requires_grad() || v.requires_grad()), "keys and values that are kept have no gradients");
-                let (keys, values) = past.append(k.value(), ready_k.value(), v.value(), self.cfg.window);
+                let (keys, values) = past.append(k.value(), rotated_k.value(), v.value(), self.cfg.window);
                 let dropped = past.dropped();
                 spec.query_start = start - dropped;
                 spec.key_mask = spec.key_mask.map(|mask| mask.narrow(1, dropped, keys.dim(1)));
-                self.look(ctx, &ready_q, &Var::from(keys), &Var::from(values), &spec, dropped)?
+                self.look(ctx, &rotated_q, &Var::from(keys), &Var::from(values), &spec, dropped)?
             }
         };
         self.hook_z.apply(ctx, z)

@@ -39,7 +39,7 @@ pub struct Past {
     /// As `hook_k` left them, `[batch, pos, kv_head, d_head]`; none where attention reads just these.
     keys: Option<Grown>,
     /// As attention reads them: normalised and rotated.
-    ready_keys: Option<Grown>,
+    rotated_keys: Option<Grown>,
     /// As `hook_v` left them.
     values: Option<Grown>,
     /// How many rows there were.
@@ -66,7 +66,7 @@ impl Past {
 
     /// Keys of the rows that are kept, as `hook_k` left them, `[batch, pos, kv_head, d_head]`.
     pub fn keys(&self) -> Option<Tensor> {
-        self.keys.as_ref().or(self.ready_keys.as_ref()).map(Grown::rows)
+        self.keys.as_ref().or(self.rotated_keys.as_ref()).map(Grown::rows)
     }
 
     /// Their values, as `hook_v` left them.
@@ -76,7 +76,7 @@ impl Past {
 
     /// Bytes of memory held.
     pub fn bytes(&self) -> usize {
-        let parts = [&self.keys, &self.ready_keys, &self.values];
+        let parts = [&self.keys, &self.rotated_keys, &self.values];
         parts.into_iter().flatten().map(|g| g.memory.numel() * g.memory.dtype().size()).sum()
     }
 
@@ -99,7 +99,7 @@ impl Past {
     /// The sequences `items` of the batch, each as often as it is named.
     pub fn select(&self, items: &IndexTensor) -> Past {
         let of = |part: &Option<Grown>| part.as_ref().map(|part| part.select(items));
-        Past { keys: of(&self.keys), ready_keys: of(&self.ready_keys), values: of(&self.values), ..*self }
+        Past { keys: of(&self.keys), rotated_keys: of(&self.rotated_keys), values: of(&self.values), ..*self }
     }
 
     /// Appends rows; `keys` and `ready` are one where attention reads what `hook_k` left. Gives all ready keys and
@@ -121,16 +121,16 @@ impl Past {
         if !keys.shares_memory(ready) {
             push(&mut self.keys, keys);
         }
-        push(&mut self.ready_keys, ready);
+        push(&mut self.rotated_keys, ready);
         push(&mut self.values, values);
         self.len += keys.dim(1);
         let [ready, values] =
-            [&self.ready_keys, &self.values].map(|part| part.as_ref().expect("rows were appended to it").rows());
+            [&self.rotated_keys, &self.values].map(|part| part.as_ref().expect("rows were appended to it").rows());
         (ready, values)
     }
 
     fn parts(&mut self) -> impl Iterator<Item = &mut Grown> {
-        [&mut self.keys, &mut self.ready_keys, &mut self.values].into_iter().flatten()
+        [&mut self.keys, &mut self.rotated_keys, &mut self.values].into_iter().flatten()
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::Gpu;
 use super::backend::Ops;
 use super::context::choice;
-use super::matmul::{COOPERATIVE, Class, Epilogue, Order, Product, TILES, Tile};
+use super::matmul::{COOPERATIVE, Class, Epilogue, Product, TILES, Tile, Transposition};
 use crate::{DType, Device, Rng, Tensor};
 
 /// The variable that asks for tuning: `1` reads what an earlier tuning of this device wrote, or tunes
@@ -72,7 +72,9 @@ pub struct TileChoice {
 }
 
 fn classes() -> impl Iterator<Item = Class> {
-    Order::ALL.into_iter().flat_map(|order| (0..=Class::LARGEST).map(move |doublings| Class { order, doublings }))
+    Transposition::ALL
+        .into_iter()
+        .flat_map(|order| (0..=Class::LARGEST).map(move |doublings| Class { order, doublings }))
 }
 
 /// The whole table.
@@ -118,7 +120,7 @@ pub(super) fn tune_if_asked(gpu: &Gpu) -> Result<(), String> {
 fn measure(ops: &Ops, device: &Device) -> HashMap<Class, Tile> {
     const INNER: usize = 256;
     let mut table = HashMap::new();
-    for order in Order::ALL {
+    for order in Transposition::ALL {
         let mut last = None;
         for doublings in 0..=Class::LARGEST {
             let class = Class { order, doublings };
@@ -134,8 +136,8 @@ fn measure(ops: &Ops, device: &Device) -> HashMap<Class, Tile> {
                 let x = Rng::new(1, 0).normal(&shape, 0.0, 1.0, &Device::Cpu).to_device(device);
                 if turned { x.transpose(3, 4) } else { x }
             };
-            let a = matrix(m, INNER, order == Order::LeftTransposed);
-            let b = matrix(INNER, n, order == Order::RightTransposed);
+            let a = matrix(m, INNER, order == Transposition::LeftTransposed);
+            let b = matrix(INNER, n, order == Transposition::RightTransposed);
             let out = Tensor::zeros(&[1, 1, 1, m, n], DType::F32, device);
             let product = Product { a, b, out, epilogue: Epilogue::None, extras: Vec::new(), spec: None };
             let run = |tile| {
@@ -182,7 +184,7 @@ fn read(file: &Path) -> Option<HashMap<Class, Tile>> {
     }
     let line = |line: &str| {
         let [order, doublings, tile] = *line.split(' ').collect::<Vec<_>>() else { return None };
-        let order = Order::ALL.into_iter().find(|o| o.name() == order)?;
+        let order = Transposition::ALL.into_iter().find(|o| o.name() == order)?;
         let tile = TILES.into_iter().find(|t| t.to_string() == tile)?;
         Some((Class { order, doublings: doublings.parse().ok()? }, tile))
     };

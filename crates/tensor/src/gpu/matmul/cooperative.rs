@@ -11,7 +11,7 @@ const SIDE: usize = 8;
 
 /// The entry point.
 pub(super) fn body(v: &Variant, text: &mut String) -> fmt::Result {
-    let (t, [rows, cols]) = (v.tile, v.tile.part);
+    let (t, [rows, cols]) = (v.tile, v.tile.micro_tile);
     let places = || (0..rows / SIDE).flat_map(|i| (0..cols / SIDE).map(move |j| (i, j)));
     let (bias, residual) = match v.epilogue {
         Epilogue::None | Epilogue::Scores => (false, None),
@@ -45,14 +45,14 @@ pub(super) fn body(v: &Variant, text: &mut String) -> fmt::Result {
         if v.order.right_transposed() { "b_col" } else { "b_row" },
     );
     writeln!(text, "let pitch_a = {a_stride}(); let pitch_b = {b_stride}(); let pitch = out_row();")?;
-    writeln!(text, "for (var part = group; part < {}u; part += groups) {{", t.parts())?;
+    writeln!(text, "for (var part = group; part < {}u; part += groups) {{", t.micro_tiles())?;
     let across = t.cols / cols;
     writeln!(text, "let row = row0 + part / {across}u * {rows}u; let col_in = part % {across}u * {cols}u;")?;
     writeln!(text, "let col = col0 + col_in;")?;
     for (i, j) in places() {
         writeln!(text, "var c{i}_{j} = coop_mat8x8<f32, C>();")?;
     }
-    writeln!(text, "for (var k0 = 0u; k0 < inner(); k0 += {}u) {{", t.inner)?;
+    writeln!(text, "for (var k0 = 0u; k0 < inner(); k0 += {}u) {{", t.k_tile)?;
     for i in 0..rows / SIDE {
         writeln!(text, "let at_a{i} = item.a + (row + {}u) * a_row() + k0 * a_col();", SIDE * i)?;
         let load = load(v.order.left_transposed());

@@ -10,7 +10,7 @@ use super::context::MAX_GROUPS;
 use super::words::Args;
 use crate::backend::AttentionSpec;
 use crate::{DType, Device, Rng, Tensor};
-pub(super) use tile::{COOPERATIVE, Class, Order, TILES, Tile};
+pub(super) use tile::{COOPERATIVE, Class, TILES, Tile, Transposition};
 #[cfg(test)]
 pub(super) use variant::every_variant;
 pub(super) use variant::{Epilogue, Variant};
@@ -41,18 +41,18 @@ impl Product<'_> {
         self.out.shape()[..3].iter().product()
     }
 
-    fn order(&self) -> Order {
+    fn order(&self) -> Transposition {
         let dense = |x: &Tensor, axis: usize| x.layout().strides()[axis] == 1;
         match (dense(&self.a, 4), dense(&self.b, 4), dense(&self.a, 3), dense(&self.b, 3)) {
-            (true, false, _, true) => Order::RightTransposed,
-            (false, true, true, _) => Order::LeftTransposed,
-            _ => Order::Plain,
+            (true, false, _, true) => Transposition::RightTransposed,
+            (false, true, true, _) => Transposition::LeftTransposed,
+            _ => Transposition::Plain,
         }
     }
 
     /// Whether the axes that are read four at a time lie densely, and everything else at a multiple
     /// of four.
-    fn by_four(&self, order: Order) -> bool {
+    fn vec4(&self, order: Transposition) -> bool {
         let [m, k, n] = self.sizes();
         let along = |x: &Tensor, dense: usize| {
             let s = x.layout().strides();
@@ -61,9 +61,9 @@ impl Product<'_> {
                 && x.layout().offset().is_multiple_of(4)
         };
         let (a, b) = match order {
-            Order::Plain => (along(&self.a, 4) && k % 4 == 0, along(&self.b, 4)),
-            Order::RightTransposed => (along(&self.a, 4), along(&self.b, 3) && k % 4 == 0),
-            Order::LeftTransposed => (along(&self.a, 3) && m % 4 == 0, along(&self.b, 4)),
+            Transposition::Plain => (along(&self.a, 4) && k % 4 == 0, along(&self.b, 4)),
+            Transposition::RightTransposed => (along(&self.a, 4), along(&self.b, 3) && k % 4 == 0),
+            Transposition::LeftTransposed => (along(&self.a, 3) && m % 4 == 0, along(&self.b, 4)),
         };
         a && b && n % 4 == 0 && along(&self.out, 4)
     }
@@ -71,7 +71,7 @@ impl Product<'_> {
     /// The kernel of a tile, if it can make this product.
     fn variant(&self, tile: Tile) -> Option<Variant> {
         let order = self.order();
-        let variant = Variant { tile, order, by_four: self.by_four(order), epilogue: self.epilogue };
+        let variant = Variant { tile, order, vec4: self.vec4(order), epilogue: self.epilogue };
         variant.is_possible(self.sizes()).then_some(variant)
     }
 
@@ -139,8 +139,8 @@ impl Product<'_> {
 
 /// Every kernel of a tile but that for scores, at multiples of four.
 pub(super) fn sums_by(tile: Tile) -> Vec<Variant> {
-    let of = |order| Epilogue::SUMS.map(|epilogue| Variant { tile, order, by_four: true, epilogue });
-    Order::ALL.into_iter().flat_map(of).collect()
+    let of = |order| Epilogue::SUMS.map(|epilogue| Variant { tile, order, vec4: true, epilogue });
+    Transposition::ALL.into_iter().flat_map(of).collect()
 }
 
 /// Every epilogue that adds, and what it reads.
@@ -161,7 +161,7 @@ pub(super) fn largest_difference(ops: &Ops, device: &Device, tile: Tile) -> f64 
     let (bias, residual) = (random(&[n]), random(&[1, 1, 1, m, n]));
     let sums = sums_of(&bias, &residual);
     let mut largest: f64 = 0.0;
-    for order in Order::ALL {
+    for order in Transposition::ALL {
         let mut matrix = |rows, cols, turned| match turned {
             true => random(&[1, 1, 1, cols, rows]).transpose(3, 4),
             false => random(&[1, 1, 1, rows, cols]),
@@ -200,7 +200,9 @@ mod tests {
             [[1, 65, 130, 77], [1, 64, 48, 72], [3, 132, 36, 68], [2, 3, 20, 5], [1, 1, 5, 1], [2, 128, 24, 64]];
         gpu.check_matrices(&TILES);
         let there = |tile: &Tile| gpu.ops.0.tiles.may_take(*tile);
-        for (tile, order) in TILES.into_iter().filter(there).flat_map(|tile| Order::ALL.map(|order| (tile, order))) {
+        for (tile, order) in
+            TILES.into_iter().filter(there).flat_map(|tile| Transposition::ALL.map(|order| (tile, order)))
+        {
             for [batch, m, k, n] in sizes {
                 let random = |shape: &[usize], stream| Rng::new(7, stream).normal(shape, 0.0, 1.0, &Device::Cpu);
                 let turned = |on, x: &Tensor| if on { x.transpose(3, 4).contiguous() } else { x.clone() };

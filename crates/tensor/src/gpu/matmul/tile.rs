@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-/// Who makes a part of a tile.
+/// Who makes a micro-tile of a tile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(in crate::gpu) enum Maker {
+pub(in crate::gpu) enum Unit {
     /// A thread, by itself.
     Thread,
     /// The threads of a SIMD group together, by the matrix instructions of their device.
@@ -18,47 +18,47 @@ pub(in crate::gpu) struct Tile {
     pub rows: usize,
     pub cols: usize,
     /// Of the inner dimension, how much is taken at a time.
-    pub inner: usize,
-    /// Rows and columns of a maker.
-    pub part: [usize; 2],
-    pub maker: Maker,
+    pub k_tile: usize,
+    /// Rows and columns of a unit.
+    pub micro_tile: [usize; 2],
+    pub unit: Unit,
 }
 
-/// Threads of a SIMD group on the devices that [`Maker::Group`] is for. Only their number in a
+/// Threads of a SIMD group on the devices that [`Unit::Group`] is for. Only their number in a
 /// workgroup follows from it, no result.
 const GROUP: usize = 32;
 
 impl Tile {
-    const fn threads_of(rows: usize, cols: usize, part: [usize; 2]) -> Tile {
-        Tile { rows, cols, inner: 16, part, maker: Maker::Thread }
+    const fn threads_of(rows: usize, cols: usize, micro_tile: [usize; 2]) -> Tile {
+        Tile { rows, cols, k_tile: 16, micro_tile, unit: Unit::Thread }
     }
 
-    const fn groups_of(rows: usize, cols: usize, part: [usize; 2]) -> Tile {
-        Tile { rows, cols, inner: 8, part, maker: Maker::Group }
+    const fn groups_of(rows: usize, cols: usize, micro_tile: [usize; 2]) -> Tile {
+        Tile { rows, cols, k_tile: 8, micro_tile, unit: Unit::Group }
     }
 
-    /// Parts of the tile.
-    pub fn parts(self) -> usize {
-        (self.rows / self.part[0]) * (self.cols / self.part[1])
+    /// Micro-tiles of the tile.
+    pub fn micro_tiles(self) -> usize {
+        (self.rows / self.micro_tile[0]) * (self.cols / self.micro_tile[1])
     }
 
     /// Threads of a workgroup.
     pub fn threads(self) -> usize {
-        match self.maker {
-            Maker::Thread => self.parts(),
-            Maker::Group => self.parts() * GROUP,
+        match self.unit {
+            Unit::Thread => self.micro_tiles(),
+            Unit::Group => self.micro_tiles() * GROUP,
         }
     }
 
     pub fn is_cooperative(self) -> bool {
-        self.maker == Maker::Group
+        self.unit == Unit::Group
     }
 }
 
 impl fmt::Display for Tile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let by = if self.is_cooperative() { "/simd" } else { "" };
-        write!(f, "{}x{}x{}/{}x{}{by}", self.rows, self.cols, self.inner, self.part[0], self.part[1])
+        write!(f, "{}x{}x{}/{}x{}{by}", self.rows, self.cols, self.k_tile, self.micro_tile[0], self.micro_tile[1])
     }
 }
 
@@ -77,7 +77,7 @@ pub(in crate::gpu) const COOPERATIVE: Tile = TILES[4];
 
 /// Which axis of the operands is dense.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(in crate::gpu) enum Order {
+pub(in crate::gpu) enum Transposition {
     /// The inner one of `a`, the columns of `b`. The scalar path takes any strides in this order.
     Plain,
     /// The inner one of both.
@@ -86,30 +86,31 @@ pub(in crate::gpu) enum Order {
     LeftTransposed,
 }
 
-impl Order {
-    pub const ALL: [Order; 3] = [Order::Plain, Order::RightTransposed, Order::LeftTransposed];
+impl Transposition {
+    pub const ALL: [Transposition; 3] =
+        [Transposition::Plain, Transposition::RightTransposed, Transposition::LeftTransposed];
 
     pub fn name(self) -> &'static str {
         match self {
-            Order::Plain => "nn",
-            Order::RightTransposed => "nt",
-            Order::LeftTransposed => "tn",
+            Transposition::Plain => "nn",
+            Transposition::RightTransposed => "nt",
+            Transposition::LeftTransposed => "tn",
         }
     }
 
     pub fn left_transposed(self) -> bool {
-        self == Order::LeftTransposed
+        self == Transposition::LeftTransposed
     }
 
     pub fn right_transposed(self) -> bool {
-        self == Order::RightTransposed
+        self == Transposition::RightTransposed
     }
 }
 
 /// Products that want the same tile: those of an order, by the size of their results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(in crate::gpu) struct Class {
-    pub order: Order,
+    pub order: Transposition,
     /// Times that a tile of 64 x 64 can be doubled before it is larger than the result (all
     /// matrices of a batch together), at most [`Class::LARGEST`].
     pub doublings: u32,
@@ -118,7 +119,7 @@ pub(in crate::gpu) struct Class {
 impl Class {
     pub const LARGEST: u32 = 10;
 
-    pub fn of(order: Order, batch: usize, m: usize, n: usize) -> Class {
+    pub fn of(order: Transposition, batch: usize, m: usize, n: usize) -> Class {
         let tiles = batch * m.div_ceil(64) * n.div_ceil(64);
         Class { order, doublings: tiles.max(1).ilog2().min(Class::LARGEST) }
     }

@@ -5,7 +5,7 @@
 
 use std::fmt::{self, Write};
 
-use super::tile::Order;
+use super::tile::Transposition;
 use super::variant::{Epilogue, Variant};
 
 /// An operand: `rows x cols` of it, `cols` dense, are in workgroup memory at a time.
@@ -30,7 +30,7 @@ impl Operand {
     }
 
     /// Fills workgroup memory; zeros lie outside of the operand.
-    fn load(&self, text: &mut String, threads: usize, by_four: bool) -> fmt::Result {
+    fn load(&self, text: &mut String, threads: usize, vec4: bool) -> fmt::Result {
         let Operand { shared, buffer, base, start, size, strides, .. } = self;
         let (wide, pitch) = (self.cols / 4, self.pitch());
         let count = self.rows * wide;
@@ -44,7 +44,7 @@ impl Operand {
             )?;
             writeln!(text, "let at = {base} + row * {} + col * {};", strides[0], strides[1])?;
             let to = format!("{shared}[(e / {wide}u) * {pitch}u + e % {wide}u]");
-            if by_four {
+            if vec4 {
                 writeln!(text, "let inside = row < {} && col < {};", size[0], size[1])?;
                 writeln!(text, "{to} = select(vec4<f32>(0.0), {buffer}[select(0u, at / 4u, inside)], inside);")?;
             } else {
@@ -71,7 +71,7 @@ fn operands(v: &Variant) -> [Operand; 2] {
         size: ["m", "k"],
         strides: ["a_row()", "a_col()"],
         rows: t.rows,
-        cols: t.inner,
+        cols: t.k_tile,
     };
     let b = Operand {
         shared: "tb",
@@ -80,7 +80,7 @@ fn operands(v: &Variant) -> [Operand; 2] {
         start: ["k0", "col0"],
         size: ["k", "n"],
         strides: ["b_row()", "b_col()"],
-        rows: t.inner,
+        rows: t.k_tile,
         cols: t.cols,
     };
     let turn = |on, x: Operand| {
@@ -96,7 +96,7 @@ fn operands(v: &Variant) -> [Operand; 2] {
 /// The entry point, and `store` with the epilogue.
 pub(super) fn body(v: &Variant, text: &mut String) -> fmt::Result {
     let (t, [a, b]) = (v.tile, operands(v));
-    let ([tm, tn], threads) = (t.part, t.threads());
+    let ([tm, tn], threads) = (t.micro_tile, t.threads());
     let (groups, across) = (tn / 4, t.cols / tn);
     for x in [&a, &b] {
         writeln!(text, "var<workgroup> {}: array<vec4<f32>, {}>;", x.shared, x.rows * x.pitch())?;
@@ -123,9 +123,9 @@ pub(super) fn body(v: &Variant, text: &mut String) -> fmt::Result {
     for (i, j) in (0..tm).flat_map(|i| (0..groups).map(move |j| (i, j))) {
         writeln!(text, "var c{i}_{j} = vec4<f32>(0.0);")?;
     }
-    writeln!(text, "for (var k0 = 0u; k0 < k; k0 += {}u) {{", t.inner)?;
-    a.load(text, threads, v.by_four)?;
-    b.load(text, threads, v.by_four)?;
+    writeln!(text, "for (var k0 = 0u; k0 < k; k0 += {}u) {{", t.k_tile)?;
+    a.load(text, threads, v.vec4)?;
+    b.load(text, threads, v.vec4)?;
     writeln!(text, "workgroupBarrier();")?;
     let (pa, pb) = (a.pitch(), b.pitch());
     let part = ["x", "y", "z", "w"];
@@ -136,8 +136,8 @@ pub(super) fn body(v: &Variant, text: &mut String) -> fmt::Result {
         (0..groups).try_for_each(|j| writeln!(text, "let b{j} = tb[{}u + tx * {groups}u + {j}u];", kk * pb))
     };
     match v.order {
-        Order::LeftTransposed => {
-            for kk in 0..t.inner {
+        Transposition::LeftTransposed => {
+            for kk in 0..t.k_tile {
                 writeln!(text, "{{")?;
                 for q in 0..tm / 4 {
                     writeln!(text, "let a{q} = ta[{}u + ty * {}u + {q}u];", kk * pa, tm / 4)?;
@@ -149,8 +149,8 @@ pub(super) fn body(v: &Variant, text: &mut String) -> fmt::Result {
                 writeln!(text, "}}")?;
             }
         }
-        Order::Plain | Order::RightTransposed => {
-            for kk in 0..t.inner / 4 {
+        Transposition::Plain | Transposition::RightTransposed => {
+            for kk in 0..t.k_tile / 4 {
                 writeln!(text, "{{")?;
                 for i in 0..tm {
                     writeln!(text, "let a{i} = ta[(ty * {tm}u + {i}u) * {pa}u + {kk}u];")?;
@@ -159,14 +159,14 @@ pub(super) fn body(v: &Variant, text: &mut String) -> fmt::Result {
                     writeln!(text, "{{")?;
                     match v.order {
                         // Row `4 kk + s` of b, out of the columns that lie densely.
-                        Order::RightTransposed => {
+                        Transposition::RightTransposed => {
                             for j in 0..groups {
                                 let of = |c| format!("tb[(tx * {tn}u + {}u) * {pb}u + {kk}u].{part}", 4 * j + c);
                                 let [x, y, z, w] = [of(0), of(1), of(2), of(3)];
                                 writeln!(text, "let b{j} = vec4<f32>({x}, {y}, {z}, {w});")?;
                             }
                         }
-                        Order::Plain | Order::LeftTransposed => columns(text, 4 * kk + s)?,
+                        Transposition::Plain | Transposition::LeftTransposed => columns(text, 4 * kk + s)?,
                     }
                     for (i, j) in (0..tm).flat_map(|i| (0..groups).map(move |j| (i, j))) {
                         multiply(text, i, &format!("a{i}.{part}"), j)?;
@@ -195,12 +195,12 @@ fn store(v: &Variant, text: &mut String) -> fmt::Result {
     };
     writeln!(text, "fn store(item: Item, row: u32, col: u32, c: vec4<f32>) {{")?;
     writeln!(text, "let n = cols(); let at = item.out + row * out_row() + col;")?;
-    match (v.epilogue, v.by_four) {
+    match (v.epilogue, v.vec4) {
         (Epilogue::Scores, _) => {
             for (i, part) in part.into_iter().enumerate() {
                 writeln!(text, "let s{i} = score(item, row, col + {i}u, c.{part});")?;
             }
-            if v.by_four {
+            if v.vec4 {
                 writeln!(text, "if (row < rows() && col < n) {{ w0[at / 4u] = vec4<f32>(s0, s1, s2, s3); }}")?;
             } else {
                 for i in 0..4 {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::tile::{Order, Tile};
+use super::tile::{Tile, Transposition};
 use super::{cooperative, tiled};
 use crate::gpu::kernels::Scores;
 use crate::gpu::source::{self, Source, head};
@@ -73,16 +73,16 @@ words! {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::gpu) struct Variant {
     pub tile: Tile,
-    pub order: Order,
+    pub order: Transposition,
     /// Whether everything lies at multiples of four: neighbours are read and written at once.
-    pub by_four: bool,
+    pub vec4: bool,
     pub epilogue: Epilogue,
 }
 
 impl fmt::Display for Variant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "matmul {} {}", self.order.name(), self.tile)?;
-        write!(f, "{}", if self.by_four { " by 4" } else { "" })?;
+        write!(f, "{}", if self.vec4 { " by 4" } else { "" })?;
         match self.epilogue {
             Epilogue::None => Ok(()),
             Epilogue::Bias => f.write_str(" + bias"),
@@ -106,7 +106,7 @@ impl Variant {
 
     /// The kernel's WGSL.
     pub fn source(&self) -> Source {
-        let wide = self.by_four && !self.tile.is_cooperative();
+        let wide = self.vec4 && !self.tile.is_cooperative();
         let element = if wide { "vec4<f32>" } else { "f32" };
         let more = if self.epilogue == Epilogue::Scores { "f32" } else { element };
         let mut reads = vec![element; 2];
@@ -129,8 +129,8 @@ impl Variant {
     /// Whether the tile can make it: matrix instructions take whole matrices, and have no other
     /// epilogues than sums.
     pub fn is_possible(&self, [m, k, n]: [usize; 3]) -> bool {
-        let whole = m % self.tile.rows == 0 && n % self.tile.cols == 0 && k % self.tile.inner == 0;
-        !self.tile.is_cooperative() || (self.by_four && whole && self.epilogue != Epilogue::Scores)
+        let whole = m % self.tile.rows == 0 && n % self.tile.cols == 0 && k % self.tile.k_tile == 0;
+        !self.tile.is_cooperative() || (self.vec4 && whole && self.epilogue != Epilogue::Scores)
     }
 }
 
@@ -140,10 +140,10 @@ pub(in crate::gpu) fn every_variant() -> Vec<Variant> {
     let epilogues = Epilogue::SUMS.into_iter().chain([Epilogue::Scores]);
     let mut all = Vec::new();
     for tile in super::tile::TILES {
-        for order in Order::ALL {
-            for (epilogue, by_four) in epilogues.clone().flat_map(|e| [(e, false), (e, true)]) {
-                let variant = Variant { tile, order, by_four, epilogue };
-                if variant.is_possible([tile.rows, tile.inner, tile.cols]) {
+        for order in Transposition::ALL {
+            for (epilogue, vec4) in epilogues.clone().flat_map(|e| [(e, false), (e, true)]) {
+                let variant = Variant { tile, order, vec4, epilogue };
+                if variant.is_possible([tile.rows, tile.k_tile, tile.cols]) {
                     all.push(variant);
                 }
             }
