@@ -53,6 +53,7 @@ pub struct Settings {
 }
 
 /// A training, resolved.
+#[derive(Debug)]
 pub struct Recipe {
     /// The model.
     pub model: Config,

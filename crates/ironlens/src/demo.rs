@@ -36,6 +36,7 @@ pub fn trained_tiny_for(steps: u64, device: &Device) -> Result<(HookedTransforme
 }
 
 /// A question that a previous-token model answers at its last position, and the same with another answer.
+#[derive(Debug)]
 pub struct Question {
     /// `[1, pos]`.
     pub clean: IndexTensor,

@@ -1,5 +1,7 @@
 //! [`Metric`]: what an intervention is judged by.
 
+use std::fmt;
+
 use ironlens_autograd::Var;
 use ironlens_tensor::{IndexTensor, Tensor};
 use ironlens_transformer::{LogitsAt, Sequences};
@@ -24,6 +26,12 @@ type Function<'m> = Box<dyn Fn(&Var) -> Var + Sync + 'm>;
 pub struct Metric<'m> {
     function: Function<'m>,
     positions: LogitsAt,
+}
+
+impl fmt::Debug for Metric<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Metric(of logits at {:?})", self.positions)
+    }
 }
 
 impl<'m> Metric<'m> {

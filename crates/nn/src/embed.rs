@@ -27,6 +27,7 @@ impl Embed {
 }
 
 /// Embedding of the part of a text that a token is of: `W_token_type [2, d_model]`.
+#[derive(Debug)]
 pub struct TokenTypeEmbed {
     w: Param,
 }

@@ -11,6 +11,7 @@ use crate::{Device, IndexTensor, Tensor, check};
 
 /// A portable generator (ChaCha8). `Rng::new(seed, stream)` are independent for different
 /// streams of one seed.
+#[derive(Debug)]
 pub struct Rng(ChaCha8Rng);
 
 impl Rng {

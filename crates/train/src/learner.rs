@@ -1,5 +1,6 @@
 //! What is trained.
 
+use std::fmt;
 use std::marker::PhantomData;
 use std::path::Path;
 
@@ -175,6 +176,12 @@ pub struct LanguageModel<'m, F, B = IndexTensor> {
     loss: F,
     name: String,
     batch: PhantomData<fn(&B)>,
+}
+
+impl<F, B> fmt::Debug for LanguageModel<'_, F, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LanguageModel that learns by {}: {:?}", self.name, self.model)
+    }
 }
 
 impl<'m, B: TokenBatch, F: Fn(&Var, &B) -> Var> LanguageModel<'m, F, B> {

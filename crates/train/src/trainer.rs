@@ -1,5 +1,6 @@
 //! The training loop.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -36,7 +37,7 @@ pub enum Progress<'a> {
 }
 
 /// What is trained, as an [`Observer`] sees it.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Trained<'a> {
     /// The learner's weights.
     pub params: &'a Params,
@@ -102,6 +103,22 @@ pub struct Trainer<'o> {
     optimizer: Option<Optimizer>,
     schedule: Option<Box<dyn Fn(u64) -> f64 + 'o>>,
     observer: Option<&'o mut dyn Observer>,
+}
+
+impl fmt::Debug for Trainer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kept = match &self.keep {
+            Keep::Nothing => None,
+            Keep::New(path) => Some(path.as_path()),
+            Keep::Resumed(dir) => Some(dir.path()),
+        };
+        f.debug_struct("Trainer")
+            .field("config", &self.config)
+            .field("kept", &kept)
+            .field("own_optimizer", &self.optimizer.is_some())
+            .field("own_schedule", &self.schedule.is_some())
+            .finish_non_exhaustive()
+    }
 }
 
 /// What is kept on disk.
@@ -400,6 +417,7 @@ fn settle(waiting: &mut Vec<Waiting>) -> Vec<StepRecord> {
 }
 
 /// What a step gave: one number each, which may still be on the device.
+#[derive(Debug)]
 pub struct Step {
     /// The loss before the update.
     pub loss: Tensor,

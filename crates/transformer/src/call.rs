@@ -1,5 +1,7 @@
 //! A call of a model: which part runs, what listens, what is kept.
 
+use std::fmt;
+
 use ironlens_autograd::{Tape, Var};
 use ironlens_nn::{Ctx, Hooks, Leaves, Target};
 use ironlens_tensor::{Device, IndexTensor, Tensor};
@@ -54,6 +56,22 @@ pub struct Call<'a, 'h> {
     leaves: Leaves<'h>,
     names: Target<'h>,
     keep: Keep,
+}
+
+/// The input and what was asked for; not the model.
+impl fmt::Debug for Call<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call")
+            .field("input", &self.input)
+            .field("return_type", &self.return_type)
+            .field("start_at_layer", &self.start_at_layer)
+            .field("stop_at_layer", &self.stop_at_layer)
+            .field("attention_mask", &self.attention_mask)
+            .field("hooks", &self.hooks)
+            .field("leaves", &self.leaves)
+            .field("names", &self.names)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<'a, 'h> Call<'a, 'h> {

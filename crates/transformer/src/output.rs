@@ -1,5 +1,6 @@
 //! What a call gives.
 
+use std::fmt;
 use std::sync::Arc;
 
 use ironlens_autograd::Var;
@@ -78,6 +79,13 @@ pub struct ParamGradients {
     dtype: DType,
     device: Device,
     slots: Vec<Option<Tensor>>,
+}
+
+impl fmt::Debug for ParamGradients {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let found = self.slots.iter().flatten().count();
+        write!(f, "Gradients by {found} of {} stored tensors, {} on {}", self.slots.len(), self.dtype, self.device)
+    }
 }
 
 impl ParamGradients {

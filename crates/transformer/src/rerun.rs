@@ -6,6 +6,8 @@
 //! whose logits are asked for. Many changes run together: their rows are packed side by side, so
 //! that every product with a weight is one large product.
 
+use std::fmt;
+
 use ironlens_autograd::Var;
 use ironlens_nn::{Ctx, attend};
 use ironlens_tensor::{Device, IndexTensor, Tensor};
@@ -198,6 +200,12 @@ pub struct Rerun<'m> {
     logits: Tensor,
     batch: usize,
     pos: usize,
+}
+
+impl fmt::Debug for Rerun<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Rerun of {} sequences of {} tokens, of {:?}", self.batch, self.pos, self.model)
+    }
 }
 
 impl<'m> Rerun<'m> {

@@ -30,6 +30,8 @@ pub mod path;
 mod plain;
 mod sweep;
 
+use std::fmt;
+
 use ironlens_tensor::{IndexTensor, Tensor};
 use ironlens_transformer::{ActivationCache, HookedTransformer, Rerun, Sequences, Site};
 
@@ -80,6 +82,16 @@ pub struct PatchOptions<'p> {
     pub plain: bool,
     /// Told how many cells are done, and of how many.
     pub progress: Option<&'p mut dyn FnMut(usize, usize)>,
+}
+
+impl fmt::Debug for PatchOptions<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PatchOptions")
+            .field("max_rows", &self.max_rows)
+            .field("plain", &self.plain)
+            .field("progress", &self.progress.is_some())
+            .finish()
+    }
 }
 
 impl Default for PatchOptions<'_> {
@@ -183,6 +195,12 @@ pub(crate) fn only_whole(model: &HookedTransformer, sequences: &Sequences) -> Op
         (_, Some(_)) => Some("the model has permanent hooks, which may look at anything"),
         (Some(_), None) => Some("the sequences are padded"),
         (None, None) => None,
+    }
+}
+
+impl fmt::Debug for Patching<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Patching of {:?}, whose corrupted metric is {}", self.sequences.tokens, self.corrupted)
     }
 }
 

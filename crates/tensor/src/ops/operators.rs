@@ -19,6 +19,7 @@ pub trait Operand<T: Clone> {
 }
 
 /// The right side of a formula; see [`Operand`].
+#[derive(Debug)]
 pub enum Right<'a, T: Clone> {
     /// A tensor or a variable.
     Array(Cow<'a, T>),

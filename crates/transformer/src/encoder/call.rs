@@ -1,5 +1,7 @@
 //! Running an encoder: what goes in, which head runs, what listens, what comes out.
 
+use std::fmt;
+
 use ironlens_autograd::{Tape, Var};
 use ironlens_nn::{Ctx, Hooks, Leaves, Padding, Target, TokenTypeEmbed};
 use ironlens_tensor::{Device, IndexTensor, Tensor};
@@ -71,6 +73,7 @@ impl EncoderOutput {
 }
 
 /// What an encoder reads.
+#[derive(Debug)]
 pub(super) enum Read {
     One(Input),
     Pairs(Vec<(String, String)>),
@@ -88,6 +91,21 @@ pub struct EncoderCall<'a, 'h> {
     leaves: Leaves<'h>,
     names: Target<'h>,
     keep: Keep,
+}
+
+/// The input and what was asked for; not the model.
+impl fmt::Debug for EncoderCall<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EncoderCall")
+            .field("input", &self.input)
+            .field("head", &self.head)
+            .field("token_types", &self.token_types)
+            .field("attention_mask", &self.attention_mask)
+            .field("hooks", &self.hooks)
+            .field("leaves", &self.leaves)
+            .field("names", &self.names)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<'a, 'h> EncoderCall<'a, 'h> {

@@ -5,6 +5,8 @@ mod sample;
 mod stream;
 mod text;
 
+use std::fmt;
+
 use ironlens_nn::{Hooks, Target};
 use ironlens_tensor::{IndexTensor, Tensor};
 
@@ -101,6 +103,20 @@ pub struct Generation<'m, 'h> {
     names: Option<Target<'h>>,
     edit_logits: Option<EditLogits<'h>>,
     past: Option<&'h mut KeyValueCache>,
+}
+
+/// What was asked for; not the model.
+impl fmt::Debug for Generation<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Generation")
+            .field("input", &self.input)
+            .field("attention_mask", &self.attention_mask)
+            .field("options", &self.options)
+            .field("hooks", &self.hooks)
+            .field("hooks_on", &self.hooks_on)
+            .field("names", &self.names)
+            .finish_non_exhaustive()
+    }
 }
 
 impl HookedTransformer {

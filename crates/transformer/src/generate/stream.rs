@@ -1,5 +1,7 @@
 //! The iterator that writes.
 
+use std::fmt;
+
 use ironlens_nn::{Ctx, Hooks, Padding, Target};
 use ironlens_tensor::{DType, Device, IndexTensor, Tensor};
 use ironlens_tokenizer::{PaddingSide, TokenOptions};
@@ -97,6 +99,19 @@ pub struct Stream<'m, 'h> {
     /// All ids `[d_vocab_out]`, on a device that chooses by itself.
     ids: Option<Tensor>,
     failed: bool,
+}
+
+/// How far it is; not the model.
+impl fmt::Debug for Stream<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stream")
+            .field("options", &self.options)
+            .field("tokens", &self.tokens)
+            .field("prompt_len", &self.prompt_len)
+            .field("read", &self.read)
+            .field("failed", &self.failed)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<'m, 'h> Stream<'m, 'h> {
