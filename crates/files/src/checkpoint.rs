@@ -169,6 +169,13 @@ impl Checkpoint {
     }
 }
 
+/// Whether a file is what `git clone` leaves of a large one where Git LFS is not set up.
+fn is_pointer(path: &Path) -> bool {
+    const START: &[u8] = b"version https://git-lfs";
+    let mut start = [0; START.len()];
+    open_ordinary(path).is_ok_and(|mut file| file.read_exact(&mut start).is_ok()) && start == *START
+}
+
 impl TensorFile for Checkpoint {
     fn path(&self) -> &Path {
         &self.path
@@ -205,6 +212,10 @@ impl TensorBytes for Checkpoint {
 impl CheckpointFile {
     /// Opens a file by the ending of its name.
     fn open(path: &Path) -> Result<CheckpointFile, FileError> {
+        if is_pointer(path) {
+            let text = "it is a pointer of Git LFS, not the file itself; fetch that with `git lfs pull`";
+            return Err(FileError::refused(path, text));
+        }
         match ending(path).as_deref() {
             Some("safetensors") => SafeTensorsFile::open(path).map(SafeTensors),
             Some("gguf") => {

@@ -170,3 +170,14 @@ fn shapes_that_cannot_be_counted_are_refused() {
     fs::write(&path, [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat()).unwrap();
     error(&path, "cannot be counted");
 }
+
+#[test]
+fn pointers_of_git_lfs_are_told_as_such() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["model.safetensors", "model.gguf", "pytorch_model.bin"] {
+        let path = folder.path().join(name);
+        fs::write(&path, "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12345\n").unwrap();
+        let text = Checkpoint::open(&path).unwrap_err().to_string();
+        assert!(text.contains("git lfs pull"), "{text}");
+    }
+}

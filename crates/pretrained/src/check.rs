@@ -63,13 +63,13 @@ pub(crate) fn finite(first_not: Option<&str>, results: bool) -> Check {
     Check { what: "activations", passed: broken.is_none(), found: broken.unwrap_or_else(|| "all finite".into()) }
 }
 
-/// Whether a model has all ids that a tokenizer gives.
+/// Whether a model has all ids that a tokenizer divides texts into.
 pub(crate) fn vocabulary(model: &impl HookedModel, tokenizer: &dyn Tokenize) -> Check {
     let (tokens, d_vocab) = (tokenizer.vocab_size(), model.config().d_vocab);
     Check {
         what: "vocabulary",
         found: format!("the tokenizer has {tokens} ids, the model {d_vocab}"),
-        passed: tokens <= d_vocab,
+        passed: tokenizer.divided_vocab_size() <= d_vocab,
     }
 }
 

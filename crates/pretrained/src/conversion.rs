@@ -122,6 +122,7 @@ impl<'a> Conversion<'a> {
         let scalars = given.iter().chain(shape).all(|&n| n == 1);
         if given != shape && !scalars {
             self.problems.push(format!("`{found}` has shape {given:?}, expected {shape:?}"));
+            self.used.insert(found);
             return None;
         }
         Some(found)
@@ -143,10 +144,10 @@ impl<'a> Conversion<'a> {
     pub fn read(&mut self, name: &str, shape: &[usize]) -> Result<Option<Tensor>, PretrainedError> {
         let Some(found) = self.found(name, shape) else { return Ok(None) };
         let values = self.source.read(&found)?;
+        self.used.insert(found.clone());
         if !self.all_finite(&found, &values, 0) {
             return Ok(None);
         }
-        self.used.insert(found);
         Ok(Some(Tensor::from_vec(values, shape, &Device::Cpu)))
     }
 
@@ -223,6 +224,7 @@ impl<'a> Conversion<'a> {
     pub fn by_rows(&mut self, name: &str, rows: usize, targets: &[Target<'_>]) -> Result<(), PretrainedError> {
         let m = self.cfg.d_model;
         let Some(found) = self.found(name, &[rows, m]) else { return Ok(()) };
+        self.used.insert(found.clone());
         let step = (CHUNK / m).max(1);
         for start in (0..rows).step_by(step) {
             let count = step.min(rows - start);
@@ -238,7 +240,6 @@ impl<'a> Conversion<'a> {
             }
         }
         self.written.extend(targets.iter().map(|(to, _, _)| to.to_string()));
-        self.used.insert(found);
         release_pooled_memory();
         Ok(())
     }
@@ -302,15 +303,33 @@ impl<'a> Conversion<'a> {
 
     /// Queries, keys and values from a matrix `[n * h, m]` and maybe a bias `[n * h]` each.
     pub fn attention_in(&mut self, layer: usize, from: [&str; 3]) -> Result<(), PretrainedError> {
+        for ((names, heads), from) in self.qkv(layer).into_iter().zip(self.heads()).zip(from) {
+            self.heads_in_turn(&[(names, heads)], from)?;
+        }
+        Ok(())
+    }
+
+    /// Queries from a matrix `[N * h, m]`, keys and values from another, `[2 * K * h, m]`, and their biases if they
+    /// have such.
+    pub fn attention_in_two(&mut self, layer: usize, queries: &str, rest: &str) -> Result<(), PretrainedError> {
+        let ([q, k, v], [n, kv, _]) = (self.qkv(layer), self.heads());
+        self.heads_in_turn(&[(q, n)], queries)?;
+        self.heads_in_turn(&[(k, kv), (v, kv)], rest)
+    }
+
+    /// Parameters (of the names of a matrix and a bias, and a number of heads) whose rows lie one after the other.
+    fn heads_in_turn(&mut self, parts: &[((String, String), usize)], from: &str) -> Result<(), PretrainedError> {
         let (m, h) = (self.cfg.d_model, self.cfg.d_head);
-        for (((w, b), n), from) in self.qkv(layer).into_iter().zip(self.heads()).zip(from) {
-            let value = self.matrix(&format!("{from}.weight"), [n * h, m])?;
-            self.write(&w, value.map(|w| heads_in(&w, n)))?;
-            let bias = format!("{from}.bias");
-            if self.has(&bias) {
-                let value = self.read(&bias, &[n * h])?;
-                self.write(&b, value.map(|b| b.reshape(&[n, h])))?;
-            }
+        let rows = parts.iter().map(|(_, n)| n * h).sum();
+        let w = self.matrix(&format!("{from}.weight"), [rows, m])?;
+        let bias = format!("{from}.bias");
+        let b = if self.has(&bias) { self.read(&bias, &[rows])? } else { None };
+        let mut first = 0;
+        for ((to_w, to_b), n) in parts {
+            let own = |t: &Tensor| t.narrow(0, first, n * h);
+            self.write(to_w, w.as_ref().map(|w| heads_in(&own(w), *n)))?;
+            self.write(to_b, b.as_ref().map(|b| own(b).reshape(&[*n, h])))?;
+            first += n * h;
         }
         Ok(())
     }

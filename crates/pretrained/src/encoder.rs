@@ -71,6 +71,7 @@ pub(crate) fn load(source: &str, options: &LoadOptions) -> Result<HookedEncoder,
 /// The model of a checkpoint of Hugging Face's.
 fn convert(hf: &HfConfig, weights: &Path, options: &LoadOptions) -> Result<HookedEncoder, PretrainedError> {
     let family = encoder_of(hf)?;
+    let hf = &hf.completed(family.names, family.defaults);
     let checkpoint = Checkpoint::open(weights)?;
     let heads = bert::heads(hf, checkpoint.tensors().iter().map(|t| t.name.as_str()));
     let cfg = configuration(family, hf, options)?;

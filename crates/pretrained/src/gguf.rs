@@ -115,6 +115,8 @@ pub(crate) fn open(file: &GgufFile) -> Result<(HfConfig, GgufSource<'_>), Pretra
     }
     let vocabulary = file.get("token_embd.weight").and_then(|t| t.shape.first().copied()).unwrap_or(0);
     map.insert("vocab_size".into(), json!(vocabulary));
+    map.insert("tie_word_embeddings".into(), json!(file.get("output.weight").is_none()));
+    map.insert("mlp_bias".into(), json!(file.get("blk.0.ffn_gate.bias").is_some()));
     if let Some(n) = metadata.optional::<u64>(&format!("{arch}.rope.dimension_count"))? {
         let heads = map.get("num_attention_heads").and_then(Value::as_f64).unwrap_or(1.0);
         let width = map.get("hidden_size").and_then(Value::as_f64).unwrap_or(0.0) / heads;
@@ -196,7 +198,7 @@ fn scaling(file: &GgufFile, arch: &str, map: &mut Map<String, Value>) -> Result<
             ("short_factor".to_string(), json!(short?)),
             ("long_factor".to_string(), json!(long?)),
         ]);
-        scaling.extend(context.map(|context| ("original_max_position_embeddings".to_string(), json!(context))));
+        map.extend(context.map(|context| ("original_max_position_embeddings".to_string(), json!(context))));
         let attention = metadata.optional::<f64>(&key("attn_factor"))?;
         scaling.extend(attention.map(|factor| ("attention_factor".to_string(), json!(factor))));
         map.insert("rope_scaling".into(), Value::Object(scaling));
@@ -212,6 +214,15 @@ fn scaling(file: &GgufFile, arch: &str, map: &mut Map<String, Value>) -> Result<
     }
     if let Some(context) = context {
         scaling.insert("original_max_position_embeddings".into(), json!(context));
+    }
+    for (from, to) in [("yarn_beta_fast", "beta_fast"), ("yarn_beta_slow", "beta_slow")] {
+        let beta = metadata.optional::<f64>(&key(from))?;
+        scaling.extend(beta.map(|beta| (to.to_string(), json!(beta))));
+    }
+    // llama.cpp multiplies what the paper has by it.
+    if let (Some(more), Some(factor)) = (metadata.optional::<f64>(&key("attn_factor"))?, scaling.get("factor")) {
+        let paper = 1.0 + 0.1 * factor.as_f64().unwrap_or(1.0).max(1.0).ln();
+        scaling.insert("attention_factor".into(), json!(more * paper));
     }
     map.insert("rope_scaling".into(), Value::Object(scaling));
     Ok(())

@@ -32,6 +32,16 @@ impl HfConfig {
         Some(HfConfig(all))
     }
 
+    /// The same with values under the names that families use, of pairs `(other, name)`, and with `defaults`, a JSON
+    /// object, for what is absent: files leave out what is as in their class.
+    pub(crate) fn completed(&self, names: &[(&str, &str)], defaults: &str) -> HfConfig {
+        let mut all: Map<String, Value> = serde_json::from_str(defaults).unwrap_or_default();
+        let renamed = names.iter().filter_map(|(other, name)| Some((name.to_string(), self.get(other)?.clone())));
+        all.extend(renamed);
+        all.extend(self.0.clone());
+        HfConfig(all)
+    }
+
     /// The classes that the checkpoint was made for.
     pub fn architectures(&self) -> Vec<&str> {
         self.get("architectures").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect()

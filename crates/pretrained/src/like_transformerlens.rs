@@ -12,6 +12,8 @@ pub(crate) fn change(family: &str, cfg: &mut Config) {
             cfg.rope_scaling = None;
             cfg.gate_bias = false;
         }
+        // It knows one activation function of Gemma's.
+        "Gemma" => cfg.act_fn = ActFn::GeluNew,
         // Always side by side.
         "GPT-NeoX" => {
             cfg.parallel_attn_mlp = true;

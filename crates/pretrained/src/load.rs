@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::check::checked;
 use crate::conversion::{Conversion, Source};
 use crate::error::PretrainedError;
-use crate::families::{Family, family_of};
+use crate::families::{self, Family, family_of};
 use crate::hf::HfConfig;
 use crate::{encoder, gguf, like_transformerlens, names, state_dict, text};
 
@@ -292,6 +292,8 @@ fn convert(
     offset_inside: bool,
 ) -> Result<HookedTransformer, PretrainedError> {
     let family = family_of(hf)?;
+    let hf = &hf.completed(family.names, family.defaults);
+    refuse_quantised(hf)?;
     let cfg = configuration(family, hf, options)?;
     let mut model = options.empty_model(cfg)?;
     let mut conversion = Conversion::new(hf, source, family.prefix, &mut model);
@@ -308,8 +310,30 @@ pub(crate) fn configuration(family: &Family, hf: &HfConfig, options: &LoadOption
         like_transformerlens::change(family.name, &mut cfg);
     }
     cfg.original_architecture = hf.architectures().first().map(|c| c.to_string());
+    refuse_dynamic(hf, options, cfg.n_ctx)?;
     apply(options, &mut cfg)?;
     Ok(cfg.resolved()?)
+}
+
+/// Refuses weights that tools other than llama.cpp packed into few bits: they are other tensors.
+fn refuse_quantised(hf: &HfConfig) -> Result<(), PretrainedError> {
+    let Some(how) = hf.get("quantization_config") else { return Ok(()) };
+    let method = text_of(how, "quant_method").unwrap_or("a method that it does not name");
+    Err(PretrainedError::Family {
+        architecture: format!("a checkpoint that was quantised by {method}"),
+        hint: "take the one in 16 or 32 bits that it was made from, or a GGUF file".into(),
+    })
+}
+
+/// Refuses sequences that "dynamic" rotation would stretch, by a factor of its own for each length.
+fn refuse_dynamic(hf: &HfConfig, options: &LoadOptions, n_ctx: usize) -> Result<(), PretrainedError> {
+    match options.n_ctx {
+        Some(n) if n > n_ctx && families::is_dynamic(hf)? => Err(PretrainedError::Options(format!(
+            "n_ctx is {n}; rotation of the type \"dynamic\" is read for sequences of up to {n_ctx}, which it leaves as \
+             they are"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// What options say of a configuration.

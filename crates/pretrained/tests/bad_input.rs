@@ -167,3 +167,47 @@ fn names_that_nothing_is_known_by() {
         assert!(matches!(&error, PretrainedError::Unknown { given: g, .. } if g == given), "{error:?}");
     }
 }
+
+#[test]
+fn checkpoints_of_other_quantisations_are_refused_by_name() {
+    let folder = changed("lma31", |c| c.set("quantization_config", json!({ "quant_method": "gptq", "bits": 4 })));
+    refused(folder.path(), &["gptq", "16 or 32 bits", "GGUF"]);
+    let folder = changed("lma31", |c| c.set("quantization_config", Value::Null));
+    load(folder.path()).unwrap();
+}
+
+#[test]
+fn what_is_wrong_with_a_tensor_is_told_once() {
+    let folder = changed("lma31", |c| {
+        c.tensors.get_mut("model.norm.weight").unwrap().1[1] = f32::NAN;
+        c.tensors.get_mut("model.layers.0.mlp.up_proj.weight").unwrap().0 = vec![48, 80];
+    });
+    let text = load(folder.path()).unwrap_err().to_string();
+    assert!(text.contains("NaN at element 1") && text.contains("shape [48, 80], expected [80, 48]"), "{text}");
+    assert!(!text.contains("is not a tensor of this model"), "{text}");
+}
+
+/// What is no object was given by mistake: without it, the model would be another.
+#[test]
+fn settings_of_another_kind_are_not_passed_over() {
+    for given in [json!("llama3"), json!(8), json!([1]), json!(true)] {
+        for name in ["rope_scaling", "rope_parameters"] {
+            let folder = changed("lma31", |c| c.set(name, given.clone()));
+            refused(folder.path(), &[name, "an object"]);
+        }
+    }
+    let folder = changed("smollm3", |c| c.set("no_rope_layers", json!([1])));
+    refused(folder.path(), &["no_rope_layers", "list of 1", "4 layers"]);
+    let folder = changed("gemma3", |c| c.set("final_logit_softcapping", -3.0));
+    refused(folder.path(), &["final_logit_softcapping", "-3", "above 0"]);
+}
+
+#[test]
+fn dynamic_rotation_is_read_up_to_the_context() {
+    let scaling = json!({ "type": "dynamic", "factor": 2.0 });
+    let folder = changed("lma31", |c| c.set("rope_scaling", scaling));
+    let longer = LoadOptions { n_ctx: Some(129), ..LoadOptions::no_processing() };
+    let text = load_with(folder.path(), &longer).unwrap_err().to_string();
+    assert!(text.contains("129") && text.contains("dynamic") && text.contains("up to 128"), "{text}");
+    assert!(load_with(folder.path(), &LoadOptions { n_ctx: Some(128), ..longer }).is_ok());
+}

@@ -164,6 +164,13 @@ fn gguf_files_are_the_models_that_they_were_made_from() {
     linear.set("rope_scaling", serde_json::json!({ "rope_type": "linear", "factor": 2.5 }));
     let numbers = serde_json::json!({ "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16 });
     yarn.set("rope_scaling", numbers);
+    let mut ramp = yarn.clone();
+    // llama.cpp's factor is beside the paper's, of 1 + 0.1 ln(4).
+    ramp.set(
+        "rope_scaling",
+        serde_json::json!({ "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16,
+                            "beta_fast": 4.0, "beta_slow": 0.5, "attention_factor": 1.25 * (1.0 + 0.1 * 4f64.ln()) }),
+    );
     let scaling = |kind: &str, factor: f32| {
         vec![
             ("attention.key_length", head("lma31")),
@@ -187,10 +194,25 @@ fn gguf_files_are_the_models_that_they_were_made_from() {
             llama,
             vec![("rope.dimension_count", head("lma31")), ("attention.key_length", head("lma31"))],
         ),
-        ("Qwen 2", "qwen2", qwen, vec![qwen_head]),
+        ("Qwen 2", "qwen2", qwen, vec![qwen_head.clone()]),
         ("Gemma 3", "gemma3", gemma, vec![window, ("attention.key_length", head("gemma3"))]),
         ("linear scaling", "llama", linear, scaling("linear", 2.5)),
         ("YaRN", "llama", yarn, scaling("yarn", 4.0)),
+        (
+            "YaRN, told its ramp",
+            "llama",
+            ramp,
+            [
+                scaling("yarn", 4.0),
+                vec![
+                    ("rope.scaling.yarn_beta_fast", GgufValue::F32(4.0)),
+                    ("rope.scaling.yarn_beta_slow", GgufValue::F32(0.5)),
+                    ("rope.scaling.attn_factor", GgufValue::F32(1.25)),
+                ],
+            ]
+            .concat(),
+        ),
+        ("biases everywhere", "llama", HfCheckpoint::of("lma_bias_headdim"), vec![qwen_head.clone()]),
         ("no scaling", "llama", plain("lma31"), scaling("none", 1.0)),
         ("OLMo 2", "olmo2", HfCheckpoint::of("olmo2"), vec![]),
         ("SmolLM 3", "smollm3", HfCheckpoint::of("smollm3"), vec![]),

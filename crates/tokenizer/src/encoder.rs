@@ -65,7 +65,7 @@ impl EncoderTokenizer {
     /// are nothing as text.
     ///
     /// # Errors
-    /// If it is smaller.
+    /// If the model lacks ids that texts are divided into.
     pub fn with_d_vocab(mut self, d_vocab: usize) -> Result<EncoderTokenizer> {
         fits(d_vocab, &*self.tokenizer)?;
         self.d_vocab = d_vocab;

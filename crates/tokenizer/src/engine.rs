@@ -19,6 +19,7 @@ pub(crate) struct Engine {
     backend: Backend,
     /// One more than the largest id.
     vocab_size: usize,
+    divided_vocab_size: usize,
 }
 
 impl Engine {
@@ -29,7 +30,7 @@ impl Engine {
         // A file may ask for every text to be cut or filled; that is the caller's choice here.
         backend.with_padding(None);
         backend.with_truncation(None).map_err(|e| TokenizerError::vocabulary(e.to_string()))?;
-        let mut engine = Engine { backend, vocab_size: 0 };
+        let mut engine = Engine { backend, vocab_size: 0, divided_vocab_size: 0 };
         engine.measure()?;
         Ok(engine)
     }
@@ -91,6 +92,7 @@ impl Engine {
             return Err(TokenizerError::vocabulary(format!("its largest id is {largest}; at most {MAX_ID} is taken")));
         }
         self.vocab_size = largest as usize + 1;
+        self.divided_vocab_size = self.backend.get_vocab(false).into_values().max().map_or(0, |id| id as usize + 1);
         Ok(())
     }
 
@@ -136,6 +138,10 @@ impl Engine {
 
     pub(crate) fn vocab_size(&self) -> usize {
         self.vocab_size
+    }
+
+    pub(crate) fn divided_vocab_size(&self) -> usize {
+        self.divided_vocab_size
     }
 
     /// The tokens that are found in a text before everything else, by their text.

@@ -96,10 +96,10 @@ impl HookedTokenizer {
     }
 
     /// The same with the model's number of ids, which may be larger than the tokenizer's: ids that only the model has
-    /// are nothing as text.
+    /// are nothing as text. Tokens that were added to the vocabulary may be beyond it; a text with one is an error.
     ///
     /// # Errors
-    /// If it is smaller.
+    /// If the model lacks ids that texts are divided into.
     pub fn with_d_vocab(mut self, d_vocab: usize) -> Result<HookedTokenizer> {
         fits(d_vocab, &*self.tokenizer)?;
         self.d_vocab = d_vocab;
@@ -164,6 +164,9 @@ impl HookedTokenizer {
             body.truncate(n_ctx.saturating_sub(added));
         }
         let ids = [self.prefix.as_slice(), &body, &self.suffix].concat();
+        if let Some(&id) = ids.iter().find(|&&id| id as usize >= self.d_vocab) {
+            return Err(TokenizerError::UnknownId { id, vocab_size: self.d_vocab });
+        }
         // Without BOS the token that the tokenizer put first is cut; the context was counted with it.
         let cut = usize::from(!prepend && !self.prefix.is_empty());
         Ok(ids[cut..].to_vec())
@@ -333,6 +336,10 @@ impl Tokenize for HookedTokenizer {
         self.d_vocab
     }
 
+    fn divided_vocab_size(&self) -> usize {
+        self.tokenizer.divided_vocab_size()
+    }
+
     fn special_tokens(&self) -> &SpecialTokens {
         &self.special
     }
@@ -342,9 +349,9 @@ impl Tokenize for HookedTokenizer {
     }
 }
 
-/// Whether a model of `d_vocab` ids has all that a tokenizer gives.
+/// Whether a model of `d_vocab` ids has all that a tokenizer divides texts into.
 pub(crate) fn fits(d_vocab: usize, tokenizer: &dyn Tokenize) -> Result<()> {
-    let needed = tokenizer.vocab_size();
+    let needed = tokenizer.divided_vocab_size();
     if d_vocab < needed {
         let reason = format!("the model has d_vocab {d_vocab}, and the tokenizer ids up to {}", needed - 1);
         return Err(TokenizerError::Argument(reason));

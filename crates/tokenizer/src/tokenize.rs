@@ -29,6 +29,12 @@ pub trait Tokenize: fmt::Debug + Send + Sync {
     /// One more than the largest id.
     fn vocab_size(&self) -> usize;
 
+    /// One more than the largest id that a text is divided into, without tokens that were added to the vocabulary: a
+    /// model may lack these (Gemma 3 of text alone has none for pictures).
+    fn divided_vocab_size(&self) -> usize {
+        self.vocab_size()
+    }
+
     /// The tokens that have a role.
     fn special_tokens(&self) -> &SpecialTokens;
 

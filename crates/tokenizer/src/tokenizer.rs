@@ -300,6 +300,10 @@ impl Tokenize for Tokenizer {
         self.engine.vocab_size()
     }
 
+    fn divided_vocab_size(&self) -> usize {
+        self.engine.divided_vocab_size()
+    }
+
     fn special_tokens(&self) -> &SpecialTokens {
         &self.special
     }

@@ -206,3 +206,18 @@ fn threads_share_one() {
         .collect();
     assert!(threads.into_iter().all(|thread| thread.join().unwrap() == [4, 5]));
 }
+
+/// Gemma 3 of text alone: its tokenizer has a token for pictures behind the last row of the model's embedding.
+#[test]
+fn added_tokens_may_be_beyond_the_model() {
+    let json = br#"{ "version": "1.0", "model": { "type": "BPE", "vocab": { "a": 0, "b": 1 }, "merges": [] },
+        "added_tokens": [{ "id": 2, "content": "<picture>", "single_word": false, "lstrip": false, "rstrip": false,
+                           "normalized": false, "special": true }] }"#;
+    let tokenizer = || HookedTokenizer::new(Tokenizer::from_json(json).unwrap()).unwrap();
+    let fitted = tokenizer().with_d_vocab(2).unwrap();
+    assert_eq!(ids(&fitted, "ab", false), [0, 1]);
+    let error = fitted.to_tokens("a<picture>", &TokenOptions::prepend_bos(false)).unwrap_err().to_string();
+    assert!(error.contains("token id 2") && error.contains("below 2"), "{error}");
+    assert_eq!(ids(&tokenizer(), "a<picture>", false), [0, 2]);
+    assert!(tokenizer().with_d_vocab(1).is_err(), "a token of the text would have no row");
+}

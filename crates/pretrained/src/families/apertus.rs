@@ -13,6 +13,11 @@ pub(super) const FAMILY: Family = Family {
     prefix: "model.",
     config,
     tensors,
+    names: &[],
+    defaults: r#"{"vocab_size": 131072, "intermediate_size": 14336,
+        "num_hidden_layers": 32, "num_attention_heads": 32, "max_position_embeddings": 65536,
+        "rms_norm_eps": 1e-05, "rope_theta": 12000000.0,
+        "rope_scaling": {"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 8192, "low_freq_factor": 1.0, "high_freq_factor": 4.0}}"#,
 };
 
 fn config(hf: &HfConfig) -> Read<Config> {

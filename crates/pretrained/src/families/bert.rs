@@ -13,6 +13,9 @@ pub(super) const FAMILY: Family = Family {
     prefix: "bert.",
     config,
     tensors,
+    names: &[],
+    defaults: r#"{"vocab_size": 30522, "num_hidden_layers": 12, "num_attention_heads": 12,
+        "intermediate_size": 3072, "max_position_embeddings": 512, "layer_norm_eps": 1e-12}"#,
 };
 
 fn config(hf: &HfConfig) -> Read<Config> {

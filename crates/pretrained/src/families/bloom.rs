@@ -12,11 +12,13 @@ pub(super) const FAMILY: Family = Family {
     prefix: "transformer.",
     config,
     tensors,
+    names: &[("n_embed", "hidden_size"), ("num_hidden_layers", "n_layer"), ("num_attention_heads", "n_head")],
+    defaults: r#"{"vocab_size": 250880, "n_layer": 2, "n_head": 8,
+        "layer_norm_epsilon": 1e-05, "tie_word_embeddings": true}"#,
 };
 
 fn config(hf: &HfConfig) -> Read<Config> {
-    let width = hf.size_if_given("hidden_size")?.map_or_else(|| hf.size("n_embed"), Ok)?;
-    let n_heads = hf.count_if_given("n_head")?.map_or_else(|| hf.count("num_attention_heads"), Ok)?;
+    let (width, n_heads) = (hf.size("hidden_size")?, hf.count("n_head")?);
     if hf.flag("apply_residual_connection_post_layernorm", false)? {
         return Err(PretrainedError::Family {
             architecture: "BLOOM with apply_residual_connection_post_layernorm".into(),
@@ -27,7 +29,7 @@ fn config(hf: &HfConfig) -> Read<Config> {
         d_model: width,
         n_heads,
         d_head: width.checked_div(n_heads).unwrap_or(0),
-        n_layers: hf.count_if_given("n_layer")?.map_or_else(|| hf.count("num_hidden_layers"), Ok)?,
+        n_layers: hf.count("n_layer")?,
         d_mlp: width.saturating_mul(4),
         // ALiBi has no longest sequence; it is what the models were trained on.
         n_ctx: hf.size_if_given("seq_length")?.unwrap_or(2048),

@@ -12,6 +12,10 @@ pub(super) const FAMILY: Family = Family {
     prefix: "model.",
     config,
     tensors,
+    names: &[],
+    defaults: r#"{"vocab_size": 256000, "intermediate_size": 22528,
+        "num_hidden_layers": 40, "num_attention_heads": 64, "max_position_embeddings": 8192,
+        "layer_norm_eps": 1e-05, "tie_word_embeddings": true}"#,
 };
 
 pub(super) const FAMILY_2: Family = Family {
@@ -20,6 +24,10 @@ pub(super) const FAMILY_2: Family = Family {
     prefix: "model.",
     config: config_2,
     tensors,
+    names: &[],
+    defaults: r#"{"vocab_size": 256000, "intermediate_size": 22528,
+        "num_hidden_layers": 40, "num_attention_heads": 64, "max_position_embeddings": 8192,
+        "layer_norm_eps": 1e-05, "tie_word_embeddings": true, "sliding_window": 4096}"#,
 };
 
 fn config(hf: &HfConfig) -> Read<Config> {
@@ -38,12 +46,8 @@ fn config(hf: &HfConfig) -> Read<Config> {
 
 fn config_2(hf: &HfConfig) -> Read<Config> {
     let mut cfg = config(hf)?;
-    windows(hf, &mut cfg, false)?;
-    if hf.get("layer_types").is_none() && hf.get("sliding_window").is_some() {
-        let every = hf.size_if_given("sliding_window_pattern")?.unwrap_or(4).max(1);
-        let types = (0..cfg.n_layers).map(|l| super::local_if(!(l + 1).is_multiple_of(every))).collect();
-        super::set_windows(&mut cfg, hf.size("sliding_window")?, types);
-    }
+    let every = hf.size_if_given("sliding_window_pattern")?.unwrap_or(4).max(1);
+    windows(hf, &mut cfg, |l| !(l + 1).is_multiple_of(every))?;
     cfg.no_rope_layers = (0..cfg.n_layers).filter(|l| cfg.attn_type(*l) == AttnType::Global).collect();
     Ok(cfg)
 }

@@ -13,19 +13,27 @@ pub(super) const FAMILY: Family = Family {
     prefix: "transformer.",
     config,
     tensors,
+    names: &[
+        ("n_head_kv", "num_kv_heads"),
+        ("n_embed", "hidden_size"),
+        ("n_layer", "num_hidden_layers"),
+        ("n_head", "num_attention_heads"),
+    ],
+    defaults: r#"{"vocab_size": 65024, "num_hidden_layers": 32, "num_attention_heads": 71,
+        "layer_norm_epsilon": 1e-05, "max_position_embeddings": 2048, "tie_word_embeddings": true}"#,
 };
 
 fn config(hf: &HfConfig) -> Read<Config> {
-    let n_heads = hf.count_if_given("num_attention_heads")?.map_or_else(|| hf.count("n_head"), Ok)?;
+    let n_heads = hf.count("num_attention_heads")?;
     let d_model = hf.size("hidden_size")?;
     let d_head = d_model.checked_div(n_heads).unwrap_or(0);
-    let grouped = hf.flag("new_decoder_architecture", false)?;
+    let grouped = is_grouped(hf)?;
     let multi_query = hf.flag("multi_query", true)?;
     let mut cfg = Config {
         d_model,
         n_heads,
         d_head,
-        n_layers: hf.count_if_given("num_hidden_layers")?.map_or_else(|| hf.count("n_layer"), Ok)?,
+        n_layers: hf.count("num_hidden_layers")?,
         d_mlp: hf.size_if_given("ffn_hidden_size")?.unwrap_or(d_model.saturating_mul(4)),
         n_ctx: hf.size_if_given("max_position_embeddings")?.unwrap_or(2048),
         d_vocab: hf.size("vocab_size")?,
@@ -53,11 +61,16 @@ fn config(hf: &HfConfig) -> Read<Config> {
     Ok(cfg)
 }
 
+/// Whether groups of heads have a key and a value; the first files (falcon-40b's) only give the number of groups.
+fn is_grouped(hf: &HfConfig) -> Read<bool> {
+    Ok(hf.flag("new_decoder_architecture", false)? || hf.size_if_given("n_head_kv")?.is_some())
+}
+
 fn tensors(c: &mut Conversion<'_>) -> Read<()> {
     c.embeddings("transformer.word_embeddings.weight", "lm_head.weight", 1.0, 1.0)?;
     c.stream_norm("ln_final", "transformer.ln_f")?;
     let (n, h) = (c.cfg.n_heads, c.cfg.d_head);
-    let grouped = c.hf.flag("new_decoder_architecture", false)?;
+    let grouped = is_grouped(c.hf)?;
     let kv = c.cfg.n_key_value_heads();
     for l in 0..c.cfg.n_layers {
         let at = |name: &str| format!("transformer.h.{l}.{name}");

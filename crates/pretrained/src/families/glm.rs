@@ -11,13 +11,15 @@ pub(super) const FAMILY: Family = Family {
     prefix: "model.",
     config,
     tensors,
+    names: &[],
+    defaults: r#"{"vocab_size": 151552, "intermediate_size": 13696,
+        "num_hidden_layers": 40, "num_attention_heads": 32, "num_key_value_heads": 2,
+        "partial_rotary_factor": 0.5, "head_dim": 128, "max_position_embeddings": 131072,
+        "rms_norm_eps": 1.5625e-07}"#,
 };
 
 fn config(hf: &HfConfig) -> Read<Config> {
     let mut cfg = llama_keys(hf)?;
-    if hf.get("partial_rotary_factor").is_none() && hf.get("rope_parameters").is_none() {
-        cfg.rotary_dim = cfg.d_head / 2 / 2 * 2;
-    }
     cfg.rotary_adjacent_pairs = true;
     // The first GLM-4 has norms before only.
     cfg.use_normalization_before_and_after = hf.architectures().iter().any(|c| c.starts_with("Glm4"));

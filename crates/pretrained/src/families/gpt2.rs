@@ -11,6 +11,15 @@ pub(super) const FAMILY: Family = Family {
     prefix: "transformer.",
     config,
     tensors,
+    names: &[
+        ("hidden_size", "n_embd"),
+        ("max_position_embeddings", "n_positions"),
+        ("num_attention_heads", "n_head"),
+        ("num_hidden_layers", "n_layer"),
+        ("n_ctx", "n_positions"),
+    ],
+    defaults: r#"{"vocab_size": 50257, "n_positions": 1024, "n_layer": 12, "n_head": 12,
+        "layer_norm_epsilon": 1e-05, "tie_word_embeddings": true}"#,
 };
 
 fn config(hf: &HfConfig) -> Read<Config> {
@@ -26,8 +35,7 @@ pub(super) fn gpt_keys(hf: &HfConfig) -> Read<Config> {
         d_head: d_model.checked_div(n_heads).unwrap_or(0),
         n_layers: hf.count("n_layer")?,
         d_mlp: hf.size_if_given("n_inner")?.unwrap_or(d_model.saturating_mul(4)),
-        // Files that were saved anew have no `n_ctx`.
-        n_ctx: hf.size_if_given("n_positions")?.map_or_else(|| hf.size("n_ctx"), Ok)?,
+        n_ctx: hf.size("n_positions")?,
         d_vocab: hf.size("vocab_size")?,
         eps: hf.number_if_given("layer_norm_epsilon")?.unwrap_or(1e-5),
         act_fn: act_fn(hf, "activation_function", "gelu_new")?,

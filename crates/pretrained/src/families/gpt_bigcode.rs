@@ -11,6 +11,26 @@ pub(super) const FAMILY: Family = Family {
     prefix: "transformer.",
     config,
     tensors,
+    names: &[
+        ("hidden_size", "n_embd"),
+        ("max_position_embeddings", "n_positions"),
+        ("num_attention_heads", "n_head"),
+        ("num_hidden_layers", "n_layer"),
+        ("n_ctx", "n_positions"),
+    ],
+    defaults: r#"{"vocab_size": 50257, "n_positions": 1024, "n_layer": 12, "n_head": 12,
+        "layer_norm_epsilon": 1e-05, "tie_word_embeddings": true}"#,
+};
+
+/// The class that came with SantaCoder's first checkpoint: matrices as GPT-2's, queries apart from key and value.
+pub(super) const FAMILY_CUSTOM: Family = Family {
+    name: "SantaCoder",
+    architectures: &["GPT2LMHeadCustomModel"],
+    tensors: |c| {
+        c.conv1d = true;
+        tensors(c)
+    },
+    ..FAMILY
 };
 
 fn config(hf: &HfConfig) -> Read<Config> {
@@ -31,6 +51,7 @@ fn tensors(c: &mut Conversion<'_>) -> Read<()> {
         c.stream_norm(&format!("blocks.{l}.ln1"), &at("ln_1"))?;
         c.stream_norm(&format!("blocks.{l}.ln2"), &at("ln_2"))?;
         match c.cfg.n_key_value_heads() {
+            _ if c.has(&at("attn.q_attn.weight")) => c.attention_in_two(l, &at("attn.q_attn"), &at("attn.kv_attn"))?,
             1 => c.attention_in_one(l, &at("attn.c_attn"), c.in_turn())?,
             // With a key for each head, queries, keys and values of a head lie side by side.
             _ => c.attention_in_one(l, &at("attn.c_attn"), move |t| super::gpt_neox::head_by_head(t, n, h))?,

@@ -12,6 +12,10 @@ pub(super) const FAMILY: Family = Family {
     prefix: "transformer.",
     config,
     tensors,
+    names: &[("num_attention_heads", "num_heads"), ("num_hidden_layers", "num_layers")],
+    defaults: r#"{"vocab_size": 50257, "max_position_embeddings": 2048, "num_layers": 24,
+        "num_heads": 16, "window_size": 256, "layer_norm_epsilon": 1e-05, "tie_word_embeddings": true,
+        "attention_types": [[["global", "local"], 12]]}"#,
 };
 
 fn config(hf: &HfConfig) -> Read<Config> {

@@ -1,6 +1,6 @@
 //! GPT-NeoX, Pythia and StableLM Alpha: attention and MLP side by side, unless the file says otherwise.
 
-use super::{Family, Read, act_fn, rope};
+use super::{Family, Read, act_fn, rope, set_rotated};
 use crate::conversion::Conversion;
 use crate::hf::HfConfig;
 use ironlens_tensor::Tensor;
@@ -12,6 +12,10 @@ pub(super) const FAMILY: Family = Family {
     prefix: "gpt_neox.",
     config,
     tensors,
+    names: &[],
+    defaults: r#"{"vocab_size": 50432, "num_hidden_layers": 44, "num_attention_heads": 64,
+        "intermediate_size": 24576, "max_position_embeddings": 2048, "layer_norm_eps": 1e-05,
+        "partial_rotary_factor": 0.25}"#,
 };
 
 fn config(hf: &HfConfig) -> Read<Config> {
@@ -32,13 +36,11 @@ fn config(hf: &HfConfig) -> Read<Config> {
         ..Config::default()
     };
     rope(hf, &mut cfg)?;
-    // Older files have names of their own.
+    // Older files have names of their own, which go first where both are given.
     if let Some(part) = hf.number_if_given("rotary_pct")? {
-        cfg.rotary_dim = (cfg.d_head as f64 * part) as usize / 2 * 2;
-    } else if hf.get("partial_rotary_factor").is_none() && hf.get("rope_parameters").is_none() {
-        cfg.rotary_dim = cfg.d_head / 4 / 2 * 2;
+        set_rotated(&mut cfg, part)?;
     }
-    if let (Some(base), None) = (hf.number_if_given("rotary_emb_base")?, hf.get("rope_theta")) {
+    if let Some(base) = hf.number_if_given("rotary_emb_base")? {
         cfg.rotary_base = base;
     }
     Ok(cfg)

@@ -1,13 +1,25 @@
 //! gpt-oss: experts with biases and a clamped activation, sinks, windows in every other layer, YaRN.
 
-use super::{Family, Read, layer, llama, llama_keys, local_if, set_windows, windows};
+use super::{Family, Read, layer, llama, llama_keys, windows};
 use crate::conversion::Conversion;
 use crate::error::PretrainedError;
 use crate::hf::HfConfig;
 use ironlens_transformer::config::Config;
 
-pub(super) const FAMILY: Family =
-    Family { name: "gpt-oss", architectures: &["GptOssForCausalLM", "GptOssModel"], prefix: "model.", config, tensors };
+pub(super) const FAMILY: Family = Family {
+    name: "gpt-oss",
+    architectures: &["GptOssForCausalLM", "GptOssModel"],
+    prefix: "model.",
+    config,
+    tensors,
+    names: &[],
+    defaults: r#"{"num_hidden_layers": 36, "num_local_experts": 128, "vocab_size": 201088,
+        "intermediate_size": 2880, "head_dim": 64, "num_attention_heads": 64,
+        "num_key_value_heads": 8, "sliding_window": 128, "rope_theta": 150000.0,
+        "max_position_embeddings": 131072, "rms_norm_eps": 1e-05,
+        "rope_scaling": {"rope_type": "yarn", "factor": 32.0, "beta_fast": 32.0, "beta_slow": 1.0, "truncate": false, "original_max_position_embeddings": 4096},
+        "num_experts_per_tok": 4}"#,
+};
 
 fn config(hf: &HfConfig) -> Read<Config> {
     let mut cfg = llama_keys(hf)?;
@@ -16,11 +28,7 @@ fn config(hf: &HfConfig) -> Read<Config> {
     cfg.experts_per_token = hf.size("num_experts_per_tok")?;
     cfg.gpt_oss_experts = true;
     cfg.attn_sinks = true;
-    windows(hf, &mut cfg, false)?;
-    if hf.get("layer_types").is_none() {
-        let types = (0..cfg.n_layers).map(|l| local_if(l % 2 == 0)).collect();
-        set_windows(&mut cfg, hf.size_if_given("sliding_window")?.unwrap_or(128), types);
-    }
+    windows(hf, &mut cfg, |l| l % 2 == 0)?;
     Ok(cfg)
 }
 

@@ -5,13 +5,27 @@ use crate::conversion::Conversion;
 use crate::hf::HfConfig;
 use ironlens_transformer::config::{Config, PositionalEmbeddingType};
 
-pub(super) const FAMILY: Family =
-    Family { name: "GPT-J", architectures: &["GPTJForCausalLM", "GPTJModel"], prefix: "transformer.", config, tensors };
+pub(super) const FAMILY: Family = Family {
+    name: "GPT-J",
+    architectures: &["GPTJForCausalLM", "GPTJModel"],
+    prefix: "transformer.",
+    config,
+    tensors,
+    names: &[
+        ("hidden_size", "n_embd"),
+        ("max_position_embeddings", "n_positions"),
+        ("num_attention_heads", "n_head"),
+        ("num_hidden_layers", "n_layer"),
+        ("n_ctx", "n_positions"),
+    ],
+    defaults: r#"{"vocab_size": 50400, "n_positions": 2048, "n_layer": 28, "n_head": 16,
+        "rotary_dim": 64, "layer_norm_epsilon": 1e-05}"#,
+};
 
 fn config(hf: &HfConfig) -> Read<Config> {
     let cfg = gpt2::gpt_keys(hf)?;
     Ok(Config {
-        rotary_dim: hf.size_if_given("rotary_dim")?.unwrap_or(cfg.d_head),
+        rotary_dim: hf.size("rotary_dim")?,
         positional_embedding_type: PositionalEmbeddingType::Rotary,
         rotary_adjacent_pairs: true,
         parallel_attn_mlp: true,

@@ -11,6 +11,10 @@ pub(super) const FAMILY: Family = Family {
     prefix: "model.",
     config,
     tensors,
+    names: &[],
+    defaults: r#"{"vocab_size": 32000, "intermediate_size": 11008,
+        "num_hidden_layers": 32, "num_attention_heads": 32, "max_position_embeddings": 2048,
+        "rms_norm_eps": 1e-06}"#,
 };
 
 fn config(hf: &HfConfig) -> Read<Config> {

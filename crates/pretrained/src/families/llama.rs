@@ -5,8 +5,17 @@ use crate::conversion::Conversion;
 use crate::hf::HfConfig;
 use ironlens_transformer::config::Config;
 
-pub(super) const FAMILY: Family =
-    Family { name: "Llama", architectures: &["LlamaForCausalLM", "LlamaModel"], prefix: "model.", config, tensors };
+pub(super) const FAMILY: Family = Family {
+    name: "Llama",
+    architectures: &["LlamaForCausalLM", "LlamaModel"],
+    prefix: "model.",
+    config,
+    tensors,
+    names: &[],
+    defaults: r#"{"vocab_size": 32000, "intermediate_size": 11008,
+        "num_hidden_layers": 32, "num_attention_heads": 32, "max_position_embeddings": 2048,
+        "rms_norm_eps": 1e-06}"#,
+};
 
 pub(super) fn config(hf: &HfConfig) -> Read<Config> {
     let mut cfg = llama_keys(hf)?;

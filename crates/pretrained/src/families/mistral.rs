@@ -10,6 +10,10 @@ pub(super) const FAMILY: Family = Family {
     prefix: "model.",
     config,
     tensors: llama::tensors,
+    names: &[],
+    defaults: r#"{"vocab_size": 32000, "intermediate_size": 14336,
+        "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8,
+        "rms_norm_eps": 1e-06, "sliding_window": 4096, "max_position_embeddings": 131072}"#,
 };
 
 fn config(hf: &HfConfig) -> Read<Config> {
@@ -17,6 +21,6 @@ fn config(hf: &HfConfig) -> Read<Config> {
     // TransformerLens names its weights as of grouped queries also where every head has its own.
     cfg.n_key_value_heads = hf.size_if_given("num_key_value_heads")?.unwrap_or(cfg.n_heads);
     cfg.final_rms = false;
-    windows(hf, &mut cfg, true)?;
+    windows(hf, &mut cfg, |_| true)?;
     Ok(cfg)
 }

@@ -11,6 +11,11 @@ pub(super) const FAMILY: Family = Family {
     prefix: "model.",
     config,
     tensors,
+    names: &[],
+    defaults: r#"{"vocab_size": 32000, "intermediate_size": 14336,
+        "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8,
+        "rms_norm_eps": 1e-05, "rope_theta": 1000000.0, "num_experts_per_tok": 2,
+        "num_local_experts": 8, "max_position_embeddings": 131072}"#,
 };
 
 fn config(hf: &HfConfig) -> Read<Config> {
@@ -19,7 +24,7 @@ fn config(hf: &HfConfig) -> Read<Config> {
     cfg.final_rms = false;
     cfg.num_experts = hf.size("num_local_experts")?;
     cfg.experts_per_token = hf.size("num_experts_per_tok")?;
-    windows(hf, &mut cfg, true)?;
+    windows(hf, &mut cfg, |_| true)?;
     Ok(cfg)
 }
 

@@ -30,9 +30,13 @@ mod olmo;
 mod opt;
 mod phi;
 mod qwen;
+mod qwen1;
 mod smollm3;
 mod stablelm;
 mod starcoder2;
+
+#[cfg(test)]
+mod tests;
 
 type Read<T> = Result<T, PretrainedError>;
 
@@ -44,6 +48,11 @@ pub(crate) struct Family {
     pub architectures: &'static [&'static str],
     /// What the names of tensors begin with where the model has a head, and may not where it has none.
     pub prefix: &'static str,
+    /// Other names that files have for a setting, and the one that is read here.
+    pub names: &'static [(&'static str, &'static str)],
+    /// What `config.json` may leave out, as an object of JSON: the values that Hugging Face's class has by itself. The
+    /// width is not among them, so that a file of little else is told by what it lacks.
+    pub defaults: &'static str,
     /// The model's configuration.
     pub config: fn(&HfConfig) -> Read<Config>,
     /// Writes every weight.
@@ -63,6 +72,7 @@ pub(crate) const FAMILIES: &[Family] = &[
     glm::FAMILY,
     gpt2::FAMILY,
     gpt_bigcode::FAMILY,
+    gpt_bigcode::FAMILY_CUSTOM,
     gpt_neo::FAMILY,
     gpt_neox::FAMILY,
     gpt_oss::FAMILY,
@@ -79,6 +89,7 @@ pub(crate) const FAMILIES: &[Family] = &[
     opt::FAMILY,
     phi::FAMILY,
     phi::FAMILY_3,
+    qwen1::FAMILY,
     qwen::FAMILY_2,
     qwen::FAMILY_2_MOE,
     qwen::FAMILY_3,
@@ -174,7 +185,10 @@ fn act_fn(hf: &HfConfig, key: &str, default: &str) -> Read<ActFn> {
         "silu" | "swish" => ActFn::Silu,
         "relu2" => ActFn::Relu2,
         "xielu" => ActFn::Xielu,
-        _ => return Err(mistaken(key, &format!("{name:?}"), "an activation function that is known here")),
+        _ => {
+            let known = "one of the activation functions relu, relu2, gelu, gelu_new, gelu_fast, gelu_pytorch_tanh, silu (swish) or xielu";
+            return Err(mistaken(key, &format!("{name:?}"), known));
+        }
     })
 }
 
@@ -208,14 +222,37 @@ fn llama_keys(hf: &HfConfig) -> Read<Config> {
     Ok(cfg)
 }
 
+/// What newer versions gather about rotation under one name, or under that of each kind of layers.
+fn rope_parameters(hf: &HfConfig, layers: &str) -> Option<HfConfig> {
+    let all = hf.part("rope_parameters")?;
+    Some(all.part(layers).unwrap_or(all))
+}
+
+/// Whether rotation is stretched by a factor of its own for each length beyond the context.
+pub(crate) fn is_dynamic(hf: &HfConfig) -> Read<bool> {
+    let scaling = rope_parameters(hf, "full_attention").or(hf.part("rope_scaling"));
+    Ok(scaling.map(|scaling| rope_type(&scaling).map(|kind| kind == Some("dynamic"))).transpose()?.unwrap_or(false))
+}
+
+/// The kind of stretching, under the newer name or the older one.
+fn rope_type(scaling: &HfConfig) -> Read<Option<&str>> {
+    match scaling.text_if_given("rope_type")? {
+        Some(kind) => Ok(Some(kind)),
+        None => scaling.text_if_given("type"),
+    }
+}
+
 /// Base, width and stretching of the rotation.
 fn rope(hf: &HfConfig, cfg: &mut Config) -> Read<()> {
-    // Newer versions gather all of it under one name.
-    let new = hf.part("rope_parameters");
+    for name in ["rope_parameters", "rope_scaling"] {
+        if let Some(given) = hf.get(name).filter(|value| !value.is_object()) {
+            return Err(mistaken(name, &given.to_string(), "an object with the type of rotation in it, or null"));
+        }
+    }
+    let new = rope_parameters(hf, "full_attention");
     let source = new.as_ref().unwrap_or(hf);
     let part = source.number_if_given("partial_rotary_factor")?.unwrap_or(1.0);
-    // Truncated to an even number, as the tables of frequencies are.
-    cfg.rotary_dim = (cfg.d_head as f64 * part) as usize / 2 * 2;
+    set_rotated(cfg, part)?;
     cfg.rotary_base = source.number_if_given("rope_theta")?.unwrap_or(10000.0);
     let scaling = if new.is_some() { new.clone() } else { hf.part("rope_scaling") };
     if let Some(scaling) = scaling {
@@ -224,19 +261,26 @@ fn rope(hf: &HfConfig, cfg: &mut Config) -> Read<()> {
     Ok(())
 }
 
+/// Rotates a part of each head.
+fn set_rotated(cfg: &mut Config, part: f64) -> Read<()> {
+    cfg.rotary_dim = (cfg.d_head as f64 * part) as usize;
+    if cfg.rotary_dim == 0 {
+        let expected = format!("a part of a head's {} dimensions that is at least 2 of them", cfg.d_head);
+        return Err(mistaken("partial_rotary_factor", &part.to_string(), &expected));
+    }
+    Ok(())
+}
+
 fn apply_scaling(hf: &HfConfig, scaling: &HfConfig, cfg: &mut Config) -> Read<()> {
-    let kind = match scaling.text_if_given("rope_type")? {
-        Some(kind) => Some(kind),
-        None => scaling.text_if_given("type")?,
-    };
     let context = scaling.size_if_given("original_max_position_embeddings")?;
     let numbers = |name: &str| {
         scaling
             .list_if_given(name, Value::as_f64)?
             .ok_or_else(|| mistaken(&format!("rope_scaling.{name}"), "not given", "a list of numbers"))
     };
-    match kind {
-        None | Some("default") => {}
+    match rope_type(scaling)? {
+        // Texts are not longer than the context beyond which "dynamic" stretches (`load::configuration`).
+        None | Some("default" | "dynamic") => {}
         Some("linear") => cfg.rope_scaling = Some(RopeScaling::Linear { factor: scaling.number("factor")? }),
         Some("llama3") => {
             cfg.use_NTK_by_parts_rope = true;
@@ -265,7 +309,11 @@ fn apply_scaling(hf: &HfConfig, scaling: &HfConfig, cfg: &mut Config) -> Read<()
             });
         }
         Some("longrope" | "su") => {
-            let original = hf.size_if_given("original_max_position_embeddings")?.or(context);
+            // Hugging Face reads it beside `rope_scaling`, and newer versions in `rope_parameters`.
+            let original = match hf.get("rope_parameters") {
+                Some(_) => context,
+                None => hf.size_if_given("original_max_position_embeddings")?,
+            };
             let factor = match original.filter(|c| *c > 0) {
                 Some(context) => Some(cfg.n_ctx as f64 / context as f64),
                 None => scaling.number_if_given("factor")?,
@@ -284,23 +332,32 @@ fn apply_scaling(hf: &HfConfig, scaling: &HfConfig, cfg: &mut Config) -> Read<()
             });
         }
         Some(other) => {
-            let expected = "\"linear\", \"llama3\", \"yarn\" or \"longrope\"";
+            let expected = "\"linear\", \"dynamic\", \"llama3\", \"yarn\" or \"longrope\"";
             return Err(mistaken("rope_scaling.rope_type", &format!("{other:?}"), expected));
         }
     }
     Ok(())
 }
 
-/// Lets the layers look back `sliding_window` positions that `layer_types` calls so, or all if there are no
-/// types and `everywhere` is true.
-fn windows(hf: &HfConfig, cfg: &mut Config, everywhere: bool) -> Read<()> {
+/// Lets the layers look back `sliding_window` positions that `layer_types` calls so or, where there are no types,
+/// those that `local` names.
+fn windows(hf: &HfConfig, cfg: &mut Config, local: impl Fn(usize) -> bool) -> Read<()> {
     let Some(window) = hf.size_if_given("sliding_window")? else { return Ok(()) };
     let types = match hf.list_if_given("layer_types", Value::as_str)? {
-        Some(types) => types.into_iter().map(|t| local_if(t == "sliding_attention")).collect(),
-        None => vec![local_if(everywhere); cfg.n_layers],
+        Some(types) => types.into_iter().map(kind_of_layer).collect::<Read<_>>()?,
+        None => (0..cfg.n_layers).map(|l| local_if(local(l))).collect(),
     };
     set_windows(cfg, window, types);
     Ok(())
+}
+
+/// Hugging Face's name of what a layer looks at.
+fn kind_of_layer(name: &str) -> Read<AttnType> {
+    match name {
+        "full_attention" => Ok(AttnType::Global),
+        "sliding_attention" => Ok(AttnType::Local),
+        _ => Err(mistaken("layer_types", &format!("{name:?}"), "\"full_attention\" and \"sliding_attention\" in it")),
+    }
 }
 
 fn local_if(local: bool) -> AttnType {

@@ -2,7 +2,7 @@
 
 use super::{Family, Read, act_fn, layer, llama, llama_keys};
 use crate::conversion::Conversion;
-use crate::hf::HfConfig;
+use crate::hf::{HfConfig, mistaken};
 use ironlens_transformer::config::{Config, NormalizationType};
 
 pub(super) const FAMILY: Family = Family {
@@ -11,12 +11,16 @@ pub(super) const FAMILY: Family = Family {
     prefix: "model.",
     config,
     tensors,
+    names: &[],
+    defaults: r#"{"vocab_size": 256000, "intermediate_size": 24576,
+        "num_hidden_layers": 32, "num_attention_heads": 48, "max_position_embeddings": 4096,
+        "norm_eps": 1e-05, "partial_rotary_factor": 0.5}"#,
 };
 
 fn config(hf: &HfConfig) -> Read<Config> {
-    let mut cfg = llama_keys(hf)?;
-    if hf.get("partial_rotary_factor").is_none() && hf.get("rope_parameters").is_none() {
-        cfg.rotary_dim = cfg.d_head / 2 / 2 * 2;
+    let cfg = llama_keys(hf)?;
+    if cfg.rope_scaling.is_some() || cfg.use_NTK_by_parts_rope {
+        return Err(mistaken("rope_scaling", "given", "null: Hugging Face's Nemotron reads no stretching of rotation"));
     }
     Ok(Config {
         eps: hf.number_if_given("norm_eps")?.unwrap_or(1e-5),

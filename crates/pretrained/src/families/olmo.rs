@@ -6,8 +6,16 @@ use crate::conversion::Conversion;
 use crate::hf::{HfConfig, mistaken};
 use ironlens_transformer::config::{Config, NormalizationType, QkNormType};
 
-pub(super) const FAMILY: Family =
-    Family { name: "OLMo", architectures: &["OlmoForCausalLM", "OlmoModel"], prefix: "model.", config, tensors };
+pub(super) const FAMILY: Family = Family {
+    name: "OLMo",
+    architectures: &["OlmoForCausalLM", "OlmoModel"],
+    prefix: "model.",
+    config,
+    tensors,
+    names: &[],
+    defaults: r#"{"vocab_size": 50304, "intermediate_size": 11008,
+        "num_hidden_layers": 32, "num_attention_heads": 32, "max_position_embeddings": 2048}"#,
+};
 
 pub(super) const FAMILY_2: Family = Family {
     name: "OLMo 2",
@@ -15,6 +23,10 @@ pub(super) const FAMILY_2: Family = Family {
     prefix: "model.",
     config: config_2,
     tensors: tensors_2,
+    names: &[],
+    defaults: r#"{"vocab_size": 50304, "intermediate_size": 11008,
+        "num_hidden_layers": 32, "num_attention_heads": 32, "max_position_embeddings": 2048,
+        "rms_norm_eps": 1e-05}"#,
 };
 
 pub(super) const FAMILY_3: Family = Family {
@@ -23,6 +35,10 @@ pub(super) const FAMILY_3: Family = Family {
     prefix: "model.",
     config: config_3,
     tensors: tensors_2,
+    names: &[],
+    defaults: r#"{"vocab_size": 50304, "intermediate_size": 11008,
+        "num_hidden_layers": 32, "num_attention_heads": 32, "max_position_embeddings": 2048,
+        "rms_norm_eps": 1e-05, "sliding_window": 4096}"#,
 };
 
 pub(super) const FAMILY_E: Family = Family {
@@ -31,6 +47,10 @@ pub(super) const FAMILY_E: Family = Family {
     prefix: "model.",
     config: config_e,
     tensors: tensors_e,
+    names: &[],
+    defaults: r#"{"vocab_size": 50304, "intermediate_size": 2048, "num_hidden_layers": 16,
+        "num_attention_heads": 16, "max_position_embeddings": 4096, "rms_norm_eps": 1e-05,
+        "num_experts_per_tok": 8, "num_experts": 64}"#,
 };
 
 fn config(hf: &HfConfig) -> Read<Config> {
@@ -64,12 +84,8 @@ fn config_2(hf: &HfConfig) -> Read<Config> {
 
 fn config_3(hf: &HfConfig) -> Read<Config> {
     let mut cfg = config_2(hf)?;
-    windows(hf, &mut cfg, false)?;
-    if hf.get("layer_types").is_none() && hf.get("sliding_window").is_some() {
-        let types = (0..cfg.n_layers).map(|l| super::local_if(!(l + 1).is_multiple_of(4))).collect();
-        super::set_windows(&mut cfg, hf.size("sliding_window")?, types);
-    }
-    cfg.rope_scaling_global_only = cfg.rope_scaling.is_some();
+    windows(hf, &mut cfg, |l| !(l + 1).is_multiple_of(4))?;
+    cfg.rope_scaling_global_only = cfg.rope_scaling.is_some() || cfg.use_NTK_by_parts_rope;
     Ok(cfg)
 }
 

@@ -6,8 +6,16 @@ use crate::error::PretrainedError;
 use crate::hf::HfConfig;
 use ironlens_transformer::config::Config;
 
-pub(super) const FAMILY: Family =
-    Family { name: "OPT", architectures: &["OPTForCausalLM", "OPTModel"], prefix: "model.", config, tensors };
+pub(super) const FAMILY: Family = Family {
+    name: "OPT",
+    architectures: &["OPTForCausalLM", "OPTModel"],
+    prefix: "model.",
+    config,
+    tensors,
+    names: &[],
+    defaults: r#"{"vocab_size": 50272, "num_hidden_layers": 12, "ffn_dim": 3072,
+        "max_position_embeddings": 2048, "num_attention_heads": 12, "tie_word_embeddings": true}"#,
+};
 
 fn config(hf: &HfConfig) -> Read<Config> {
     let (d_model, n_heads) = (hf.size("hidden_size")?, hf.count("num_attention_heads")?);
@@ -36,11 +44,17 @@ fn config(hf: &HfConfig) -> Read<Config> {
 fn tensors(c: &mut Conversion<'_>) -> Read<()> {
     c.embeddings("model.decoder.embed_tokens.weight", "lm_head.weight", 1.0, 1.0)?;
     c.positions("model.decoder.embed_positions.weight", 2)?;
-    c.stream_norm("ln_final", "model.decoder.final_layer_norm")?;
+    // Norms without weights and biases keep their ones and zeros.
+    let affine = c.hf.flag("layer_norm_elementwise_affine", true)?;
+    if affine {
+        c.stream_norm("ln_final", "model.decoder.final_layer_norm")?;
+    }
     for l in 0..c.cfg.n_layers {
         let at = |name: &str| format!("model.decoder.layers.{l}.{name}");
-        c.stream_norm(&format!("blocks.{l}.ln1"), &at("self_attn_layer_norm"))?;
-        c.stream_norm(&format!("blocks.{l}.ln2"), &at("final_layer_norm"))?;
+        if affine {
+            c.stream_norm(&format!("blocks.{l}.ln1"), &at("self_attn_layer_norm"))?;
+            c.stream_norm(&format!("blocks.{l}.ln2"), &at("final_layer_norm"))?;
+        }
         c.attention_in(l, [&at("self_attn.q_proj"), &at("self_attn.k_proj"), &at("self_attn.v_proj")])?;
         c.attention_out(l, &at("self_attn.out_proj"), 1.0)?;
         c.mlp(l, &at("fc1"), &at("fc2"), None)?;

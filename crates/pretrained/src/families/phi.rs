@@ -7,8 +7,17 @@ use crate::error::PretrainedError;
 use crate::hf::HfConfig;
 use ironlens_transformer::config::{Config, NormalizationType};
 
-pub(super) const FAMILY: Family =
-    Family { name: "Phi", architectures: &["PhiForCausalLM", "PhiModel"], prefix: "model.", config, tensors };
+pub(super) const FAMILY: Family = Family {
+    name: "Phi",
+    architectures: &["PhiForCausalLM", "PhiModel"],
+    prefix: "model.",
+    config,
+    tensors,
+    names: &[],
+    defaults: r#"{"vocab_size": 51200, "intermediate_size": 8192, "num_hidden_layers": 24,
+        "num_attention_heads": 32, "max_position_embeddings": 2048, "layer_norm_eps": 1e-05,
+        "partial_rotary_factor": 0.5}"#,
+};
 
 pub(super) const FAMILY_3: Family = Family {
     name: "Phi 3",
@@ -16,6 +25,10 @@ pub(super) const FAMILY_3: Family = Family {
     prefix: "model.",
     config: config_3,
     tensors: tensors_3,
+    names: &[],
+    defaults: r#"{"vocab_size": 32064, "intermediate_size": 8192, "num_hidden_layers": 32,
+        "num_attention_heads": 32, "max_position_embeddings": 4096,
+        "original_max_position_embeddings": 4096, "rms_norm_eps": 1e-05}"#,
 };
 
 fn config(hf: &HfConfig) -> Read<Config> {
@@ -25,10 +38,7 @@ fn config(hf: &HfConfig) -> Read<Config> {
             hint: "no published model has it; the others are read".into(),
         });
     }
-    let mut cfg = llama_keys(hf)?;
-    if hf.get("partial_rotary_factor").is_none() && hf.get("rope_parameters").is_none() {
-        cfg.rotary_dim = cfg.d_head / 2 / 2 * 2;
-    }
+    let cfg = llama_keys(hf)?;
     Ok(Config {
         eps: hf.number_if_given("layer_norm_eps")?.unwrap_or(1e-5),
         act_fn: super::act_fn(hf, "hidden_act", "gelu_new")?,
@@ -57,7 +67,7 @@ fn tensors(c: &mut Conversion<'_>) -> Read<()> {
 fn config_3(hf: &HfConfig) -> Read<Config> {
     let mut cfg = llama_keys(hf)?;
     cfg.final_rms = false;
-    windows(hf, &mut cfg, true)?;
+    windows(hf, &mut cfg, |_| true)?;
     Ok(cfg)
 }
 

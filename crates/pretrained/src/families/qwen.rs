@@ -1,6 +1,6 @@
 //! Qwen 1.5 to 3, and their mixtures of experts.
 
-use super::{Family, Read, layer, llama, llama_keys, mixtral, windows};
+use super::{Family, Read, layer, llama, llama_keys, local_if, mixtral, set_windows, windows};
 use crate::conversion::Conversion;
 use crate::hf::HfConfig;
 use ironlens_transformer::config::Config;
@@ -10,16 +10,25 @@ pub(super) const FAMILY_2: Family = Family {
     name: "Qwen 2",
     architectures: &["Qwen2ForCausalLM", "Qwen2Model"],
     prefix: "model.",
-    config: config_2,
+    config: |hf| with_windows(hf, config_2(hf)?),
     tensors: llama::tensors,
+    names: &[],
+    defaults: r#"{"vocab_size": 151936, "intermediate_size": 22016,
+        "num_hidden_layers": 32, "num_attention_heads": 32, "max_position_embeddings": 32768,
+        "rms_norm_eps": 1e-06, "sliding_window": 4096, "max_window_layers": 28}"#,
 };
 
 pub(super) const FAMILY_3: Family = Family {
     name: "Qwen 3",
     architectures: &["Qwen3ForCausalLM", "Qwen3Model"],
     prefix: "model.",
-    config: config_3,
+    config: |hf| with_windows(hf, config_3(hf)?),
     tensors: llama::tensors,
+    names: &[],
+    defaults: r#"{"vocab_size": 151936, "intermediate_size": 22016,
+        "num_hidden_layers": 32, "num_attention_heads": 32, "head_dim": 128,
+        "max_position_embeddings": 32768, "rms_norm_eps": 1e-06, "sliding_window": 4096,
+        "max_window_layers": 28}"#,
 };
 
 pub(super) const FAMILY_2_MOE: Family = Family {
@@ -28,6 +37,11 @@ pub(super) const FAMILY_2_MOE: Family = Family {
     prefix: "model.",
     config: |hf| with_experts(hf, config_2(hf)?),
     tensors: tensors_moe,
+    names: &[],
+    defaults: r#"{"vocab_size": 151936, "intermediate_size": 5632,
+        "num_hidden_layers": 24, "num_attention_heads": 16, "max_position_embeddings": 32768,
+        "rms_norm_eps": 1e-06, "sliding_window": 4096, "moe_intermediate_size": 1408,
+        "shared_expert_intermediate_size": 5632, "num_experts_per_tok": 4, "num_experts": 60}"#,
 };
 
 pub(super) const FAMILY_3_MOE: Family = Family {
@@ -36,14 +50,18 @@ pub(super) const FAMILY_3_MOE: Family = Family {
     prefix: "model.",
     config: |hf| with_experts(hf, config_3(hf)?),
     tensors: tensors_moe,
+    names: &[],
+    defaults: r#"{"vocab_size": 151936, "intermediate_size": 6144,
+        "num_hidden_layers": 24, "num_attention_heads": 32, "num_key_value_heads": 4,
+        "max_position_embeddings": 32768, "rms_norm_eps": 1e-06, "sliding_window": 4096,
+        "moe_intermediate_size": 768, "num_experts_per_tok": 8, "num_experts": 128}"#,
 };
 
-/// Biases of queries, keys and values; windows where they are switched on.
+/// Biases of queries, keys and values.
 fn config_2(hf: &HfConfig) -> Read<Config> {
     let mut cfg = llama_keys(hf)?;
     cfg.n_key_value_heads = hf.size_if_given("num_key_value_heads")?.unwrap_or(cfg.n_heads);
     cfg.default_prepend_bos = false;
-    sliding(hf, &mut cfg)?;
     Ok(cfg)
 }
 
@@ -52,30 +70,28 @@ fn config_3(hf: &HfConfig) -> Read<Config> {
     let mut cfg = llama_keys(hf)?;
     cfg.use_qk_norm = true;
     cfg.default_prepend_bos = false;
-    sliding(hf, &mut cfg)?;
     Ok(cfg)
 }
 
-/// A window in the layers from `max_window_layers` on, where there are no `layer_types`.
-fn sliding(hf: &HfConfig, cfg: &mut Config) -> Read<()> {
-    if !hf.flag("use_sliding_window", false)? {
-        return Ok(());
+/// A window, where it is switched on, in the layers from `max_window_layers` on.
+fn with_windows(hf: &HfConfig, mut cfg: Config) -> Read<Config> {
+    if hf.flag("use_sliding_window", false)? {
+        let first = hf.size_if_given("max_window_layers")?.unwrap_or(0);
+        windows(hf, &mut cfg, |l| l >= first)?;
     }
-    windows(hf, cfg, true)?;
-    if hf.get("layer_types").is_none() {
-        let first = hf.size_if_given("max_window_layers")?.unwrap_or(28).min(cfg.attn_types.len());
-        cfg.attn_types[..first].fill(super::local_if(false));
-        let (window, types) = (cfg.window_size, std::mem::take(&mut cfg.attn_types));
-        (cfg.use_local_attn, cfg.window_size) = (false, 0);
-        super::set_windows(cfg, window, types);
-    }
-    Ok(())
+    Ok(cfg)
 }
 
 fn with_experts(hf: &HfConfig, mut cfg: Config) -> Read<Config> {
     cfg.num_experts = hf.size("num_experts")?;
     cfg.experts_per_token = hf.size("num_experts_per_tok")?;
     cfg.norm_topk_prob = hf.flag("norm_topk_prob", false)?;
+    if hf.flag("use_sliding_window", false)? {
+        // In all layers: `layer_types` and `max_window_layers` are read for models without experts only.
+        let window = hf.size("sliding_window")?;
+        let types = vec![local_if(true); cfg.n_layers];
+        set_windows(&mut cfg, window, types);
+    }
     cfg.d_shared_expert = hf.size_if_given("shared_expert_intermediate_size")?.unwrap_or(0);
     cfg.d_mlp_dense = cfg.d_mlp;
     cfg.d_mlp = hf.size("moe_intermediate_size")?;

@@ -12,13 +12,14 @@ pub(super) const FAMILY: Family = Family {
     prefix: "model.",
     config,
     tensors,
+    names: &[("rope_pct", "partial_rotary_factor"), ("norm_eps", "layer_norm_eps")],
+    defaults: r#"{"vocab_size": 50304, "intermediate_size": 6912, "num_hidden_layers": 32,
+        "num_attention_heads": 32, "max_position_embeddings": 4096, "layer_norm_eps": 1e-05,
+        "partial_rotary_factor": 0.25}"#,
 };
 
 fn config(hf: &HfConfig) -> Read<Config> {
     let mut cfg = llama_keys(hf)?;
-    if hf.get("partial_rotary_factor").is_none() && hf.get("rope_parameters").is_none() {
-        cfg.rotary_dim = cfg.d_head / 4 / 2 * 2;
-    }
     if hf.flag("qk_layernorm", false)? {
         cfg.use_qk_norm = true;
         cfg.qk_norm_type = QkNormType::LayerNormPerHead;

@@ -11,11 +11,15 @@ pub(super) const FAMILY: Family = Family {
     prefix: "model.",
     config,
     tensors,
+    names: &[],
+    defaults: r#"{"vocab_size": 49152, "intermediate_size": 12288,
+        "num_hidden_layers": 30, "num_attention_heads": 24, "num_key_value_heads": 2,
+        "max_position_embeddings": 4096, "norm_epsilon": 1e-05, "tie_word_embeddings": true}"#,
 };
 
 fn config(hf: &HfConfig) -> Read<Config> {
     let mut cfg = llama_keys(hf)?;
-    windows(hf, &mut cfg, true)?;
+    windows(hf, &mut cfg, |_| true)?;
     Ok(Config {
         eps: hf.number_if_given("norm_epsilon")?.unwrap_or(1e-5),
         act_fn: act_fn(hf, "hidden_act", "gelu_pytorch_tanh")?,
