@@ -24,11 +24,18 @@ test("u16 and f32 are split into planes", () => {
   assert.deepEqual([...f32], [1, -0.5]);
 });
 
-test("a causal pattern is a triangle for each head; what lies ahead is marked", () => {
+test("u12 has the low halves of two codes in a byte", () => {
+  const info = { codec: "u12", causal: false, shape: [1, 1, 3], lo: 0, hi: 4094 };
+  const [a, b, c] = Core.values(Uint8Array.of(0x12, 0xff, 0x00, 0x3e, 0x50), info);
+  assert.deepEqual([a, b, c], [0x123, 0xffe, 0x005]);
+  assert.ok(Number.isNaN(Core.values(Uint8Array.of(0xff, 0xf0), { ...info, shape: [1, 1, 1] })[0]));
+});
+
+test("a causal pattern is a triangle for each head, rows of all heads together; what lies ahead is marked", () => {
   const info = { codec: "u8", causal: true, shape: [2, 2, 2], lo: 0, hi: 254 };
   assert.equal(Core.stored(info), 3);
   const values = Core.values(Uint8Array.of(1, 2, 3, 4, 5, 6), info);
-  assert.deepEqual([...values], [1, -1, 2, 3, 4, -1, 5, 6]);
+  assert.deepEqual([...values], [1, -1, 3, 4, 2, -1, 5, 6]);
 });
 
 test("a colour table goes through its stops", () => {

@@ -4,16 +4,15 @@
 //! nothing else runs, and nothing is loaded. They and `plotly.js` (`vendor/plotly`) are
 //! stored deflated, and inflated by the page.
 
-use std::io::Write as _;
 use std::sync::OnceLock;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use flate2::{Compression, write::DeflateEncoder};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest, Sha256};
 
 use crate::color::{Colorscale, LINES, LINES_DARK, to_hex};
+use crate::deflate::pack;
 use crate::figure::precision;
 use crate::{Figure, ReportError};
 
@@ -36,14 +35,6 @@ const CHARTS_JS: &str = include_str!("../js/charts.js");
 const TOKENS_STYLE: &str = include_str!("../js/tokens.css");
 const TOKENS_JS: &str = include_str!("../js/tokens.js");
 const EXPLORER_JS: &str = include_str!("../js/explorer.js");
-
-/// Raw deflate, then base64: how the page carries anything large.
-pub(crate) fn pack(bytes: &[u8]) -> String {
-    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::best());
-    // Writing to a vector cannot fail.
-    let packed = encoder.write_all(bytes).and_then(|()| encoder.finish()).unwrap_or_default();
-    STANDARD.encode(packed)
-}
 
 fn hash(script: &str) -> String {
     format!("'sha256-{}'", STANDARD.encode(Sha256::digest(script)))

@@ -30,6 +30,7 @@
 mod array;
 mod codec;
 mod color;
+mod deflate;
 mod document;
 mod error;
 mod explorer;

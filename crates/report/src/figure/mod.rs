@@ -428,7 +428,7 @@ impl Figure {
     pub(crate) fn to_png_small(&self) -> Result<Option<Vec<u8>>, ReportError> {
         match self.scene()? {
             Scene { body: scene::Body::Own(..), .. } => Ok(None),
-            scene => picture::png(&scene, 1).map(Some),
+            scene => picture::png_indexed(&scene).map(Some),
         }
     }
 
