@@ -15,6 +15,12 @@ var Core = (() => {
     return new Uint8Array(await new Response(stream).arrayBuffer());
   }
 
+  /** What an element holds as JSON, plain or deflated. */
+  async function json(element) {
+    const text = element.textContent;
+    return JSON.parse(element.type === "application/json" ? text : new TextDecoder().decode(await inflate(bytes(text))));
+  }
+
   /** How many numbers of one head are stored. */
   function stored(info) {
     const [, dest, src] = info.shape;
@@ -299,7 +305,7 @@ var Core = (() => {
     return `${plain(trace.name)}, ${where}: ${short(trace.y[at])}`;
   }
 
-  return { sources, uniformSources, three, selects, tracesCsv, csvRow, summary, describe, bytes, inflate, stored, values, lut, position, profile, uniformProfile, tokenText,
+  return { sources, uniformSources, three, selects, tracesCsv, csvRow, summary, describe, bytes, inflate, json, stored, values, lut, position, profile, uniformProfile, tokenText,
     parseHash, formatHash, format, inkOn, csv };
 })();
 if (typeof module !== "undefined") module.exports = Core;

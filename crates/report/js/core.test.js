@@ -11,6 +11,14 @@ test("bytes and inflate undo base64 and raw deflate", async () => {
   assert.deepEqual(await Core.inflate(Core.bytes(`\n${text}\n`)), raw);
 });
 
+test("JSON is read as it is, and deflated", async () => {
+  const text = '{"a":[1,2]}';
+  const packed = zlib.deflateRawSync(Buffer.from(text)).toString("base64");
+  for (const element of [{ type: "application/json", textContent: text }, { type: "application/octet-stream", textContent: packed }]) {
+    assert.deepEqual(await Core.json(element), { a: [1, 2] });
+  }
+});
+
 test("u8 codes span lo to hi, and the highest means not finite", () => {
   const info = { codec: "u8", causal: false, shape: [1, 1, 3], lo: -1, hi: 1 };
   const [a, b, c] = Core.values(Uint8Array.of(0, 254, 255), info);

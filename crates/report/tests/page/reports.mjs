@@ -233,8 +233,10 @@ export async function fidelity(name, file, folder) {
 /** Tables filter and sort, and have a row for each hook. */
 export async function tables(name, file) {
   const page = await open(file);
-  const told = await page.evaluate(() => {
+  const told = await page.evaluate(async () => {
     for (const d of document.querySelectorAll("details")) d.open = true;
+    // What was closed becomes elements when it opens.
+    while (document.querySelector("details > noscript")) await new Promise((go) => setTimeout(go));
     const table = document.getElementById("hooks-table");
     if (!table) return null;
     const filter = document.querySelector("input[data-filter=hooks-table]");
