@@ -162,7 +162,7 @@
       root.classList.remove("js"); // the pictures are there
     }
   }
-  /** Labels that the edge of a chart cuts off get room. */
+  /** Labels that the edge of a chart cuts off get room, at most two fifths of it on a side. */
   async function fit(plot) {
     const { div, room } = plot;
     const edge = div.querySelector(".main-svg").getBoundingClientRect();
@@ -173,8 +173,13 @@
       const over = { l: edge.left - left, r: right - edge.right, t: edge.top - top, b: bottom - edge.bottom };
       for (const side of Object.keys(more)) if (over[side] > 1) more[side] = Math.max(more[side], Math.ceil(over[side]) + 4);
     }
+    const { margin: had } = div.layout;
+    for (const side of Object.keys(more)) {
+      const most = 0.4 * (side === "l" || side === "r" ? edge.width : edge.height) - had[side];
+      more[side] = Math.max(0, Math.min(more[side], Math.floor(most)));
+    }
     if (!Object.values(more).some(Boolean)) return;
-    const margin = withRoom(div.layout.margin, more);
+    const margin = withRoom(had, more);
     for (const side of Object.keys(room)) room[side] += more[side];
     await pause();
     await Plotly.relayout(div, { margin });

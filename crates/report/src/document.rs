@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::color::{Colorscale, LINES, LINES_DARK, to_hex};
 use crate::deflate::pack;
-use crate::figure::precision;
+use crate::figure::{chart_height, precision};
 use crate::{Figure, ReportError};
 
 const STYLE: &str = include_str!("../js/page.css");
@@ -235,7 +235,7 @@ pub(crate) fn chart(id: &str, figure: &Figure, level: u8) -> Result<Markup, Repo
                 None => p.static { "This chart is drawn by a browser that runs scripts." },
             }
             div.plot-scroll {
-                div.plot data-plot={ (id) "-data" } style={ "min-height:" (scene.size.1) "px" } {}
+                div.plot data-plot={ (id) "-data" } style={ "min-height:" (chart_height(&scene)) "px" } {}
             }
             @if !caption.is_empty() || !scene.notes.is_empty() || packed.is_some() {
                 figcaption {

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::codec::{self, Codec, Encoded};
 use crate::document::json_in_script;
-use crate::{Array, Detector, Example, Figure, HeadFact, ReportError, Snapshot, imshow};
+use crate::{Array, Detector, Example, Figure, HeadFact, HeadPair, ReportError, Snapshot, imshow};
 
 /// What one explorer shows.
 #[derive(Default)]
@@ -22,6 +22,8 @@ pub(crate) struct Explorer<'a> {
     pub detectors: &'a [Detector],
     /// What else is known of every head.
     pub facts: &'a [HeadFact],
+    /// Which heads build on which.
+    pub pairs: &'a [HeadPair],
     /// The role of each head that has one: layer, head and what it is.
     pub roles: &'a [(usize, usize, String)],
     /// Single sequences, of which those with attention can be chosen.
@@ -79,6 +81,9 @@ impl Explorer<'_> {
                 "spread": d.spread,
             })).collect::<Vec<_>>(),
             "facts": self.facts.iter().map(|f| json!({ "name": f.name, "values": f.values, "noise": f.noise })).collect::<Vec<_>>(),
+            "pairs": self.pairs.iter().map(|p| json!({
+                "writer": p.writer, "reader": p.reader, "by": p.by, "score": p.score, "others": p.others,
+            })).collect::<Vec<_>>(),
             "roles": self.roles,
             "examples": chosen.iter().map(|(i, e)| json!({ "of": i, "label": e.name, "tokens": e.tokens })).collect::<Vec<_>>(),
         });

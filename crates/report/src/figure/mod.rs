@@ -11,7 +11,7 @@ mod ticks;
 
 use std::path::Path;
 
-pub(crate) use plotly_json::precision;
+pub(crate) use plotly_json::{height as chart_height, precision};
 pub(crate) use scene::Scene;
 pub use series::{Number, Points, Series, ToPoints, ToSeries};
 pub(crate) use text::{token_text, visible};

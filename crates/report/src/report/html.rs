@@ -24,6 +24,7 @@ pub(crate) fn page(report: &Report) -> Result<String, ReportError> {
         source: &report.snapshot_source,
         detectors: &report.detectors,
         facts: &report.head_facts,
+        pairs: &report.head_pairs,
         roles: &roles,
         examples: &report.examples,
         names: &[],

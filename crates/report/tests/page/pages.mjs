@@ -248,7 +248,9 @@ export async function colours(name, file) {
         await page.emulateVisionDeficiency(sight);
         const bar = await page.$(".legend-bar canvas");
         await bar.scrollIntoView();
-        const box = await bar.boundingBox();
+        // Charts that come near are drawn, and may move it.
+        let box = await bar.boundingBox();
+        for (let before = null; before !== box.y; box = await bar.boundingBox()) { before = box.y; await sleep(200); }
         const picture = await page.screenshot({ clip: { ...box, x: box.x + 2, y: box.y + 4, width: box.width - 4, height: 2 }, encoding: "base64" });
         await page.emulateVisionDeficiency("none");
         const steps = await page.evaluate(async (png) => {

@@ -26,6 +26,19 @@ export async function heads(name, file) {
   check(`${name}: a head is previewed, let go and kept`, hovered.includes(`head ${other}`) && left === first.title && kept.locked && kept.H === other, `${hovered} / ${left} / ${kept.title}`);
   const card = await page.$eval(".facts h3", (e) => e.textContent);
   check(`${name}: it has a card`, card.includes(`L0H${other}`), card);
+  // The heads that a head builds on are named on its card, and lead to theirs.
+  const pair = await page.evaluate(() => window.__report.meta.pairs?.[0]);
+  if (pair) {
+    const name_of = ([L, H]) => `L${L}H${H}`;
+    await page.evaluate(([L, H]) => window.__report.open({ L, H }), pair.reader);
+    const link = ".facts .table-wrap:not([hidden]) a.head";
+    const told = await page.$eval(".facts", (e) => e.innerText);
+    await page.click(link);
+    await sleep(150);
+    const on = await chosen(page);
+    check(`${name}: a card names the heads that it builds on`, told.includes(`reads ${name_of(pair.writer)} by its ${pair.by}`) && name_of([on.L, on.H]) === name_of(pair.writer), `${name_of(pair.reader)} -> ${name_of([on.L, on.H])}`);
+    await page.evaluate(([L, H]) => window.__report.open({ L, H }), [kept.L, kept.H]);
+  }
   await page.focus(".map canvas + canvas");
   await page.keyboard.press("ArrowLeft");
   await sleep(100);
