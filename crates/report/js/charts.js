@@ -173,6 +173,17 @@
       const over = { l: edge.left - left, r: right - edge.right, t: edge.top - top, b: bottom - edge.bottom };
       for (const side of Object.keys(more)) if (over[side] > 1) more[side] = Math.max(more[side], Math.ceil(over[side]) + 4);
     }
+    // A title is moved away from its labels, but not over the edge: there it would lie on them.
+    for (const group of div.querySelectorAll(".infolayer > [class^=g-]")) {
+      const [, axis, letter] = /^g-(([xy])\d*)title$/.exec(group.classList[0]) ?? [];
+      if (!axis) continue;
+      const own = group.getBoundingClientRect();
+      const labels = [...div.querySelectorAll(`.${axis}tick text`)].map((text) => text.getBoundingClientRect());
+      if (!own.width || !labels.length) continue;
+      const [side, lies] = letter === "y" ? ["l", own.right - Math.min(...labels.map((b) => b.left))]
+        : ["b", Math.max(...labels.map((b) => b.bottom)) - own.top];
+      if (lies > 0) more[side] = Math.max(more[side], Math.ceil(lies) + 4);
+    }
     const { margin: had } = div.layout;
     for (const side of Object.keys(more)) {
       const most = 0.4 * (side === "l" || side === "r" ? edge.width : edge.height) - had[side];

@@ -32,6 +32,7 @@ export async function heads(name, file) {
     const name_of = ([L, H]) => `L${L}H${H}`;
     await page.evaluate(([L, H]) => window.__report.open({ L, H }), pair.reader);
     const link = ".facts .table-wrap:not([hidden]) a.head";
+    await page.waitForSelector(link);
     const told = await page.$eval(".facts", (e) => e.innerText);
     await page.click(link);
     await sleep(150);
@@ -151,6 +152,43 @@ export async function selection(name, file) {
     const rows = await page.$$eval("[data-tokens] .readout tr", (all) => all.length);
     const d = await page.evaluate(() => window.__report.state.d);
     check(`${name}: a token tells its likeliest continuations and is the position everywhere`, rows >= 5 && d === 3, `${rows} rows, position ${d}`);
+  }
+  await page.close();
+}
+
+/** Beside the name of a role is its picture: dark where such a head looks, light elsewhere. */
+export async function roles(name, file) {
+  const page = await open(file);
+  const found = await page.evaluate(async () => {
+    const { meta, palette, patterns } = window.__report;
+    const looks = { "previous token": (d, s) => s === d - 1, "current token": (d, s) => s === d, "first token": (d, s) => s === 0 };
+    const paper = palette.maps.blues.light[0];
+    const rgb = [1, 3, 5].map((i) => parseInt(paper.slice(i, i + 2), 16));
+    const out = [];
+    for (const [l, h, kind] of meta.roles ?? []) {
+      if (!looks[kind]) continue;
+      await window.__report.open({ s: meta.snapshots.length - 1, L: l, H: h });
+      while (!document.querySelector(".spot h3").textContent.includes(meta.names?.[l]?.[h] ?? `Layer ${l}, head ${h} `)) await new Promise((go) => setTimeout(go, 20));
+      const { unit, left, top, ratio } = window.__report.geometry();
+      const { dest } = await patterns.head(meta.snapshots.length - 1, l, h);
+      const context = document.querySelector(".map canvas").getContext("2d");
+      const ink = { there: [0, 0], elsewhere: [0, 0] };
+      // The first rows have few places to look at.
+      for (let d = Math.ceil(dest / 8); d < dest; d++) for (let s = 0; s <= d; s++) {
+        const pixel = context.getImageData(Math.floor((left + (s + 0.5) * unit) * ratio), Math.floor((top + (d + 0.5) * unit) * ratio), 1, 1).data;
+        const sum = ink[looks[kind](d, s) ? "there" : "elsewhere"];
+        sum[0] += rgb.reduce((n, v, c) => n + Math.abs(v - pixel[c]), 0);
+        sum[1]++;
+      }
+      const thumb = [...document.querySelectorAll(".thumbs button")].find((b) => b.querySelector("small").textContent === `L${l}H${h}`);
+      out.push({ head: `L${l}H${h}`, kind, named: thumb?.querySelector(".role")?.title === kind, times: ink.there[0] / ink.there[1] / Math.max(1e-9, ink.elsewhere[0] / ink.elsewhere[1]) });
+    }
+    return { out, chance: Boolean(document.querySelector(".chance")), any: document.querySelectorAll(".thumbs .role").length };
+  });
+  if (found.chance) check(`${name}: a model at chance has no roles`, found.any === 0, `${found.any} named heads`);
+  else if (found.out.length) {
+    const bad = found.out.filter((r) => !r.named || r.times < 5);
+    check(`${name}: beside the name of a role is its picture`, bad.length === 0, found.out.map((r) => `${r.head} ${r.kind} ${r.times.toFixed(0)} times as dark`).join(", "));
   }
   await page.close();
 }

@@ -84,6 +84,7 @@ try {
     if (!report) continue;
     await reports.heads(name, file);
     await reports.selection(name, file);
+    await reports.roles(name, file);
     await reports.tables(name, file);
     if (run) await reports.fidelity(name, file, run);
   }
