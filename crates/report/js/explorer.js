@@ -619,6 +619,7 @@ var Explorer = (() => {
       }
       const number = (key, n) => (change[key] === undefined || change[key] === null ? {} : { [key]: bound(Number(change[key]), n) });
       const L = number("L", meta.layers).L ?? state.L;
+      heavy = "";
       return set({ ...change, ...number("L", meta.layers), ...number("H", heads[L]), ...number("d", dest), ...number("k", src), at,
         ...(change.L !== undefined ? { locked: true } : {}) });
     }

@@ -30,15 +30,17 @@ export async function heads(name, file) {
   const pair = await page.evaluate(() => window.__report.meta.pairs?.[0]);
   if (pair) {
     const name_of = ([L, H]) => `L${L}H${H}`;
+    await page.mouse.move(5, 5); // off the head that was clicked, which is previewed as long
     await page.evaluate(([L, H]) => window.__report.open({ L, H }), pair.reader);
     const link = ".facts .table-wrap:not([hidden]) a.head";
     await page.waitForSelector(link);
     const told = await page.$eval(".facts", (e) => e.innerText);
-    await page.click(link);
+    await page.$eval(link, (a) => a.click()); // the pointer stays away from the heads
     await sleep(150);
     const on = await chosen(page);
     check(`${name}: a card names the heads that it builds on`, told.includes(`reads ${name_of(pair.writer)} by its ${pair.by}`) && name_of([on.L, on.H]) === name_of(pair.writer), `${name_of(pair.reader)} -> ${name_of([on.L, on.H])}`);
     await page.evaluate(([L, H]) => window.__report.open({ L, H }), [kept.L, kept.H]);
+    await sleep(150);
   }
   await page.focus(".map canvas + canvas");
   await page.keyboard.press("ArrowLeft");
@@ -168,7 +170,7 @@ export async function roles(name, file) {
     for (const [l, h, kind] of meta.roles ?? []) {
       if (!looks[kind]) continue;
       await window.__report.open({ s: meta.snapshots.length - 1, L: l, H: h });
-      while (!document.querySelector(".spot h3").textContent.includes(meta.names?.[l]?.[h] ?? `Layer ${l}, head ${h} `)) await new Promise((go) => setTimeout(go, 20));
+      while (!document.querySelector(".spot h3").textContent.startsWith(`Layer ${l}, head ${h} (kept)`)) await new Promise((go) => setTimeout(go, 20));
       const { unit, left, top, ratio } = window.__report.geometry();
       const { dest } = await patterns.head(meta.snapshots.length - 1, l, h);
       const context = document.querySelector(".map canvas").getContext("2d");
@@ -181,7 +183,7 @@ export async function roles(name, file) {
         sum[1]++;
       }
       const thumb = [...document.querySelectorAll(".thumbs button")].find((b) => b.querySelector("small").textContent === `L${l}H${h}`);
-      out.push({ head: `L${l}H${h}`, kind, named: thumb?.querySelector(".role")?.title === kind, times: ink.there[0] / ink.there[1] / Math.max(1e-9, ink.elsewhere[0] / ink.elsewhere[1]) });
+      out.push({ head: `L${l}H${h}`, kind, named: thumb?.querySelector(".role")?.title === kind, times: ink.there[0] / ink.there[1] / Math.max(1, ink.elsewhere[0] / ink.elsewhere[1]) });
     }
     return { out, chance: Boolean(document.querySelector(".chance")), any: document.querySelectorAll(".thumbs .role").length };
   });
