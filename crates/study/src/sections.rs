@@ -136,7 +136,7 @@ fn attribution_by_position(subject: &Subject, predicted: &IndexTensor) -> Result
 }
 
 /// The label of a part of the stream as readers know it: `0_mlp_out` is MLP 0.
-fn in_words(label: &str) -> String {
+pub(crate) fn in_words(label: &str) -> String {
     for (end, name) in [("_mlp_out", "MLP"), ("_attn_out", "attention")] {
         if let Some(layer) = label.strip_suffix(end) {
             return format!("{name} {layer}");

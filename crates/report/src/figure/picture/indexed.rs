@@ -78,7 +78,8 @@ mod tests {
     #[test]
     fn many_colours_stay_close_and_a_rare_one_far_from_all_is_kept() {
         // Greys with a tint, of which 1,000 differ, and one pixel of pink.
-        let mut rgb: Vec<u8> = (0..1000u32).flat_map(|i| [(i / 4) as u8, (i / 4) as u8, (i / 4 + i % 4) as u8]).collect();
+        let mut rgb: Vec<u8> =
+            (0..1000u32).flat_map(|i| [(i / 4) as u8, (i / 4) as u8, (i / 4 + i % 4) as u8]).collect();
         rgb.extend([214, 0, 147]);
         let far = worst(&rgb);
         assert!(far > 0 && far <= 18, "{far}");
