@@ -133,7 +133,10 @@ fn on_text(args: &Args, text: &str, device: Device) -> Result<()> {
         analysis.write(path)?;
     }
     let page = args.out.clone().unwrap_or_else(|| page_of(&name));
-    crate::report::write_page(&prompts.report(&name, &analysis)?, &page, args.figures.as_deref())
+    // Of a file, its name.
+    let title = args.target.file_name().filter(|_| args.target.exists()).map(|n| n.to_string_lossy().into_owned());
+    let report = prompts.report(&title.unwrap_or(name), &analysis)?;
+    crate::report::write_page(&report, &page, args.figures.as_deref())
 }
 
 /// What was asked for: a text, or a file with a question a line.

@@ -84,6 +84,11 @@
       }
     }
     if (plot.cursor !== null) layout.shapes = withCursor(plot, mode);
+    if (width) {
+      // Asking for room beforehand draws every chart twice, and hiding labels at its edge takes as long as all else:
+      // room is made where a label is cut off (`fit`).
+      for (const key of Object.keys(layout)) if (/^[xy]axis/.test(key)) Object.assign(layout[key], { automargin: false, ticklabeloverflow: "allow" });
+    }
     if (square && width) {
       // Square cells: a narrower page needs less height.
       const ratio = width / spec.ironlens.width;
@@ -96,6 +101,7 @@
         if (/^coloraxis/.test(key)) layout[key].colorbar = { ...layout[key].colorbar, thickness: 10, tickfont: { size: 10 } };
       }
     }
+    if (width) layout.margin = withRoom(layout.margin, plot.room);
     return { data, layout };
   }
   /** The shapes of a chart and an upright line at the step that is chosen. */
@@ -103,30 +109,42 @@
     const line = { color: report().palette.ui[mode].accent, width: 2, dash: "dot" };
     return [...(plot.spec.layout.shapes ?? []), { type: "line", xref: "x", yref: "paper", x0: plot.cursor, x1: plot.cursor, y0: 0, y1: 1, line }];
   }
+  const withRoom = (margin, room) => Object.fromEntries(Object.entries(margin).map(([side, n]) => [side, n + room[side]]));
   const mode = () => (report().isDark() ? "dark" : "light");
-  const config = (plot) => ({ ...plot.spec.config, ...(plot.div.clientWidth < 420 ? { displayModeBar: false } : {}) });
+  const config = (plot) => ({
+    ...plot.spec.config,
+    // Maps are zoomed by a drag inside; handles at every edge are most of the nodes of many small ones.
+    ...(plot.spec.ironlens.paint.some((p) => p?.cells) ? { showAxisDragHandles: false } : {}),
+    ...(plot.div.clientWidth < 420 ? { displayModeBar: false } : {}),
+  });
 
   function read(div) {
-    const spec = JSON.parse(document.getElementById(div.dataset.plot).textContent);
-    const plot = { div, spec, data: null, drawn: null, frame: 0, cursor: null };
-    plot.load = () => (plot.loading ??= unpack(spec.frames ? spec.frames.flatMap((f) => f.data) : spec.data).then(() => {
+    const plot = { div, spec: null, data: null, drawn: null, frame: 0, cursor: null, nodes: 0, room: { l: 0, r: 0, t: 0, b: 0 } };
+    plot.load = () => (plot.loading ??= (async () => {
+      const spec = await Core.json(document.getElementById(div.dataset.plot));
+      await unpack(spec.frames ? spec.frames.flatMap((f) => f.data) : spec.data);
       plot.data = spec.frames ? spec.frames[plot.frame].data : spec.data;
-    }));
+      plot.spec = spec;
+    })());
     plot.draw = () => (plot.drawn ??= draw(plot));
     return plot;
   }
   const plots = [...document.querySelectorAll("[data-plot]")].map(read);
 
   async function draw(plot) {
-    const { div, spec } = plot;
+    const { div } = plot;
     try {
       await Promise.all([loadPlotly(), plot.load()]);
+      const { spec } = plot;
       const { width, minWidth, paint } = spec.ironlens;
       if (minWidth) div.style.minWidth = `${Math.min(minWidth, width)}px`;
       div.style.maxWidth = `${paint.some((p) => p?.cells) ? width : Math.max(width, 1100)}px`;
       const { data, layout } = colored(plot, mode(), div.clientWidth);
+      await pause();
       div.style.minHeight = "";
       await Plotly.newPlot(div, data, layout, config(plot));
+      await pause();
+      await fit(plot);
       names(plot);
       document.getElementById("js-plotly-tester")?.setAttribute("aria-hidden", "true"); // where the library measures text
       div.on("plotly_click", (event) => {
@@ -144,24 +162,63 @@
       root.classList.remove("js"); // the pictures are there
     }
   }
+  /** Labels that the edge of a chart cuts off get room, at most two fifths of it on a side. */
+  async function fit(plot) {
+    const { div, room } = plot;
+    const edge = div.querySelector(".main-svg").getBoundingClientRect();
+    const more = { l: 0, r: 0, t: 0, b: 0 };
+    for (const text of div.querySelectorAll(".cartesianlayer text, .infolayer > [class^=g-] text")) {
+      const { left, right, top, bottom, width } = text.getBoundingClientRect();
+      if (!width) continue;
+      const over = { l: edge.left - left, r: right - edge.right, t: edge.top - top, b: bottom - edge.bottom };
+      for (const side of Object.keys(more)) if (over[side] > 1) more[side] = Math.max(more[side], Math.ceil(over[side]) + 4);
+    }
+    // A title is moved away from its labels, but not over the edge: there it would lie on them.
+    for (const group of div.querySelectorAll(".infolayer > [class^=g-]")) {
+      const [, axis, letter] = /^g-(([xy])\d*)title$/.exec(group.classList[0]) ?? [];
+      if (!axis) continue;
+      const own = group.getBoundingClientRect();
+      const labels = [...div.querySelectorAll(`.${axis}tick text`)].map((text) => text.getBoundingClientRect());
+      if (!own.width || !labels.length) continue;
+      const [side, lies] = letter === "y" ? ["l", own.right - Math.min(...labels.map((b) => b.left))]
+        : ["b", Math.max(...labels.map((b) => b.bottom)) - own.top];
+      if (lies > 0) more[side] = Math.max(more[side], Math.ceil(lies) + 4);
+    }
+    const { margin: had } = div.layout;
+    for (const side of Object.keys(more)) {
+      const most = 0.4 * (side === "l" || side === "r" ? edge.width : edge.height) - had[side];
+      more[side] = Math.max(0, Math.min(more[side], Math.floor(most)));
+    }
+    if (!Object.values(more).some(Boolean)) return;
+    const margin = withRoom(had, more);
+    for (const side of Object.keys(room)) room[side] += more[side];
+    await pause();
+    await Plotly.relayout(div, { margin });
+  }
   /** Charts far from view become empty again, so that a long page stays light; they are drawn anew when near. */
-  const MOST_DRAWN = 8;
+  const MOST_NODES = 2000;
   const drawnPlots = new Set();
   function keepFew(latest) {
+    latest.nodes = latest.div.getElementsByTagName("*").length;
     drawnPlots.add(latest);
-    if (drawnPlots.size <= MOST_DRAWN || window.parent !== window) return;
+    if (window.parent !== window) return;
+    while ([...drawnPlots].reduce((sum, p) => sum + p.nodes, 0) > MOST_NODES && empty(latest));
+  }
+  /** Empties the chart that is furthest from view, if there is one out of it. */
+  function empty(latest) {
     const away = (plot) => {
       const { top, bottom } = plot.div.getBoundingClientRect();
       return Math.max(top - innerHeight, -bottom);
     };
-    const far = [...drawnPlots].filter((p) => p !== latest).reduce((a, b) => (away(b) > away(a) ? b : a));
-    if (away(far) < 900) return;
+    const far = [...drawnPlots].filter((p) => p !== latest).reduce((a, b) => (a && away(a) >= away(b) ? a : b), null);
+    if (!far || away(far) < 900) return false;
     drawnPlots.delete(far);
     far.div.style.minHeight = `${far.div.offsetHeight}px`;
     Plotly.purge(far.div);
     far.div.classList.remove("drawn");
     far.drawn = null;
     near.observe(far.div);
+    return true;
   }
   function react(plot) {
     const { data, layout } = colored(plot, mode(), plot.div.clientWidth);
@@ -242,20 +299,10 @@
     const { div, spec } = plot;
     const figure = div.closest("figure");
     const files = el("details", { className: "files" }, el("summary", { textContent: "Save" }));
-    const menu = el("div", { className: "menu" });
-    files.append(menu);
     files.firstChild.setAttribute("aria-label", `Save ${title(plot)}`);
+    files.addEventListener("toggle", () => files.append(menu(plot)), { once: true });
     const row = el("div", { className: "bar tools" });
     if (spec.frames) div.closest(".plot-scroll").after(el("div", { className: "bar tools" }, ...player(plot)));
-    const save = (label, act) => {
-      const button = el("button", { type: "button", textContent: label, onclick: () => act(plot).catch(() => { button.textContent = `${label}: failed`; }) });
-      button.setAttribute("aria-label", `${label} of ${title(plot)}`);
-      menu.append(button);
-    };
-    save("PNG", (p) => picture(p, "png"));
-    save("SVG", (p) => picture(p, "svg"));
-    save("CSV", async (p) => file(new Blob([Core.tracesCsv(p.spec, p.data)], { type: "text/csv" }), p, "csv"));
-    save("JSON", async (p) => file(new Blob([JSON.stringify(p.spec)], { type: "application/json" }), p, "json"));
     const numbers = el("div", { className: "numbers", hidden: true });
     const toggle = el("button", { type: "button", textContent: "Numbers", onclick: () => {
       numbers.hidden = !numbers.hidden;
@@ -276,6 +323,21 @@
     figure.append(numbers);
     keys(plot, figure);
     figure.classList.add("ready");
+  }
+  /** What a chart can be saved as. */
+  function menu(plot) {
+    const text = (type, text) => file(new Blob([text], { type }), plot, type.split("/")[1]);
+    const kinds = {
+      PNG: () => picture(plot, "png"),
+      SVG: () => picture(plot, "svg"),
+      CSV: async () => text("text/csv", Core.tracesCsv(plot.spec, plot.data)),
+      JSON: async () => text("application/json", JSON.stringify(plot.spec)),
+    };
+    return el("div", { className: "menu" }, ...Object.entries(kinds).map(([label, act]) => {
+      const button = el("button", { type: "button", textContent: label, onclick: () => act().catch(() => { button.textContent = `${label}: failed`; }) });
+      button.setAttribute("aria-label", `${label} of ${title(plot)}`);
+      return button;
+    }));
   }
   function table(plot, details) {
     details.querySelector(".table-wrap")?.remove();

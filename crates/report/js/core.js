@@ -15,6 +15,12 @@ var Core = (() => {
     return new Uint8Array(await new Response(stream).arrayBuffer());
   }
 
+  /** What an element holds as JSON, plain or deflated. */
+  async function json(element) {
+    const text = element.textContent;
+    return JSON.parse(element.type === "application/json" ? text : new TextDecoder().decode(await inflate(bytes(text))));
+  }
+
   /** How many numbers of one head are stored. */
   function stored(info) {
     const [, dest, src] = info.shape;
@@ -24,7 +30,7 @@ var Core = (() => {
   /**
    * Inflated bytes to values, Float32Array [head, dest, src] in full.
    * Byte planes (most significant first) hold codes; the highest code means "not finite".
-   * Cells above the diagonal of a causal pattern were not stored: they become -1.
+   * A causal pattern is stored as triangles [dest][head][src]; cells above the diagonal were not: they become -1.
    */
   function values(raw, info) {
     const [heads, dest, src] = info.shape;
@@ -37,19 +43,23 @@ var Core = (() => {
         flat[i] = word.getFloat32(0);
       }
     } else {
-      const wide = info.codec === "u16";
-      const none = wide ? 65535 : 255;
+      const code = {
+        u8: (i) => raw[i],
+        u12: (i) => raw[i] * 16 + ((raw[count + (i >> 1)] >> (i % 2 ? 0 : 4)) & 15),
+        u16: (i) => raw[i] * 256 + raw[count + i],
+      }[info.codec];
+      const none = 2 ** Number(info.codec.slice(1)) - 1;
       const step = (info.hi - info.lo) / (none - 1);
       for (let i = 0; i < count; i++) {
-        const code = wide ? raw[i] * 256 + raw[count + i] : raw[i];
-        flat[i] = code === none ? NaN : info.lo + code * step;
+        const c = code(i);
+        flat[i] = c === none ? NaN : info.lo + c * step;
       }
     }
     if (!info.causal) return flat;
     const full = new Float32Array(heads * dest * src).fill(-1);
     let from = 0;
-    for (let h = 0; h < heads; h++) {
-      for (let d = 0; d < dest; d++) {
+    for (let d = 0; d < dest; d++) {
+      for (let h = 0; h < heads; h++) {
         full.set(flat.subarray(from, from + d + 1), (h * dest + d) * src);
         from += d + 1;
       }
@@ -295,7 +305,7 @@ var Core = (() => {
     return `${plain(trace.name)}, ${where}: ${short(trace.y[at])}`;
   }
 
-  return { sources, uniformSources, three, selects, tracesCsv, csvRow, summary, describe, bytes, inflate, stored, values, lut, position, profile, uniformProfile, tokenText,
+  return { sources, uniformSources, three, selects, tracesCsv, csvRow, summary, describe, bytes, inflate, json, stored, values, lut, position, profile, uniformProfile, tokenText,
     parseHash, formatHash, format, inkOn, csv };
 })();
 if (typeof module !== "undefined") module.exports = Core;

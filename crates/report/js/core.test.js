@@ -11,6 +11,14 @@ test("bytes and inflate undo base64 and raw deflate", async () => {
   assert.deepEqual(await Core.inflate(Core.bytes(`\n${text}\n`)), raw);
 });
 
+test("JSON is read as it is, and deflated", async () => {
+  const text = '{"a":[1,2]}';
+  const packed = zlib.deflateRawSync(Buffer.from(text)).toString("base64");
+  for (const element of [{ type: "application/json", textContent: text }, { type: "application/octet-stream", textContent: packed }]) {
+    assert.deepEqual(await Core.json(element), { a: [1, 2] });
+  }
+});
+
 test("u8 codes span lo to hi, and the highest means not finite", () => {
   const info = { codec: "u8", causal: false, shape: [1, 1, 3], lo: -1, hi: 1 };
   const [a, b, c] = Core.values(Uint8Array.of(0, 254, 255), info);
@@ -24,11 +32,18 @@ test("u16 and f32 are split into planes", () => {
   assert.deepEqual([...f32], [1, -0.5]);
 });
 
-test("a causal pattern is a triangle for each head; what lies ahead is marked", () => {
+test("u12 has the low halves of two codes in a byte", () => {
+  const info = { codec: "u12", causal: false, shape: [1, 1, 3], lo: 0, hi: 4094 };
+  const [a, b, c] = Core.values(Uint8Array.of(0x12, 0xff, 0x00, 0x3e, 0x50), info);
+  assert.deepEqual([a, b, c], [0x123, 0xffe, 0x005]);
+  assert.ok(Number.isNaN(Core.values(Uint8Array.of(0xff, 0xf0), { ...info, shape: [1, 1, 1] })[0]));
+});
+
+test("a causal pattern is a triangle for each head, rows of all heads together; what lies ahead is marked", () => {
   const info = { codec: "u8", causal: true, shape: [2, 2, 2], lo: 0, hi: 254 };
   assert.equal(Core.stored(info), 3);
   const values = Core.values(Uint8Array.of(1, 2, 3, 4, 5, 6), info);
-  assert.deepEqual([...values], [1, -1, 2, 3, 4, -1, 5, 6]);
+  assert.deepEqual([...values], [1, -1, 3, 4, 2, -1, 5, 6]);
 });
 
 test("a colour table goes through its stops", () => {

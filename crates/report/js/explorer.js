@@ -194,7 +194,8 @@ var Explorer = (() => {
     const card = el("h3");
     const scores = el("div", { class: "table-wrap" });
     const known = el("div", { class: "table-wrap" });
-    for (const [part, label] of [[scores, "Scores of the head"], [known, "What else is known of the head"]]) {
+    const partners = el("div", { class: "table-wrap" });
+    for (const [part, label] of [[scores, "Scores of the head"], [known, "What else is known of the head"], [partners, "Heads that it builds on, and that build on it"]]) {
       part.tabIndex = 0;
       part.setAttribute("role", "region");
       part.setAttribute("aria-label", label);
@@ -212,7 +213,7 @@ var Explorer = (() => {
     for (const [key, text] of help) keys.lastChild.append(el("kbd", {}, key), ` ${text}  `);
     const spot = el("div", { class: "spot" }, title, el("div", { class: "map" }, map, over),
       el("div", { class: "legend-bar" }, legendLo, legend, legendHi), readout, live, tools);
-    const facts = el("div", { class: "facts" }, ...(meta.detectors.length || meta.facts?.length ? [card, scores, known] : []),
+    const facts = el("div", { class: "facts" }, ...(meta.detectors.length || meta.facts?.length ? [card, scores, known, partners] : []),
       el("h3", {}, "Mean attention by distance"), profile, el("h3", {}, "Mean attention by source"), sources, more);
     root.append(bar, el("div", { class: "focus" }, el("div", { class: "side" }, overview, facts), spot),
       el("div", { class: "bar", style: "margin:.8rem 0 .3rem" }, el("label", {}, "Positions: ", direction)), strip, keys);
@@ -465,6 +466,23 @@ var Explorer = (() => {
             num(Core.three(v) + (e > 0 ? ` ± ${Core.three(e)}` : "")), num(`${1 + all(f).filter((other) => other > v).length} of ${all(f).length}`));
         }))));
     }
+    /** Which heads the head builds on and which on it: how far above chance, and what other pairs have. */
+    function drawPartners() {
+      const { L, H } = head();
+      const is = ([l, h]) => l === L && h === H;
+      const pairs = (meta.pairs ?? []).filter((p) => is(p.writer) || is(p.reader));
+      partners.hidden = pairs.length === 0;
+      const heading = (label, number) => el("th", { class: number ? "num" : "", scope: "col" }, label);
+      partners.replaceChildren(el("table", {},
+        el("thead", {}, el("tr", {}, heading("Builds on"), heading("above chance", true), heading("all pairs", true))),
+        el("tbody", {}, ...pairs.map((p) => {
+          const [l, h] = is(p.reader) ? p.writer : p.reader;
+          const other = linked ? el("a", { class: "head", href: `#L=${l}&H=${h}` }, headName(l, h)) : headName(l, h);
+          const says = is(p.reader) ? ["reads ", other, ` by its ${p.by}`] : ["read by ", other, `, by its ${p.by}`];
+          return el("tr", {}, el("td", { class: "wrap" }, ...says), el("td", { class: "num" }, Core.three(p.score)),
+            el("td", { class: "num" }, `${Core.three(p.others[0])} ± ${Core.three(p.others[1])}`));
+        }))));
+    }
     const SVG = "http://www.w3.org/2000/svg";
     function svg(tag, attributes, text) {
       const node = document.createElementNS(SVG, tag);
@@ -537,6 +555,7 @@ var Explorer = (() => {
         drawLegend(view, range, lut);
         drawProfile(view);
         drawScores();
+        drawPartners();
         title.textContent = `${meta.names?.[L]?.[H] ?? `Layer ${L}, head ${H}`}${preview && !(L === state.L && H === state.H) ? " (preview)" : state.locked ? " (kept)" : ""}`;
       }
       drawCross();
@@ -600,6 +619,7 @@ var Explorer = (() => {
       }
       const number = (key, n) => (change[key] === undefined || change[key] === null ? {} : { [key]: bound(Number(change[key]), n) });
       const L = number("L", meta.layers).L ?? state.L;
+      heavy = "";
       return set({ ...change, ...number("L", meta.layers), ...number("H", heads[L]), ...number("d", dest), ...number("k", src), at,
         ...(change.L !== undefined ? { locked: true } : {}) });
     }

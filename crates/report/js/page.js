@@ -34,7 +34,11 @@
   button?.addEventListener("click", toggleTheme);
 
   // --- Tables: filter and sort ------------------------------------------------------------
-  for (const input of document.querySelectorAll("input[data-filter]")) {
+  function filters(part) {
+    for (const input of part.querySelectorAll("input[data-filter]")) filter(input);
+    for (const table of part.querySelectorAll("table.sortable")) sortable(table);
+  }
+  function filter(input) {
     const table = document.getElementById(input.dataset.filter);
     const count = input.closest(".bar").querySelector("output");
     const rows = [...table.tBodies[0].rows];
@@ -50,7 +54,7 @@
     input.addEventListener("input", apply);
     apply();
   }
-  for (const table of document.querySelectorAll("table.sortable")) {
+  function sortable(table) {
     const body = table.tBodies[0];
     const original = [...body.rows];
     [...table.tHead.rows[0].cells].forEach((head, column) => {
@@ -73,6 +77,17 @@
         body.append(...sorted);
       });
     });
+  }
+
+  filters(document);
+
+  // --- Closed parts are text until they are opened, so that a long page stays light -----------
+  for (const text of document.querySelectorAll("details > noscript")) {
+    const details = text.parentElement;
+    details.addEventListener("toggle", () => {
+      text.replaceWith(...new DOMParser().parseFromString(text.textContent, "text/html").body.childNodes);
+      filters(details);
+    }, { once: true });
   }
 
   // --- Copy buttons -----------------------------------------------------------------------

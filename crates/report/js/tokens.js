@@ -9,8 +9,8 @@
   const short = (v) => (v === null || v === undefined ? "not finite" : Math.abs(v) >= 1e-4 && Math.abs(v) < 1e5 || v === 0 ? v.toFixed(4) : v.toExponential(3));
   const PER_PAGE = 10;
 
-  function start(root) {
-    const data = JSON.parse(document.getElementById(root.dataset.tokens).textContent);
+  async function start(root) {
+    const data = await Core.json(document.getElementById(root.dataset.tokens));
     const chosen = data.choices.map(() => 0);
     let page = 0;
     let bounds = null; // what the reader set: [negative, positive]
@@ -47,14 +47,14 @@
       const e = rest()?.meta.examples.findIndex((x) => x.of === chosen[0]) ?? -1;
       rest()?.open({ ...(e >= 0 ? { e } : {}), ...change }, root.closest("section")?.querySelector("h2")?.id);
     }
-    document.addEventListener("selected", () => {
+    function follow() {
       const e = rest()?.state.e ?? null;
       const of = e === null ? chosen[0] : rest().meta.examples[e].of;
       if (rest() && of !== chosen[0]) {
         selects[0].selectedIndex = of;
         turnTo(0, of);
       }
-    });
+    }
     const controls = el("div", { className: "bar" });
     const selects = [];
     data.choices.forEach((choice, k) => {
@@ -169,8 +169,13 @@
       pager.replaceChildren(turn(-1, "Earlier"), el("output", { textContent: `${page + 1} of ${pages}` }), turn(1, "Later"));
     }
     document.addEventListener("themechange", draw);
+    document.addEventListener("selected", follow);
     draw();
+    follow();
   }
 
-  document.addEventListener("pageready", () => { for (const root of document.querySelectorAll("[data-tokens]")) start(root); });
+  document.addEventListener("pageready", () => {
+    const all = [...document.querySelectorAll("[data-tokens]")].map(start);
+    window.__report.started = Promise.all([window.__report.started, ...all]);
+  });
 })();

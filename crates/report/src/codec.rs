@@ -1,17 +1,18 @@
 //! Attention patterns, and other large matrices, as text in the page, as small as the page's budget asks.
 //!
-//! A causal pattern is zero above its diagonal: only the triangle is stored. Codes
-//! of more than one byte are split into planes (all high bytes, then all low
-//! bytes), which deflates better. The highest code of `u8` and `u16` means "not
-//! finite". `js/core.js` reads this.
+//! A causal pattern is zero above its diagonal: only the triangle is stored, the same row of all heads together,
+//! because rows that see as much hold numbers of the same size. Codes of more than eight bits are split into planes
+//! (all high bytes, then all low ones; of `u12` the low halves of two codes make a byte), which deflates better. The
+//! highest code of `u8`, `u12` and `u16` means "not finite". `js/core.js` reads this.
 
 use crate::Array;
 use crate::array::finite_range;
-use crate::document::pack;
+use crate::deflate::pack_codes;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Codec {
     U8,
+    U12,
     U16,
     F32,
 }
@@ -21,7 +22,8 @@ impl Codec {
     pub(crate) fn for_budget(count: usize) -> Self {
         match count {
             0..=65_536 => Self::F32,
-            65_537..=1_048_576 => Self::U16,
+            65_537..=262_144 => Self::U16,
+            262_145..=524_288 => Self::U12,
             _ => Self::U8,
         }
     }
@@ -29,14 +31,25 @@ impl Codec {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::U8 => "u8",
+            Self::U12 => "u12",
             Self::U16 => "u16",
             Self::F32 => "f32",
+        }
+    }
+
+    /// The highest code, which means "not finite".
+    fn none(self) -> u16 {
+        match self {
+            Self::U8 => 0xff,
+            Self::U12 => 0xfff,
+            Self::U16 | Self::F32 => 0xffff,
         }
     }
 
     pub(crate) fn bits(self) -> u32 {
         match self {
             Self::U8 => 8,
+            Self::U12 => 12,
             Self::U16 => 16,
             Self::F32 => 32,
         }
@@ -63,17 +76,20 @@ pub(crate) fn encode(array: &Array, codec: Codec) -> Encoded {
 }
 
 fn packed(values: &[f32], (lo, hi): (f64, f64), causal: bool, codec: Codec) -> Encoded {
+    let none = codec.none();
+    let codes = || values.iter().map(|&v| code(v, lo, hi, none));
     let bytes = match codec {
         Codec::F32 => planes(values.iter().map(|v| v.to_be_bytes())),
-        Codec::U16 => planes(values.iter().map(|&v| (code(v, lo, hi, 65535.0) as u16).to_be_bytes())),
-        Codec::U8 => planes(values.iter().map(|&v| [code(v, lo, hi, 255.0) as u8])),
+        Codec::U16 => planes(codes().map(u16::to_be_bytes)),
+        Codec::U12 => {
+            let low: Vec<u8> = codes().map(|c| (c & 15) as u8).collect();
+            let pair = |pair: &[u8]| pair[0] << 4 | pair.get(1).copied().unwrap_or(0);
+            codes().map(|c| (c >> 4) as u8).chain(low.chunks(2).map(pair)).collect()
+        }
+        Codec::U8 => codes().map(|c| c as u8).collect(),
     };
-    let steps = match codec {
-        Codec::F32 => f64::INFINITY,
-        Codec::U16 => 65534.0,
-        Codec::U8 => 254.0,
-    };
-    Encoded { causal, lo, hi, error: (hi - lo) / steps / 2.0, base64: pack(&bytes) }
+    let error = if codec == Codec::F32 { 0.0 } else { (hi - lo) / f64::from(none - 1) / 2.0 };
+    Encoded { causal, lo, hi, error, base64: pack_codes(&bytes) }
 }
 
 /// A matrix of which nothing is left out; the values of a figure. Without a finite value the range is 0 to 1.
@@ -85,8 +101,8 @@ pub(crate) fn pack_matrix(cells: &[f32], [rows, cols]: [usize; 2], codec: Codec)
 }
 
 /// From 0 at `lo` to `none - 1` at `hi`; `none` for what is not finite.
-fn code(v: f32, lo: f64, hi: f64, none: f64) -> f64 {
-    if v.is_finite() { ((f64::from(v) - lo) / (hi - lo) * (none - 1.0)).round() } else { none }
+fn code(v: f32, lo: f64, hi: f64, none: u16) -> u16 {
+    if v.is_finite() { ((f64::from(v) - lo) / (hi - lo) * f64::from(none - 1)).round() as u16 } else { none }
 }
 
 fn planes<const N: usize>(codes: impl Iterator<Item = [u8; N]>) -> Vec<u8> {
@@ -112,16 +128,14 @@ pub(crate) fn stored_len(array: &Array) -> usize {
     }
 }
 
+/// All of the array; of a causal one the triangles as `[dest][head][src]`.
 fn stored(array: &Array, causal: bool) -> Vec<f32> {
-    let [_, dest, src] = *array.shape() else { return Vec::new() };
+    let [heads, dest, src] = *array.shape() else { return Vec::new() };
     if !causal {
         return array.data().to_vec();
     }
-    array
-        .data()
-        .chunks(dest * src)
-        .flat_map(|head| (0..dest).flat_map(move |d| head[d * src..=d * src + d].iter().copied()))
-        .collect()
+    let row = |d: usize, h: usize| array.data()[(h * dest + d) * src..][..=d].iter().copied();
+    (0..dest).flat_map(|d| (0..heads).flat_map(move |h| row(d, h))).collect()
 }
 
 #[cfg(test)]
@@ -142,8 +156,12 @@ mod tests {
         let n = heads * size;
         let value = |i: usize| match codec {
             Codec::F32 => f32::from_be_bytes([raw[i], raw[n + i], raw[2 * n + i], raw[3 * n + i]]),
-            Codec::U16 => linear(u32::from(u16::from_be_bytes([raw[i], raw[n + i]])), 65535, e),
-            Codec::U8 => linear(u32::from(raw[i]), 255, e),
+            Codec::U16 => linear(u16::from_be_bytes([raw[i], raw[n + i]]), codec.none(), e),
+            Codec::U12 => {
+                let low = raw[n + i / 2] >> (4 * (1 - i % 2)) & 15;
+                linear(u16::from(raw[i]) << 4 | u16::from(low), codec.none(), e)
+            }
+            Codec::U8 => linear(u16::from(raw[i]), codec.none(), e),
         };
         let flat: Vec<f32> = (0..n).map(value).collect();
         if !e.causal {
@@ -151,8 +169,8 @@ mod tests {
         }
         let mut full = vec![0.0; heads * dest * src];
         let mut from = 0;
-        for h in 0..heads {
-            for d in 0..dest {
+        for d in 0..dest {
+            for h in 0..heads {
                 full[(h * dest + d) * src..][..=d].copy_from_slice(&flat[from..=from + d]);
                 from += d + 1;
             }
@@ -160,7 +178,7 @@ mod tests {
         full
     }
 
-    fn linear(code: u32, none: u32, e: &Encoded) -> f32 {
+    fn linear(code: u16, none: u16, e: &Encoded) -> f32 {
         if code == none {
             return f32::NAN;
         }
@@ -182,7 +200,7 @@ mod tests {
     fn round_trip_within_the_declared_error() {
         for causal in [true, false] {
             let array = pattern(causal);
-            for codec in [Codec::U8, Codec::U16, Codec::F32] {
+            for codec in [Codec::U8, Codec::U12, Codec::U16, Codec::F32] {
                 let e = encode(&array, codec);
                 assert_eq!(e.causal, causal);
                 let back = decode(&e, codec, [3, 9, 9]);
@@ -196,7 +214,7 @@ mod tests {
     #[test]
     fn values_that_are_not_finite_stay_so() {
         let array = Array::new([1, 1, 3], &[f32::NAN, 0.5, f32::INFINITY]).unwrap();
-        for codec in [Codec::U8, Codec::U16] {
+        for codec in [Codec::U8, Codec::U12, Codec::U16] {
             let back = decode(&encode(&array, codec), codec, [1, 1, 3]);
             assert!(back[0].is_nan() && (back[1] - 0.5).abs() < 1e-6 && back[2].is_nan());
         }
@@ -214,7 +232,8 @@ mod tests {
     #[test]
     fn the_budget_chooses() {
         assert_eq!(Codec::for_budget(1000), Codec::F32);
-        assert_eq!(Codec::for_budget(400_000), Codec::U16);
+        assert_eq!(Codec::for_budget(200_000), Codec::U16);
+        assert_eq!(Codec::for_budget(400_000), Codec::U12);
         assert_eq!(Codec::for_budget(12 * 12 * 128 * 128), Codec::U8);
     }
 }

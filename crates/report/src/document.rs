@@ -4,25 +4,26 @@
 //! nothing else runs, and nothing is loaded. They and `plotly.js` (`vendor/plotly`) are
 //! stored deflated, and inflated by the page.
 
-use std::io::Write as _;
 use std::sync::OnceLock;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use flate2::{Compression, write::DeflateEncoder};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest, Sha256};
 
 use crate::color::{Colorscale, LINES, LINES_DARK, to_hex};
-use crate::figure::precision;
+use crate::deflate::pack;
+use crate::figure::{chart_height, precision};
 use crate::{Figure, ReportError};
 
 const STYLE: &str = include_str!("../js/page.css");
 const PLOTLY_JS: &str = include_str!("../vendor/plotly/plotly-cartesian.min.js");
 /// Tells the style sheet that scripts run, and of a dark system, before anything is drawn. Without scripts, or in a
-/// browser that cannot inflate them, a page is light, as its pictures are.
+/// browser that cannot inflate them, a page is light, as its pictures are, and its folded parts (`folded`) are there.
 const START_JS: &str = "if(window.DecompressionStream){document.documentElement.className='js';\
-    if(matchMedia('(prefers-color-scheme: dark)').matches)document.documentElement.dataset.theme='dark'}";
+    if(matchMedia('(prefers-color-scheme: dark)').matches)document.documentElement.dataset.theme='dark'}\
+    else addEventListener('DOMContentLoaded',()=>{for(const text of document.querySelectorAll('noscript'))\
+    text.replaceWith(...new DOMParser().parseFromString(text.textContent,'text/html').body.childNodes)})";
 /// Inflates the page's own scripts and runs them; the policy names their hash, too. `__report.ready` is there from the
 /// start, for those who drive the page.
 const LOAD_JS: &str = "window.__report={ready:(async()=>{\
@@ -36,14 +37,6 @@ const CHARTS_JS: &str = include_str!("../js/charts.js");
 const TOKENS_STYLE: &str = include_str!("../js/tokens.css");
 const TOKENS_JS: &str = include_str!("../js/tokens.js");
 const EXPLORER_JS: &str = include_str!("../js/explorer.js");
-
-/// Raw deflate, then base64: how the page carries anything large.
-pub(crate) fn pack(bytes: &[u8]) -> String {
-    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::best());
-    // Writing to a vector cannot fail.
-    let packed = encoder.write_all(bytes).and_then(|()| encoder.finish()).unwrap_or_default();
-    STANDARD.encode(packed)
-}
 
 fn hash(script: &str) -> String {
     format!("'sha256-{}'", STANDARD.encode(Sha256::digest(script)))
@@ -188,6 +181,22 @@ pub(crate) fn json_in_script(json: &str) -> String {
     json.replace('<', "\\u003c").replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029")
 }
 
+/// JSON that a script reads by its id (`Core.json`), deflated where there is much of it.
+pub(crate) fn held(id: &str, json: &str) -> Markup {
+    const MOST_PLAIN: usize = 2048;
+    let (kind, text) = match json.len() {
+        0..=MOST_PLAIN => ("application/json", json_in_script(json)),
+        _ => ("application/octet-stream", pack(json.as_bytes())),
+    };
+    html! { script type=(kind) id=(id) { (PreEscaped(text)) } }
+}
+
+/// A part that is closed at first. Where scripts run its content is made when it is opened (`js/page.js`), so that a
+/// long page stays light; without them it is there.
+pub(crate) fn folded(summary: &str, content: &Markup) -> Markup {
+    html! { details { summary { (summary) } noscript { (content) } } }
+}
+
 /// A name fit for a file and for an address: lower case, digits, hyphens.
 pub(crate) fn slug(text: &str, default: &str) -> String {
     let mut out = String::new();
@@ -226,7 +235,7 @@ pub(crate) fn chart(id: &str, figure: &Figure, level: u8) -> Result<Markup, Repo
                 None => p.static { "This chart is drawn by a browser that runs scripts." },
             }
             div.plot-scroll {
-                div.plot data-plot={ (id) "-data" } style={ "min-height:" (scene.size.1) "px" } {}
+                div.plot data-plot={ (id) "-data" } style={ "min-height:" (chart_height(&scene)) "px" } {}
             }
             @if !caption.is_empty() || !scene.notes.is_empty() || packed.is_some() {
                 figcaption {
@@ -235,7 +244,7 @@ pub(crate) fn chart(id: &str, figure: &Figure, level: u8) -> Result<Markup, Repo
                     @if let Some(packed) = &packed { " " span.note { (packed) } }
                 }
             }
-            script type="application/json" id={ (id) "-data" } { (PreEscaped(json_in_script(&json))) }
+            (held(&format!("{id}-data"), &json))
         }
     })
 }

@@ -30,6 +30,7 @@
 mod array;
 mod codec;
 mod color;
+mod deflate;
 mod document;
 mod error;
 mod explorer;
@@ -48,8 +49,8 @@ pub use figure::{
 };
 pub use page::{Item, Page};
 pub use report::{
-    Comparison, Detector, Evaluation, Example, Finding, HeadFact, Hook, Parameter, Reference, Report, Section,
-    Snapshot, Stats, StepRow,
+    Comparison, Detector, Evaluation, Example, Finding, HeadFact, HeadPair, Hook, Parameter, Reference, Report,
+    Section, Snapshot, Stats, StepRow,
 };
 pub use view::{
     Sample, View, attention_heads, attention_layers, attention_pattern, attention_patterns, colored_tokens,

@@ -45,7 +45,7 @@ fn the_page_stays_small() {
     let report = synthetic::report(128);
     let html = report.to_html().unwrap();
     let own = own_text(&html).len();
-    assert!(own < 1_500_000 + 400_000, "{own} bytes besides the chart library");
+    assert!(own < 1_500_000, "{own} bytes besides the chart library");
     let inside = |open: &str, close: &str| -> usize {
         html.split(open).skip(1).map(|rest| rest.find(close).unwrap_or(rest.len())).sum()
     };

@@ -43,6 +43,7 @@ mod examples;
 mod findings;
 mod kept;
 mod of_run;
+mod pairs;
 mod picture;
 pub mod prompts;
 mod sections;

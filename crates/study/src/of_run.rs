@@ -126,6 +126,7 @@ fn add_transformer(
     }
     report.findings = analysis.as_ref().map_or_else(Vec::new, findings::of);
     report.head_facts = analysis.as_ref().map_or_else(Vec::new, Analysis::head_facts);
+    report.head_pairs = analysis.as_ref().map_or_else(Vec::new, Analysis::head_pairs);
     report.sections.extend(analysis.map_or(Ok(Vec::new()), |a| a.to_sections())?);
     Ok(())
 }

@@ -232,8 +232,8 @@ impl Picture {
         Some(HeadFact { name, values: rows(values), noise: rows(noise) })
     }
 
-    /// The size of a heatmap: of every head small, so that several stand side by side; by position as wide as the page,
-    /// two matrices in a row; otherwise what the figure makes of it.
+    /// The size of a heatmap: of every head small, so that several stand side by side; by position as wide as the page if
+    /// it needs that, two matrices in a row; otherwise what the figure makes of it.
     fn size(&self) -> Option<(u32, u32)> {
         let Picture::Heatmap { axes, rows, shape, .. } = self else { return None };
         let axes = axes.each_ref().map(String::as_str);
@@ -248,7 +248,10 @@ impl Picture {
                 let longest = rows.iter().map(|r| r.chars().count()).max().unwrap_or(0).min(24) as f64 * 7.0;
                 let cell = ((f64::from(WIDE) - 180.0 - longest) / (across * positions) as f64).min(22.0);
                 let down = count.div_ceil(across) as f64;
-                Some((WIDE, (down * (cell * n as f64 + 48.0) + 70.0) as u32))
+                // A narrow one leaves room beside it for others.
+                let own = ((across * positions) as f64 * cell + longest + 180.0) as u32;
+                let width = if 2 * own <= WIDE + 100 { own } else { WIDE };
+                Some((width, (down * (cell * n as f64 + 48.0) + 70.0) as u32))
             }
             _ => None,
         }

@@ -90,21 +90,53 @@ fn heads(subject: &Subject) -> Result<Found, Failure> {
 
 fn attribution(subject: &Subject) -> Result<Found, Failure> {
     let (logits, cache) = subject.model.run_with_cache(&subject.tokens)?;
+    let (by_position, left_out) = attribution_by_position(subject, &logits.argmax(-1))?;
     let found = direct_logit_attribution(&cache, &last_predictions(&logits), None, -1, Units::Heads)?;
     let prose = format!(
         "The logit of the predicted token at the last position, {:.3} on average over {} sequences, as the sum of what \
          each part of the model writes in its direction. The final norm's scale is held fixed; its bias and b_U are \
-         parts of their own, and the remainder is what rounding leaves.",
+         parts of their own, and the remainder is what rounding leaves. By position: the logit of what is predicted \
+         there, with the mean over the sequences; what is less than two standard errors from 0 is grey.{left_out}",
         found.total,
         subject.tokens.shape()[0]
     );
     let labels = found.labels.iter().map(|label| in_words(label)).collect();
     let bars = Picture::bars("Direct logit attribution", "logit", labels, found.values);
-    Ok((prose, vec![bars]))
+    Ok((prose, vec![bars, by_position]))
+}
+
+/// What each part writes of the logit of the token that is `predicted` `[batch, pos]` at each position.
+fn attribution_by_position(subject: &Subject, predicted: &IndexTensor) -> Result<(Picture, String), Failure> {
+    let [batch, pos] = *subject.tokens.shape() else { return Err("the tokens are not [batch, pos]".into()) };
+    let mut labels = Vec::new();
+    // [batch, pos, part], one sequence at a time, so that their spread is known.
+    let mut logits = Vec::new();
+    for b in 0..batch {
+        let (_, cache) = subject.model.run_with_cache(&subject.tokens.narrow(0, b, 1))?;
+        for p in 0..pos {
+            let token = predicted.narrow(0, b, 1).select(1, p);
+            let found = direct_logit_attribution(&cache, &token, None, p as isize, Units::Heads)?;
+            labels = found.labels;
+            logits.extend(found.values);
+        }
+    }
+    let all = Tensor::from_vec_f64(logits, &[batch, pos, labels.len()]);
+    let mean = all.mean(&[0]).t();
+    let errors = match batch {
+        1 => mean.zeros_like(),
+        _ => (all.var(&[0]) * (1.0 / batch as f64)).sqrt().t(),
+    };
+    let (sizes, parts) = (mean.abs().mean(&[1]).to_vec_f64(), labels.len());
+    // The last one is what rounding leaves.
+    let (shown, left_out) = foremost(parts - 1, |part| sizes[part]);
+    let pick = |of: &Tensor| Tensor::cat(&shown.iter().map(|&i| of.narrow(0, i, 1)).collect::<Vec<_>>(), 0);
+    let names = shown.iter().map(|&i| in_words(&labels[i])).collect();
+    let picture = Picture::heatmap("Direct logit attribution by position", ["part", "position"], &pick(&mean));
+    Ok((picture.labels(names, vec![]).noise(&pick(&errors)).value("logit"), left_out))
 }
 
 /// The label of a part of the stream as readers know it: `0_mlp_out` is MLP 0.
-fn in_words(label: &str) -> String {
+pub(crate) fn in_words(label: &str) -> String {
     for (end, name) in [("_mlp_out", "MLP"), ("_attn_out", "attention")] {
         if let Some(layer) = label.strip_suffix(end) {
             return format!("{name} {layer}");

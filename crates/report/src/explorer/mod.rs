@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::codec::{self, Codec, Encoded};
 use crate::document::json_in_script;
-use crate::{Array, Detector, Example, Figure, HeadFact, ReportError, Snapshot, imshow};
+use crate::{Array, Detector, Example, Figure, HeadFact, HeadPair, ReportError, Snapshot, imshow};
 
 /// What one explorer shows.
 #[derive(Default)]
@@ -22,6 +22,8 @@ pub(crate) struct Explorer<'a> {
     pub detectors: &'a [Detector],
     /// What else is known of every head.
     pub facts: &'a [HeadFact],
+    /// Which heads build on which.
+    pub pairs: &'a [HeadPair],
     /// The role of each head that has one: layer, head and what it is.
     pub roles: &'a [(usize, usize, String)],
     /// Single sequences, of which those with attention can be chosen.
@@ -42,7 +44,8 @@ impl Explorer<'_> {
         let whole: usize = self.snapshots.iter().map(count).sum();
         let last = self.snapshots.len() - 1;
         let (mut blocks, mut arrays): (Vec<(String, Encoded)>, Vec<_>) = (Vec::new(), Vec::new());
-        let mut worst = (32, 0.0f64);
+        // Bits and largest error of the first and the last snapshot, and of all else.
+        let mut exact = [(32, 0.0f64); 2];
         // The first and the last are looked at most: they are as exact as if they were alone.
         let ends = self.snapshots.len().min(2);
         let budget = |s: usize| if s == 0 || s == last { count(&self.snapshots[s]) * ends } else { whole };
@@ -61,7 +64,8 @@ impl Explorer<'_> {
                     "id": id, "codec": codec.name(), "shape": layer.shape(), "causal": encoded.causal,
                     "lo": encoded.lo, "hi": encoded.hi, "error": encoded.error,
                 }));
-                worst = (worst.0.min(codec.bits()), worst.1.max(encoded.error));
+                let worst = &mut exact[usize::from(s != 0 && s != last)];
+                *worst = (worst.0.min(codec.bits()), worst.1.max(encoded.error));
                 blocks.push((id, encoded));
             }
         }
@@ -79,12 +83,22 @@ impl Explorer<'_> {
                 "spread": d.spread,
             })).collect::<Vec<_>>(),
             "facts": self.facts.iter().map(|f| json!({ "name": f.name, "values": f.values, "noise": f.noise })).collect::<Vec<_>>(),
+            "pairs": self.pairs.iter().map(|p| json!({
+                "writer": p.writer, "reader": p.reader, "by": p.by, "score": p.score, "others": p.others,
+            })).collect::<Vec<_>>(),
             "roles": self.roles,
             "examples": chosen.iter().map(|(i, e)| json!({ "of": i, "label": e.name, "tokens": e.tokens })).collect::<Vec<_>>(),
         });
-        let precision = match worst.0 {
+        let in_words = |(bits, error): (u32, f64)| match bits {
             32 => "stored exactly".to_string(),
-            bits => format!("stored in {bits} bits or more, so a value may be off by {:.1e}", worst.1),
+            bits => format!("stored in {bits} bits, so a value may be off by {error:.1e}"),
+        };
+        let [ends, rest] = exact.map(in_words);
+        let precision = match self.snapshots.len() {
+            1 if chosen.is_empty() => ends,
+            _ if ends == rest => ends,
+            1 => format!("{ends}; of single sequences {rest}"),
+            _ => format!("before and after {ends}; in between and of single sequences {rest}"),
         };
         let pictures = self.pictures()?;
         Ok(Some(html! {

@@ -11,7 +11,7 @@ mod ticks;
 
 use std::path::Path;
 
-pub(crate) use plotly_json::precision;
+pub(crate) use plotly_json::{height as chart_height, precision};
 pub(crate) use scene::Scene;
 pub use series::{Number, Points, Series, ToPoints, ToSeries};
 pub(crate) use text::{token_text, visible};
@@ -428,7 +428,7 @@ impl Figure {
     pub(crate) fn to_png_small(&self) -> Result<Option<Vec<u8>>, ReportError> {
         match self.scene()? {
             Scene { body: scene::Body::Own(..), .. } => Ok(None),
-            scene => picture::png(&scene, 1).map(Some),
+            scene => picture::png_indexed(&scene).map(Some),
         }
     }
 

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::verdict::{argmax, number};
 use super::{Finding, Hook, Parameter, Report, Section, figures, findings};
-use crate::document::{Document, chart, slug};
+use crate::document::{Document, chart, folded, slug};
 use crate::explorer::Explorer;
 use crate::view::tokens;
 use crate::{Figure, ReportError};
@@ -24,6 +24,7 @@ pub(crate) fn page(report: &Report) -> Result<String, ReportError> {
         source: &report.snapshot_source,
         detectors: &report.detectors,
         facts: &report.head_facts,
+        pairs: &report.head_pairs,
         roles: &roles,
         examples: &report.examples,
         names: &[],
@@ -254,8 +255,7 @@ fn model(report: &Report) -> Markup {
                     div { dt.mono { (part) } dd { (grouped(count)) " (" (format!("{:.1}", count as f64 * 100.0 / total.max(1) as f64)) "%)" } }
                 }
             }
-            details {
-                summary { "All parameters" }
+            (folded("All parameters", &html! {
                 (filter("parameters-table"))
                 (framed("Parameters", html! {
                     table.sortable id="parameters-table" {
@@ -271,7 +271,7 @@ fn model(report: &Report) -> Markup {
                         }
                     }
                 }))
-            }
+            }))
         }
     }
 }
@@ -310,7 +310,7 @@ fn activations(hooks: &[Hook]) -> Markup {
     html! {
         p { "Every activation of one forward pass, in the order in which the hooks fire: "
             (hooks.len()) " hooks, " (grouped(total)) " numbers." }
-        details { summary { "Every activation" }
+        (folded("Every activation", &html! {
         (filter("hooks-table"))
         (framed("Activations", html! {
             table.sortable id="hooks-table" {
@@ -336,7 +336,7 @@ fn activations(hooks: &[Hook]) -> Markup {
                 }
             }
         }))
-        }
+        }))
     }
 }
 
@@ -385,8 +385,7 @@ fn detectors(report: &Report, figure: Option<Markup>) -> Markup {
                 }
             }
         })) }
-        details {
-            summary { "Scores of every head" }
+        (folded("Scores of every head", &html! {
             (framed("Scores of every head", html! {
                 table.sortable {
                     thead { tr { th scope="col" { "Head" } @for d in &report.detectors { th.num scope="col" { (d.name) } } } }
@@ -403,7 +402,7 @@ fn detectors(report: &Report, figure: Option<Markup>) -> Markup {
                     }
                 }
             }))
-        }
+        }))
     }
 }
 
@@ -434,7 +433,7 @@ fn reproduce(report: &Report) -> Markup {
             pre id="command" tabindex="0" aria-label="Command" { (report.reproduce) }
         }
         @if !report.config.is_empty() {
-            details { summary { "All settings" } dl.grid { @for (key, value) in &report.config { div { dt.mono { (key) } dd { (value) } } } } }
+            (folded("All settings", &html! { dl.grid { @for (key, value) in &report.config { div { dt.mono { (key) } dd { (value) } } } } }))
         }
         p.hint { "Charts: plotly.js, MIT licence, embedded. This page loads nothing from the network." }
     }

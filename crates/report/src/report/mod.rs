@@ -60,6 +60,8 @@ pub struct Report {
     pub detectors: Vec<Detector>,
     /// What else is known of every head: shown on its card.
     pub head_facts: Vec<HeadFact>,
+    /// Which heads build on which: shown on the cards of both.
+    pub head_pairs: Vec<HeadPair>,
     /// Sequences with what the model makes of each token.
     pub examples: Vec<Example>,
     /// The configuration, one row each.
@@ -191,6 +193,21 @@ pub struct HeadFact {
     pub values: Vec<Vec<f32>>,
     /// Standard errors `[layer][head]`; empty if they are not known.
     pub noise: Vec<Vec<f32>>,
+}
+
+/// A head that reads what an earlier one writes.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct HeadPair {
+    /// Layer and head of the earlier one.
+    pub writer: (usize, usize),
+    /// Layer and head of the later one.
+    pub reader: (usize, usize),
+    /// By what it reads: "queries", "keys" or "values".
+    pub by: String,
+    /// How much of what is written lies where is read, less what chance gives.
+    pub score: f32,
+    /// Mean of the scores of all pairs that read so, and their standard deviation.
+    pub others: (f32, f32),
 }
 
 /// A sequence, and what the model says at each of its tokens.

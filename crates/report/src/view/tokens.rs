@@ -1,11 +1,11 @@
 //! Tokens with numbers: coloured text, tables of the largest.
 
-use maud::{Markup, PreEscaped, html};
+use maud::{Markup, html};
 use serde_json::{Value, json};
 
 use super::{Kind, View};
 use crate::color::{Colorscale, ink_on, to_hex};
-use crate::document::json_in_script;
+use crate::document::held;
 use crate::figure::{Number, token_text};
 use crate::{Array, Example};
 
@@ -293,7 +293,7 @@ impl TokenView {
                 @if first.len() > MOST_STATIC || self.groups.len() > 1 { p.hint { "A browser that runs scripts shows the others." } }
             }
             div.tokens.needs-js data-tokens={ (id) "-tokens" } {}
-            script type="application/json" id={ (id) "-tokens" } { (PreEscaped(json_in_script(&data.to_string()))) }
+            (held(&format!("{id}-tokens"), &data.to_string()))
         }
     }
 

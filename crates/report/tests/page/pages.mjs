@@ -6,14 +6,11 @@ import { columns, textOf } from "./lib.mjs";
 
 const axe = fs.readFileSync(new URL("./node_modules/axe-core/axe.min.js", import.meta.url), "utf8");
 
-export async function offline(name, file) {
-  const page = await open(file);
-  await drawAll(page);
+export async function offline(name, file, page) {
   const csp = await page.evaluate(() => window.__csp.length);
   const failedCharts = await page.$$eval(".plot.failed", (all) => all.length);
   check(`${name}: offline, one request, no errors`, page.seen.requests.length === 1 && page.seen.errors.length === 0 && csp === 0 && failedCharts === 0,
     `${page.seen.requests.length} requests, ${page.seen.errors.length} errors, ${csp} violations ${page.seen.errors[0] ?? ""}`);
-  await page.close();
   const text = textOf(file);
   const loaded = /(?:src|href)=["'](?:https?:)?\/\/|@import|url\((?!["']?data:)/.exec(text);
   check(`${name}: nothing in it names a network address to load`, !loaded, loaded?.[0] ?? "");
@@ -81,9 +78,7 @@ export async function speed(name, file, most) {
   check(`${name}: below 5,000 nodes with all drawn`, best.nodes < 5000, `${best.nodes}`);
 }
 
-export async function widths(name, file) {
-  const page = await open(file);
-  await drawAll(page);
+export async function widths(name, page) {
   const wide = [];
   for (const width of [320, 360, 480, 600, 800, 850, 900, 1100, 1280, 1400]) {
     await page.setViewport({ width, height: 900 });
@@ -92,32 +87,25 @@ export async function widths(name, file) {
     if (found > width) wide.push(`${width} -> ${found}`);
   }
   check(`${name}: no sideways scroll from 320 to 1,400 pixels`, wide.length === 0, wide.join(", "));
-  await page.close();
 }
 
-export async function access(name, file) {
-  for (const scheme of ["light", "dark"]) {
-    const page = await open(file, { scheme });
-    await drawAll(page);
-    for (const width of [1400, 360]) {
-      await page.setViewport({ width, height: 900 });
-      await sleep(200);
-      await page.screenshot({ path: path.join(shots, `${name}-${width}-${scheme}.png`) });
-      // The policy of the page keeps scripts out of it, but not those of the debugger.
-      await page.evaluate(axe);
-      const found = await page.evaluate(async () => {
-        const result = await axe.run(document, { resultTypes: ["violations"] });
-        return result.violations.filter((v) => ["serious", "critical"].includes(v.impact)).map((v) => `${v.id} (${v.nodes.length}): ${v.nodes[0].html.slice(0, 120)}`);
-      });
-      check(`${name}: axe finds nothing serious, ${width} pixels, ${scheme}`, found.length === 0, found.join("; "));
-    }
-    await page.close();
+/** A drawn page in the colours of a scheme, wide and narrow. */
+export async function access(name, page, scheme) {
+  // The policy of the page keeps scripts out of it, but not those of the debugger.
+  await page.evaluate(axe);
+  for (const width of [1400, 360]) {
+    await page.setViewport({ width, height: 900 });
+    await sleep(200);
+    await page.screenshot({ path: path.join(shots, `${name}-${width}-${scheme}.png`) });
+    const found = await page.evaluate(async () => {
+      const result = await axe.run(document, { resultTypes: ["violations"] });
+      return result.violations.filter((v) => ["serious", "critical"].includes(v.impact)).map((v) => `${v.id} (${v.nodes.length}): ${v.nodes[0].html.slice(0, 120)}`);
+    });
+    check(`${name}: axe finds nothing serious, ${width} pixels, ${scheme}`, found.length === 0, found.join("; "));
   }
 }
 
-export async function keyboard(name, file) {
-  const page = await open(file);
-  await drawAll(page);
+export async function keyboard(name, page) {
   await page.evaluate(() => scrollTo(0, 0));
   const stops = await page.$$eval("a[href], button, input, select, summary, [tabindex]", (all) =>
     all.filter((e) => e.tabIndex >= 0 && e.checkVisibility({ visibilityProperty: true }) && !e.disabled).length);
@@ -147,14 +135,11 @@ export async function keyboard(name, file) {
     const told = await page.$eval(".told:not(:empty)", (e) => e.textContent).catch(() => "");
     check(`${name}: arrow keys read a chart`, /: -?[\d.]+/.test(told), told);
   }
-  await page.close();
 }
 
-export async function exportsOf(name, file, most) {
-  const page = await open(file);
+export async function exportsOf(name, page, most) {
   const client = await page.createCDPSession();
   await client.send("Browser.setDownloadBehavior", { behavior: "allow", downloadPath: downloads });
-  await drawAll(page);
   const count = Math.min(most, await page.$$eval("figure.chart.ready", (all) => all.length));
   let problems = [];
   for (let i = 0; i < count; i++) {
@@ -162,9 +147,16 @@ export async function exportsOf(name, file, most) {
       const spec = await page.evaluate((i) => { const p = window.__report.plots[i]; return { name: p.spec.ironlens.name, width: p.spec.ironlens.width, z: p.data.filter((t) => t.z).length, y: p.data.find((t) => t.type === "scatter" && t.hoverinfo !== "skip")?.y ?? null }; }, i);
       const target = path.join(downloads, `${spec.name}.${kind.toLowerCase()}`);
       fs.rmSync(target, { force: true });
-      await page.evaluate((i, kind) => [...document.querySelectorAll("figure.chart.ready")[i].querySelectorAll(".tools button")].find((b) => b.textContent === kind).click(), i, kind);
-      for (let t = 0; t < 100 && !fs.existsSync(target); t++) await sleep(50);
+      await page.evaluate(async (i, kind) => {
+        const files = document.querySelectorAll("figure.chart.ready")[i].querySelector(".files");
+        files.open = true;
+        while (!files.querySelector("button")) await new Promise((go) => setTimeout(go));
+        [...files.querySelectorAll("button")].find((b) => b.textContent === kind).click();
+      }, i, kind);
+      // The browser gives a file its name when it is whole.
+      for (let t = 0; t < 1000 && !fs.existsSync(target); t++) await sleep(15);
       if (!fs.existsSync(target)) { problems.push(`${spec.name}.${kind} missing`); continue; }
+      // The next one is lost where it begins before the browser is done with this one.
       await sleep(60);
       const bytes = fs.readFileSync(target);
       if (kind === "PNG" && (bytes.readUInt32BE(0) !== 0x89504e47 || bytes.readUInt32BE(16) !== 2 * spec.width)) problems.push(`${spec.name}.png is ${bytes.readUInt32BE(16)} wide`);
@@ -188,7 +180,6 @@ export async function exportsOf(name, file, most) {
     }
   }
   check(`${name}: PNG at twice the size, SVG, CSV and JSON of ${count} figures parse back`, problems.length === 0 && count > 0, problems.join("; "));
-  await page.close();
 }
 
 export async function onPaper(name, file) {
@@ -216,30 +207,28 @@ export async function withoutScripts(name, file) {
     return {
       pictures: [...document.querySelectorAll("img.static")].filter(seen).length,
       figures: [...document.querySelectorAll("figure.chart")].filter(seen).length,
+      empty: [...document.querySelectorAll("details > noscript")].filter((e) => e.children.length === 0).length,
       dead: [...document.querySelectorAll(".needs-js, .plot, #theme, .bar")].filter(seen).length,
       white: getComputedStyle(document.documentElement).backgroundColor,
     };
   });
   await page.screenshot({ path: path.join(shots, `${name}-no-scripts.png`) });
-  check(`${name}: pictures without scripts, and nothing that waits for them`, told.pictures >= told.figures && told.pictures > 0 && told.dead === 0 && page.seen.errors.length === 0,
-    `${told.pictures} pictures for ${told.figures} figures, ${told.dead} dead parts`);
+  check(`${name}: pictures without scripts, and nothing that waits for them`, told.pictures >= told.figures && told.pictures > 0 && told.empty === 0 && told.dead === 0 && page.seen.errors.length === 0,
+    `${told.pictures} pictures for ${told.figures} figures, ${told.dead} dead parts, ${told.empty} empty ones`);
   await page.close();
 }
 
 /** What a screen reader meets has a name, nothing moves by itself, and memory is small. */
-export async function names(name, file) {
-  const page = await open(file);
-  await page.emulateMediaFeatures([{ name: "prefers-reduced-motion", value: "reduce" }]);
-  await drawAll(page);
+export async function names(name, page) {
   const client = await page.createCDPSession();
   const { nodes } = await client.send("Accessibility.getFullAXTree");
   const nameless = nodes.filter((n) => !n.ignored && ["button", "link", "image", "img", "application", "combobox", "slider", "searchbox", "textbox", "checkbox", "spinbutton"].includes(n.role?.value) && !n.name?.value);
   check(`${name}: every control and picture has a name`, nameless.length === 0, `${nodes.length} nodes, ${nameless.length} without ${nameless[0]?.role.value ?? ""}`);
+  await page.emulateMediaFeatures([{ name: "prefers-reduced-motion", value: "reduce" }]);
   const moving = await page.evaluate(() => document.getAnimations().filter((a) => a.playState === "running").length);
   check(`${name}: nothing moves where that is not wanted`, moving === 0, `${moving} animations`);
   const { JSHeapUsedSize } = await page.metrics();
   check(`${name}: below 150 MB of memory`, JSHeapUsedSize < 150e6, `${(JSHeapUsedSize / 1e6).toFixed(0)} MB`);
-  await page.close();
 }
 
 /** Colours: curves stand out, and maps go one way in brightness for every kind of sight. */
@@ -261,8 +250,12 @@ export async function colours(name, file) {
         await page.emulateVisionDeficiency(sight);
         const bar = await page.$(".legend-bar canvas");
         await bar.scrollIntoView();
-        const box = await bar.boundingBox();
-        const picture = await page.screenshot({ clip: { ...box, x: box.x + 2, y: box.y + 4, width: box.width - 4, height: 2 }, encoding: "base64" });
+        // Charts that come near are drawn, and may move it.
+        let box = await bar.boundingBox();
+        for (let before = null; before !== box.y; box = await bar.boundingBox()) { before = box.y; await sleep(200); }
+        // A box is told from the corner of the window, a clip from that of the page.
+        const y = box.y + 4 + await page.evaluate(() => scrollY);
+        const picture = await page.screenshot({ clip: { x: box.x + 2, y, width: box.width - 4, height: 2 }, encoding: "base64" });
         await page.emulateVisionDeficiency("none");
         const steps = await page.evaluate(async (png) => {
           const image = await createImageBitmap(new Blob([Uint8Array.from(atob(png), (c) => c.charCodeAt(0))], { type: "image/png" }));
@@ -271,10 +264,10 @@ export async function colours(name, file) {
           c.drawImage(image, 0, 0);
           const { data } = c.getImageData(0, 0, image.width, 1);
           const y = Array.from({ length: image.width }, (_, i) => 0.2126 * data[4 * i] + 0.7152 * data[4 * i + 1] + 0.0722 * data[4 * i + 2]);
-          const sign = Math.sign(y[y.length - 1] - y[0]);
-          return y.slice(1).filter((v, i) => sign * (v - y[i]) < -1).length;
+          const rise = y[y.length - 1] - y[0];
+          return Math.abs(rise) < 50 ? "no map" : y.slice(1).filter((v, i) => Math.sign(rise) * (v - y[i]) < -1).length;
         }, picture);
-        if (steps > 0) falls.push(`${sight}: ${steps}`);
+        if (steps !== 0) falls.push(`${sight}: ${steps}`);
       }
       check(`${name}: the map of attention goes one way in brightness, ${scheme}`, falls.length === 0, falls.join(", ") || "five kinds of sight");
     }

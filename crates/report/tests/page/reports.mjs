@@ -26,6 +26,22 @@ export async function heads(name, file) {
   check(`${name}: a head is previewed, let go and kept`, hovered.includes(`head ${other}`) && left === first.title && kept.locked && kept.H === other, `${hovered} / ${left} / ${kept.title}`);
   const card = await page.$eval(".facts h3", (e) => e.textContent);
   check(`${name}: it has a card`, card.includes(`L0H${other}`), card);
+  // The heads that a head builds on are named on its card, and lead to theirs.
+  const pair = await page.evaluate(() => window.__report.meta.pairs?.[0]);
+  if (pair) {
+    const name_of = ([L, H]) => `L${L}H${H}`;
+    await page.mouse.move(5, 5); // off the head that was clicked, which is previewed as long
+    await page.evaluate(([L, H]) => window.__report.open({ L, H }), pair.reader);
+    const link = ".facts .table-wrap:not([hidden]) a.head";
+    await page.waitForSelector(link);
+    const told = await page.$eval(".facts", (e) => e.innerText);
+    await page.$eval(link, (a) => a.click()); // the pointer stays away from the heads
+    await sleep(150);
+    const on = await chosen(page);
+    check(`${name}: a card names the heads that it builds on`, told.includes(`reads ${name_of(pair.writer)} by its ${pair.by}`) && name_of([on.L, on.H]) === name_of(pair.writer), `${name_of(pair.reader)} -> ${name_of([on.L, on.H])}`);
+    await page.evaluate(([L, H]) => window.__report.open({ L, H }), [kept.L, kept.H]);
+    await sleep(150);
+  }
   await page.focus(".map canvas + canvas");
   await page.keyboard.press("ArrowLeft");
   await sleep(100);
@@ -142,6 +158,43 @@ export async function selection(name, file) {
   await page.close();
 }
 
+/** Beside the name of a role is its picture: dark where such a head looks, light elsewhere. */
+export async function roles(name, file) {
+  const page = await open(file);
+  const found = await page.evaluate(async () => {
+    const { meta, palette, patterns } = window.__report;
+    const looks = { "previous token": (d, s) => s === d - 1, "current token": (d, s) => s === d, "first token": (d, s) => s === 0 };
+    const paper = palette.maps.blues.light[0];
+    const rgb = [1, 3, 5].map((i) => parseInt(paper.slice(i, i + 2), 16));
+    const out = [];
+    for (const [l, h, kind] of meta.roles ?? []) {
+      if (!looks[kind]) continue;
+      await window.__report.open({ s: meta.snapshots.length - 1, L: l, H: h });
+      while (!document.querySelector(".spot h3").textContent.startsWith(`Layer ${l}, head ${h} (kept)`)) await new Promise((go) => setTimeout(go, 20));
+      const { unit, left, top, ratio } = window.__report.geometry();
+      const { dest } = await patterns.head(meta.snapshots.length - 1, l, h);
+      const context = document.querySelector(".map canvas").getContext("2d");
+      const ink = { there: [0, 0], elsewhere: [0, 0] };
+      // The first rows have few places to look at.
+      for (let d = Math.ceil(dest / 8); d < dest; d++) for (let s = 0; s <= d; s++) {
+        const pixel = context.getImageData(Math.floor((left + (s + 0.5) * unit) * ratio), Math.floor((top + (d + 0.5) * unit) * ratio), 1, 1).data;
+        const sum = ink[looks[kind](d, s) ? "there" : "elsewhere"];
+        sum[0] += rgb.reduce((n, v, c) => n + Math.abs(v - pixel[c]), 0);
+        sum[1]++;
+      }
+      const thumb = [...document.querySelectorAll(".thumbs button")].find((b) => b.querySelector("small").textContent === `L${l}H${h}`);
+      out.push({ head: `L${l}H${h}`, kind, named: thumb?.querySelector(".role")?.title === kind, times: ink.there[0] / ink.there[1] / Math.max(1, ink.elsewhere[0] / ink.elsewhere[1]) });
+    }
+    return { out, chance: Boolean(document.querySelector(".chance")), any: document.querySelectorAll(".thumbs .role").length };
+  });
+  if (found.chance) check(`${name}: a model at chance has no roles`, found.any === 0, `${found.any} named heads`);
+  else if (found.out.length) {
+    const bad = found.out.filter((r) => !r.named || r.times < 5);
+    check(`${name}: beside the name of a role is its picture`, bad.length === 0, found.out.map((r) => `${r.head} ${r.kind} ${r.times.toFixed(0)} times as dark`).join(", "));
+  }
+  await page.close();
+}
+
 /** Patterns, scores and losses are those of the run's files. */
 export async function fidelity(name, file, folder) {
   const page = await open(file);
@@ -233,8 +286,10 @@ export async function fidelity(name, file, folder) {
 /** Tables filter and sort, and have a row for each hook. */
 export async function tables(name, file) {
   const page = await open(file);
-  const told = await page.evaluate(() => {
+  const told = await page.evaluate(async () => {
     for (const d of document.querySelectorAll("details")) d.open = true;
+    // What was closed becomes elements when it opens.
+    while (document.querySelector("details > noscript")) await new Promise((go) => setTimeout(go));
     const table = document.getElementById("hooks-table");
     if (!table) return null;
     const filter = document.querySelector("input[data-filter=hooks-table]");

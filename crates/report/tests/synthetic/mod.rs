@@ -129,6 +129,7 @@ pub fn large() -> Report {
         detectors: detectors.into(),
         snapshots: vec![Snapshot { step: 0, label: "after".into(), layers }],
         head_facts: Vec::new(),
+        head_pairs: Vec::new(),
         examples: Vec::new(),
         ..report(128)
     }
@@ -250,6 +251,13 @@ pub fn report(n: usize) -> Report {
                 noise: (0..LAYERS).map(|_| vec![0.05; HEADS]).collect(),
             })
             .collect(),
+        head_pairs: vec![HeadPair {
+            writer: (0, 0),
+            reader: (1, 6),
+            by: "keys".into(),
+            score: 0.31,
+            others: (0.002, 0.01),
+        }],
         examples: (0..2).map(|i| example(i, n)).collect(),
         config: [
             ("d_model", "768"),

@@ -104,6 +104,7 @@ impl Prompts {
             examples: self.examples()?,
             findings: findings::of(analysis),
             head_facts: analysis.head_facts(),
+            head_pairs: analysis.head_pairs(),
             sections: analysis.to_sections()?,
             ..Report::default()
         })

@@ -12,7 +12,7 @@ use super::over::{Over, mean, spread};
 use crate::analyser::{Analyser, Failure, Found};
 use crate::error::StudyError;
 use crate::picture::Picture;
-use crate::sections::{last_predictions, layer_labels};
+use crate::sections::{in_words, last_predictions, layer_labels};
 
 /// The standard analyses of prompts, in the order of a report.
 pub const ANALYSERS: &[Analyser<Prompts>] = &[
@@ -171,7 +171,7 @@ fn direct(prompts: &Prompts) -> Result<Found, Failure> {
     order.sort_by(|a, b| means[*b].abs().total_cmp(&means[*a].abs()));
     let shown: Vec<usize> = order.into_iter().take(SHOWN).collect();
     let bars = |title: String, values: &[f64]| {
-        let (labels, values) = shown.iter().map(|i| (labels[*i].clone(), values[*i])).unzip();
+        let (labels, values) = shown.iter().map(|i| (in_words(&labels[*i]), values[*i])).unzip();
         Picture::bars(title, "logit", labels, values)
     };
     let mut pictures = vec![bars(format!("The {} parts that add most", shown.len()), &means)];

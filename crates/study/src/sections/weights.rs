@@ -1,10 +1,12 @@
 //! What weights say by themselves: the circuits of heads, and which heads build on which.
 
 use ironlens_lens::{Composition, FactoredMatrix, WeightsExt};
+use ironlens_report::HeadPair;
 use ironlens_tensor::Tensor;
 use ironlens_transformer::config::AttentionDir;
 
 use crate::analyser::{Failure, Found};
+use crate::pairs::{COMPOSITION, READ_BY};
 use crate::picture::Picture;
 use crate::subject::Subject;
 
@@ -62,9 +64,6 @@ fn effective_rank(circuit: &FactoredMatrix) -> Tensor {
     Tensor::from_vec_f64(s.to_vec_f64().chunks(rank.max(1)).map(of).collect(), &[layers, heads])
 }
 
-/// How many standard deviations over all pairs a pair must lie above their mean to be named.
-const STANDS_OUT: f64 = 4.0;
-
 pub(super) fn composition(subject: &Subject) -> Result<Found, Failure> {
     let model = &subject.model;
     let labels = model.all_head_labels();
@@ -74,7 +73,7 @@ pub(super) fn composition(subject: &Subject) -> Result<Found, Failure> {
     }
     let (writers, readers) = (&labels[..n - heads], &labels[heads..]);
     let chance = 1.0 / (model.config().d_model as f64).sqrt();
-    let (mut names, mut maps, mut found) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut names, mut maps) = (Vec::new(), Vec::new());
     for (mode, what) in [(Composition::Q, "queries"), (Composition::K, "keys"), (Composition::V, "values")] {
         let scores = model.all_composition_scores(mode)?.reshape(&[n, n]);
         // The last layer writes for nobody, the first reads from nobody.
@@ -85,18 +84,14 @@ pub(super) fn composition(subject: &Subject) -> Result<Found, Failure> {
             if writer < reader { v - chance } else { 0.0 }
         };
         let values: Vec<f64> = scores.to_vec_f64().into_iter().enumerate().map(above).collect();
-        found.extend(outstanding(&values).into_iter().map(|(i, v)| {
-            let (writer, reader) = (&writers[i / readers.len()], &readers[i % readers.len()]);
-            format!("{reader} reads {writer} by its {what} ({:.3})", v + chance)
-        }));
-        names.push(format!("read by {what}"));
+        names.push(format!("{READ_BY}{what}"));
         maps.push(Tensor::from_vec_f64(values, &[n - heads, n - heads]));
     }
-    let picture = Picture::heatmap("Composition above chance", ["writes", "reads"], &Tensor::stack(&maps, 0));
+    let picture = Picture::heatmap(COMPOSITION, ["writes", "reads"], &Tensor::stack(&maps, 0));
     let picture = picture.labels(writers.to_vec(), readers.to_vec()).facets(names).value("above chance");
-    let told = match found.as_slice() {
+    let told = match picture.head_pairs().as_slice() {
         [] => "No pair stands out of the others.".to_string(),
-        some => format!("What stands out: {}.", some[..some.len().min(6)].join("; ")),
+        some => format!("What stands out: {}.", some.iter().take(6).map(in_words).collect::<Vec<_>>().join("; ")),
     };
     let prose = format!(
         "How much of what an earlier head can write lies where a later one reads: the norm of the product of the two circuits \
@@ -105,14 +100,9 @@ pub(super) fn composition(subject: &Subject) -> Result<Found, Failure> {
     Ok((prose, vec![picture]))
 }
 
-/// The cells that lie far above the mean of those that are not 0, the largest first.
-fn outstanding(values: &[f64]) -> Vec<(usize, f64)> {
-    let real: Vec<f64> = values.iter().copied().filter(|v| *v != 0.0).collect();
-    let n = real.len().max(1) as f64;
-    let mean = real.iter().sum::<f64>() / n;
-    let deviation = (real.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n).sqrt();
-    let mut found: Vec<(usize, f64)> =
-        values.iter().copied().enumerate().filter(|(_, v)| *v - mean > STANDS_OUT * deviation && *v > 0.0).collect();
-    found.sort_by(|a, b| b.1.total_cmp(&a.1));
-    found
+/// A pair with its score and what all pairs have.
+fn in_words(pair: &HeadPair) -> String {
+    let (HeadPair { writer, reader, by, score, .. }, (mean, deviation)) = (pair, pair.others);
+    let [writer, reader] = [writer, reader].map(|(layer, head)| format!("L{layer}H{head}"));
+    format!("{reader} reads {writer} by its {by} ({score:.3} above chance; all pairs {mean:.3} ± {deviation:.3})")
 }

@@ -7,6 +7,7 @@
 
 mod chart;
 mod heatmap;
+mod indexed;
 
 use std::sync::OnceLock;
 
@@ -15,6 +16,8 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{FontStyle, FontTransform, register_font};
+
+pub(crate) use indexed::png_indexed;
 
 use super::scene::{Body, Scene};
 use crate::ReportError;
@@ -54,7 +57,14 @@ fn write_texts<DB: DrawingBackend>(root: &DrawingArea<DB, Shift>, images: &[Imag
 
 type Drawn = Result<Vec<Image>, String>;
 
+/// The picture as the bytes of a PNG file.
 pub(crate) fn png(scene: &Scene, scale: u32) -> Result<Vec<u8>, ReportError> {
+    let (w, h) = (scene.size.0 * scale, scene.size.1 * scale);
+    encode(&pixels(scene, scale)?, w, h).map_err(|reason| failed(scene, reason))
+}
+
+/// The picture in red, green and blue, row by row.
+fn pixels(scene: &Scene, scale: u32) -> Result<Vec<u8>, ReportError> {
     let (w, h) = (scene.size.0 * scale, scene.size.1 * scale);
     let mut buffer = vec![255u8; w as usize * h as usize * 3];
     let images = {
@@ -73,7 +83,7 @@ pub(crate) fn png(scene: &Scene, scale: u32) -> Result<Vec<u8>, ReportError> {
         let root = BitMapBackend::with_buffer(&mut buffer, (w, h)).into_drawing_area();
         write_texts(&root, &images, f64::from(scale)).map_err(|reason| failed(scene, reason))?;
     }
-    encode(&buffer, w, h).map_err(|reason| failed(scene, reason))
+    Ok(buffer)
 }
 
 pub(crate) fn svg(scene: &Scene) -> Result<String, ReportError> {
@@ -113,12 +123,21 @@ fn failed(scene: &Scene, reason: String) -> ReportError {
 }
 
 fn encode(rgb: &[u8], w: u32, h: u32) -> Result<Vec<u8>, String> {
+    written(rgb, (w, h), |encoder| encoder.set_color(png::ColorType::Rgb))
+}
+
+/// A PNG file of pixels of eight bits, of the kind that `setup` says.
+fn written(
+    pixels: &[u8],
+    (w, h): (u32, u32),
+    setup: impl FnOnce(&mut png::Encoder<&mut Vec<u8>>),
+) -> Result<Vec<u8>, String> {
     let mut out = Vec::new();
     let mut encoder = png::Encoder::new(&mut out, w, h);
-    encoder.set_color(png::ColorType::Rgb);
     encoder.set_compression(png::Compression::High);
+    setup(&mut encoder);
     let mut writer = encoder.write_header().map_err(|e| e.to_string())?;
-    writer.write_image_data(rgb).map_err(|e| e.to_string())?;
+    writer.write_image_data(pixels).map_err(|e| e.to_string())?;
     writer.finish().map_err(|e| e.to_string())?;
     Ok(out)
 }

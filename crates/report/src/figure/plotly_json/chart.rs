@@ -34,19 +34,20 @@ impl Spec {
             for mark in &panel.marks {
                 self.mark(mark, c, panel, [&x_id, &y_id], colors.as_deref(), legend.as_ref());
             }
-            let mut axis = value_axis(&panel.y);
+            let mut axis = value_axis(&panel.y, (slot[1] - slot[0]) * area.px.1);
             // The first of several, such as a loss over what goes with it, gets half of the height.
             axis.insert("domain".into(), json!(slot));
             axis.insert("anchor".into(), x_id.as_str().into());
             if i > 0 {
                 axis.insert("nticks".into(), 4.into());
+                axis["title"]["font"] = json!({ "size": 12 });
             }
             self.set(&y_name, axis);
             self.rules(panel, c, [&x_id, &y_id]);
             last_y = y_id;
         }
         let Some((x_name, _)) = x_ids else { return };
-        let mut x_axis = value_axis(&c.x);
+        let mut x_axis = value_axis(&c.x, area.px.0 * (inner[1] - inner[0]));
         x_axis.insert("anchor".into(), last_y.into());
         x_axis.insert("domain".into(), json!(inner));
         if let Scale::Names(names) = &c.x.scale {
@@ -244,7 +245,8 @@ fn slot(area: Area, i: usize, count: usize) -> [f64; 2] {
     [(top - own * unit).max(0.0), top]
 }
 
-fn value_axis(axis: &Axis) -> Map<String, Value> {
+/// An axis of a length in pixels, which says how many decades can be told apart.
+fn value_axis(axis: &Axis, length: f64) -> Map<String, Value> {
     let mut out = object(json!({
         "title": { "text": escape(&axis.name), "standoff": 6 }, "zeroline": false, "range": [axis.range.0, axis.range.1],
         "automargin": true,
@@ -252,7 +254,7 @@ fn value_axis(axis: &Axis) -> Map<String, Value> {
     if axis.scale == Scale::Log {
         out.insert("type".into(), "log".into());
         out.insert("exponentformat".into(), "power".into());
-        let at = ticks::decades(axis.range.0, axis.range.1, 12);
+        let at = ticks::decades(axis.range.0, axis.range.1, (length / 15.0).clamp(2.0, 12.0) as usize);
         out.insert("tickfont".into(), json!({ "size": 11 }));
         if at.len() > 1 {
             out.insert("dtick".into(), (at[1] - at[0]).max(1.0).into());

@@ -37,7 +37,11 @@ impl Spec {
             {
                 axis.insert("showticklabels".into(), outer.into());
                 if !labels.is_empty() {
-                    name_ticks(axis, labels, if across > 2 { 12 } else { 40 });
+                    // A line of text for each label; cells are squares.
+                    let sides = [((x[1] - x[0]) * area.px.0, h.cols), ((y[1] - y[0]) * area.px.1, h.rows)];
+                    let cell =
+                        sides.map(|(length, cells)| length / cells.max(1) as f64).into_iter().fold(f64::MAX, f64::min);
+                    name_ticks(axis, labels, ((cell * n as f64 / 13.0) as usize).clamp(2, 40));
                 } else if n <= 8 || n <= 16 && across <= 2 {
                     axis.insert("dtick".into(), 1.into());
                 } else if across > 1 {

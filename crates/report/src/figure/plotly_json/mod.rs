@@ -47,6 +47,23 @@ pub(crate) fn json(scene: &Scene) -> String {
     out.to_string()
 }
 
+/// What is drawn first.
+fn drawn(scene: &Scene) -> &Body {
+    match &scene.body {
+        Body::Frames(_, scenes) => scenes.first().map_or(&scene.body, |s| &s.body),
+        body => body,
+    }
+}
+
+/// How high the chart is on a wide page, in pixels: above a heatmap stand the names of its parts.
+pub(crate) fn height(scene: &Scene) -> u32 {
+    let names = match drawn(scene) {
+        Body::Heatmap(h) => 20 * h.panels.len().div_ceil(h.columns.max(1)) as u32,
+        _ => 0,
+    };
+    scene.size.1 + names
+}
+
 /// What is put together while parts are placed.
 struct Spec {
     data: Vec<Value>,
@@ -97,16 +114,11 @@ impl Spec {
             min_width: 0,
             square: false,
         };
-        let mut height = f64::from(scene.size.1);
+        let height = f64::from(height(scene));
         let (mut top, mut bottom, mut right) = (16.0, 46.0, 24.0);
-        let drawn = match &scene.body {
-            Body::Frames(_, scenes) => scenes.first().map_or(&scene.body, |s| &s.body),
-            body => body,
-        };
+        let drawn = drawn(scene);
         match drawn {
             Body::Heatmap(h) => {
-                // Above a heatmap stand the names of its parts.
-                height += 20.0 * h.panels.len().div_ceil(h.columns.max(1)) as f64;
                 top = if h.panels.len() > 1 { 30.0 } else { 14.0 };
                 right = 16.0;
                 let across = h.columns.min(h.panels.len()) as u32;
