@@ -35,7 +35,17 @@ impl Engine {
         Ok(engine)
     }
 
+    /// As `tokenizer.json` has it.
+    ///
+    /// # Errors
+    /// If two tokens have one id: the library would write only one of them, and merges of the other.
     pub(crate) fn to_json(&self) -> Result<String> {
+        let mut tokens: Vec<(u32, String)> = self.backend.get_vocab(false).into_iter().map(|(t, id)| (id, t)).collect();
+        tokens.sort_unstable();
+        if let Some([(id, first), (_, second)]) = tokens.windows(2).find(|two| two[0].0 == two[1].0) {
+            let reason = format!("{first:?} and {second:?} have the same id {id}, and a file can hold one of them");
+            return Err(TokenizerError::vocabulary(reason));
+        }
         guarded("writing the tokenizer", || self.backend.to_string(true))
     }
 

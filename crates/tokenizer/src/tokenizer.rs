@@ -237,11 +237,12 @@ impl Tokenizer {
     /// [`from_folder`](Self::from_folder) reads the same tokenizer there, and so does transformers.
     ///
     /// # Errors
-    /// If the disk refuses.
+    /// If the disk refuses, or two tokens have one id.
     pub fn save_into(&self, folder: impl AsRef<Path>) -> Result<()> {
         let folder = folder.as_ref();
+        let pipeline = self.engine.to_json()?;
         fs::create_dir_all(folder).map_err(FileError::io(folder, "making the folder"))?;
-        write_atomically(folder.join("tokenizer.json"), self.engine.to_json()?.as_bytes())?;
+        write_atomically(folder.join("tokenizer.json"), pipeline.as_bytes())?;
         let mut config = self.settings.to_json();
         // A folder's pipeline does as its configuration says, not as `tokenizer.json` has it.
         if self.engine.add_prefix_space() == Some(true) {

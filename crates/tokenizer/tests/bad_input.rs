@@ -157,3 +157,16 @@ fn any_text_goes_in_and_lone_bytes_come_out_as_marks() {
     assert_eq!(gpt2.decode(&[6, 7, 8], false).unwrap(), "€");
     assert_eq!(gpt2.decode(&[6, 7], false).unwrap(), "\u{FFFD}");
 }
+
+#[test]
+fn two_tokens_of_one_id_are_not_written() {
+    let vocabulary = r#"{"version": "1.0", "added_tokens": [], "normalizer": null, "pre_tokenizer": null,
+        "post_processor": null, "decoder": null,
+        "model": {"type": "BPE", "vocab": {"a": 0, "b": 0, "ab": 2}, "merges": ["a b"]}}"#;
+    let tokenizer = Tokenizer::from_json(vocabulary.as_bytes()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let error = tokenizer.save_into(folder.path().join("saved")).unwrap_err();
+    assert!(matches!(error, TokenizerError::Vocabulary { .. }), "{error:?}");
+    assert!(error.to_string().contains(r#""a" and "b" have the same id 0"#), "{error}");
+    assert!(!folder.path().join("saved").exists(), "nothing is half-written");
+}
