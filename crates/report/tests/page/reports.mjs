@@ -173,13 +173,14 @@ export async function roles(name, file) {
       while (!document.querySelector(".spot h3").textContent.startsWith(`Layer ${l}, head ${h} (kept)`)) await new Promise((go) => setTimeout(go, 20));
       const { unit, left, top, ratio } = window.__report.geometry();
       const { dest } = await patterns.head(meta.snapshots.length - 1, l, h);
-      const context = document.querySelector(".map canvas").getContext("2d");
+      const map = document.querySelector(".map canvas");
+      const { data } = map.getContext("2d").getImageData(0, 0, map.width, map.height);
       const ink = { there: [0, 0], elsewhere: [0, 0] };
       // The first rows have few places to look at.
       for (let d = Math.ceil(dest / 8); d < dest; d++) for (let s = 0; s <= d; s++) {
-        const pixel = context.getImageData(Math.floor((left + (s + 0.5) * unit) * ratio), Math.floor((top + (d + 0.5) * unit) * ratio), 1, 1).data;
+        const at = 4 * (Math.floor((top + (d + 0.5) * unit) * ratio) * map.width + Math.floor((left + (s + 0.5) * unit) * ratio));
         const sum = ink[looks[kind](d, s) ? "there" : "elsewhere"];
-        sum[0] += rgb.reduce((n, v, c) => n + Math.abs(v - pixel[c]), 0);
+        sum[0] += rgb.reduce((n, v, c) => n + Math.abs(v - data[at + c]), 0);
         sum[1]++;
       }
       const thumb = [...document.querySelectorAll(".thumbs button")].find((b) => b.querySelector("small").textContent === `L${l}H${h}`);

@@ -27,10 +27,12 @@ pub(crate) fn png_indexed(scene: &Scene) -> Result<Vec<u8>, ReportError> {
 /// The commonest colours stay as they are. Where there are too many, the rarer of those that are close to each other
 /// are left out, and no pixel is further from its own colour than they were.
 fn indexed(rgb: &[u8]) -> (Vec<u8>, Vec<u8>) {
-    let color = |c: &[u8]| [c[0], c[1], c[2]];
+    let pixels: Vec<[u8; 3]> = rgb.chunks_exact(3).map(|c| [c[0], c[1], c[2]]).collect();
+    // Most pixels are as the one before.
+    let runs = || pixels.chunk_by(|a, b| a == b);
     let mut counts: HashMap<[u8; 3], usize> = HashMap::new();
-    for c in rgb.chunks_exact(3) {
-        *counts.entry(color(c)).or_default() += 1;
+    for run in runs() {
+        *counts.entry(run[0]).or_default() += run.len();
     }
     let mut colors: Vec<([u8; 3], usize)> = counts.into_iter().collect();
     colors.sort_unstable_by_key(|&(c, n)| (std::cmp::Reverse(n), c));
@@ -49,7 +51,7 @@ fn indexed(rgb: &[u8]) -> (Vec<u8>, Vec<u8>) {
     };
     let nearest = |c| (0..kept.len()).min_by_key(|&i| apart(kept[i], c)).unwrap_or(0) as u8;
     let index: HashMap<[u8; 3], u8> = colors.iter().map(|&(c, _)| (c, nearest(c))).collect();
-    (kept.concat(), rgb.chunks_exact(3).map(|c| index[&color(c)]).collect())
+    (kept.concat(), runs().flat_map(|run| std::iter::repeat_n(index[&run[0]], run.len())).collect())
 }
 
 /// The square of the distance of two colours.
