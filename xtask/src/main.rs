@@ -5,7 +5,7 @@ mod documents;
 mod notebook;
 
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -40,7 +40,7 @@ fn root() -> PathBuf {
 fn main() -> ExitCode {
     let args: Vec<OsString> = env::args_os().skip(1).collect();
     let root = root();
-    let mut command = match args.first().map(|arg| arg.to_string_lossy()).as_deref() {
+    let mut chosen = match args.first().map(|arg| arg.to_string_lossy()).as_deref() {
         None | Some("--help" | "-h") => {
             println!("{HELP}");
             return ExitCode::SUCCESS;
@@ -49,19 +49,37 @@ fn main() -> ExitCode {
         Some("documents") => return told(documents::write(&root)),
         Some("notebook") => return told(notebook::write(&root, args.iter().any(|arg| arg == "small"))),
         Some("ci") => {
-            let mut c = Command::new("bash");
+            let mut c = command("bash");
             c.arg(root.join(".ci/run")).args(&args[1..]).current_dir(&root);
             c
         }
         Some(_) => {
-            let mut c = Command::new(env::var("CARGO").unwrap_or("cargo".into()));
+            let mut c = cargo();
             c.args(["run", "--quiet", "--release", "--manifest-path"]).arg(root.join("Cargo.toml"));
             c.args(["--package", "ironlens-cli", "--bin", "ironlens", "--"]).args(&args);
             c.env("IRONLENS_COMMAND", "cargo xtask");
             c
         }
     };
-    run(&mut command)
+    run(&mut chosen)
+}
+
+/// A command that is not told of this program's own package, as Cargo told this program. Build scripts that ask for these
+/// variables (ring's) would run again, and all that is built on them, whenever `cargo xtask` follows a `cargo build`.
+fn command(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in env::vars_os() {
+        let told = name.to_string_lossy();
+        if told.starts_with("CARGO_PKG_") || told.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// The Cargo that runs this.
+fn cargo() -> Command {
+    command(env::var_os("CARGO").unwrap_or("cargo".into()))
 }
 
 fn told(outcome: Result<(), String>) -> ExitCode {

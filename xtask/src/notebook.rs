@@ -4,7 +4,6 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 const EXAMPLE: &str = "crates/ironlens/examples/notebook.rs";
 const NOTEBOOK: &str = "docs/notebook.ipynb";
@@ -82,7 +81,7 @@ fn outputs(root: &Path, cells: &[Cell], small: bool) -> Result<Vec<Vec<Output>>,
     fs::write(package.join("src/main.rs"), main).map_err(told)?;
     // The project's own versions of everything, and what it has built.
     fs::copy(root.join("Cargo.lock"), package.join("Cargo.lock")).map_err(told)?;
-    let mut run = Command::new(std::env::var("CARGO").unwrap_or("cargo".into()));
+    let mut run = crate::cargo();
     run.args(["run", "--quiet", "--release", "--manifest-path"]).arg(package.join("Cargo.toml"));
     run.env("CARGO_TARGET_DIR", root.join("target")).stderr(std::process::Stdio::inherit());
     let output = run.output().map_err(told)?;
