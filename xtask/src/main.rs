@@ -111,3 +111,18 @@ fn run(command: &mut Command) -> ExitCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_not_told_of_this_package() {
+        // Cargo tells tests, too.
+        let command = command("cargo");
+        for name in ["CARGO_PKG_NAME", "CARGO_MANIFEST_DIR"] {
+            assert!(env::var_os(name).is_some(), "{name}");
+            assert!(command.get_envs().any(|(own, value)| own == name && value.is_none()), "{name}");
+        }
+    }
+}
