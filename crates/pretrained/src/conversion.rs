@@ -110,19 +110,19 @@ impl<'a> Conversion<'a> {
         self.find(name).is_some()
     }
 
-    /// The name in the checkpoint of tensor `name`; `None`, and a problem, if it is not there or of another
-    /// shape.
+    /// The name in the checkpoint of tensor `name`, which is then no extra one; `None`, and a problem, if it is not
+    /// there or of another shape.
     fn found(&mut self, name: &str, shape: &[usize]) -> Option<String> {
         let Some(found) = self.find(name) else {
             self.problems.push(format!("`{name}` {shape:?} is missing"));
             return None;
         };
+        self.used.insert(found.clone());
         let given = &self.shapes[&found];
         // Some scalars are kept as vectors of one.
         let scalars = given.iter().chain(shape).all(|&n| n == 1);
         if given != shape && !scalars {
             self.problems.push(format!("`{found}` has shape {given:?}, expected {shape:?}"));
-            self.used.insert(found);
             return None;
         }
         Some(found)
@@ -144,7 +144,6 @@ impl<'a> Conversion<'a> {
     pub fn read(&mut self, name: &str, shape: &[usize]) -> Result<Option<Tensor>, PretrainedError> {
         let Some(found) = self.found(name, shape) else { return Ok(None) };
         let values = self.source.read(&found)?;
-        self.used.insert(found.clone());
         if !self.all_finite(&found, &values, 0) {
             return Ok(None);
         }
@@ -224,7 +223,6 @@ impl<'a> Conversion<'a> {
     pub fn by_rows(&mut self, name: &str, rows: usize, targets: &[Target<'_>]) -> Result<(), PretrainedError> {
         let m = self.cfg.d_model;
         let Some(found) = self.found(name, &[rows, m]) else { return Ok(()) };
-        self.used.insert(found.clone());
         let step = (CHUNK / m).max(1);
         for start in (0..rows).step_by(step) {
             let count = step.min(rows - start);

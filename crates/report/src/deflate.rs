@@ -1,20 +1,14 @@
 //! Raw deflate in base64: how a page carries anything large, and inflates it by itself.
 
-use std::io::Write as _;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use flate2::{Compression, write::DeflateEncoder};
 use miniz_oxide::deflate::core::{CompressionStrategy, CompressorOxide};
 use miniz_oxide::deflate::stream::deflate;
 use miniz_oxide::{DataFormat, MZFlush};
 
 /// Text, deflated and in base64.
 pub(crate) fn pack(bytes: &[u8]) -> String {
-    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::best());
-    // Writing to a vector cannot fail.
-    let packed = encoder.write_all(bytes).and_then(|()| encoder.finish()).unwrap_or_default();
-    STANDARD.encode(packed)
+    STANDARD.encode(in_blocks(bytes, CompressionStrategy::Default, usize::MAX))
 }
 
 /// Codes of measured numbers, deflated and in base64.

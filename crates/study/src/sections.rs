@@ -8,7 +8,7 @@ use ironlens_lens::heads::{HeadKind, head_scores_by_position};
 use ironlens_lens::logits::{Units, direct_logit_attribution};
 use ironlens_lens::patterns::{attention_distance, attention_entropy};
 use ironlens_tensor::{IndexTensor, Tensor};
-use ironlens_transformer::HookedTransformer;
+use ironlens_transformer::{ActivationCache, HookedTransformer, Slice};
 
 use crate::analyser::{Analyser, Failure, Found};
 use crate::picture::Picture;
@@ -90,7 +90,7 @@ fn heads(subject: &Subject) -> Result<Found, Failure> {
 
 fn attribution(subject: &Subject) -> Result<Found, Failure> {
     let (logits, cache) = subject.model.run_with_cache(&subject.tokens)?;
-    let (by_position, left_out) = attribution_by_position(subject, &logits.argmax(-1))?;
+    let (by_position, left_out) = attribution_by_position(&cache, &logits.argmax(-1))?;
     let found = direct_logit_attribution(&cache, &last_predictions(&logits), None, -1, Units::Heads)?;
     let prose = format!(
         "The logit of the predicted token at the last position, {:.3} on average over {} sequences, as the sum of what \
@@ -106,13 +106,13 @@ fn attribution(subject: &Subject) -> Result<Found, Failure> {
 }
 
 /// What each part writes of the logit of the token that is `predicted` `[batch, pos]` at each position.
-fn attribution_by_position(subject: &Subject, predicted: &IndexTensor) -> Result<(Picture, String), Failure> {
-    let [batch, pos] = *subject.tokens.shape() else { return Err("the tokens are not [batch, pos]".into()) };
+fn attribution_by_position(cache: &ActivationCache, predicted: &IndexTensor) -> Result<(Picture, String), Failure> {
+    let [batch, pos] = *predicted.shape() else { return Err("the tokens are not [batch, pos]".into()) };
     let mut labels = Vec::new();
     // [batch, pos, part], one sequence at a time, so that their spread is known.
     let mut logits = Vec::new();
     for b in 0..batch {
-        let (_, cache) = subject.model.run_with_cache(&subject.tokens.narrow(0, b, 1))?;
+        let cache = cache.clone().apply_slice_to_batch_dim(&Slice::At(b as isize))?;
         for p in 0..pos {
             let token = predicted.narrow(0, b, 1).select(1, p);
             let found = direct_logit_attribution(&cache, &token, None, p as isize, Units::Heads)?;

@@ -19,6 +19,7 @@ pub(crate) struct Engine {
     backend: Backend,
     /// One more than the largest id.
     vocab_size: usize,
+    /// The same of the model's own tokens, without added ones.
     divided_vocab_size: usize,
 }
 
@@ -95,14 +96,15 @@ impl Engine {
     }
 
     fn measure(&mut self) -> Result<()> {
-        let largest = self.backend.get_vocab(true).into_values().max();
-        let largest = largest.ok_or_else(|| TokenizerError::vocabulary("it has no tokens"))?;
+        let divided = self.backend.get_vocab(false).into_values().max();
+        let added = self.backend.get_added_vocabulary().get_vocab().values().copied().max();
+        let largest = divided.max(added).ok_or_else(|| TokenizerError::vocabulary("it has no tokens"))?;
         // An id of u32::MAX would make tables of its size elsewhere; no vocabulary comes near.
         if largest >= MAX_ID {
             return Err(TokenizerError::vocabulary(format!("its largest id is {largest}; at most {MAX_ID} is taken")));
         }
         self.vocab_size = largest as usize + 1;
-        self.divided_vocab_size = self.backend.get_vocab(false).into_values().max().map_or(0, |id| id as usize + 1);
+        self.divided_vocab_size = divided.map_or(0, |id| id as usize + 1);
         Ok(())
     }
 

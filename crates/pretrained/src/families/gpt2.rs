@@ -11,16 +11,19 @@ pub(super) const FAMILY: Family = Family {
     prefix: "transformer.",
     config,
     tensors,
-    names: &[
-        ("hidden_size", "n_embd"),
-        ("max_position_embeddings", "n_positions"),
-        ("num_attention_heads", "n_head"),
-        ("num_hidden_layers", "n_layer"),
-        ("n_ctx", "n_positions"),
-    ],
+    names: NAMES,
     defaults: r#"{"vocab_size": 50257, "n_positions": 1024, "n_layer": 12, "n_head": 12,
         "layer_norm_epsilon": 1e-05, "tie_word_embeddings": true}"#,
 };
+
+/// The other names that the GPT classes of Hugging Face know for their settings.
+pub(super) const NAMES: &[(&str, &str)] = &[
+    ("hidden_size", "n_embd"),
+    ("max_position_embeddings", "n_positions"),
+    ("num_attention_heads", "n_head"),
+    ("num_hidden_layers", "n_layer"),
+    ("n_ctx", "n_positions"),
+];
 
 fn config(hf: &HfConfig) -> Read<Config> {
     gpt_keys(hf)

@@ -11,13 +11,7 @@ pub(super) const FAMILY: Family = Family {
     prefix: "transformer.",
     config,
     tensors,
-    names: &[
-        ("hidden_size", "n_embd"),
-        ("max_position_embeddings", "n_positions"),
-        ("num_attention_heads", "n_head"),
-        ("num_hidden_layers", "n_layer"),
-        ("n_ctx", "n_positions"),
-    ],
+    names: gpt2::NAMES,
     defaults: r#"{"vocab_size": 50400, "n_positions": 2048, "n_layer": 28, "n_head": 16,
         "rotary_dim": 64, "layer_norm_epsilon": 1e-05}"#,
 };

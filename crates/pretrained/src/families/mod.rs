@@ -228,9 +228,14 @@ fn rope_parameters(hf: &HfConfig, layers: &str) -> Option<HfConfig> {
     Some(all.part(layers).unwrap_or(all))
 }
 
+/// How rotation is stretched.
+fn rope_scaling(hf: &HfConfig) -> Option<HfConfig> {
+    rope_parameters(hf, "full_attention").or_else(|| hf.part("rope_scaling"))
+}
+
 /// Whether rotation is stretched by a factor of its own for each length beyond the context.
 pub(crate) fn is_dynamic(hf: &HfConfig) -> Read<bool> {
-    let scaling = rope_parameters(hf, "full_attention").or(hf.part("rope_scaling"));
+    let scaling = rope_scaling(hf);
     Ok(scaling.map(|scaling| rope_type(&scaling).map(|kind| kind == Some("dynamic"))).transpose()?.unwrap_or(false))
 }
 
@@ -254,8 +259,7 @@ fn rope(hf: &HfConfig, cfg: &mut Config) -> Read<()> {
     let part = source.number_if_given("partial_rotary_factor")?.unwrap_or(1.0);
     set_rotated(cfg, part)?;
     cfg.rotary_base = source.number_if_given("rope_theta")?.unwrap_or(10000.0);
-    let scaling = if new.is_some() { new.clone() } else { hf.part("rope_scaling") };
-    if let Some(scaling) = scaling {
+    if let Some(scaling) = rope_scaling(hf) {
         apply_scaling(hf, &scaling, cfg)?;
     }
     Ok(())
