@@ -4,12 +4,12 @@
 //! Queries go in blocks, and of a causal block only the keys that it can see are multiplied.
 
 use faer::Par;
-use rayon::prelude::*;
 
 use super::elem::Elem;
 use super::elementwise::soft_cap;
 use super::few_rows;
 use super::matmul::{Mat, OutMat, gemm};
+use super::parallel::{self, par_chunks};
 use super::rows::{softmax_grad_row, softmax_row};
 use super::simd::{LANES, simd};
 use super::storage::Buffer;
@@ -142,7 +142,7 @@ fn for_each_area<E: Elem>(areas: &mut [E], sizes: Sizes, f: impl Fn(usize, &mut 
     if sizes.is_short() {
         team::for_each_chunk(areas, area, f);
     } else {
-        areas.par_chunks_mut(area).enumerate().for_each(|(task, area)| f(task, area));
+        par_chunks(areas, area, f);
     }
 }
 
@@ -301,7 +301,7 @@ pub(super) fn mix<E: Elem>(pattern: &Tensor, v: &Tensor) -> Tensor {
     if s.is_short() {
         team::for_each(batch * heads, one)
     } else {
-        (0..batch * heads).into_par_iter().for_each(one)
+        parallel::for_each(batch * heads, &one)
     }
     Tensor::from_buffer(out, &shape)
 }
@@ -415,7 +415,7 @@ pub(super) fn scores_grad<E: Elem>(q: &Tensor, k: &Tensor, spec: &AttentionSpec,
     let dk_shape = [s.batch, s.keys, s.kv_heads, s.width];
     let dq_out = HeadsOut::new(&mut dq, dq_shape);
     let dk_out = HeadsOut::new(&mut dk, dk_shape);
-    (0..s.batch * s.kv_heads).into_par_iter().for_each(|task| {
+    parallel::for_each(s.batch * s.kv_heads, &|task| {
         let (b, kv) = (task / s.kv_heads, task % s.kv_heads);
         for g in 0..s.group() {
             let h = kv * s.group() + g;
@@ -445,7 +445,7 @@ pub(super) fn mix_grad<E: Elem>(pattern: &Tensor, v: &Tensor, dz: &Tensor) -> (T
     let mut dv = Buffer::<E>::scratch(v.shape());
     let dv_shape = [s.batch, s.keys, s.kv_heads, s.width];
     let dv_out = HeadsOut::new(&mut dv, dv_shape);
-    dp.par_chunks_mut((s.group() * s.head_area()).max(1)).enumerate().for_each(|(task, dp)| {
+    par_chunks(&mut dp, (s.group() * s.head_area()).max(1), |task, dp| {
         let (b, kv) = (task / s.kv_heads, task % s.kv_heads);
         for (g, dp) in dp.chunks_mut(s.head_area()).enumerate() {
             let h = kv * s.group() + g;
@@ -484,7 +484,7 @@ pub(super) fn attention_grad<E: Elem>(
     let dk_out = if packed { dq_out.starting_at(s.heads) } else { HeadsOut::new(&mut other, kv_shape) };
     let dv_out = dk_out.starting_at(s.kv_heads);
 
-    (0..s.batch * s.kv_heads).into_par_iter().for_each(|task| {
+    parallel::for_each(s.batch * s.kv_heads, &|task| {
         let (b, kv) = (task / s.kv_heads, task % s.kv_heads);
         let mut ds = Buffer::<E>::scratch(&[s.queries, s.keys]);
         for g in 0..s.group() {

@@ -3,13 +3,13 @@
 use std::marker::PhantomData;
 
 use ndarray::{ArrayViewMutD, Axis, IxDyn, ShapeBuilder, Zip};
-use rayon::prelude::*;
 
 use super::elem::Elem;
+use super::gather;
+use super::parallel::{CHUNK, par_chunks, par_rows, par_zip};
 use super::simd::simd;
 use super::storage::Buffer;
 use super::stored::Stored;
-use super::{CHUNK, gather, par_zip};
 use crate::backend::{BinaryOp, UnaryOp};
 use crate::{Layout, Tensor};
 
@@ -185,12 +185,12 @@ fn apply_slope<E: Elem>(op: UnaryOp, dy: &mut [E], x: &[E]) {
 
 pub(super) fn unary<E: Elem>(op: UnaryOp, mut x: Tensor) -> Tensor {
     if x.is_reusable() {
-        x.slice_mut::<E>().par_chunks_mut(CHUNK).for_each(|chunk| apply(op, chunk));
+        par_chunks(x.slice_mut::<E>(), CHUNK, |_, chunk| apply(op, chunk));
         return x;
     }
     let x = x.contiguous();
     let mut out = Buffer::<E>::scratch(x.shape());
-    par_zip::<E>(&mut out, x.slice(), |out, x| apply_to(op, out, x));
+    par_zip(&mut out, x.slice::<E>(), |out, x| apply_to(op, out, x));
     Tensor::from_buffer(out, x.shape())
 }
 
@@ -199,7 +199,7 @@ pub(super) fn unary_grad<E: Elem>(op: UnaryOp, x: &Tensor, mut dy: Tensor) -> Te
         dy = gather::<E>(&dy);
     }
     let x = x.contiguous();
-    par_zip::<E>(dy.slice_mut(), x.slice(), |dy, x| apply_slope(op, dy, x));
+    par_zip(dy.slice_mut::<E>(), x.slice::<E>(), |dy, x| apply_slope(op, dy, x));
     dy
 }
 
@@ -278,9 +278,9 @@ fn choose<E: Elem>(op: BinaryOp, a: &Tensor, b: &Tensor, shape: &[usize]) -> Opt
 fn zip_with<E: Elem>(a: &Tensor, b: &Tensor, shape: &[usize], f: impl Fn(E, E) -> E + Sync) -> Tensor {
     let [a, b] = [a, b].map(|x| x.expand(shape).contiguous());
     let mut out = Buffer::<E>::scratch(a.shape());
-    let operands = a.slice::<E>().par_chunks(CHUNK).zip(b.slice::<E>().par_chunks(CHUNK));
-    out.par_chunks_mut(CHUNK).zip(operands).for_each(|(out, (a, b))| {
-        out.iter_mut().zip(a).zip(b).for_each(|((o, &a), &b)| *o = f(a, b));
+    let (a, b) = (a.slice::<E>(), b.slice::<E>());
+    par_rows(&mut out, 1, |at, out| {
+        out.iter_mut().zip(&a[at..]).zip(&b[at..]).for_each(|((o, &a), &b)| *o = f(a, b));
     });
     Tensor::from_buffer(out, shape)
 }
@@ -322,42 +322,30 @@ fn binary_fast<E: Elem>(op: BinaryOp, out: &mut [E], x: &[E], y: &[E], repeat: &
     macro_rules! run {
         ($f:ident) => {
             match *repeat {
-                Repeat::Cycle(len) if len == out.len() => {
-                    let chunk = |(o, (x, y)): (&mut [E], (&[E], &[E]))| {
-                        simd!(o.iter_mut().zip(x).zip(y).for_each(|((o, &x), &y)| *o = $f(x, y)))
-                    };
-                    if out.len() <= CHUNK {
-                        chunk((out, (x, y)))
-                    } else {
-                        out.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK).zip(y.par_chunks(CHUNK))).for_each(chunk)
-                    }
-                }
+                Repeat::Cycle(len) if len == out.len() => par_rows(out, 1, |at, o| {
+                    let (x, y) = (&x[at..][..o.len()], &y[at..][..o.len()]);
+                    simd!(o.iter_mut().zip(x).zip(y).for_each(|((o, &x), &y)| *o = $f(x, y)))
+                }),
                 Repeat::Cycle(1) => {
                     let y = y[0];
                     par_zip(out, x, |o, x| simd!(o.iter_mut().zip(x).for_each(|(o, &x)| *o = $f(x, y))))
                 }
-                Repeat::Cycle(len) => {
-                    let rows = (CHUNK / len).max(1) * len;
-                    out.par_chunks_mut(rows).zip(x.par_chunks(rows)).for_each(|(o, x)| {
-                        simd!({
-                            for (o, x) in o.chunks_mut(len).zip(x.chunks(len)) {
-                                o.iter_mut().zip(x).zip(y).for_each(|((o, &x), &y)| *o = $f(x, y));
-                            }
-                        })
+                Repeat::Cycle(len) => par_rows(out, len, |first, o| {
+                    let x = &x[first * len..][..o.len()];
+                    simd!({
+                        for (o, x) in o.chunks_mut(len).zip(x.chunks(len)) {
+                            o.iter_mut().zip(x).zip(y).for_each(|((o, &x), &y)| *o = $f(x, y));
+                        }
                     })
-                }
-                Repeat::Each(len) => {
-                    let rows = (CHUNK / len).max(1);
-                    out.par_chunks_mut(rows * len).zip(x.par_chunks(rows * len)).zip(y.par_chunks(rows)).for_each(
-                        |((o, x), y)| {
-                            simd!({
-                                for ((o, x), &y) in o.chunks_mut(len).zip(x.chunks(len)).zip(y) {
-                                    o.iter_mut().zip(x).for_each(|(o, &x)| *o = $f(x, y));
-                                }
-                            })
-                        },
-                    )
-                }
+                }),
+                Repeat::Each(len) => par_rows(out, len, |first, o| {
+                    let (x, y) = (&x[first * len..][..o.len()], &y[first..]);
+                    simd!({
+                        for ((o, x), &y) in o.chunks_mut(len).zip(x.chunks(len)).zip(y) {
+                            o.iter_mut().zip(x).for_each(|(o, &x)| *o = $f(x, y));
+                        }
+                    })
+                }),
             }
         };
     }
@@ -371,7 +359,7 @@ fn binary_fast<E: Elem>(op: BinaryOp, out: &mut [E], x: &[E], y: &[E], repeat: &
 
 pub(super) fn add_assign<E: Elem>(a: &mut Tensor, b: &Tensor) {
     if a.is_contiguous() && b.is_contiguous() {
-        par_zip(a.slice_mut(), b.slice::<E>(), |a, b| simd!(a.iter_mut().zip(b).for_each(|(a, &b)| *a += b)));
+        par_zip(a.slice_mut::<E>(), b.slice::<E>(), |a, b| simd!(a.iter_mut().zip(b).for_each(|(a, &b)| *a += b)));
         return;
     }
     let layout = a.layout().clone();
@@ -405,7 +393,7 @@ pub(super) fn copy<E: Stored>(out: &mut [E], x: &Tensor) {
             x.layout().strides()[..x.ndim() - 1].to_vec(),
             x.layout().offset(),
         );
-        out.par_chunks_mut(rows * width).enumerate().for_each(|(task, chunk)| {
+        par_chunks(out, rows * width, |task, chunk| {
             let mut at = Cursor::new(&outer, task * rows);
             for row in chunk.chunks_mut(width) {
                 row.copy_from_slice(&memory[at.offset..at.offset + width]);

@@ -1,13 +1,12 @@
 //! Ops with indices (embedding, cross-entropy) and the rotary embedding.
 
-use rayon::prelude::*;
-
 use super::elem::Elem;
+use super::parallel::{par_chunks, par_rows, rows_per_task};
 use super::rows::log_sum_exp;
 use super::simd::simd;
 use super::storage::Buffer;
 use super::stored::Widen;
-use super::{par_rows, rows_per_task, width_of};
+use super::width_of;
 use crate::backend::RotarySpec;
 use crate::{IndexTensor, Tensor};
 
@@ -59,16 +58,15 @@ pub(super) fn cross_entropy<E: Elem>(logits: &Tensor, targets: &IndexTensor) -> 
     let (data, ids) = (logits.slice::<E>(), targets.as_slice());
     let mut out = Buffer::<E>::scratch(targets.shape());
     let per_task = rows_per_task(width);
-    out.par_chunks_mut(per_task).zip(ids.par_chunks(per_task)).zip(data.par_chunks(per_task * width)).for_each(
-        |((out, ids), rows)| {
-            simd!({
-                for ((o, &id), row) in out.iter_mut().zip(ids).zip(rows.chunks(width)) {
-                    let (max, rest) = log_sum_exp(row);
-                    *o = rest - (row[id as usize] - max);
-                }
-            })
-        },
-    );
+    par_chunks(&mut out, per_task, |task, out| {
+        let first = task * per_task;
+        simd!({
+            for ((o, &id), row) in out.iter_mut().zip(&ids[first..]).zip(data[first * width..].chunks(width)) {
+                let (max, rest) = log_sum_exp(row);
+                *o = rest - (row[id as usize] - max);
+            }
+        })
+    });
     Tensor::from_buffer(out, targets.shape())
 }
 

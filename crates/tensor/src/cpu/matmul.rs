@@ -3,13 +3,13 @@
 
 use faer::linalg::matmul::matmul as faer_matmul;
 use faer::{Accum, MatMut, MatRef, Par};
-use rayon::prelude::*;
 
 use super::elem::Elem;
+use super::parallel::{par_chunks, par_rows};
 use super::simd::simd;
 use super::storage::Buffer;
 use super::stored::{Stored, Widen};
-use super::{few_rows, library, par_rows, width_of};
+use super::{few_rows, library, width_of};
 use crate::Tensor;
 
 /// Products of this many multiply-adds and more are cut into parallel pieces one by one; smaller
@@ -220,15 +220,15 @@ fn by_panels<E: Elem, W: Widen<E>>(mut out: OutMat<'_, E>, add: bool, a: Mat<'_,
         let part = b.sub_cols(first, width.min(b.cols - first));
         // Rows, or columns where these lie densely, as they lie in memory.
         let (lines, len) = if by_rows { (part.rows, part.cols) } else { (part.cols, part.rows) };
-        let widen = |(i, to): (usize, &mut [E])| {
+        let widen = |i: usize, to: &mut [E]| {
             let from = if by_rows { part.row(i) } else { part.col(i) };
             to.iter_mut().zip(from).for_each(|(to, from)| *to = from.widen());
         };
         let panel = &mut panel[..lines * len];
         if par == Par::Seq {
-            panel.chunks_mut(len).enumerate().for_each(widen);
+            panel.chunks_mut(len).enumerate().for_each(|(i, line)| widen(i, line));
         } else {
-            panel.par_chunks_mut(len).enumerate().for_each(widen);
+            par_chunks(panel, len, widen);
         }
         let widened = Mat::new(panel, lines, len, len, 1);
         let widened = if by_rows { widened } else { widened.t() };
@@ -294,7 +294,7 @@ pub(super) fn matmul<E: Elem, W: Widen<E>>(a: &Tensor, b: &Tensor, shape: &[usiz
     if batch == 1 || m * n * k >= LARGE {
         out.chunks_mut(m * n).enumerate().for_each(|(i, out)| one(i, out, parallelism(m * n * k)));
     } else {
-        out.par_chunks_mut(m * n).enumerate().for_each(|(i, out)| one(i, out, Par::Seq));
+        par_chunks(&mut out, m * n, |i, out| one(i, out, Par::Seq));
     }
     Tensor::from_buffer(out, shape)
 }

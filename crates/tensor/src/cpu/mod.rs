@@ -14,6 +14,7 @@ pub(crate) mod library;
 mod matmul;
 mod optim;
 pub(crate) mod order;
+mod parallel;
 mod reduce;
 mod rows;
 mod simd;
@@ -21,39 +22,12 @@ pub(crate) mod storage;
 pub(crate) mod stored;
 mod team;
 
-use rayon::prelude::*;
-
 use crate::backend::{AdamWStep, AttentionSpec, Backend, BinaryOp, ReduceOp, RotarySpec, UnaryOp};
 use crate::{DType, IndexTensor, Layout, Tensor};
-use elem::Elem;
 use half::{bf16, f16};
+use parallel::par_zip;
 use storage::Buffer;
 use stored::Stored;
-
-/// Elements per parallel task of a pass over memory.
-const CHUNK: usize = 1 << 14;
-
-/// Runs `f` on matching chunks of `out` and `x`, in parallel if there are several.
-fn par_zip<E: Stored>(out: &mut [E], x: &[E], f: impl Fn(&mut [E], &[E]) + Sync) {
-    debug_assert_eq!(out.len(), x.len());
-    if out.len() <= CHUNK {
-        return f(out, x);
-    }
-    out.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(o, x)| f(o, x));
-}
-
-/// Runs `f(first_row, rows)` on groups of whole rows of `width` elements, in parallel.
-fn par_rows<E: Elem>(out: &mut [E], width: usize, f: impl Fn(usize, &mut [E]) + Sync) {
-    let rows = rows_per_task(width);
-    if out.len() <= rows * width {
-        return f(0, out);
-    }
-    out.par_chunks_mut(rows * width).enumerate().for_each(|(i, chunk)| f(i * rows, chunk));
-}
-
-fn rows_per_task(width: usize) -> usize {
-    (CHUNK / width.max(1)).max(1)
-}
 
 /// The width of the last axis (1 for a scalar).
 fn width_of(x: &Tensor) -> usize {
@@ -144,10 +118,9 @@ macro_rules! with_widened {
 /// Each element rounded to another type.
 fn converted<From: Stored, To: Stored>(x: &Tensor) -> Tensor {
     let mut out = Buffer::<To>::scratch(x.shape());
-    let chunk = |(to, from): (&mut [To], &[From])| {
+    par_zip(&mut out, x.slice::<From>(), |to, from| {
         to.iter_mut().zip(from).for_each(|(to, from)| *to = To::from_f64(from.to_f64()));
-    };
-    out.par_chunks_mut(CHUNK).zip(x.slice::<From>().par_chunks(CHUNK)).for_each(chunk);
+    });
     Tensor::from_buffer(out, x.shape())
 }
 

@@ -2,8 +2,8 @@
 
 use rayon::prelude::*;
 
-use super::CHUNK;
 use super::elem::Elem;
+use super::parallel::CHUNK;
 use super::simd::simd;
 use crate::Tensor;
 use crate::backend::AdamWStep;

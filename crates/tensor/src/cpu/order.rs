@@ -2,10 +2,8 @@
 
 use std::cmp::Ordering;
 
-use rayon::prelude::*;
-
 use super::elem::Elem;
-use super::par_rows;
+use super::parallel::{par_chunks, par_rows};
 use super::storage::Buffer;
 use crate::{DType, Tensor};
 
@@ -30,7 +28,9 @@ fn argsort_of<E: Elem>(x: &Tensor, descending: bool, k: usize) -> Vec<u32> {
     if k == 0 || out.is_empty() {
         return out;
     }
-    out.par_chunks_mut(k).zip(x.slice::<E>().par_chunks(width)).for_each(|(out, row)| {
+    let data = x.slice::<E>();
+    par_chunks(&mut out, k, |i, out| {
+        let row = &data[i * width..][..width];
         // Indices break ties, so that no two are equal and every way of sorting gives the same.
         let order = |a: &u32, b: &u32| {
             let (x, y) = (row[*a as usize], row[*b as usize]);

@@ -3,9 +3,9 @@
 use rayon::prelude::*;
 
 use super::elem::Elem;
+use super::parallel::{CHUNK, par_chunks, par_rows};
 use super::simd::{max_of, simd, sum_map};
 use super::storage::Buffer;
-use super::{CHUNK, par_rows};
 use crate::backend::ReduceOp;
 use crate::{IndexTensor, Tensor};
 
@@ -31,7 +31,7 @@ pub(super) fn reduce<E: Elem>(op: ReduceOp, x: &Tensor, axes: &[usize]) -> Tenso
     let mut out = Buffer::<E>::scratch(&[rows]);
     // `par_rows` cuts by the width of its output, which is 1 here, so weigh a row by its length.
     let per_task = (CHUNK / length).max(1);
-    out.par_chunks_mut(per_task).enumerate().for_each(|(task, out)| {
+    par_chunks(&mut out, per_task, |task, out| {
         simd!({
             for (i, o) in out.iter_mut().enumerate() {
                 let row = &data[(task * per_task + i) * length..][..length];

@@ -3,10 +3,11 @@
 use rayon::prelude::*;
 
 use super::elem::Elem;
+use super::parallel::{par_chunks, par_rows, rows_per_task};
 use super::reduce::sum_in_order;
 use super::simd::{max_of, simd, sum_map, sum_map2};
 use super::storage::Buffer;
-use super::{par_rows, rows_per_task, width_of};
+use super::width_of;
 use crate::Tensor;
 
 /// Rows whose gradients of weights and biases are summed by one task.
@@ -145,7 +146,8 @@ pub(super) fn rms<E: Elem>(x: &Tensor, eps: f64) -> Tensor {
     let data = x.slice::<E>();
     let mut out = Buffer::<E>::scratch(&[x.numel() / width]);
     let per_task = rows_per_task(width);
-    out.par_chunks_mut(per_task).zip(data.par_chunks(per_task * width)).for_each(|(out, x)| {
+    par_chunks(&mut out, per_task, |task, out| {
+        let x = &data[task * per_task * width..];
         simd!(out.iter_mut().zip(x.chunks(width)).for_each(|(o, x)| *o = rms_row(x, E::from_f64(eps))))
     });
     Tensor::from_buffer(out, &shape)

@@ -13,7 +13,7 @@ use std::sync::{Mutex, OnceLock, PoisonError, TryLockError};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use rayon::prelude::*;
+use super::parallel;
 
 /// How long a thread spins for more work before it sleeps: longer than the small ops between two products take.
 const PATIENCE: Duration = Duration::from_micros(200);
@@ -24,12 +24,12 @@ const TURNS: usize = 64;
 /// Within rayon's own threads, or while another thread has the team, rayon does it.
 pub(super) fn for_each(pieces: usize, f: impl Fn(usize) + Sync) {
     if pieces <= 1 || rayon::current_thread_index().is_some() {
-        return (0..pieces).into_par_iter().for_each(&f);
+        return parallel::for_each(pieces, &f);
     }
     static TEAM: OnceLock<&'static Team> = OnceLock::new();
     let team = TEAM.get_or_init(|| Team::start(rayon::current_num_threads() - 1));
     if !team.run(pieces, &f) {
-        (0..pieces).into_par_iter().for_each(&f);
+        parallel::for_each(pieces, &f);
     }
 }
 
