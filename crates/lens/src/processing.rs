@@ -10,6 +10,7 @@
 //! attention does not sum to 1. Norms that experts read are not folded, as in TransformerLens.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use ironlens_tensor::{DType, Tensor, release_if_large};
 use ironlens_transformer::{Config, HookedTransformer, NormalizationType, PositionalEmbeddingType};
@@ -74,6 +75,9 @@ pub fn process_weights_of(mut model: HookedTransformer, steps: Processing) -> Re
     Ok(processed)
 }
 
+/// Elements of a weight that are changed at once.
+const PIECE: usize = 1 << 20;
+
 /// Weights by name, on the way.
 struct Weights<'w> {
     cfg: &'w mut Config,
@@ -115,11 +119,18 @@ impl Weights<'_> {
         self.all.insert(name.into(), value);
     }
 
-    /// In place, where a matrix has memory of its own. Those that are stored together get some each, and the last of
-    /// them frees theirs, of a size that is not asked for again: it goes back to the system.
-    fn edit(&mut self, name: &str, edit: impl FnOnce(&mut Tensor)) {
+    /// Makes of a weight `[rows, ..]` what `edit` makes of some of its rows, given with their places, in place: a second
+    /// copy of an embedding would be a good part of a small model. Weights that are stored together first get memory of
+    /// their own, and the last of them frees theirs, of a size that is not asked for again: it goes back to the system.
+    fn edit(&mut self, name: &str, edit: impl Fn(&Tensor, Range<usize>) -> Tensor) {
         let value = self.all.get_mut(name).unwrap_or_else(|| panic!("a model with norms to fold has `{name}`"));
-        edit(value);
+        let rows = value.dim(0);
+        let step = (PIECE * rows / value.numel().max(1)).max(1);
+        for start in (0..rows).step_by(step) {
+            let count = step.min(rows - start);
+            let edited = edit(&value.narrow(0, start, count), start..start + count);
+            value.assign(|value| value.narrow(0, start, count), &edited);
+        }
         release_if_large(value.numel());
     }
 
@@ -130,29 +141,31 @@ impl Weights<'_> {
 
     /// Minus the mean along the last axis.
     fn center_last(&mut self, name: &str) {
-        let centred = self.get(name).center();
-        self.set(name, centred);
+        match self.get(name).ndim() {
+            1 => self.set(name, self.get(name).center()),
+            _ => self.edit(name, |w, _| w.center()),
+        }
     }
 
     /// Minus the mean along the last axis but one.
     fn center_rows(&mut self, name: &str) {
-        self.edit(name, |w| {
-            let mean = w.mean(&[w.ndim() - 2]).unsqueeze(w.ndim() - 2);
-            *w -= &mean;
-        });
+        let w = self.get(name);
+        let mean = w.mean(&[-2]).unsqueeze(-2).expand(w.shape());
+        self.edit(name, |w, at| w - &mean.narrow(0, at.start, at.len()));
     }
 
     /// `bias += sum over rows of matrix * b`, with rows the last axis but one of `matrix`.
     fn add_through(&mut self, bias: &str, matrix: &str, b: &Tensor) {
         let w = self.get(matrix);
-        let sum = (w * &b.unsqueeze(1)).sum(&[w.ndim() - 2]);
+        let sum = b.unsqueeze(0).matmul(w).squeeze(-2);
         let new = self.get(bias) + &sum;
         self.set(bias, new);
     }
 
     /// `matrix *= w` along the last axis but one.
     fn scale_rows(&mut self, matrix: &str, w: &Tensor) {
-        self.edit(matrix, |matrix| *matrix *= &w.unsqueeze(1));
+        let scale = w.unsqueeze(1).expand(self.get(matrix).shape());
+        self.edit(matrix, |matrix, at| matrix * &scale.narrow(0, at.start, at.len()));
     }
 
     /// `as_it_does`: also where the final norm does not centre, `W_U` is centred as if it did.

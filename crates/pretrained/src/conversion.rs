@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use ironlens_files::{FileError, TensorFile};
-use ironlens_tensor::{Device, Tensor, release_if_large, release_pooled_memory};
+use ironlens_tensor::{Device, Tensor, release_if_large};
 use ironlens_transformer::{Config, HookedModel, ModelError, Params, is_buffer};
 
 use crate::error::PretrainedError;
@@ -236,9 +236,11 @@ impl<'a> Conversion<'a> {
                 let region = |w: &Tensor| w.narrow(*axis, start, count);
                 self.params.assign(to, region, &value).map_err(ModelError::from)?;
             }
+            // The next part brings memory of its own.
+            drop(part);
+            release_if_large(count * m);
         }
         self.written.extend(targets.iter().map(|(to, _, _)| to.to_string()));
-        release_pooled_memory();
         Ok(())
     }
 
