@@ -136,9 +136,9 @@
     try {
       await Promise.all([loadPlotly(), plot.load()]);
       const { spec } = plot;
-      const { width, minWidth, paint } = spec.ironlens;
+      const { width, minWidth, stretched, paint } = spec.ironlens;
       if (minWidth) div.style.minWidth = `${Math.min(minWidth, width)}px`;
-      div.style.maxWidth = `${paint.some((p) => p?.cells) ? width : Math.max(width, 1100)}px`;
+      div.style.maxWidth = `${!stretched && paint.some((p) => p?.cells) ? width : Math.max(width, 1100)}px`;
       const { data, layout } = colored(plot, mode(), div.clientWidth);
       await pause();
       div.style.minHeight = "";

@@ -104,7 +104,7 @@ const ALL: u16 = 511;
 type OptionCase = (&'static str, fn(Figure) -> Figure, u16);
 
 /// Every method of `Figure` that sets something.
-const OPTIONS: [OptionCase; 28] = [
+const OPTIONS: [OptionCase; 29] = [
     ("title", |f| f.title("t"), ALL),
     ("caption", |f| f.caption("c"), ALL),
     ("x", |f| f.x("across"), AXES | HEATMAP),
@@ -116,6 +116,7 @@ const OPTIONS: [OptionCase; 28] = [
     ("midpoint", |f| f.midpoint(0.25), HEATMAP | SCATTER),
     ("colorscale", |f| f.colorscale(Colorscale::Greys), HEATMAP | SCATTER),
     ("own_scales", Figure::own_scales, HEATMAP),
+    ("stretched", Figure::stretched, HEATMAP),
     ("x_labels", |f| f.x_labels(["a", "b"]), HEATMAP | LINES),
     ("y_labels", |f| f.y_labels(["a", "b"]), HEATMAP),
     ("x_tokens", |f| f.x_tokens([" a", "b"]), HEATMAP | LINES),
