@@ -166,7 +166,15 @@ pub struct Figure {
     pub(crate) size: Option<(u32, u32)>,
 }
 
+/// The most pixels of a figure that stands beside others in a report.
+const NARROW: u32 = 620;
+
 impl Figure {
+    /// Whether its width leaves room beside it.
+    pub(crate) fn is_narrow(&self) -> bool {
+        self.scene().is_ok_and(|scene| scene.size.0 <= NARROW)
+    }
+
     fn new(kind: Kind) -> Self {
         Self {
             kind,

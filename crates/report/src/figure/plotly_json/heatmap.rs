@@ -39,8 +39,7 @@ impl Spec {
             for (axis, labels, n, outer, side) in [
                 (&mut x_axis, &h.x_labels, h.cols, bottom, sides[0]),
                 (&mut y_axis, &h.y_labels, h.rows, col == 0, sides[1]),
-            ]
-            {
+            ] {
                 axis.insert("showticklabels".into(), outer.into());
                 if !labels.is_empty() {
                     // A line of text for each label.

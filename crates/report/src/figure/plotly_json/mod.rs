@@ -125,7 +125,8 @@ impl Spec {
                 top = if h.panels.len() > 1 { 30.0 } else { 14.0 };
                 right = 16.0;
                 let across = h.columns.min(h.panels.len()) as u32;
-                let each = if h.own_scales { 230 } else { 120 };
+                let longest = h.panels.iter().map(|p| p.name.chars().count().min(24)).max().unwrap_or(0) as u32;
+                let each = if h.own_scales { 230 } else { (7 * longest + 20).max(120) };
                 // Names of rows beside many small cells would lie over each other: those keep a width.
                 let named = if h.y_labels.is_empty() || h.cols <= 12 || h.stretched { 0 } else { 640 };
                 spec.min_width = if across > 1 { (each * across + 120).max(named) } else { 0 };
