@@ -91,24 +91,87 @@ pub fn direct_logit_attribution(
     pos: isize,
     units: Units,
 ) -> Result<LogitAttribution, LensError> {
+    let batch = if cache.has_batch_dim() { cache.get(("resid_post", -1))?.dim(0) } else { 1 };
+    if tokens.shape() != [batch] {
+        let expected = format!("[{batch}], one per item");
+        return Err(LensError::argument("tokens of shape", format!("{:?}", tokens.shape()), expected));
+    }
+    let Divided { mut labels, parts, whole, constants } = divided(cache, tokens, incorrect, Slice::At(pos), units)?;
+    let mut values = parts.mean(&[1]).to_vec_f64();
+    let mut total = whole.mean_all().item();
+    let unexplained = total - values.iter().sum::<f64>();
+    for (label, of_item) in constants {
+        let value = of_item.mean_all().item();
+        labels.push(label.into());
+        values.push(value);
+        total += value;
+    }
+    labels.push("remainder".into());
+    values.push(unexplained);
+    Ok(LogitAttribution { labels, values, total })
+}
+
+/// What each part of the model adds to the logit of `tokens` at every position, by one product over all of them: the
+/// values of [`direct_logit_attribution`] but for the remainder, `[part, batch, pos]`. `tokens` is `[batch, pos]`; of
+/// a cache without a batch, `[pos]`, and the values are `[part, pos]`.
+///
+/// Each part's stream at all positions is in memory at once.
+///
+/// # Errors
+/// As [`direct_logit_attribution`].
+pub fn direct_logit_attribution_by_position(
+    cache: &ActivationCache,
+    tokens: &IndexTensor,
+    incorrect: Option<&IndexTensor>,
+    units: Units,
+) -> Result<Stack, LensError> {
+    let stream = cache.get(("resid_post", -1))?;
+    let places = &stream.shape()[..stream.ndim() - 1];
+    if tokens.shape() != places {
+        let expected = format!("{places:?}, one per position");
+        return Err(LensError::argument("tokens of shape", format!("{:?}", tokens.shape()), expected));
+    }
+    let flat = |ids: &IndexTensor| ids.reshape(&[ids.numel()]);
+    let (tokens, wrong) = (flat(tokens), incorrect.map(flat));
+    let Divided { mut labels, parts, constants, .. } = divided(cache, &tokens, wrong.as_ref(), Slice::All, units)?;
+    let mut rows = vec![parts];
+    for (label, of_item) in constants {
+        labels.push(label.into());
+        rows.push(of_item.reshape(&[1, tokens.numel()]));
+    }
+    let shape: Vec<usize> = [labels.len()].into_iter().chain(places.iter().copied()).collect();
+    Ok(Stack { values: Tensor::cat(&rows, 0).reshape(&shape), labels })
+}
+
+/// A logit of each of some items, positions of sequences, and what it is a sum of.
+struct Divided {
+    labels: Vec<String>,
+    /// What each part of the stream adds, `[part, item]`.
+    parts: Tensor,
+    /// What the stream as it is adds, `[item]`.
+    whole: Tensor,
+    /// What does not depend on the stream, with its name, `[item]`.
+    constants: Vec<(&'static str, Tensor)>,
+}
+
+/// `tokens` and `incorrect` are `[item]`.
+fn divided(
+    cache: &ActivationCache,
+    tokens: &IndexTensor,
+    incorrect: Option<&IndexTensor>,
+    pos_slice: Slice,
+    units: Units,
+) -> Result<Divided, LensError> {
     let model = cache.model();
-    let options = StackOptions { pos_slice: Slice::At(pos), ..Default::default() };
-    let Stack { values, mut labels } = match units {
+    let options = StackOptions { pos_slice, ..Default::default() };
+    let Stack { values, labels } = match units {
         Units::Sublayers => cache.decompose_resid(&options, Sublayers::All, true)?,
         Units::Heads => cache.get_full_resid_decomposition(&options, false)?,
     };
-    let batch = if cache.has_batch_dim() { values.dim(1) } else { 1 };
-    if tokens.shape() != [batch] {
-        return Err(LensError::argument(
-            "tokens of shape",
-            format!("{:?}", tokens.shape()),
-            format!("[{batch}], one per item"),
-        ));
-    }
-    let d = model.config().d_model;
-    let values = values.reshape(&[labels.len(), batch, d]);
+    let (items, d) = (tokens.numel(), model.config().d_model);
+    let values = values.reshape(&[labels.len(), items, d]);
     let stream = cache.get(("resid_post", -1))?;
-    let stream = options.pos_slice.apply(stream, stream.ndim() - 2)?.reshape(&[1, batch, d]);
+    let stream = options.pos_slice.apply(stream, stream.ndim() - 2)?.reshape(&[1, items, d]);
 
     let mut directions = model.tokens_to_residual_directions(tokens)?;
     let b_u = model.b_u()?.reshape(&[model.config().d_vocab_out, 1]);
@@ -119,25 +182,14 @@ pub fn direct_logit_attribution(
     }
     // The norm is linear once its scale is known: (x - mean) / scale * w + b.
     let norm = FinalNorm::of(cache, &options)?;
-    let mean = |t: &Tensor| t.mean_all().item();
-    let apply = |stack: &Tensor| (&norm.scaled(stack, batch) * &directions).sum(&[2]).mean(&[1]).to_vec_f64();
-    let mut parts = apply(&values);
-    let whole = apply(&stream)[0];
-    let unexplained = whole - parts.iter().sum::<f64>();
-    let mut total = whole;
+    let apply = |stack: &Tensor| (&norm.scaled(stack, items) * &directions).sum(&[2]);
+    let (parts, whole) = (apply(&values), apply(&stream).reshape(&[items]));
+    let mut constants = Vec::new();
     if let Some(b) = &norm.b {
-        let value = mean(&(&directions * b).sum(&[1]));
-        labels.push("ln_final.b".into());
-        parts.push(value);
-        total += value;
+        constants.push(("ln_final.b", (&directions * b).sum(&[1])));
     }
-    let value = mean(&bias);
-    labels.push("b_U".into());
-    parts.push(value);
-    total += value;
-    labels.push("remainder".into());
-    parts.push(unexplained);
-    Ok(LogitAttribution { labels, values: parts, total })
+    constants.push(("b_U", bias.reshape(&[items])));
+    Ok(Divided { labels, parts, whole, constants })
 }
 
 /// The final norm of a run, with its scale held fixed.
@@ -163,11 +215,11 @@ impl FinalNorm {
         })
     }
 
-    /// `[part, batch, d_model]` scaled as the whole was, without the bias.
-    fn scaled(&self, stack: &Tensor, batch: usize) -> Tensor {
+    /// `[part, item, d_model]` scaled as the whole was, without the bias.
+    fn scaled(&self, stack: &Tensor, items: usize) -> Tensor {
         let mut x = if self.centres { stack.center() } else { stack.clone() };
         if let Some(scale) = &self.scale {
-            x = &x / &scale.reshape(&[batch, 1]);
+            x = &x / &scale.reshape(&[items, 1]);
         }
         match &self.w {
             Some(w) => &x * w,

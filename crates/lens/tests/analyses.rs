@@ -6,7 +6,9 @@ use common::{base, model, tokens};
 use ironlens_lens::ablation::{Ablation, Parts, ablate, ablate_by_position, ablate_neurons};
 use ironlens_lens::attribution::edge_attribution;
 use ironlens_lens::heads::{HeadKind, head_scores, head_scores_by_position};
-use ironlens_lens::logits::{Units, direct_logit_attribution, logit_lens, top_tokens};
+use ironlens_lens::logits::{
+    Units, direct_logit_attribution, direct_logit_attribution_by_position, logit_lens, top_tokens,
+};
 use ironlens_lens::patching::PatchOptions;
 use ironlens_lens::patterns::{attention_distance, attention_entropy};
 use ironlens_lens::svd::{Matrix, singular_vectors};
@@ -99,6 +101,20 @@ fn the_bars_of_a_logit_add_up_to_it() {
             assert!((found.values.iter().sum::<f64>() - expected).abs() < 1e-5);
             assert!(found.values.last().unwrap().abs() < 1e-4, "the remainder is rounding: {:?}", found.values);
             assert_eq!(found.top(2).len(), 2);
+
+            // Of every position at once, they are those of each.
+            let everywhere = |ids: &IndexTensor| IndexTensor::new(ids.as_slice().repeat(6), &[6, 2]).permute(&[1, 0]);
+            let (rights, wrongs) = (everywhere(&right), everywhere(&wrong));
+            let all = direct_logit_attribution_by_position(&cache, &rights, Some(&wrongs), units).unwrap();
+            assert_eq!(all.values.shape(), [found.values.len() - 1, 2, 6]);
+            for pos in 0..6 {
+                let one = direct_logit_attribution(&cache, &right, Some(&wrong), pos as isize, units).unwrap();
+                assert_eq!(one.labels[..all.labels.len()], all.labels);
+                for (a, b) in all.values.select(2, pos).mean(&[1]).to_vec_f64().iter().zip(&one.values) {
+                    assert!((a - b).abs() < 1e-6, "position {pos}: {a} and {b}");
+                }
+            }
+            assert!(direct_logit_attribution_by_position(&cache, &right, None, units).is_err(), "one per position");
         }
     }
 }

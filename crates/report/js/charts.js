@@ -101,7 +101,10 @@
         if (/^coloraxis/.test(key)) layout[key].colorbar = { ...layout[key].colorbar, thickness: 10, tickfont: { size: 10 } };
       }
     }
-    if (width) layout.margin = withRoom(layout.margin, plot.room);
+    if (width) {
+      layout.margin = withRoom(layout.margin, plot.room);
+      for (const [axis, domain] of Object.entries(plot.domains)) layout[axis].domain = domain;
+    }
     return { data, layout };
   }
   /** The shapes of a chart and an upright line at the step that is chosen. */
@@ -119,7 +122,7 @@
   });
 
   function read(div) {
-    const plot = { div, spec: null, data: null, drawn: null, frame: 0, cursor: null, nodes: 0, room: { l: 0, r: 0, t: 0, b: 0 } };
+    const plot = { div, spec: null, data: null, drawn: null, frame: 0, cursor: null, nodes: 0, room: { l: 0, r: 0, t: 0, b: 0 }, domains: {} };
     plot.load = () => (plot.loading ??= (async () => {
       const spec = await Core.json(document.getElementById(div.dataset.plot));
       await unpack(spec.frames ? spec.frames.flatMap((f) => f.data) : spec.data);
@@ -136,9 +139,9 @@
     try {
       await Promise.all([loadPlotly(), plot.load()]);
       const { spec } = plot;
-      const { width, minWidth, paint } = spec.ironlens;
+      const { width, minWidth, stretched, paint } = spec.ironlens;
       if (minWidth) div.style.minWidth = `${Math.min(minWidth, width)}px`;
-      div.style.maxWidth = `${paint.some((p) => p?.cells) ? width : Math.max(width, 1100)}px`;
+      div.style.maxWidth = `${!stretched && paint.some((p) => p?.cells) ? width : Math.max(width, 1100)}px`;
       const { data, layout } = colored(plot, mode(), div.clientWidth);
       await pause();
       div.style.minHeight = "";
@@ -189,11 +192,27 @@
       const most = 0.4 * (side === "l" || side === "r" ? edge.width : edge.height) - had[side];
       more[side] = Math.max(0, Math.min(more[side], Math.floor(most)));
     }
-    if (!Object.values(more).some(Boolean)) return;
-    const margin = withRoom(had, more);
+    const change = belowLegends(plot);
+    if (Object.values(more).some(Boolean)) change.margin = withRoom(had, more);
+    if (!Object.keys(change).length) return;
     for (const side of Object.keys(room)) room[side] += more[side];
     await pause();
-    await Plotly.relayout(div, { margin });
+    await Plotly.relayout(div, change);
+  }
+  /** A legend between two panels that takes several rows needs more than their gap: the panel above it ends earlier. */
+  function belowLegends(plot) {
+    const { div, domains } = plot;
+    const { t, h } = div._fullLayout._size;
+    const change = {};
+    for (const legend of div.querySelectorAll(".infolayer > :is(g.legend2, g.legend3, g.legend4)")) {
+      const own = legend.getBoundingClientRect();
+      const top = 1 - (own.top - div.getBoundingClientRect().top - t) / h;
+      for (const key of Object.keys(div.layout).filter((name) => /^yaxis/.test(name))) {
+        const [from, to] = div.layout[key].domain;
+        if (own.height && from < top && to > top + 0.05) change[`${key}.domain`] = domains[key] = [top + 0.02, to];
+      }
+    }
+    return change;
   }
   /** Charts far from view become empty again, so that a long page stays light; they are drawn anew when near. */
   const MOST_NODES = 2000;

@@ -77,6 +77,12 @@ var Explorer = (() => {
     function bestHead() {
       if (meta.roles?.length) return { L: meta.roles[0][0], H: meta.roles[0][1], v: 1 };
       let best = { L: 0, H: 0, v: -Infinity };
+      // Without detectors, the head with most of what the first analysis measured.
+      if (!meta.detectors.length && meta.facts?.length) {
+        meta.facts[0].values.forEach((row, L) => row.forEach((v, H) => {
+          if (L < meta.layers && H < heads[L] && v > best.v) best = { L, H, v };
+        }));
+      }
       for (const detector of meta.detectors) {
         if (/current|self/i.test(detector.name)) continue;
         detector.after.forEach((row, L) => row.forEach((v, H) => {
@@ -152,6 +158,9 @@ var Explorer = (() => {
     overview.setAttribute("aria-label", "Heads of each layer; arrow keys move, Enter keeps a head");
     const thumbs = [];
     const roleOf = (L, H) => meta.roles?.find(([l, h]) => l === L && h === H)?.[2];
+    // Many layers of a dozen heads: a row for each, and what a row says is not said of each head.
+    const dense = meta.layers > 3 && Math.max(...heads) <= 16 && !meta.names?.length;
+    const caption = (L, H) => (dense ? el("small", {}, el("span", {}, `L${L}`), `H${H}`) : el("small", {}, headName(L, H)));
     for (let L = 0; L < meta.layers; L++) {
       const row = el("div", { class: heads[L] <= 10 ? "thumbs few" : "thumbs" });
       thumbs.push([]);
@@ -163,16 +172,17 @@ var Explorer = (() => {
           onmouseleave: () => { preview = null; update(); },
           onfocus: () => { if (button.matches(":focus-visible")) { preview = { L, H }; update(); } },
           onblur: () => { preview = null; update(); },
-          onclick: () => lock(L, H) }, canvas, el("small", {}, headName(L, H)));
+          onclick: () => lock(L, H) }, canvas, caption(L, H));
         const role = roleOf(L, H);
         if (role) button.append(el("small", { class: "role", title: role }, role.replace(/ token$/, "")));
         row.append(button);
         thumbs[L].push({ canvas, button, drawn: "" });
       }
-      overview.append(el("div", { class: meta.layers > 1 ? "xl" : "xl one" }, ...(meta.layers > 1 ? [el("span", {}, `Layer ${L}`)] : []), row));
+      overview.append(el("div", { class: meta.layers > 1 ? "xl" : "xl one" }, ...(meta.layers > 1 ? [el("span", {}, dense ? `L${L}` : `Layer ${L}`)] : []), row));
     }
     overview.hidden = meta.layers === 1 && heads[0] === 1;
-    overview.className = "overview";
+    overview.className = dense ? "overview dense" : "overview";
+    overview.style.setProperty("--heads", Math.max(...heads));
 
     const title = el("h3");
     const map = el("canvas");
@@ -213,9 +223,11 @@ var Explorer = (() => {
     for (const [key, text] of help) keys.lastChild.append(el("kbd", {}, key), ` ${text}  `);
     const spot = el("div", { class: "spot" }, title, el("div", { class: "map" }, map, over),
       el("div", { class: "legend-bar" }, legendLo, legend, legendHi), readout, live, tools);
-    const facts = el("div", { class: "facts" }, ...(meta.detectors.length || meta.facts?.length ? [card, scores, known, partners] : []),
-      el("h3", {}, "Mean attention by distance"), profile, el("h3", {}, "Mean attention by source"), sources, more);
-    root.append(bar, el("div", { class: "focus" }, el("div", { class: "side" }, overview, facts), spot),
+    const facts = el("div", { class: "facts" }, card, scores, known, partners);
+    facts.hidden = !meta.detectors.length && !meta.facts?.length;
+    const profiles = el("div", { class: "profiles" }, el("div", {}, el("h3", {}, "Mean attention by distance"), profile),
+      el("div", {}, el("h3", {}, "Mean attention by source"), sources));
+    root.append(bar, el("div", { class: overview.hidden && facts.hidden ? "focus alone" : "focus" }, overview, spot, facts), profiles, more,
       el("div", { class: "bar", style: "margin:.8rem 0 .3rem" }, el("label", {}, "Positions: ", direction)), strip, keys);
 
     function fillStrip() {
@@ -578,11 +590,18 @@ var Explorer = (() => {
       }));
       if (linked && told !== own) {
         told = own;
+        reveal();
         document.dispatchEvent(new CustomEvent("selected"));
       }
       await drawThumbs(lut);
     }
     let told = null; // the address when the rest of the page last heard of it
+    /** The chosen head among those of many layers, which scroll by themselves: the page stays where it is. */
+    function reveal() {
+      const [frame, own] = [overview, thumbs[state.L][state.H].button].map((part) => part.getBoundingClientRect());
+      if (own.top < frame.top) overview.scrollTop -= frame.top - own.top + 4;
+      else if (own.bottom > frame.bottom) overview.scrollTop += own.bottom - frame.bottom + 4;
+    }
     const visible = new Set();
     async function drawThumbs(lut) {
       for (const l of visible) {

@@ -227,7 +227,7 @@ pub(crate) fn chart(id: &str, figure: &Figure, level: u8) -> Result<Markup, Repo
     let packed = precision(&scene.body)
         .map(|(bits, error)| format!("Cells are stored in {bits} bits here: a value may be off by {error:.1e}."));
     Ok(html! {
-        figure.chart id=(id) data-wide[scene.size.0 > 620] aria-labelledby={ (id) "-title" } {
+        figure.chart id=(id) aria-labelledby={ (id) "-title" } {
             (heading(level, &format!("{id}-title"), class, title))
             @match &picture {
                 Some(png) => img.static alt=(title) width=(scene.size.0) height=(scene.size.1)

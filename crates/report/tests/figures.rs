@@ -104,7 +104,7 @@ const ALL: u16 = 511;
 type OptionCase = (&'static str, fn(Figure) -> Figure, u16);
 
 /// Every method of `Figure` that sets something.
-const OPTIONS: [OptionCase; 28] = [
+const OPTIONS: [OptionCase; 29] = [
     ("title", |f| f.title("t"), ALL),
     ("caption", |f| f.caption("c"), ALL),
     ("x", |f| f.x("across"), AXES | HEATMAP),
@@ -116,6 +116,7 @@ const OPTIONS: [OptionCase; 28] = [
     ("midpoint", |f| f.midpoint(0.25), HEATMAP | SCATTER),
     ("colorscale", |f| f.colorscale(Colorscale::Greys), HEATMAP | SCATTER),
     ("own_scales", Figure::own_scales, HEATMAP),
+    ("stretched", Figure::stretched, HEATMAP),
     ("x_labels", |f| f.x_labels(["a", "b"]), HEATMAP | LINES),
     ("y_labels", |f| f.y_labels(["a", "b"]), HEATMAP),
     ("x_tokens", |f| f.x_tokens([" a", "b"]), HEATMAP | LINES),
@@ -508,4 +509,20 @@ fn bars_show_how_exact_they_are() {
     assert!(figure.to_svg().unwrap().len() > plain.len(), "the lines are in the picture, too");
     let error = bar(["a", "b"], Series::new("", &[2.0, 4.0]).spread(&[0.5])).to_html().unwrap_err().to_string();
     assert!(error.contains("2 lower and upper ends"), "{error}");
+}
+
+#[test]
+fn names_of_rules_lie_on_no_other_name_and_no_curve() {
+    let corners = |figure: Figure| -> Vec<(Value, Value)> {
+        let all = plotly_spec(&figure)["layout"]["annotations"].take();
+        all.as_array().unwrap().iter().map(|a| (a["xanchor"].clone(), a["yanchor"].clone())).collect()
+    };
+    let curve = |y: &[f64]| line(y).range(0.0, 10.0);
+    let at = |x: &str, y: &str| (Value::from(x), Value::from(y));
+    let flat = vec![9.0; 200];
+    assert_eq!(corners(curve(&flat).rule(5.0, "one")), [at("right", "bottom")]);
+    let [one, two] = corners(curve(&flat).rule(5.0, "one").rule(5.02, "two")).try_into().unwrap();
+    assert_ne!(one, two, "they would lie over each other");
+    // A curve just above the rule: the name stands below it.
+    assert_eq!(corners(curve(&vec![5.2; 200]).rule(5.0, "one")), [at("right", "top")]);
 }

@@ -19,10 +19,14 @@ fn sentence(picture: &Picture) -> Option<String> {
         Picture::Bars { title, value, labels, values, errors } if value == "rise of the loss" => {
             ablated(title, &Measured { labels, values, errors })
         }
-        Picture::Bars { title, labels, values, errors, .. }
-            if title == "Direct logit attribution" || title.ends_with("parts that add most") =>
-        {
-            attributed(title, &Measured { labels, values, errors })
+        Picture::Bars { title, labels, values, errors, .. } if title == "Direct logit attribution" => {
+            attributed(&Measured { labels, values, errors })
+        }
+        Picture::Bars { title, value, labels, values, errors } if title.ends_with("parts that add most") => {
+            added(value, &Measured { labels, values, errors })
+        }
+        Picture::Bars { title, labels, values, errors, .. } if title.starts_with(LIKELIEST) => {
+            likeliest(&title[LIKELIEST.len()..], &Measured { labels, values, errors })
         }
         Picture::Heatmap { title, shape, values, noise, .. } => {
             let heads = *shape.get(1)?;
@@ -40,6 +44,18 @@ fn sentence(picture: &Picture) -> Option<String> {
     }
 }
 
+/// What the title of the picture of the tokens that follow a prompt begins with.
+pub(crate) const LIKELIEST: &str = "The likeliest next tokens";
+
+/// What the bars of parts measure where a wrong answer's logit is subtracted.
+pub(crate) const DIFFERENCE: &str = "logit difference";
+
+/// Two digits behind the point, never "-0.00".
+fn two(v: f64) -> String {
+    let text = format!("{v:.2}");
+    if text == "-0.00" { "0.00".into() } else { text }
+}
+
 /// Numbers with names, and their standard errors if they are known.
 struct Measured<'a> {
     labels: &'a [String],
@@ -55,8 +71,9 @@ impl Measured<'_> {
     /// A number with its error.
     fn number(&self, i: usize) -> String {
         match self.errors.get(i) {
-            Some(e) if *e > 0.0 => format!("{:.2} ± {e:.2}", self.values[i]),
-            _ => format!("{:.2}", self.values[i]),
+            Some(e) if *e >= 0.005 => format!("{} ± {e:.2}", two(self.values[i])),
+            Some(e) if *e > 0.0 => format!("{} ± <0.01", two(self.values[i])),
+            _ => two(self.values[i]),
         }
     }
 
@@ -85,22 +102,35 @@ fn ablated(title: &str, all: &Measured<'_>) -> Option<String> {
     if most < 0.01 || shown.is_empty() {
         return Some(format!("{title}: no part matters alone, none clearly raises the loss by 0.01."));
     }
-    Some(format!("{title}, the loss rises most without {shown}; the median part: {:.2}.", median(all.values)))
+    Some(format!(
+        "{title}, the loss of the model's own predictions rises most without {shown}; the median part: {}.",
+        two(median(all.values))
+    ))
 }
 
 /// What writes most of the logit of the prediction.
-fn attributed(title: &str, all: &Measured<'_>) -> Option<String> {
+fn attributed(all: &Measured<'_>) -> Option<String> {
     let total: f64 = all.values.iter().sum();
     let (shown, most) = all.foremost(0.1, |name, logit| format!("{name} writes {logit}"))?;
     if !total.is_finite() || most <= 0.0 {
         return None;
     }
-    match title {
-        "Direct logit attribution" => {
-            Some(format!("Of the predicted token's logit, {total:.2} at the last position, {shown}."))
-        }
-        _ => Some(format!("Of the answer's logit at the last position, {shown}.")),
-    }
+    Some(format!("Of the predicted token's logit, {total:.2} at the last position, {shown}."))
+}
+
+/// What adds most to the logit of an answer, of which the largest parts are known.
+fn added(value: &str, all: &Measured<'_>) -> Option<String> {
+    let (shown, most) = all.foremost(0.1, |name, logit| format!("{name} adds {logit}"))?;
+    let less = if value == DIFFERENCE { " less the wrong one's" } else { "" };
+    (most > 0.0).then(|| format!("To the answer's logit{less}, at the last position, {shown}."))
+}
+
+/// What the model goes on with.
+fn likeliest(of: &str, all: &Measured<'_>) -> Option<String> {
+    let (order, _) = largest(all.values)?;
+    let told: Vec<String> =
+        order.iter().take(2).map(|&i| format!("{} ({})", all.name(i), two(all.values[i]))).collect();
+    Some(format!("{LIKELIEST}{of}, with their probabilities: {}.", told.join(", ")))
 }
 
 /// The heads whose output brings most of the answer back.
@@ -111,7 +141,8 @@ fn patched(all: &Measured<'_>) -> Option<String> {
     }
     let rest = median(all.values);
     Some(format!(
-        "Patching its output alone brings back, of the answer (1 is all): {shown}; the median head: {rest:.2}."
+        "The output of one head, patched alone, brings back of the answer (1 is all): {shown}; the median head: {}.",
+        two(rest)
     ))
 }
 
@@ -119,11 +150,16 @@ fn patched(all: &Measured<'_>) -> Option<String> {
 fn patterns(all: &Measured<'_>) -> Option<String> {
     let (order, most) = largest(all.values)?;
     let first = order[0];
-    Some(match most < 0.05 || !all.is_clear(first) {
-        true => format!(
-            "Patching the attention patterns alone brings nothing back (at most {most:.3}): where heads look does not depend on what was replaced."
+    Some(match (most < 0.05, all.is_clear(first)) {
+        (true, _) => format!(
+            "Patching the attention pattern of one head alone brings nothing back (at most {most:.3}): where it looks does not depend on what was replaced."
         ),
-        false => format!(
+        (_, false) => format!(
+            "Patching the attention pattern of one head alone brings nothing clearly back: at most {}, of {}.",
+            all.number(first),
+            all.name(first)
+        ),
+        (_, true) => format!(
             "Patching the pattern of {} alone brings {} of the answer back: where it looks depends on what was replaced.",
             all.name(first),
             all.number(first)
@@ -142,7 +178,10 @@ fn largest(values: &[f64]) -> Option<(Vec<usize>, f64)> {
 fn median(values: &[f64]) -> f64 {
     let mut sorted: Vec<f64> = values.iter().copied().filter(|v| v.is_finite()).collect();
     sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+    match sorted.len() {
+        0 => f64::NAN,
+        n => (sorted[(n - 1) / 2] + sorted[n / 2]) / 2.0,
+    }
 }
 
 #[cfg(test)]
@@ -164,8 +203,21 @@ mod tests {
         assert!(patched(&of(&labels, &[0.01, 0.02, 0.0], &[])).unwrap().contains("No head alone"));
         assert!(patched(&of(&labels, &[0.0, 0.1, 0.0, 0.8], &[])).unwrap().contains("L0H2 (0.80)"));
         assert!(patterns(&of(&labels, &[0.002, 0.0], &[])).unwrap().contains("does not depend"));
-        assert!(patterns(&of(&labels, &[0.2, 0.0], &[0.2, 0.0])).unwrap().contains("does not depend"), "noise");
-        let text = attributed("Direct logit attribution", &of(&labels, &[1.0, 5.0, -1.0], &[])).unwrap();
+        let text = patterns(&of(&labels, &[0.2, 0.0], &[0.2, 0.0])).unwrap();
+        assert!(text.ends_with("brings nothing clearly back: at most 0.20 ± 0.20, of L0H0."), "noise: {text}");
+        assert_eq!((median(&[3.0, 1.0]), median(&[3.0, 1.0, 7.0])), (2.0, 3.0));
+        let text = attributed(&of(&labels, &[1.0, 5.0, -1.0], &[])).unwrap();
         assert!(text.contains("5.00 at the last position, MLP 0 writes 5.00"), "{text}");
+        let text = added(DIFFERENCE, &of(&labels, &[2.0, 1.0, -3.0], &[])).unwrap();
+        assert_eq!(
+            text,
+            "To the answer's logit less the wrong one's, at the last position, L0H0 adds 2.00, MLP 0 adds 1.00."
+        );
+        assert!(added("logit", &of(&labels, &[2.0], &[])).unwrap().starts_with("To the answer's logit, at"));
+        let tokens = ["\" the\"", "\" Mary\""].map(String::from);
+        let text = likeliest("", &of(&tokens, &[0.04, 0.84], &[])).unwrap();
+        assert_eq!(text, "The likeliest next tokens, with their probabilities: \" Mary\" (0.84), \" the\" (0.04).");
+        assert_eq!((two(-0.001), two(-0.01)), ("0.00".into(), "-0.01".into()));
+        assert_eq!(of(&labels, &[0.1], &[0.001]).number(0), "0.10 ± <0.01");
     }
 }

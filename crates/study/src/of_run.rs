@@ -1,7 +1,7 @@
 //! From a run's folder to its report.
 
 use ironlens_lens::heads::{HeadKind, head_scores};
-use ironlens_report::{Detector, Evaluation, Hook, Parameter, Reference, Report, Snapshot, Stats, StepRow};
+use ironlens_report::{Detector, Evaluation, Hook, Parameter, Reference, Report, Snapshot, Stats, StepRow, grouped};
 use ironlens_tensor::{Device, Tensor};
 use ironlens_train::{Checkpoint, Experiment, RunDir, StepRecord, Task};
 use ironlens_transformer::{ActivationCache, HookedTransformer, Sequences, read_tensors};
@@ -54,10 +54,17 @@ pub fn report_with(run: &RunDir, analysis: Option<Analysis>) -> Result<Report, S
     };
     match &config.model {
         Some(model) => {
-            // What guessing costs is known of losses that are a cross-entropy.
-            report.chance_loss = task.map(|_| (model.d_vocab_out as f64).ln());
             let same = |r: &ironlens_train::Reference| Reference { name: r.name.clone(), loss: r.loss, best: r.best };
             report.references = config.references.iter().map(same).collect();
+            // What guessing costs is known of losses that are a cross-entropy, and of data that tell it. One who learned
+            // sums by heart loses more at others than by guessing, and is not at chance.
+            report.chance_loss = match Experiment::from_name(&config.learner.loss) {
+                Some(Experiment::ModularAddition) => None,
+                _ => task.map(|_| (model.d_vocab_out as f64).ln()).or_else(|| {
+                    let at = report.references.iter().position(|r| r.name == ironlens_train::Reference::EVENLY)?;
+                    Some(report.references.remove(at).loss)
+                }),
+            };
             add_transformer(&mut report, run, &last, analysis)?;
         }
         None => {
@@ -92,7 +99,7 @@ fn add_transformer(
         ));
     }
     report.subtitle = format!("{}, trained on {}", describe(&after), config.data.description);
-    report.facts.push(("weights".into(), after.params().count().to_string()));
+    report.facts.push(("weights".into(), grouped(after.params().count())));
     report.facts.push(("precision".into(), after.params().dtype().to_string()));
     report.model_tree = format!("{after}");
     report.parameters = after
@@ -134,11 +141,12 @@ fn add_transformer(
 fn describe(model: &HookedTransformer) -> String {
     let cfg = model.config();
     format!(
-        "a {}-layer HookedTransformer, {} heads, d_model {}, {} weights",
+        "a {}-layer HookedTransformer, {} head{} a layer, d_model {}, {} weights",
         cfg.n_layers,
         cfg.n_heads,
+        if cfg.n_heads == 1 { "" } else { "s" },
         cfg.d_model,
-        model.params().count()
+        grouped(model.params().count())
     )
 }
 

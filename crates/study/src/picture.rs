@@ -85,6 +85,9 @@ pub enum Picture {
         x: String,
         /// Name of the vertical axis.
         y: String,
+        /// Whether it goes by powers of ten.
+        #[serde(default)]
+        log: bool,
         /// Names and values.
         #[serde(with = "numbers::by_name")]
         curves: Vec<(String, Vec<f64>)>,
@@ -134,7 +137,16 @@ impl Picture {
     /// Curves with names over 0, 1, ..
     pub fn lines(title: impl Into<String>, axes: [&str; 2], curves: Vec<(String, Vec<f64>)>) -> Picture {
         let [x, y] = axes.map(String::from);
-        Picture::Lines { title: title.into(), x, y, curves }
+        Picture::Lines { title: title.into(), x, y, log: false, curves }
+    }
+
+    /// Curves over powers of ten.
+    #[must_use]
+    pub fn logarithmic(mut self) -> Picture {
+        if let Picture::Lines { log, .. } = &mut self {
+            *log = true;
+        }
+        self
     }
 
     /// Its labels along both axes.
@@ -158,8 +170,11 @@ impl Picture {
     /// From 0 up, without a middle.
     #[must_use]
     pub fn unsigned(mut self) -> Picture {
-        if let Picture::Heatmap { signed, .. } = &mut self {
+        if let Picture::Heatmap { signed, range, .. } = &mut self {
             *signed = false;
+            if let Some([low, _]) = range {
+                *low = 0.0;
+            }
         }
         self
     }
@@ -232,26 +247,24 @@ impl Picture {
         Some(HeadFact { name, values: rows(values), noise: rows(noise) })
     }
 
-    /// The size of a heatmap: of every head small, so that several stand side by side; by position as wide as the page if
-    /// it needs that, two matrices in a row; otherwise what the figure makes of it.
+    /// The size of a heatmap whose cells need not be square: of every head small, so that several stand side by side; by
+    /// position as wide as the page if it needs that, two matrices in a row. Others are what the figure makes of them.
     fn size(&self) -> Option<(u32, u32)> {
-        let Picture::Heatmap { axes, rows, shape, .. } = self else { return None };
+        let Picture::Heatmap { axes, rows, columns, shape, .. } = self else { return None };
         let axes = axes.each_ref().map(String::as_str);
+        // Many rows are low, a few not higher than a line of text needs twice.
+        let high = |rows: usize| (12 * rows).max((26 * rows).min(220)).max(72) as u32;
         match *shape.as_slice() {
-            [layers, heads] if axes == HEADS && heads <= 16 => {
-                let cell = (200.0 / heads.max(1) as f64).min(40.0);
-                Some((350, (cell * layers as f64).max(40.0) as u32 + 96))
-            }
-            [.., n, positions] if axes[1] == "position" && n > 0 && positions > 12 => {
+            [layers, heads] if axes == HEADS => Some((if heads <= 16 { 350 } else { WIDE }, high(layers) + 84)),
+            [.., n, positions] if axes[1] == "position" && n * positions > 0 => {
                 let count = if shape.len() == 3 { shape[0] } else { 1 };
-                let across = count.min(2);
-                let longest = rows.iter().map(|r| r.chars().count()).max().unwrap_or(0).min(24) as f64 * 7.0;
-                let cell = ((f64::from(WIDE) - 180.0 - longest) / (across * positions) as f64).min(22.0);
-                let down = count.div_ceil(across) as f64;
+                let across = abreast(count, positions);
+                let longest = rows.iter().map(|r| r.chars().count()).max().unwrap_or(0).min(24) * 7;
+                let foot = columns.iter().map(|c| c.chars().count()).max().unwrap_or(0).min(16) * 6;
                 // A narrow one leaves room beside it for others.
-                let own = ((across * positions) as f64 * cell + longest + 180.0) as u32;
-                let width = if 2 * own <= WIDE + 100 { own } else { WIDE };
-                Some((width, (down * (cell * n as f64 + 48.0) + 70.0) as u32))
+                let own = (across * positions * 22 + longest + 180) as u32;
+                let width = if 2 * own <= WIDE { 350.max(own) } else { WIDE };
+                Some((width, count.div_ceil(across) as u32 * (high(n) + 30) + 66 + foot as u32))
             }
             _ => None,
         }
@@ -289,11 +302,11 @@ impl Picture {
                 if *causal {
                     figure = figure.causal();
                 }
-                if let Some(size) = self.size() {
-                    figure = figure.size(size.0, size.1);
-                }
-                if shape.len() == 3 && self.size().is_some() {
-                    figure = figure.columns(2);
+                if let Some((width, height)) = self.size() {
+                    figure = figure.size(width, height).stretched();
+                    if let [count, _, positions] = *shape.as_slice() {
+                        figure = figure.columns(abreast(count, positions));
+                    }
                 }
                 if !rows.is_empty() {
                     figure = figure.y_labels(rows.clone());
@@ -308,14 +321,21 @@ impl Picture {
                 if !errors.is_empty() {
                     series = series.spread(errors);
                 }
-                bar(labels.clone(), series).title(title).y(value).size(520, 280)
+                let width = if labels.len() <= 24 { 520 } else { WIDE };
+                bar(labels.clone(), series).title(title).y(value).size(width, 280)
             }
-            Picture::Lines { title, x, y, curves } => {
+            Picture::Lines { title, x, y, log, curves } => {
                 let series: Vec<Series> = curves.iter().map(|(name, y)| Series::new(name.clone(), y)).collect();
-                line(series).title(title).x(x).y(y)
+                let figure = line(series).title(title).x(x).y(y);
+                if *log { figure.log_y() } else { figure }
             }
         })
     }
+}
+
+/// How many of some matrices of so many columns stand side by side: as many as leave a cell eight pixels, two to four.
+fn abreast(matrices: usize, columns: usize) -> usize {
+    matrices.min((860 / (8 * columns.max(1))).clamp(2, 4)).max(1)
 }
 
 impl Analysis {

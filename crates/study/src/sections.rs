@@ -5,7 +5,7 @@ mod weights;
 
 use ironlens_lens::WeightsExt;
 use ironlens_lens::heads::{HeadKind, head_scores_by_position};
-use ironlens_lens::logits::{Units, direct_logit_attribution};
+use ironlens_lens::logits::{Units, direct_logit_attribution, direct_logit_attribution_by_position};
 use ironlens_lens::patterns::{attention_distance, attention_entropy};
 use ironlens_tensor::{IndexTensor, Tensor};
 use ironlens_transformer::{ActivationCache, HookedTransformer, Slice};
@@ -107,28 +107,25 @@ fn attribution(subject: &Subject) -> Result<Found, Failure> {
 
 /// What each part writes of the logit of the token that is `predicted` `[batch, pos]` at each position.
 fn attribution_by_position(cache: &ActivationCache, predicted: &IndexTensor) -> Result<(Picture, String), Failure> {
-    let [batch, pos] = *predicted.shape() else { return Err("the tokens are not [batch, pos]".into()) };
+    let [batch, _] = *predicted.shape() else { return Err("the tokens are not [batch, pos]".into()) };
     let mut labels = Vec::new();
-    // [batch, pos, part], one sequence at a time, so that their spread is known.
-    let mut logits = Vec::new();
+    // [part, pos] of one sequence at a time: the streams of all parts at all its positions are in memory at once.
+    let mut of_sequences = Vec::new();
     for b in 0..batch {
         let cache = cache.clone().apply_slice_to_batch_dim(&Slice::At(b as isize))?;
-        for p in 0..pos {
-            let token = predicted.narrow(0, b, 1).select(1, p);
-            let found = direct_logit_attribution(&cache, &token, None, p as isize, Units::Heads)?;
-            labels = found.labels;
-            logits.extend(found.values);
-        }
+        let tokens = predicted.narrow(0, b, 1);
+        let found = direct_logit_attribution_by_position(&cache, &tokens, None, Units::Heads)?;
+        labels = found.labels;
+        of_sequences.push(found.values.select(1, 0));
     }
-    let all = Tensor::from_vec_f64(logits, &[batch, pos, labels.len()]);
-    let mean = all.mean(&[0]).t();
+    let all = Tensor::stack(&of_sequences, 0);
+    let mean = all.mean(&[0]);
     let errors = match batch {
         1 => mean.zeros_like(),
-        _ => (all.var(&[0]) * (1.0 / batch as f64)).sqrt().t(),
+        _ => (all.var(&[0]) * (1.0 / batch as f64)).sqrt(),
     };
-    let (sizes, parts) = (mean.abs().mean(&[1]).to_vec_f64(), labels.len());
-    // The last one is what rounding leaves.
-    let (shown, left_out) = foremost(parts - 1, |part| sizes[part]);
+    let sizes = mean.abs().mean(&[1]).to_vec_f64();
+    let (shown, left_out) = foremost(labels.len(), |part| sizes[part]);
     let pick = |of: &Tensor| Tensor::cat(&shown.iter().map(|&i| of.narrow(0, i, 1)).collect::<Vec<_>>(), 0);
     let names = shown.iter().map(|&i| in_words(&labels[i])).collect();
     let picture = Picture::heatmap("Direct logit attribution by position", ["part", "position"], &pick(&mean));

@@ -58,8 +58,8 @@ fn pictures_are_means_and_spreads_over_prompts() {
     for (section, picture) in [
         ("activation patching", "Residual stream before each layer"),
         ("activation patching", "Head output"),
-        ("attribution patching", "Heads"),
-        ("attribution patching", "Residual stream before each layer"),
+        ("attribution patching", "Head output, estimated"),
+        ("attribution patching", "Residual stream before each layer, estimated"),
     ] {
         let (first, second) = (values(&a, section, picture), values(&b, section, picture));
         let mean = values(&both, section, &format!("{picture}, mean"));

@@ -85,7 +85,7 @@ pub trait Data {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reference {
-    /// Whose loss it is, such as `guessing evenly`.
+    /// Whose loss it is, such as [`Reference::EVENLY`].
     pub name: String,
     /// The loss, on the held-out part.
     pub loss: f64,
@@ -94,6 +94,9 @@ pub struct Reference {
 }
 
 impl Reference {
+    /// The name of the loss of one who knows what there is to say, and nothing more.
+    pub const EVENLY: &'static str = "guessing evenly";
+
     /// A loss that can be bettered.
     pub fn new(name: impl Into<String>, loss: f64) -> Reference {
         Reference { name: name.into(), loss, best: false }

@@ -18,7 +18,8 @@ pub(crate) use text::{token_text, visible};
 
 use crate::{Array, Colorscale, Page, ReportError};
 
-/// A matrix as coloured square cells, row 0 at the top: `plotly.express.imshow`.
+/// A matrix as coloured cells, row 0 at the top: `plotly.express.imshow`. They are square unless
+/// [`Figure::stretched`].
 ///
 /// A 3-D array `[n, rows, columns]` is drawn as `n` small matrices with one
 /// colour bar; name them with [`Figure::facets`]. Other shapes are an error when
@@ -145,6 +146,7 @@ pub struct Figure {
     pub(crate) midpoint: Option<f64>,
     pub(crate) colorscale: Option<Colorscale>,
     pub(crate) own_scales: bool,
+    pub(crate) stretched: bool,
     pub(crate) x_labels: Vec<String>,
     pub(crate) y_labels: Vec<String>,
     pub(crate) x_tokens: Vec<String>,
@@ -164,7 +166,15 @@ pub struct Figure {
     pub(crate) size: Option<(u32, u32)>,
 }
 
+/// The most pixels of a figure that stands beside others in a report.
+const NARROW: u32 = 620;
+
 impl Figure {
+    /// Whether its width leaves room beside it.
+    pub(crate) fn is_narrow(&self) -> bool {
+        self.scene().is_ok_and(|scene| scene.size.0 <= NARROW)
+    }
+
     fn new(kind: Kind) -> Self {
         Self {
             kind,
@@ -179,6 +189,7 @@ impl Figure {
             midpoint: None,
             colorscale: None,
             own_scales: false,
+            stretched: false,
             x_labels: Vec::new(),
             y_labels: Vec::new(),
             x_tokens: Vec::new(),
@@ -272,6 +283,13 @@ impl Figure {
     /// all share one.
     pub fn own_scales(mut self) -> Self {
         self.own_scales = true;
+        self
+    }
+
+    /// Lets the cells of a heatmap fill its area, as high and as wide as there is room: `aspect="auto"` of
+    /// `plotly.express.imshow`. For matrices whose rows and columns are of different kinds.
+    pub fn stretched(mut self) -> Self {
+        self.stretched = true;
         self
     }
 

@@ -43,6 +43,7 @@ pub(crate) fn check(figure: &Figure) -> Result<(), ReportError> {
         ("midpoint", f.midpoint.is_some(), HEATMAP | SCATTER, "it has no colours; `range` sets the ends of its axis"),
         ("colorscale", f.colorscale.is_some(), HEATMAP | SCATTER, "it has no colour map"),
         ("own_scales", f.own_scales, HEATMAP, "it has no small matrices"),
+        ("stretched", f.stretched, HEATMAP, "it has no cells"),
         ("range", f.range.is_some(), AXES | HEATMAP, "set it for the figures or traces in it"),
         ("y_labels", labels(&f.y_labels), HEATMAP, "its vertical axis has numbers"),
         ("y_tokens", labels(&f.y_tokens), HEATMAP, "its vertical axis has numbers"),

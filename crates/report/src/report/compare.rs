@@ -119,7 +119,7 @@ impl Comparison {
                         @for r in &self.reports {
                             tr {
                                 th scope="row" { (r.title) }
-                                td.num { (r.metrics.last().map_or("–".into(), |m| m.step.to_string())) }
+                                td.num { (r.metrics.last().map_or("–".into(), |m| (m.step + 1).to_string())) }
                                 td.num { (or(r.metrics.last().map(|m| m.loss))) }
                                 td.num { (or(r.evaluations.last().map(|e| e.loss))) }
                                 td.num { (or(r.chance_loss)) }
@@ -231,8 +231,8 @@ impl Comparison {
         let all = || self.reports.iter().flat_map(|r| r.detectors.iter().map(move |d| (r, d)));
         let data = all().flat_map(|(_, d)| d.after.iter().flatten().copied()).collect();
         let array = Array::from_vec([all().count(), layers, heads], data)?;
-        let cell = (800.0 / (first.len().min(5) * heads) as f64).min(36.0);
-        let rows = (self.reports.len() * first.len().div_ceil(5)) as u32;
+        let high = (14 * layers).clamp(60, 300);
+        let rows = self.reports.len() * first.len().div_ceil(5);
         Ok(Some(
             imshow(array)
                 .title(format!("Every head after training, below each other: {}", self.titles().join(", ")))
@@ -242,7 +242,8 @@ impl Comparison {
                 .range(0.0, 1.0)
                 .facets(all().map(|(_, d)| d.name.clone()))
                 .columns(first.len().min(5))
-                .size(1060, ((cell * layers as f64).max(30.0) as u32 + 44) * rows + 90),
+                .stretched()
+                .size(1060, ((high + 46) * rows) as u32 + 50),
         ))
     }
 

@@ -254,7 +254,7 @@ pub(crate) fn detectors(report: &Report) -> Result<Option<Figure>, ReportError> 
     let count = report.detectors.len();
     let array = Array::from_vec([count, first.0, first.1], data)?;
     // Up to five side by side.
-    let cell = (800.0 / (count.min(5) * first.1) as f64).min(40.0);
+    let high = (14 * first.0).clamp(70, 360);
     Ok(Some(
         imshow(array)
             .title("Every head after training")
@@ -264,6 +264,7 @@ pub(crate) fn detectors(report: &Report) -> Result<Option<Figure>, ReportError> 
             .range(0.0, 1.0)
             .facets(report.detectors.iter().map(|d| d.name.clone()))
             .columns(count.min(5))
-            .size(1060, (cell * first.0 as f64).max(40.0) as u32 * count.div_ceil(5) as u32 + 130),
+            .stretched()
+            .size(1060, ((high + 46) * count.div_ceil(5)) as u32 + 50),
     ))
 }

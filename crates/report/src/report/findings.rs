@@ -106,7 +106,9 @@ fn does(kind: &str, heads: usize) -> String {
 /// A score, and how much it differs between sequences.
 fn with_spread(role: &Role<'_>) -> String {
     match at(&role.detector.spread, role) {
-        Some(spread) if spread > 0.0 => format!("{:.2} ± {spread:.2}", role.score),
+        // What would be 0.00 is not: it is only less than two digits tell.
+        Some(spread) if spread >= 0.005 => format!("{:.2} ± {spread:.2}", role.score),
+        Some(spread) if spread > 0.0 => format!("{:.2} ± <0.01", role.score),
         _ => format!("{:.2}", role.score),
     }
 }

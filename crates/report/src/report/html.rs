@@ -128,8 +128,9 @@ pub(super) fn framed(label: &str, table: Markup) -> Markup {
 /// Sequences with what the model says at each token.
 fn sequences(report: &Report) -> Markup {
     html! {
-        p { "Darker tokens are where what is asked for was found likely; log-probabilities end at -5, and where nothing is \
-             asked there is no colour. The likeliest tokens of the one at hand are listed below." }
+        p { "At each token the model is asked for another one: the colour says how likely it found that, from log-probability \
+             -5 up to 0, and where nothing is asked there is none. Point at a token to see what was asked and what else was \
+             likely." }
         div.tokens-frame { (tokens::examples(&report.examples).markup("sequences")) }
     }
 }
@@ -207,7 +208,7 @@ fn found(report: &Report, places: &[(&str, String)]) -> Markup {
                     @for f in &found {
                         li {
                             (with_heads(report, &f.text))
-                            @if let Some(step) = f.since { " So since step " (step) "." }
+                            @if let Some(step) = f.since { " Half of the first score was there at step " (step) "." }
                             @if let Some(link) = link(f) { " " a href=(link) { "Evidence" span.sr-only { ": " (f.text) } } }
                         }
                     }
@@ -222,8 +223,8 @@ fn shape(shape: &[usize]) -> String {
     format!("[{}]", lengths.join(", "))
 }
 
-/// 1234567 as 1,234,567.
-fn grouped(n: usize) -> String {
+/// A count as people read it: 1234567 as 1,234,567.
+pub fn grouped(n: usize) -> String {
     let digits = n.to_string();
     let mut out = String::new();
     for (i, c) in digits.chars().enumerate() {
@@ -421,8 +422,28 @@ fn heads(report: &Report) -> Vec<(usize, usize)> {
 fn further(section: &Section, figures: &[Markup]) -> Markup {
     html! {
         @for paragraph in section.prose.split("\n\n").filter(|p| !p.trim().is_empty()) { p { (paragraph) } }
-        div.figures { @for figure in figures { (figure) } }
+        div.figures {
+            @for (figure, sixths) in figures.iter().zip(sixths(&section.figures)) {
+                div style=(format!("--sixths:{sixths}")) { (figure) }
+            }
+        }
     }
+}
+
+/// How many sixths of the page's width each figure takes: narrow ones stand side by side, and no row has a gap.
+fn sixths(figures: &[Figure]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for run in figures.chunk_by(|a, b| a.is_narrow() && b.is_narrow()) {
+        // Rows of three, and rows of two for what is left over.
+        let n = run.len();
+        let paired = [0, 4, 2][n % 3];
+        out.extend((0..n).map(|i| match i + paired < n {
+            _ if n == 1 => 6,
+            true => 2,
+            false => 3,
+        }));
+    }
+    out
 }
 
 fn reproduce(report: &Report) -> Markup {
@@ -442,6 +463,17 @@ fn reproduce(report: &Report) -> Markup {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rows_of_figures_have_no_gap() {
+        let narrow = |n| (0..n).map(|_| crate::bar(["a"], &[1.0]).size(350, 200)).collect::<Vec<_>>();
+        let wide = || vec![crate::bar(["a"], &[1.0]).size(1060, 200)];
+        assert_eq!(sixths(&narrow(1)), [6]);
+        assert_eq!(sixths(&narrow(2)), [3, 3]);
+        assert_eq!(sixths(&narrow(4)), [3, 3, 3, 3]);
+        assert_eq!(sixths(&narrow(5)), [2, 2, 2, 3, 3]);
+        assert_eq!(sixths(&[narrow(3), wide(), wide(), narrow(2)].concat()), [2, 2, 2, 6, 6, 3, 3]);
+    }
 
     #[test]
     fn heads_in_a_text_are_found() {

@@ -9,6 +9,7 @@ mod verdict;
 use std::path::{Path, PathBuf};
 
 pub use compare::Comparison;
+pub use html::grouped;
 
 use crate::{Array, Figure, ReportError, files};
 
@@ -83,7 +84,7 @@ pub struct Finding {
     pub text: String,
     /// Where the evidence is: the title of a [`Section`], or an address in the page (`#L=0&H=1`).
     pub evidence: String,
-    /// Since which step it has been so, if that is known.
+    /// The first step at which half of it was there, if that is known.
     pub since: Option<usize>,
 }
 

@@ -51,17 +51,15 @@ fn compared(report: &Report) -> Option<String> {
     let best = report.references.iter().find(|r| r.best).map(|r| {
         format!("The best possible is {} ({}): the gap is {}.", number(r.loss), r.name, number(loss - r.loss))
     });
-    let beaten = report.references.iter().filter(|r| !r.best && r.loss > loss);
-    let nearest = beaten.min_by(|a, b| a.loss.total_cmp(&b.loss));
+    let simpler = || report.references.iter().filter(|r| !r.best);
+    let nearest = simpler().filter(|r| r.loss > loss).min_by(|a, b| a.loss.total_cmp(&b.loss));
     let rule = match nearest {
-        Some(r) => format!("It is below {} ({}).", r.name, number(r.loss)),
-        None => {
-            let next =
-                report.references.iter().min_by(|a, b| (a.loss - loss).abs().total_cmp(&(b.loss - loss).abs()))?;
-            format!("It beats none of the simpler rules; the nearest is {} ({}).", next.name, number(next.loss))
-        }
+        Some(r) => Some(format!("It is below the loss of the rule “{}” ({}).", r.name, number(r.loss))),
+        None => simpler().min_by(|a, b| (a.loss - loss).abs().total_cmp(&(b.loss - loss).abs())).map(|next| {
+            format!("It beats none of the simpler rules; the nearest is “{}” ({}).", next.name, number(next.loss))
+        }),
     };
-    Some(best.into_iter().chain([rule]).collect::<Vec<_>>().join(" "))
+    Some(best.into_iter().chain(rule).collect::<Vec<_>>().join(" ")).filter(|told| !told.is_empty())
 }
 
 /// The head with the highest score, what it had before, and how far ahead it is.

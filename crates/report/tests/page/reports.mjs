@@ -171,6 +171,7 @@ export async function roles(name, file) {
       if (!looks[kind]) continue;
       await window.__report.open({ s: meta.snapshots.length - 1, L: l, H: h });
       while (!document.querySelector(".spot h3").textContent.startsWith(`Layer ${l}, head ${h} (kept)`)) await new Promise((go) => setTimeout(go, 20));
+      const card = document.querySelector(".facts h3").textContent;
       const { unit, left, top, ratio } = window.__report.geometry();
       const { dest } = await patterns.head(meta.snapshots.length - 1, l, h);
       const map = document.querySelector(".map canvas");
@@ -184,7 +185,7 @@ export async function roles(name, file) {
         sum[1]++;
       }
       const thumb = [...document.querySelectorAll(".thumbs button")].find((b) => b.querySelector("small").textContent === `L${l}H${h}`);
-      out.push({ head: `L${l}H${h}`, kind, named: thumb?.querySelector(".role")?.title === kind, times: ink.there[0] / ink.there[1] / Math.max(1, ink.elsewhere[0] / ink.elsewhere[1]) });
+      out.push({ head: `L${l}H${h}`, kind, named: thumb?.querySelector(".role")?.title === kind && card === `What is known of L${l}H${h}: ${kind}`, times: ink.there[0] / ink.there[1] / Math.max(1, ink.elsewhere[0] / ink.elsewhere[1]) });
     }
     return { out, chance: Boolean(document.querySelector(".chance")), any: document.querySelectorAll(".thumbs .role").length };
   });

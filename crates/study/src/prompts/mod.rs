@@ -93,9 +93,9 @@ impl Prompts {
                 n => format!("{n} prompts, the first of them: {}", first.question.prompt),
             },
             facts: vec![
-                ("answer".into(), format!("{:?}", model.to_single_str_token(first.answer)?)),
+                ("answer".into(), case::quoted(&model.to_single_str_token(first.answer)?)),
                 ("layers".into(), model.config().n_layers.to_string()),
-                ("heads".into(), model.config().n_heads().to_string()),
+                ("heads a layer".into(), model.config().n_heads().to_string()),
             ],
             model_tree: format!("{model}"),
             tokens: first.labels.clone(),

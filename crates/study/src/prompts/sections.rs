@@ -5,14 +5,17 @@ use ironlens_lens::heads::{HeadKind, head_scores};
 use ironlens_lens::logits::{Units, direct_logit_attribution, logit_lens};
 use ironlens_lens::patching::{PatchOptions, Patching};
 use ironlens_lens::{CacheExt, StackOptions, test_prompt};
+use ironlens_report::grouped;
 use ironlens_tensor::{IndexTensor, Tensor};
 
 use super::Prompts;
+use super::case::quoted;
 use super::over::{Over, mean, spread};
 use crate::analyser::{Analyser, Failure, Found};
 use crate::error::StudyError;
+use crate::findings::{DIFFERENCE, LIKELIEST};
 use crate::picture::Picture;
-use crate::sections::{in_words, last_predictions, layer_labels};
+use crate::sections::{in_words, last_predictions};
 
 /// The standard analyses of prompts, in the order of a report.
 pub const ANALYSERS: &[Analyser<Prompts>] = &[
@@ -70,9 +73,11 @@ fn continuation(prompts: &Prompts) -> Result<Found, Failure> {
         right += usize::from(last_predictions(&logits).as_slice()[0] == case.answer);
     }
     let mut prose = format!(
-        "After {:?} the model gives {answer:?} rank {} and a probability of {:.2}%; {} is {:.3}.",
+        "After {:?} the answer {} is {} of {} tokens by its probability, {:.2}%; {} is {:.3}.",
         first.question.prompt,
-        step.rank,
+        quoted(&answer),
+        if step.rank == 0 { "the first".into() } else { format!("number {}", grouped(step.rank + 1)) },
+        grouped(model.config().d_vocab_out),
         100.0 * step.answer.probability,
         first.what(model)?,
         first.metric()?.of(&prompts.logits),
@@ -87,8 +92,9 @@ fn continuation(prompts: &Prompts) -> Result<Found, Failure> {
             spread(&values)[0]
         );
     }
-    let (labels, values) = step.top.iter().map(|c| (format!("{:?}", c.text), c.probability)).unzip();
-    Ok((prose, vec![Picture::bars("The likeliest next tokens", "probability", labels, values)]))
+    let (labels, values) = step.top.iter().map(|c| (quoted(&c.text), c.probability)).unzip();
+    let of = if cases.len() == 1 { "" } else { " of the first prompt" };
+    Ok((prose, vec![Picture::bars(format!("{LIKELIEST}{of}"), "probability", labels, values)]))
 }
 
 fn lens(prompts: &Prompts) -> Result<Found, Failure> {
@@ -114,32 +120,49 @@ fn lens(prompts: &Prompts) -> Result<Found, Failure> {
         likeliest.push(best_chance.to_vec_f64());
         if i == 0 {
             for (label, &token) in stack.labels.iter().zip(best.as_slice()) {
-                says.push(format!("{label}: {:?}", model.to_single_str_token(token)?));
+                let name = label.strip_suffix("_pre").unwrap_or("end");
+                layers.push(name.to_string());
+                says.push((name.to_string(), quoted(&model.to_single_str_token(token)?)));
             }
-            layers = stack.labels;
         }
     }
     let one = prompts.cases.len() == 1;
     let prose = format!(
-        "The stream before each layer, read out as if it were the last: {} at every position, and the probability of the \
-         answer at the last one. There the likeliest tokens are, layer by layer{}, {}.{}",
+        "The stream before each layer, and at the end, read out as if it were the last: {} at every position, and the \
+         probability of the answer at the last one. There the likeliest token is{}, before layer {}. Colours reach as far \
+         as the values of later layers than the first, before which the stream is the embedding alone.{}",
         prompts.what()?,
         if one { "" } else { " in the first prompt" },
-        says.join(", "),
+        in_runs(&says),
         prompts.told(&prompts.all())
     );
     let mut pictures = by_position.pictures(&format!("Logit lens: {}", prompts.what()?), |title, values| {
-        Picture::heatmap(title, ["", "position"], values).labels(layers.clone(), prompts.positions(&prompts.all()))
+        let later = values.narrow(0, 1, values.dim(0) - 1).to_vec_f64();
+        let reach = later.into_iter().fold(1e-3, |most: f64, v| most.max(v.abs()));
+        let picture = Picture::heatmap(title, ["before layer", "position"], values).range(-reach, reach).value("logit");
+        picture.labels(layers.clone(), prompts.positions(&prompts.all()))
     });
-    let mut curves = vec![("answer".to_string(), mean(&answers)), ("likeliest".to_string(), mean(&likeliest))];
+    let mut curves = vec![("answer".to_string(), mean(&answers)), ("likeliest token".to_string(), mean(&likeliest))];
     if !one {
         let (middle, wide) = (mean(&answers), spread(&answers));
         let moved = |by: f64| middle.iter().zip(&wide).map(|(m, w)| m + by * w).collect();
         curves.push(("answer, one standard deviation below".into(), moved(-1.0)));
         curves.push(("answer, one standard deviation above".into(), moved(1.0)));
     }
-    pictures.push(Picture::lines("Probability at the last position", ["layer", "probability"], curves));
+    let chances = Picture::lines("Probability at the last position", ["before layer", "probability"], curves);
+    // A standard deviation below a mean may be below 0.
+    pictures.push(if one { chances.logarithmic() } else { chances });
     Ok((prose, pictures))
+}
+
+/// Names with what each says, those that follow each other and say the same told once: `0 "a", 1 to 3 "b"`.
+fn in_runs(says: &[(String, String)]) -> String {
+    let run = |of: &[(String, String)]| match of {
+        [(name, text)] => format!("{name} {text}"),
+        [(first, text), .., (last, _)] => format!("{first} to {last} {text}"),
+        [] => String::new(),
+    };
+    says.chunk_by(|a, b| a.1 == b.1).map(run).collect::<Vec<_>>().join(", ")
 }
 
 fn direct(prompts: &Prompts) -> Result<Found, Failure> {
@@ -170,9 +193,10 @@ fn direct(prompts: &Prompts) -> Result<Found, Failure> {
     let mut order: Vec<usize> = (0..means.len()).collect();
     order.sort_by(|a, b| means[*b].abs().total_cmp(&means[*a].abs()));
     let shown: Vec<usize> = order.into_iter().take(SHOWN).collect();
+    let value = if prompts.cases.iter().any(|c| c.wrong.is_some()) { DIFFERENCE } else { "logit" };
     let bars = |title: String, values: &[f64]| {
         let (labels, values) = shown.iter().map(|i| (in_words(&labels[*i]), values[*i])).unzip();
-        Picture::bars(title, "logit", labels, values)
+        Picture::bars(title, value, labels, values)
     };
     let mut pictures = vec![bars(format!("The {} parts that add most", shown.len()), &means)];
     if several {
@@ -247,8 +271,9 @@ fn patching(prompts: &Prompts) -> Result<Found, Failure> {
     let mut pictures = Vec::new();
     for (over, title) in by_position.iter().zip(by_position_titles).filter(|(over, _)| !over.is_empty()) {
         pictures.extend(over.pictures(title, |title, values| {
-            let picture = Picture::heatmap(title, ["", "position"], values).range(-1.0, 1.0).value("share restored");
-            picture.labels(layer_labels(model), prompts.positions(&used))
+            let picture =
+                Picture::heatmap(title, ["layer", "position"], values).range(-1.0, 1.0).value("share restored");
+            picture.labels(vec![], prompts.positions(&used))
         }));
     }
     for (over, title) in heads.iter().zip(by_head_titles) {
@@ -304,10 +329,12 @@ fn attribution(prompts: &Prompts) -> Result<Found, Failure> {
         prompts.what()?,
         prompts.told(&used)
     );
-    let mut pictures = of_heads.pictures("Heads", |title, values| Picture::heads(title, values).value("logits"));
+    let draw = |title, values: &Tensor| Picture::heads(title, values).value("logits");
+    let mut pictures = of_heads.pictures("Head output, estimated", draw);
     if !by_position.is_empty() {
-        pictures.extend(by_position.pictures("Residual stream before each layer", |title, values| {
-            Picture::heatmap(title, ["", "position"], values).labels(layer_labels(model), prompts.positions(&used))
+        pictures.extend(by_position.pictures("Residual stream before each layer, estimated", |title, values| {
+            let picture = Picture::heatmap(title, ["layer", "position"], values).value("logits");
+            picture.labels(vec![], prompts.positions(&used))
         }));
     }
     Ok((prose, pictures))

@@ -87,7 +87,10 @@ pub(super) fn composition(subject: &Subject) -> Result<Found, Failure> {
         names.push(format!("{READ_BY}{what}"));
         maps.push(Tensor::from_vec_f64(values, &[n - heads, n - heads]));
     }
-    let picture = Picture::heatmap(COMPOSITION, ["writes", "reads"], &Tensor::stack(&maps, 0));
+    let maps = Tensor::stack(&maps, 0);
+    // What lies as near to chance as random matrices do is faint.
+    let reach = maps.to_vec_f64().into_iter().fold(0.1, |most: f64, v| most.max(v.abs()));
+    let picture = Picture::heatmap(COMPOSITION, ["writes", "reads"], &maps).range(-reach, reach);
     let picture = picture.labels(writers.to_vec(), readers.to_vec()).facets(names).value("above chance");
     let told = match picture.head_pairs().as_slice() {
         [] => "No pair stands out of the others.".to_string(),

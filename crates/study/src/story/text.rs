@@ -33,14 +33,20 @@ pub fn continuations(run: &RunDir, model: &HookedTransformer) -> Result<Section,
         }
         let bytes =
             |part: &[u32]| String::from_utf8_lossy(&part.iter().map(|b| *b as u8).collect::<Vec<_>>()).into_owned();
-        texts.push(format!("{:?} goes on {:?}", bytes(&ids[..start]), bytes(&ids[start..])));
+        texts.push(format!("“{}” goes on with “{}”", line(&bytes(&ids[..start])), line(&bytes(&ids[start..]))));
     }
     Ok(Section {
         title: "What it writes".into(),
         prose: format!(
-            "Beginnings from the held-out part, continued by {SAMPLE} bytes drawn at a temperature of 0.8. {}.",
-            texts.join("; ")
+            "Beginnings from the held-out part, continued by {SAMPLE} bytes drawn at a temperature of 0.8 (⏎ is the end of a \
+             line).\n\n{}",
+            texts.join("\n\n")
         ),
         figures: Vec::new(),
     })
+}
+
+/// A text on one line.
+fn line(text: &str) -> String {
+    text.replace('\n', "⏎")
 }

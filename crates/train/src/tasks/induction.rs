@@ -91,7 +91,7 @@ impl Source for Repeated {
             }
         };
         vec![
-            Reference::new("guessing evenly", tokens.ln()),
+            Reference::new(Reference::EVENLY, tokens.ln()),
             Reference::best("all that can be foreseen", mean_loss(held_out, foreseen)),
         ]
     }

@@ -80,7 +80,7 @@ impl Source for Chains {
             (to_next + 1.0) / (before.count() as f64 + k)
         };
         vec![
-            Reference::new("guessing evenly", k.ln()),
+            Reference::new(Reference::EVENLY, k.ln()),
             Reference::new("counting states", mean_loss(held_out, by_states)),
             Reference::best("counting transitions", mean_loss(held_out, by_transitions)),
         ]

@@ -92,6 +92,6 @@ impl Data for ModularAddition {
 
     /// A sum is certain.
     fn references(&self, _: &Labelled) -> Vec<Reference> {
-        vec![Reference::new("guessing evenly", f64::from(self.p).ln()), Reference::best("adding", 0.0)]
+        vec![Reference::new(Reference::EVENLY, f64::from(self.p).ln()), Reference::best("adding", 0.0)]
     }
 }

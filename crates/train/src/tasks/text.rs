@@ -123,7 +123,7 @@ impl Source for Windows {
             pairs[now * 256 + next as usize] / rows[now]
         };
         vec![
-            Reference::new("guessing evenly", 256f64.ln()),
+            Reference::new(Reference::EVENLY, 256f64.ln()),
             Reference::new("bytes by how often they are", mean_loss(held_out, by_byte)),
             Reference::new("bytes by the one before", mean_loss(held_out, by_pair)),
         ]

@@ -101,10 +101,13 @@ impl<DB: DrawingBackend> Page<'_, DB> {
             Ok(())
         };
         let inside = |t: f64| (0.0..=1.0).contains(&t);
-        for (value, name) in panel.rules.iter().filter(|r| inside(panel.y.at(r.0))) {
+        let corners = panel.corners(&c.x, (at.w, at.h), |name| self.width(name, 10.5));
+        for ((value, name), corner) in panel.rules.iter().zip(corners).filter(|(r, _)| inside(panel.y.at(r.0))) {
             let y = at.y + at.h * (1.0 - panel.y.at(*value));
             dashed((at.x, y), (at.x + at.w, y))?;
-            self.text(name, (at.x + at.w - 2.0, y - 3.0), 10.5, SOFT, (HPos::Right, VPos::Bottom), false, at.w)?;
+            let (x, end) = if corner.left { (at.x + 2.0, HPos::Left) } else { (at.x + at.w - 2.0, HPos::Right) };
+            let (y, side) = if corner.below { (y + 2.0, VPos::Top) } else { (y - 3.0, VPos::Bottom) };
+            self.text(name, (x, y), 10.5, SOFT, (end, side), false, at.w)?;
         }
         for (value, name) in panel.upright_rules.iter().filter(|r| inside(c.x.at(r.0))) {
             let x = at.x + at.w * c.x.at(*value);

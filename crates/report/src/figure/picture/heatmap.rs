@@ -22,7 +22,8 @@ impl<DB: DrawingBackend> Page<'_, DB> {
         let tallest = h.x_labels.iter().map(|s| self.width(s, 10.0)).fold(24.0, f64::max).min(120.0);
         // Labels lie where they fit below their cell, and stand upright elsewhere.
         let wide = (inside.w - left - right) / (across * h.cols) as f64;
-        let lying = across == 1 && tallest < wide.min(inside.h / h.rows as f64) - 6.0;
+        let room = if h.stretched { wide } else { wide.min(inside.h / h.rows as f64) };
+        let lying = across == 1 && tallest < room - 6.0;
         let foot = if h.x_labels.is_empty() || lying { 22.0 } else { tallest + 10.0 }
             + if h.x.is_empty() { 0.0 } else { 18.0 };
         let grid = Rect { x: inside.x + left, y: inside.y, w: inside.w - left - right, h: inside.h - foot };
@@ -33,11 +34,14 @@ impl<DB: DrawingBackend> Page<'_, DB> {
             (grid.w - beside - gap_x * (across - 1) as f64) / across as f64,
             (grid.h - gap_y * down as f64) / down as f64,
         );
-        let cell = (room.0 / h.cols as f64).min(room.1 / h.rows as f64).clamp(0.05, 80.0);
-        // Whole device pixels for each cell where there is room for it.
-        let device = cell * self.k;
-        let cell = if device >= 1.0 { device.floor() / self.k } else { cell };
-        let (w, v) = ((cell * h.cols as f64).max(2.0), (cell * h.rows as f64).max(2.0));
+        let fits = [room.0 / h.cols as f64, room.1 / h.rows as f64];
+        let square = fits[0].min(fits[1]).min(80.0);
+        // Whole device pixels for each side of a cell where there is room for it.
+        let cell = fits.map(|side| {
+            let side = if h.stretched { side } else { square }.max(0.05);
+            if side * self.k >= 1.0 { (side * self.k).floor() / self.k } else { side }
+        });
+        let (w, v) = ((cell[0] * h.cols as f64).max(2.0), (cell[1] * h.rows as f64).max(2.0));
         let used = w * across as f64 + gap_x * (across - 1) as f64 + beside;
         let start = grid.x + ((grid.w - used) / 2.0).max(0.0);
         let mut images = Vec::new();
@@ -146,9 +150,18 @@ impl<DB: DrawingBackend> Page<'_, DB> {
         texts.into_iter().enumerate().filter_map(text).collect()
     }
 
-    fn cell_labels(&self, h: &Heatmap, at: Rect, cell: f64, rows: bool, cols: bool, lying: bool) -> Result<(), String> {
+    /// Labels of the rows and columns of a matrix; `cell` is a cell's width and height.
+    fn cell_labels(
+        &self,
+        h: &Heatmap,
+        at: Rect,
+        cell: [f64; 2],
+        rows: bool,
+        cols: bool,
+        lying: bool,
+    ) -> Result<(), String> {
         let size = if h.columns <= 2 { 10.0 } else { 9.0 };
-        let texts = |labels: &[String], n: usize, room: f64| -> Vec<(usize, String)> {
+        let texts = |labels: &[String], n: usize, cell: f64, room: f64| -> Vec<(usize, String)> {
             // Every so many cells, so that two texts have `room` between them.
             let every = ((room / cell).ceil() as usize).max(1);
             if !labels.is_empty() {
@@ -162,8 +175,8 @@ impl<DB: DrawingBackend> Page<'_, DB> {
             whole.map(|v| (v as usize, ticks::number(v))).collect()
         };
         if cols {
-            for (i, text) in texts(&h.x_labels, h.cols, if h.x_labels.is_empty() { 24.0 } else { 14.0 }) {
-                let x = at.x + (i as f64 + 0.5) * cell;
+            for (i, text) in texts(&h.x_labels, h.cols, cell[0], if h.x_labels.is_empty() { 24.0 } else { 14.0 }) {
+                let x = at.x + (i as f64 + 0.5) * cell[0];
                 let y = at.y + at.h;
                 self.path(&[(x, y + 1.0), (x, y + 4.0)], SOFT, 1.0)?;
                 if h.x_labels.is_empty() || lying {
@@ -174,8 +187,8 @@ impl<DB: DrawingBackend> Page<'_, DB> {
             }
         }
         if rows {
-            for (i, text) in texts(&h.y_labels, h.rows, 14.0) {
-                let y = at.y + (i as f64 + 0.5) * cell;
+            for (i, text) in texts(&h.y_labels, h.rows, cell[1], 14.0) {
+                let y = at.y + (i as f64 + 0.5) * cell[1];
                 self.path(&[(at.x - 5.0, y), (at.x - 2.0, y)], SOFT, 1.0)?;
                 self.text(&text, (at.x - 7.0, y), size, SOFT, (HPos::Right, VPos::Center), false, 90.0)?;
             }

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::super::scene::{Axis, Chart, Mark, MarkKind, Panel, Scale};
+use super::super::scene::{Axis, Chart, Corner, Mark, MarkKind, Panel, Scale};
 use super::super::ticks;
 use super::{Area, Spec, escape, finite, name_ticks, object, or};
 
@@ -43,7 +43,8 @@ impl Spec {
                 axis["title"]["font"] = json!({ "size": 12 });
             }
             self.set(&y_name, axis);
-            self.rules(panel, c, [&x_id, &y_id]);
+            let px = ((inner[1] - inner[0]) * area.px.0, (slot[1] - slot[0]) * area.px.1);
+            self.rules(panel, c, [&x_id, &y_id], px);
             last_y = y_id;
         }
         let Some((x_name, _)) = x_ids else { return };
@@ -212,15 +213,18 @@ impl Spec {
         self.add(trace, json!({ "rule": true }));
     }
 
-    fn rules(&mut self, panel: &Panel, c: &Chart, [x, y]: [&str; 2]) {
+    /// Rules with their names; `px` is the panel's size in pixels.
+    fn rules(&mut self, panel: &Panel, c: &Chart, [x, y]: [&str; 2], px: (f64, f64)) {
         let line = json!({ "width": 1.5, "dash": "dash", "color": "#8a929a" });
-        for (at, name) in &panel.rules {
+        let corners = panel.corners(&c.x, px, |name| 6.5 * name.chars().count() as f64);
+        for ((at, name), Corner { left, below }) in panel.rules.iter().zip(corners) {
+            let end = if left { "left" } else { "right" };
             self.shapes.push(json!({ "type": "line", "xref": format!("{x} domain"), "x0": 0, "x1": 1, "yref": y,
                 "y0": at, "y1": at, "line": line }));
             let shown = if panel.y.scale == Scale::Log { at.log10() } else { *at };
             self.annotations
-                .push(json!({ "text": escape(name), "showarrow": false, "xref": format!("{x} domain"), "x": 1,
-                "xanchor": "right", "yref": y, "y": shown, "yanchor": "bottom", "font": { "size": 12 } }));
+                .push(json!({ "text": escape(name), "showarrow": false, "xref": format!("{x} domain"), "x": u8::from(!left),
+                "xanchor": end, "yref": y, "y": shown, "yanchor": if below { "top" } else { "bottom" }, "font": { "size": 12 } }));
         }
         for (at, name) in &panel.upright_rules {
             self.shapes.push(json!({ "type": "line", "yref": format!("{y} domain"), "y0": 0, "y1": 1, "xref": x,
@@ -261,6 +265,15 @@ fn value_axis(axis: &Axis, length: f64) -> Map<String, Value> {
             out.insert("tick0".into(), at[0].into());
         } else {
             out.insert("exponentformat".into(), "e".into());
+            // Every digit of a decade is too much for a low panel; 1, 2 and 5 are enough if two of them are there.
+            let round = |v: &f64| (axis.range.0..=axis.range.1).contains(v);
+            let few = at
+                .iter()
+                .flat_map(|e| [-1.0, 0.0].map(|by| e + by))
+                .flat_map(|e| [1.0, 2.0, 5.0].map(|m: f64| e + m.log10()));
+            if length < 120.0 && few.filter(round).count() > 1 {
+                out.insert("dtick".into(), "D2".into());
+            }
         }
     } else {
         out.insert("type".into(), "linear".into());

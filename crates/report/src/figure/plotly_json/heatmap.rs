@@ -32,16 +32,18 @@ impl Spec {
             let bottom = row + 1 == down || i + across >= count;
             let mut x_axis = axis(x, &y_id, if bottom { &h.x } else { "" });
             let mut y_axis = axis(y, &x_id, if col == 0 { &h.y } else { "" });
-            for (axis, labels, n, outer) in
-                [(&mut x_axis, &h.x_labels, h.cols, bottom), (&mut y_axis, &h.y_labels, h.rows, col == 0)]
-            {
+            // A cell's width and height.
+            let sides = [(x, area.px.0, h.cols), (y, area.px.1, h.rows)]
+                .map(|(part, px, cells)| (part[1] - part[0]) * px / cells.max(1) as f64);
+            let sides = if h.stretched { sides } else { [sides[0].min(sides[1]); 2] };
+            for (axis, labels, n, outer, side) in [
+                (&mut x_axis, &h.x_labels, h.cols, bottom, sides[0]),
+                (&mut y_axis, &h.y_labels, h.rows, col == 0, sides[1]),
+            ] {
                 axis.insert("showticklabels".into(), outer.into());
                 if !labels.is_empty() {
-                    // A line of text for each label; cells are squares.
-                    let sides = [((x[1] - x[0]) * area.px.0, h.cols), ((y[1] - y[0]) * area.px.1, h.rows)];
-                    let cell =
-                        sides.map(|(length, cells)| length / cells.max(1) as f64).into_iter().fold(f64::MAX, f64::min);
-                    name_ticks(axis, labels, ((cell * n as f64 / 13.0) as usize).clamp(2, 40));
+                    // A line of text for each label.
+                    name_ticks(axis, labels, ((side * n as f64 / 13.0) as usize).clamp(2, 40));
                 } else if n <= 8 || n <= 16 && across <= 2 {
                     axis.insert("dtick".into(), 1.into());
                 } else if across > 1 {
@@ -56,7 +58,9 @@ impl Spec {
                     y_axis.insert("matches".into(), y.as_str().into());
                 }
                 None => {
-                    y_axis.insert("scaleanchor".into(), x_id.as_str().into());
+                    if !h.stretched {
+                        y_axis.insert("scaleanchor".into(), x_id.as_str().into());
+                    }
                     first = Some((x_id, y_id));
                 }
             }

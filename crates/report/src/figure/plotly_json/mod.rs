@@ -38,7 +38,7 @@ pub(crate) fn json(scene: &Scene) -> String {
         },
         "ironlens": {
             "paint": spec.paint, "maps": spec.maps, "name": name, "width": scene.size.0,
-            "minWidth": spec.min_width, "square": spec.square,
+            "minWidth": spec.min_width, "square": spec.square, "stretched": spec.stretched,
         },
     });
     if !frames.is_empty() {
@@ -78,6 +78,8 @@ struct Spec {
     min_width: u32,
     /// Whether it is one row of square cells, which needs less height on a narrow page.
     square: bool,
+    /// Whether it takes any width that it is given.
+    stretched: bool,
 }
 
 /// A part of the paper in fractions, from left to right and from bottom to top, and its size in pixels.
@@ -113,6 +115,7 @@ impl Spec {
             legends: 0,
             min_width: 0,
             square: false,
+            stretched: false,
         };
         let height = f64::from(height(scene));
         let (mut top, mut bottom, mut right) = (16.0, 46.0, 24.0);
@@ -122,11 +125,13 @@ impl Spec {
                 top = if h.panels.len() > 1 { 30.0 } else { 14.0 };
                 right = 16.0;
                 let across = h.columns.min(h.panels.len()) as u32;
-                let each = if h.own_scales { 230 } else { 120 };
+                let longest = h.panels.iter().map(|p| p.name.chars().count().min(24)).max().unwrap_or(0) as u32;
+                let each = if h.own_scales { 230 } else { (7 * longest + 20).max(120) };
                 // Names of rows beside many small cells would lie over each other: those keep a width.
-                let named = if h.y_labels.is_empty() || h.cols <= 12 { 0 } else { 640 };
+                let named = if h.y_labels.is_empty() || h.cols <= 12 || h.stretched { 0 } else { 640 };
                 spec.min_width = if across > 1 { (each * across + 120).max(named) } else { 0 };
-                spec.square = h.panels.len() <= h.columns;
+                spec.square = !h.stretched && h.panels.len() <= h.columns;
+                spec.stretched = h.stretched;
             }
             Body::Chart(c) if c.panels.iter().any(|p| p.marks.iter().filter(|m| !m.name.is_empty()).count() > 1) => {
                 top = 32.0

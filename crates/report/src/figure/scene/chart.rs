@@ -37,6 +37,56 @@ pub(crate) struct Panel {
     pub diagonal: bool,
 }
 
+/// Where the name of a horizontal rule stands: at the left or right end, below or above its line.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Corner {
+    pub left: bool,
+    pub below: bool,
+}
+
+impl Panel {
+    /// A place for the name of each horizontal rule, on a panel of this width and height in pixels: the first of four
+    /// that lies over no other name, rule or curve, or the one that lies over least. `wide` is how wide a name is.
+    pub fn corners(&self, x: &Axis, (width, height): (f64, f64), wide: impl Fn(&str) -> f64) -> Vec<Corner> {
+        const LINE: f64 = 15.0;
+        let down = |y: f64| height * (1.0 - self.y.at(y));
+        // Points of curves, and the middles between them.
+        let mut drawn: Vec<(f64, f64)> = Vec::new();
+        for mark in self.marks.iter().filter(|m| matches!(m.kind, MarkKind::Curve { .. })) {
+            let points: Vec<_> = mark.x.iter().zip(&mark.y).map(|(a, b)| (width * x.at(*a), down(*b))).collect();
+            drawn.extend(points.windows(2).map(|p| ((p[0].0 + p[1].0) / 2.0, (p[0].1 + p[1].1) / 2.0)));
+            drawn.extend(points);
+        }
+        let mut taken: Vec<[f64; 4]> = Vec::new();
+        let mut place = |(i, (value, name)): (usize, &(f64, String))| {
+            let (line, long) = (down(*value), wide(name));
+            let frame = |c: &Corner| {
+                let from = if c.left { 0.0 } else { width - long };
+                let top = if c.below { line + 1.0 } else { line - LINE };
+                [from, from + long, top, top + LINE - 1.0]
+            };
+            let costs = |c: &Corner| {
+                let own = frame(c);
+                let within = |v: f64, from: f64, to: f64| v > from && v < to;
+                let meets = |o: &&[f64; 4]| own[0] < o[1] && o[0] < own[1] && own[2] < o[3] && o[2] < own[3];
+                let others =
+                    self.rules.iter().enumerate().filter(|(k, r)| *k != i && within(down(r.0), own[2], own[3]));
+                let over = drawn.iter().filter(|p| within(p.0, own[0], own[1]) && within(p.1, own[2], own[3])).count();
+                let outside = own[2] < -LINE || own[3] > height;
+                over + 100 * others.count()
+                    + 10_000 * taken.iter().filter(meets).count()
+                    + 10_000 * usize::from(outside)
+            };
+            let all = [(false, false), (false, true), (true, false), (true, true)];
+            let best = all.map(|(left, below)| Corner { left, below }).into_iter().min_by_key(costs);
+            let best = best.unwrap_or(Corner { left: false, below: false });
+            taken.push(frame(&best));
+            best
+        };
+        self.rules.iter().enumerate().map(&mut place).collect()
+    }
+}
+
 /// `range` is in powers of ten if the scale is logarithmic.
 #[derive(Debug, Clone)]
 pub(crate) struct Axis {

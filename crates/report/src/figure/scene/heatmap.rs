@@ -15,6 +15,8 @@ pub(crate) struct Heatmap {
     pub colors: Colorscale,
     /// Whether each matrix has a range of its own.
     pub own_scales: bool,
+    /// Whether cells fill the area; else they are square.
+    pub stretched: bool,
     /// Whether the values are printed into the cells.
     pub text: bool,
     pub x: String,
@@ -156,6 +158,7 @@ pub(super) fn prepare(figure: &Figure, array: &Array, notes: &mut Vec<String>) -
         columns: figure.columns.unwrap_or(4).min(count),
         colors: figure.colorscale.unwrap_or(default),
         own_scales: figure.own_scales,
+        stretched: figure.stretched,
         text: figure.text_auto,
         x: clean(&figure.x),
         y: clean(&figure.y),

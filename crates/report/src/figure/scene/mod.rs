@@ -7,7 +7,7 @@ mod statistics;
 
 use serde_json::{Map, Value};
 
-pub(crate) use chart::{Axis, Chart, Mark, MarkKind, Panel, Scale};
+pub(crate) use chart::{Axis, Chart, Corner, Mark, MarkKind, Panel, Scale};
 pub(crate) use heatmap::{Heatmap, Matrix};
 
 use super::options::{self, shape_error};
