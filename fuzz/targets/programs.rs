@@ -170,7 +170,7 @@ fn run(input: &[u8], inputs: &[Var]) -> Var {
                     move |x: &Tensor| steps.iter().fold(x.clone(), |x, step| step.of_tensor(&x))
                 };
                 if kind == 4 {
-                    all[i].var.fill(region, 0.25);
+                    all[i].var.assign(region, 0.25);
                     all[i].copy.write(&steps, &[0.25]);
                     continue;
                 }

@@ -59,7 +59,7 @@ impl Edit {
 
     fn write(self, x: &mut Var) {
         match self.what {
-            What::Number(number) => x.fill(self.region(), f64::from(number)),
+            What::Number(number) => x.assign(self.region(), f64::from(number)),
             What::Values(_) | What::Ids => x.assign(self.region(), &Var::from(self.values(x.shape()))),
         }
     }
@@ -176,7 +176,7 @@ fn one_head_s_input_is_ablated_alone() {
             .run_with_hooks(
                 &x,
                 &mut Hooks::new().fwd(name.as_str(), |x, _| {
-                    x.fill(|x| x.select(2, 1), 0.0);
+                    x.assign(|x| x.select(2, 1), 0.0);
                     Ok(())
                 }),
             )

@@ -5,9 +5,9 @@ use ironlens_tensor::Tensor;
 use crate::Var;
 
 impl Var {
-    /// See [`Tensor::matmul`].
+    /// [`Var::matmul`] of what has two axes at least.
     #[track_caller]
-    pub fn matmul(&self, other: &Var) -> Var {
+    pub(crate) fn product(&self, other: &Var) -> Var {
         let (a, b) = (self.value().clone(), other.value().clone());
         Var::record(a.matmul(&b), &[self, other], move |dy, sink| {
             sink.add_with(0, || dy.matmul(&b.t()).sum_to(a.shape()));

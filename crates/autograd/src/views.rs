@@ -1,6 +1,6 @@
 //! Views, joins and writes.
 
-use ironlens_tensor::{Axes, Axis, Tensor};
+use ironlens_tensor::{Axes, Axis, Operand, Tensor};
 
 use crate::Var;
 
@@ -111,18 +111,19 @@ impl Var {
         })
     }
 
-    /// Writes `src`, broadcast, over the view `region` of this value; see [`Tensor::assign`].
+    /// Writes `src`, a number or what broadcasts, over the view `region` of this value; see [`Tensor::assign`].
     /// Differentiable: gradients go to `src` where it was written and to the old value elsewhere.
     ///
     /// ```
     /// # use ironlens_autograd::Var;
     /// # use ironlens_tensor::{DType, Device, Tensor};
     /// let mut z = Var::from(Tensor::full(&[1, 2, 3], 1.0, DType::F32, &Device::Cpu));
-    /// z.assign(|z| z.select(1, 0), &Var::from(Tensor::scalar(0.0, DType::F32, &Device::Cpu)));
+    /// z.assign(|z| z.select(1, 0), 0.0);
     /// assert_eq!(z.value().to_vec(), [0., 0., 0., 1., 1., 1.]);
     /// ```
     #[track_caller]
-    pub fn assign(&mut self, region: impl FnOnce(&Tensor) -> Tensor, src: &Var) {
+    pub fn assign(&mut self, region: impl FnOnce(&Tensor) -> Tensor, src: impl Operand<Var>) {
+        let src = &*self.array(src.operand());
         // In row-major order from the start of a memory of its own, so that the region's layout says
         // where the same elements of any row-major tensor of this shape lie.
         let mut value = self.value().contiguous();
@@ -141,17 +142,9 @@ impl Var {
             let view = |dy: &Tensor| dy.with_layout(written.starting_at(dy.layout().offset() + written.offset()));
             sink.add_with(1, || view(&dy).sum_to(&src_shape));
             if sink.wants(0) {
-                let zero = Tensor::scalar(0.0, dy.dtype(), &dy.device());
-                dy.assign(view, &zero);
+                dy.assign(view, 0.0);
                 sink.add(0, dy);
             }
         });
-    }
-
-    /// Sets the view `region` of this value to one number.
-    #[track_caller]
-    pub fn fill(&mut self, region: impl FnOnce(&Tensor) -> Tensor, number: f64) {
-        let number = Tensor::scalar(number, self.value().dtype(), &self.value().device());
-        self.assign(region, &Var::from(number));
     }
 }

@@ -68,7 +68,7 @@ fn views_and_writes() {
     let write = |v: &[Var]| {
         let mut y = v[0].square();
         y.assign(|t| t.select(1, 1), &v[1]);
-        y.fill(|t| t.narrow(0, 0, 1).select(2, 0), 3.0);
+        y.assign(|t| t.narrow(0, 0, 1).select(2, 0), 3.0);
         y.square()
     };
     check(write, &[x, random(10, &[4])]);
@@ -90,6 +90,8 @@ fn products() {
     check(|v| v[0].matmul(&v[1]), &[random(12, &[3, 4]), random(13, &[5, 4, 2])]);
     check(|v| v[0].t().matmul(&v[1].t()), &[random(12, &[4, 3]), random(13, &[2, 4])]);
     check(|v| v[0].matmul(&v[1]), &[random(12, &[1, 4]), random(13, &[4, 1])]);
+    check(|v| v[0].matmul(&v[1]), &[random(12, &[4]), random(13, &[5, 4, 2])]);
+    check(|v| v[0].matmul(&v[1]), &[random(12, &[3, 2, 4]), random(13, &[4])]);
     let inputs = [random(14, &[2, 3, 4]), random(15, &[4, 5]), random(16, &[5]), random(17, &[2, 3, 5])];
     check(|v| v[0].linear(&v[1], Some(&v[2]), Some(&v[3])).square(), &inputs);
     check(|v| v[0].linear(&v[1], None, None), &inputs[..2]);
@@ -366,7 +368,7 @@ fn tapes_blame_the_caller() {
         |x| x.linear(&x.value().t().into(), None, None),
         |x| {
             let mut y = x.clone();
-            y.fill(|y| y.select(1, 0), 0.0);
+            y.assign(|y| y.select(1, 0), 0.0);
             y
         },
         |x| -x.clone(),
@@ -456,6 +458,7 @@ fn statistics() {
     for axes in [&[0][..], &[1], &[2, 0], &[0, 1, 2]] {
         check(|v| v[0].square().max(axes), std::slice::from_ref(&x));
         check(|v| v[0].min(axes) + v[0].mean_keepdim(axes).sum_all(), std::slice::from_ref(&x));
+        check(|v| v[0].max_all() - v[0].min_all(), std::slice::from_ref(&x));
         check(|v| v[0].var(axes), std::slice::from_ref(&x));
         check(|v| v[0].std(axes), std::slice::from_ref(&x));
         check(|v| v[0].vector_norm(axes), std::slice::from_ref(&x));
@@ -497,6 +500,7 @@ fn axes_by_name() {
         check(|v| einsum(formula, &[&v[0], &v[1]]).square(), &two);
     }
     check(|v| einsum("b i j -> j", &[&v[0]]).square(), std::slice::from_ref(&a));
+    check(|v| einsum("bik,kbj,bik->bj", &[&v[0], &v[1], &v[0]]), &two);
     check(|v| rearrange(&v[0], "b i (h e) -> h (b i) e", &[("h", 2)]).square(), std::slice::from_ref(&a));
     check(|v| repeat(&v[0].square(), "b i j -> b new (i j)", &[("new", 3)]), std::slice::from_ref(&a));
     for by in [Reduction::Sum, Reduction::Mean, Reduction::Max, Reduction::Min] {

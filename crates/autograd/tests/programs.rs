@@ -115,7 +115,7 @@ fn graph(seed: u64, inputs: &[Var]) -> Var {
                     (0..steps).fold(x.clone(), |x, _| view(&mut dice, &x))
                 };
                 if dice.below(3) == 0 {
-                    values[i].fill(region, 0.5);
+                    values[i].assign(region, 0.5);
                 } else {
                     let target = region(x.value()).shape().to_vec();
                     let y = broadcast_to(&mut dice, &values, &target);
@@ -157,7 +157,7 @@ fn writes_before_a_sum() {
     let leaf = tape.leaf(Tensor::from_vec_f64((0..6).map(f64::from).collect(), &[2, 3]));
     let src = tape.leaf(Tensor::from_vec_f64(vec![7.0, 8.0], &[2]));
     let mut x = leaf.square();
-    x.fill(|x| x.select(1, 0), 1.0);
+    x.assign(|x| x.select(1, 0), 1.0);
     x.assign(|x| x.select(1, 2), &src);
     let sum = x.sum_all();
     assert_eq!(sum.value().item(), 1.0 + 1.0 + 7.0 + 1.0 + 16.0 + 8.0);
@@ -176,7 +176,7 @@ fn regions_by_reshape_and_by_layout() {
             |v| {
                 let mut y = if turned { v[0].t() } else { v[0].square() };
                 y.assign(|y| y.reshape(&[12]).narrow(0, 2, 5), &v[1]);
-                y.fill(|y| y.with_layout(Layout::strided(vec![2, 2], vec![5, 1], y.layout().offset() + 5)), 3.0);
+                y.assign(|y| y.with_layout(Layout::strided(vec![2, 2], vec![5, 1], y.layout().offset() + 5)), 3.0);
                 // Turned again, the gradient lies column by column.
                 (&y.t() * 2.0).sum_all()
             },

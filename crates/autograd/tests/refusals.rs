@@ -31,7 +31,6 @@ const OTHERS: &[&str] = &[
     "clamp",
     "number",
     // views.rs: a number is broadcast to any region
-    "fill",
     // tape.rs
     "new",
     "leaf",
@@ -135,9 +134,14 @@ fn methods() -> Vec<Method> {
         var("matmul", "self: b m i; other: b i n", |v, _| v[0].matmul(&v[1]))
             .fits("self", &[9, 10])
             .fits("self", &[2, 2, 9, 10])
+            .fits("self", &[10])
             .fits("other", &[10, 11])
+            .fits("other", &[10])
             .fits("other", &[2, 2, 10, 11]),
-        var("matmul", "self: *b m i; other: i n", |v, _| v[0].matmul(&v[1])).fits("other", &[2, 10, 11]),
+        var("matmul", "self: *b m i; other: i n", |v, _| v[0].matmul(&v[1]))
+            .fits("self", &[10])
+            .fits("other", &[10])
+            .fits("other", &[2, 10, 11]),
         var("linear", "self: *r i; w: i n; bias: n; residual: *r n", |v, _| {
             v[0].linear(&v[1], Some(&v[2]), Some(&v[3]))
         }),
@@ -295,6 +299,8 @@ fn methods() -> Vec<Method> {
             .refuses("i", |o| recorded(o, |dy, sink| sink.add_with(1, || dy)), &["1 parents", "no parent 1"])
             .refuses("grad", |o| recorded(o, |dy, sink| sink.add_with(0, || dy.unsqueeze(0))), &["[1]", "[1, 1]"]),
     ];
+    all.push(var("max_all", "self: r w", |v, _| v[0].max_all()));
+    all.push(var("min_all", "self: r w", |v, _| v[0].min_all()));
     let (reductions, along) = methods_over_axes!(Var);
     for (name, reduce) in reductions {
         all.push(

@@ -232,7 +232,7 @@ fn chat(args: &Args, writer: &mut Writer<'_>) -> Result<()> {
         }
         let new = &tokens[past.len()..];
         let input = IndexTensor::new(new.to_vec(), &[1, new.len()]);
-        let written = writer.write(Input::Tokens(input), Some(&mut past))?;
+        let written = writer.write(Input::from(&input), Some(&mut past))?;
         read = [&tokens[..], &written.new_tokens[0]].concat();
         read.truncate(past.len());
         messages.push(("assistant", written.new_text().to_string()));

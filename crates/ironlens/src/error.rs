@@ -1,5 +1,7 @@
 //! One error for all parts of the library.
 
+use std::fmt;
+
 use ironlens_files::FileError;
 use ironlens_lens::LensError;
 use ironlens_nn::{HookError, ParamError};
@@ -31,8 +33,9 @@ use ironlens_transformer::{CacheError, ConfigError, ModelError, WeightsError};
 /// # Ok::<(), ironlens::Error>(())
 /// ```
 ///
-/// It tells what the part tells. A hook may return it with `?`, too.
-#[derive(Debug, thiserror::Error)]
+/// It tells what the part tells, also where Rust prints an error that `main` returns. A hook may return it with
+/// `?`, too.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A device that cannot be had.
@@ -88,6 +91,13 @@ pub enum Error {
     Own(#[from] Box<dyn std::error::Error + Send + Sync>),
 }
 
+/// The same words as `Display`: they are what a program ends with whose `main` returns the error.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 // The two largest are boxed, so that what may fail with an error is not slower where it does not.
 
 impl From<StudyError> for Error {
@@ -116,3 +126,16 @@ impl From<String> for Error {
 
 /// What may fail with an [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `Error: ` and what `Debug` says is what a program prints whose `main` fails.
+    #[test]
+    fn a_failing_main_prints_words() {
+        let error = Error::from(LayerOutOfRange { layer: 7, n_layers: 2 });
+        assert_eq!(format!("{error:?}"), error.to_string());
+        assert!(!format!("{error:?}").contains("LayerOutOfRange"), "{error:?}");
+    }
+}

@@ -34,7 +34,7 @@ fn pretrained() -> Done {
 let model = HookedTransformer::from_pretrained("gpt2")?;            // or a folder, a .gguf, a .pt
 let prompt = "When Mary and John went to the shops, John gave a bag to";
 let mut ablate = Hooks::new().fwd("blocks.0.attn.hook_z", |z, _| {
-    z.fill(|z| z.select(2, 1), 0.0);                        // head 1's output
+    z.assign(|z| z.select(2, 1), 0.0);                        // head 1's output
     Ok(())
 });
 let logits = model.run_with_hooks(prompt, &mut ablate)?;

@@ -1,5 +1,7 @@
 //! [`FactoredMatrix`]: a product of two thin matrices that is never multiplied out.
 
+use std::fmt;
+
 use faer::Mat;
 use ironlens_tensor::Tensor;
 
@@ -16,11 +18,19 @@ use ironlens_tensor::Tensor;
 /// let s = m.singular_values().to_vec();
 /// assert!((s[0] - 16.0).abs() < 1e-5 && (s[1] - 9.0).abs() < 1e-5);
 /// assert_eq!(m.ab().shape(), [3, 3]);
+/// assert_eq!(format!("{m:?}"), "FactoredMatrix [3, 3] of inner size 2");
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct FactoredMatrix {
     a: Tensor,
     b: Tensor,
+}
+
+/// The sizes; for numbers ask [`FactoredMatrix::get_corner`].
+impl fmt::Debug for FactoredMatrix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FactoredMatrix {:?} of inner size {}", self.shape(), self.mdim())
+    }
 }
 
 /// A singular value decomposition `U diag(S) V^T`; singular values fall.
@@ -157,14 +167,13 @@ impl FactoredMatrix {
         self.matmul(&other.a).matmul(&other.b)
     }
 
-    /// `self @ v` for a vector `[rdim]`: `[.., ldim]`.
+    /// `self @ v` for a vector `[rdim]`: `[.., ldim]`. `v @ self` is `self.t().apply(v)`.
     ///
     /// # Panics
     /// If sizes disagree.
     #[track_caller]
     pub fn apply(&self, v: &Tensor) -> Tensor {
-        let out = self.a.matmul(&self.b.matmul(&v.unsqueeze(1)));
-        out.squeeze(out.ndim() - 1)
+        self.a.matmul(&self.b.matmul(v).unsqueeze(-1)).squeeze(-1)
     }
 
     /// Times a number.

@@ -32,7 +32,7 @@ use ironlens_autograd::Var;
 use ironlens_files::{Checkpoint, Dtype, GgufValue, Stored, StoredTensor, TensorFile, write_gguf};
 use ironlens_nn::{Hooks, write_tensors, write_values};
 use ironlens_tensor::{DType, Device, Tensor};
-use ironlens_transformer::{HookedTransformer, Input, LogitsAt, ModelError};
+use ironlens_transformer::{HookedTransformer, Input, LogitsAt, ModelError, Sequences};
 
 use crate::error::LensError;
 use crate::metric::Metric;
@@ -237,12 +237,9 @@ fn is_gguf(path: &Path) -> bool {
 
 /// The stream after each block, `[d_model]`, averaged over prompts as `reading` says.
 fn means(model: &HookedTransformer, input: Input, reading: Reading) -> Result<Vec<Tensor>, LensError> {
-    let (tokens, mask) = match input {
-        Input::Texts(texts) => {
-            let read = model.to_tokens_with(texts.as_slice(), &Default::default())?;
-            (read.tokens, read.attention_mask)
-        }
-        Input::Tokens(tokens) => (tokens, None),
+    let Sequences { tokens, mask } = match input {
+        Input::Texts(texts) => model.to_tokens_with(texts.as_slice(), &Default::default())?.into(),
+        Input::Sequences(sequences) => sequences,
         Input::Residual(_) => {
             return Err(LensError::argument("prompts", "a residual stream", "texts, or tokens [batch, pos]"));
         }

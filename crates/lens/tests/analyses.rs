@@ -139,7 +139,7 @@ fn effects_at_every_position_are_those_of_whole_passes() {
     }
     let one = ablate_by_position(&model, &tokens, &loss, Parts::Heads, &Ablation::Zero).unwrap();
     let mut hooks = Hooks::new().fwd("blocks.1.attn.hook_z", |z, _| {
-        z.fill(|z| z.select(2, 3), 0.0);
+        z.assign(|z| z.select(2, 3), 0.0);
         Ok(())
     });
     let by_hand = loss(&model.run_with_hooks(&tokens, &mut hooks).unwrap());
@@ -169,7 +169,7 @@ fn ablations_do_what_hooks_do() {
     let metric = Metric::logit_diff(&[3, 5], &[4, 6]).unwrap();
     let zero = ablate(&model, &tokens, &metric, Parts::Heads, &Ablation::Zero, PatchOptions::default()).unwrap();
     let mut hooks = Hooks::new().fwd("blocks.1.attn.hook_z", |z, _| {
-        z.fill(|z| z.select(2, 3), 0.0);
+        z.assign(|z| z.select(2, 3), 0.0);
         Ok(())
     });
     let by_hand = metric.of(&model.run_with_hooks(&tokens, &mut hooks).unwrap());
@@ -196,7 +196,7 @@ fn ablations_do_what_hooks_do() {
     let neurons =
         ablate_neurons(&model, &tokens, &metric, 1, PatchOptions { max_rows: 100, ..Default::default() }).unwrap();
     let mut hooks = Hooks::new().fwd("blocks.1.mlp.hook_post", |x, _| {
-        x.fill(|x| x.select(2, 7), 0.0);
+        x.assign(|x| x.select(2, 7), 0.0);
         Ok(())
     });
     let by_hand = metric.of(&model.run_with_hooks(&tokens, &mut hooks).unwrap());

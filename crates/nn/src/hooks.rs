@@ -139,6 +139,12 @@ impl From<String> for Target<'_> {
     }
 }
 
+impl From<&String> for Target<'_> {
+    fn from(name: &String) -> Self {
+        name.as_str().into()
+    }
+}
+
 impl From<Vec<String>> for Target<'_> {
     fn from(names: Vec<String>) -> Self {
         Target::Names(names)
@@ -174,7 +180,7 @@ pub(crate) enum Action<'h> {
 ///     .fwd_where(|name| name.ends_with("hook_resid_post"), |x, info| {
 ///         let layer = info.layer().ok_or("not in a block")?;
 ///         if layer > 0 {
-///             largest = largest.max(x.value().max(&[0, 1, 2]).item() as f32);
+///             largest = largest.max(x.value().max_all().item() as f32);
 ///         }
 ///         Ok(())
 ///     });

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use ironlens_tensor::{DType, Device, Rng, Tensor, release_if_large, release_pooled_memory};
+use ironlens_tensor::{DType, Device, Operand, Right, Rng, Tensor, release_if_large, release_pooled_memory};
 
 use crate::error::{ParamError, nearest};
 use crate::perma::PermaHooks;
@@ -216,8 +216,8 @@ impl Params {
         Ok(())
     }
 
-    /// Edits a part of parameter `name`: `region` picks it as a view, and `value` takes its place, converting to
-    /// the type that it is stored in.
+    /// Edits a part of parameter `name`: `region` picks it as a view, and `value`, a number or as large as the part,
+    /// takes its place, converting to the type that it is stored in.
     ///
     /// ```
     /// # use ironlens_nn::{Init, Params, Registry};
@@ -232,11 +232,20 @@ impl Params {
     ///
     /// # Errors
     /// If there is no such parameter, or the part has another shape.
-    pub fn assign(&mut self, name: &str, region: impl Fn(&Tensor) -> Tensor, value: &Tensor) -> Result<(), ParamError> {
+    pub fn assign(
+        &mut self,
+        name: &str,
+        region: impl Fn(&Tensor) -> Tensor,
+        value: impl Operand<Tensor>,
+    ) -> Result<(), ParamError> {
         let (slot, layout) = self.place(name)?;
         let layout = layout.clone();
         let part = |stored: &Tensor| region(&stored.with_layout(layout.clone()));
-        check_shape(name, part(&self.slots[slot]).shape(), value)?;
+        let value = match value.operand() {
+            Right::Array(value) => value.into_owned(),
+            Right::Number(value) => Tensor::full(part(&self.slots[slot]).shape(), value, self.dtype(), &self.device),
+        };
+        check_shape(name, part(&self.slots[slot]).shape(), &value)?;
         let value = value.to_dtype(self.slots[slot].dtype()).to_device(&self.device);
         self.slots[slot].assign(part, &value);
         Ok(())
@@ -265,7 +274,7 @@ impl Params {
         for (i, p) in registry.params.iter().enumerate() {
             let Some(init) = init(p) else { continue };
             let value = init.draw(p.layout.shape(), &mut Rng::new(seed, i as u64), &self.device);
-            self.slots[p.slot].assign(|s| s.with_layout(p.layout.clone()), &value.to_dtype(self.dtype));
+            self.slots[p.slot].assign(|s| s.with_layout(p.layout.clone()), value.to_dtype(self.dtype));
             drawn += 1;
         }
         drawn

@@ -28,8 +28,8 @@ impl Init {
             Init::Zeros => Tensor::zeros(shape, DType::F32, device),
             Init::Ones => Tensor::full(shape, 1.0, DType::F32, device),
             Init::Constant(value) => Tensor::full(shape, value, DType::F32, device),
-            Init::Normal(std) => rng.normal(shape, 0.0, std as f32, device),
-            Init::Uniform(bound) => rng.uniform(shape, -bound as f32, bound as f32, device),
+            Init::Normal(std) => rng.normal(shape, 0.0, std, device),
+            Init::Uniform(bound) => rng.uniform(shape, -bound, bound, device),
         }
     }
 

@@ -68,6 +68,9 @@ fn parameters_that_are_stored_together_are_known_apart() {
     params.set("W_Q", &numbers(&[3, 2])).unwrap();
     assert_eq!(params.slots()[0].to_vec(), [1., 2., 1., 1., 3., 4., 1., 1., 5., 6., 1., 1.]);
     assert_eq!(params.get("W_K").unwrap().to_vec(), [1.0; 6]);
+    params.assign("W_K", |w| w.select(0, 1), 0.5).unwrap();
+    assert_eq!(params.get("W_K").unwrap().to_vec(), [1.0, 1.0, 0.5, 0.5, 1.0, 1.0]);
+    params.assign("W_K", |w| w.clone(), 1.0).unwrap();
     let all: Vec<(&str, Vec<usize>)> = params.iter().map(|(name, value)| (name, value.shape().to_vec())).collect();
     assert_eq!(all, [("W_Q", vec![3, 2]), ("W_K", vec![3, 2]), ("b", vec![2])]);
 

@@ -365,12 +365,21 @@ pub(crate) fn even_rows<T>(rows: &[Vec<T>]) -> usize {
 /// Tensors to join along a new axis.
 #[track_caller]
 pub(crate) fn stackable(parts: &[Tensor], axis: impl Axis) -> usize {
-    let Some(first) = parts.first() else { panic!("stack: at least one tensor is needed") };
-    for p in &parts[1..] {
-        same_kind("stack", first, p);
-        same_shape("stack", first.shape(), p.shape());
+    for pair in parts.windows(2) {
+        same_kind("stack", &pair[0], &pair[1]);
     }
-    axis.new_in(first.shape())
+    let shapes: Vec<&[usize]> = parts.iter().map(Tensor::shape).collect();
+    shapes_stack(&shapes, axis)
+}
+
+/// Shapes to join along a new axis.
+#[track_caller]
+pub(crate) fn shapes_stack(shapes: &[&[usize]], axis: impl Axis) -> usize {
+    let Some(first) = shapes.first() else { panic!("stack: at least one tensor is needed") };
+    for shape in &shapes[1..] {
+        same_shape("stack", first, shape);
+    }
+    axis.new_in(first)
 }
 
 /// The shape that `x` was broadcast from.

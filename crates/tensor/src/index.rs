@@ -31,6 +31,22 @@ impl IndexTensor {
         &self.shape
     }
 
+    /// Length of `axis`.
+    #[track_caller]
+    pub fn dim(&self, axis: impl Axis) -> usize {
+        self.shape[axis.of(&self.shape)]
+    }
+
+    /// The only value, such as the token of an `argmax` over all logits of a position.
+    ///
+    /// # Panics
+    /// If there is not exactly one.
+    #[track_caller]
+    pub fn item(&self) -> u32 {
+        crate::check::one_element("item", &self.shape);
+        self.data[0]
+    }
+
     /// All values in row-major order.
     pub fn as_slice(&self) -> &[u32] {
         &self.data
@@ -91,6 +107,18 @@ impl IndexTensor {
         IndexTensor::new(self.data.clone(), shape)
     }
 
+    /// With a new axis of length 1 at `axis`: `[batch]` answers become `[batch, 1]` ones, as
+    /// [`Tensor::gather`] wants them.
+    ///
+    /// # Panics
+    /// If there is no such place.
+    #[track_caller]
+    pub fn unsqueeze(&self, axis: impl Axis) -> IndexTensor {
+        let mut shape = self.shape.clone();
+        shape.insert(axis.new_in(&self.shape), 1);
+        IndexTensor::new(self.data.clone(), &shape)
+    }
+
     /// Axes in the order `axes`.
     ///
     /// # Panics
@@ -121,14 +149,16 @@ impl IndexTensor {
         ndarray::concatenate(ndarray::Axis(axis), &views).expect("the shapes were checked").into()
     }
 
-    /// Tensors of one shape along a new first axis.
+    /// Tensors of one shape along a new axis `axis`.
     ///
     /// # Panics
     /// If there are none, or their shapes differ.
     #[track_caller]
-    pub fn stack(parts: &[IndexTensor]) -> IndexTensor {
-        let parts: Vec<IndexTensor> = parts.iter().map(|p| p.reshape(&[&[1], p.shape()].concat())).collect();
-        IndexTensor::cat(&parts, 0)
+    pub fn stack(parts: &[IndexTensor], axis: impl Axis) -> IndexTensor {
+        let shapes: Vec<&[usize]> = parts.iter().map(IndexTensor::shape).collect();
+        let axis = crate::check::shapes_stack(&shapes, axis);
+        let parts: Vec<IndexTensor> = parts.iter().map(|p| p.unsqueeze(axis)).collect();
+        IndexTensor::cat(&parts, axis)
     }
 
     /// As numbers, such as labels for a regression or 0 and 1 for a mask.
@@ -173,6 +203,13 @@ impl From<Vec<u32>> for IndexTensor {
     fn from(values: Vec<u32>) -> IndexTensor {
         let n = values.len();
         IndexTensor::new(values, &[n])
+    }
+}
+
+impl<const C: usize> From<Vec<[u32; C]>> for IndexTensor {
+    /// `[row, column]`: all pairs of digits are `(0..10).flat_map(|a| (0..10).map(move |b| [a, b])).collect::<Vec<_>>()`.
+    fn from(rows: Vec<[u32; C]>) -> IndexTensor {
+        IndexTensor::new(rows.concat(), &[rows.len(), C])
     }
 }
 

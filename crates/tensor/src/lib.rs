@@ -16,18 +16,21 @@
 //! |---|---|
 //! | `x[:, -1]`, `x[:, 2:5]`, `W_U[:, t]` | `x.select(1, n - 1)`, `x.narrow(1, 2, 3)`, `w_u.index_select(1, &t)` |
 //! | `x.gather(-1, ids)`, `F.one_hot(ids, n)` | `x.gather(-1, &ids)`, [`Tensor::one_hot`]`(&ids, n, dtype, &device)` |
-//! | `x[0, 1] = 3` | `x.assign(\|x\| x.select(0, 0).select(0, 1), &three)` |
+//! | `x[0, 1] = 3`, `x[:, 2] = y` | `x.assign(\|x\| x.select(0, 0).select(0, 1), 3.0)`, `x.set_at(1, 2, &y)` |
 //! | `torch.where(x > 0, x, 0)`, `x.masked_fill(m, v)` | `Tensor::where_(x.gt(0), &x, 0)`, `x.masked_fill(&m, v)` |
 //! | `x.clamp(min=0)`, `torch.maximum(x, y)`, `x.amin(1)` | `x.clamp(0.0, f64::INFINITY)`, `x.maximum(&y)`, `x.min(1)` |
 //! | `x.tril(-1)`, `x.diagonal(1, -2, -1)` | `x.tril(-1)`, `x.diagonal(1)` |
 //! | `x.sum((0, 2))`, `x.mean(-1, keepdim=True)`, `x.std(1)` | `x.sum(&[0, 2])`, `x.mean_keepdim(-1)`, `x.std(1)` |
+//! | `x.max()`, `x.sum()` | `x.max_all()`, `x.sum_all()`, each a scalar tensor, `.item()` a number |
 //! | `x.norm()`, `x.norm(dim=-1)` | `x.norm()`, `x.vector_norm(-1)` |
 //! | `x.sort(descending=True)`, `x.topk(k)`, `x.argmax(-1)` | `x.sort(-1, true)`, `x.topk(k, -1)`, `x.argmax(-1)` |
 //! | `x.cumsum(0)`, `x.flip(0)` | `x.cumsum(0)`, `x.flip(0)` |
+//! | `x @ w`, `x @ direction` | `x.matmul(&w)`, `x.matmul(&direction)` |
 //! | `einsum("bqhe,bkhe->bhqk", q, k)` | [`einops::einsum`]`("bqhe,bkhe->bhqk", &[&q, &k])` |
 //! | `rearrange(x, "b (h e) -> b h e", h=4)` | [`einops::rearrange`]`(&x, "b (h e) -> b h e", &[("h", 4)])` |
 //! | `torch.arange(n)`, `torch.linspace(a, b, n)` | [`Tensor::arange`]`(n, dtype, &device)`, [`Tensor::linspace`] |
 //! | `torch.randperm(n)`, `torch.bernoulli(p)` | [`Rng::permutation`]`(n)`, `rng.uniform(shape, 0.0, 1.0, &device).lt(p)` |
+//! | `Categorical(probs=p).sample()` | [`Rng::categorical`]`(&p)` |
 //! | `torch.linalg.lstsq(a, b).solution`, `svd(x)` | `a.lstsq(&b)`, `x.svd()` |
 //! | `F.relu(x)`, `F.gelu(x)`, `x.item()`, `x.tolist()` | `x.relu()`, `x.gelu()`, `x.item()`, `x.to_vec()` |
 //!
@@ -68,7 +71,7 @@ pub use index::IndexTensor;
 pub use layout::Layout;
 pub use ops::einops;
 #[doc(hidden)]
-pub use ops::index::{check_set_at, gather_rows, select_rows};
+pub use ops::index::{check_inner, check_set_at, gather_rows, select_rows};
 pub use ops::operators::{Operand, Right};
 pub use random::Rng;
 pub use tensor::Tensor;

@@ -196,10 +196,9 @@ impl Tensor {
 
     // ---- products -----------------------------------------------------------------------
 
-    /// Matrix product over the last two axes, `[.., m, k] x [.., k, n] -> [.., m, n]`; leading
-    /// axes broadcast. `other` may be stored in 16 bits ([`DType`]) beside `f32`.
+    /// [`Tensor::matmul`] of what has two axes at least.
     #[track_caller]
-    pub fn matmul(&self, other: &Tensor) -> Tensor {
+    pub(crate) fn product(&self, other: &Tensor) -> Tensor {
         let op = "matmul";
         check::factors(op, self, other);
         let shape = check::product(op, self.shape(), other.shape());

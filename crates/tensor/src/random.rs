@@ -24,18 +24,18 @@ impl Rng {
 
     /// Normal numbers.
     #[track_caller]
-    pub fn normal(&mut self, shape: &[usize], mean: f32, std: f32, device: &Device) -> Tensor {
+    pub fn normal(&mut self, shape: &[usize], mean: f64, std: f64, device: &Device) -> Tensor {
         check::numel(shape);
-        let distribution = Normal::new(mean, std.abs())
+        let distribution = Normal::new(mean as f32, std.abs() as f32)
             .unwrap_or_else(|_| panic!("normal numbers need a finite mean and deviation, not {mean} and {std}"));
         Tensor::from(ArrayD::random_using(IxDyn(shape), distribution, &mut self.0)).to_device(device)
     }
 
     /// Numbers spread evenly over `low..high`.
     #[track_caller]
-    pub fn uniform(&mut self, shape: &[usize], low: f32, high: f32, device: &Device) -> Tensor {
+    pub fn uniform(&mut self, shape: &[usize], low: f64, high: f64, device: &Device) -> Tensor {
         check::numel(shape);
-        let distribution = Uniform::new(low, high)
+        let distribution = Uniform::new(low as f32, high as f32)
             .unwrap_or_else(|_| panic!("uniform numbers need finite low < high, not {low} and {high}"));
         Tensor::from(ArrayD::random_using(IxDyn(shape), distribution, &mut self.0)).to_device(device)
     }
@@ -45,6 +45,40 @@ impl Rng {
     pub fn integers(&mut self, shape: &[usize], low: u32, high: u32) -> IndexTensor {
         let values: Vec<u32> = (0..check::numel(shape)).map(|_| self.0.random_range(low..high)).collect();
         IndexTensor::new(values, shape)
+    }
+
+    /// For each row of `weights` `[.., n]` an index below `n`, as likely as its weight: PyTorch's
+    /// `Categorical(probs=weights).sample()`. Weights need not add up to 1.
+    ///
+    /// ```
+    /// # use ironlens_tensor::{Rng, Tensor};
+    /// let logits = Tensor::from([[0.0, 9.0, 0.0], [9.0, 0.0, 9.0]]);
+    /// let tokens = Rng::new(0, 0).categorical(&(logits / 0.7).softmax());   // at temperature 0.7
+    /// assert_eq!(tokens.as_slice()[0], 1);
+    /// ```
+    ///
+    /// # Panics
+    /// If there is no row, or one has a weight that is negative or not finite, or none above 0.
+    #[track_caller]
+    pub fn categorical(&mut self, weights: &Tensor) -> IndexTensor {
+        let n = weights.dim(-1);
+        let drawn: Vec<u32> = weights.to_vec_f64().chunks(n.max(1)).map(|row| self.index(row)).collect();
+        IndexTensor::new(drawn, &weights.shape()[..weights.ndim() - 1])
+    }
+
+    /// An index of `weights`, as likely as its weight.
+    #[track_caller]
+    fn index(&mut self, weights: &[f64]) -> u32 {
+        let sum: f64 = weights.iter().sum();
+        let fit = weights.iter().all(|w| *w >= 0.0) && sum.is_finite() && sum > 0.0;
+        assert!(fit, "categorical: weights must be finite and at least 0, and one of a row above 0, not {weights:?}");
+        let mut left = self.0.random::<f64>() * sum;
+        let chosen = weights.iter().position(|w| {
+            left -= w;
+            left < 0.0
+        });
+        // Rounding may leave a rest behind the last.
+        chosen.or_else(|| weights.iter().rposition(|w| *w > 0.0)).unwrap_or(0) as u32
     }
 
     /// The values in another order, each order as likely as any other.
@@ -75,6 +109,24 @@ mod tests {
         assert!(x.mean_all().item().abs() < 0.1 && (x.square().mean_all().item() - 1.0).abs() < 0.1);
         // Pinned: a change of generator would change every seeded model.
         assert_eq!(Rng::new(137, 0).integers(&[6], 1, 300).as_slice(), PINNED);
+    }
+
+    #[test]
+    fn draws_are_as_likely_as_their_weights() {
+        let weights = Tensor::from([[0.0, 3.0, 1.0], [0.5, 0.0, 0.0]]);
+        let mut rng = Rng::new(5, 0);
+        let mut counts = [0; 3];
+        for _ in 0..4000 {
+            let drawn = rng.categorical(&weights);
+            assert_eq!((drawn.shape(), drawn.as_slice()[1]), (&[2][..], 0));
+            counts[drawn.as_slice()[0] as usize] += 1;
+        }
+        // 3000 expected, with a standard deviation of 27.
+        assert!(counts[0] == 0 && (2890..3110).contains(&counts[1]), "{counts:?}");
+        assert_eq!(Rng::new(5, 0).categorical(&Tensor::from([0.0, 0.0, 2.0])).item(), 2);
+        for wrong in [[0.0, 0.0], [1.0, -1.0], [f32::NAN, 1.0]] {
+            assert!(std::panic::catch_unwind(|| Rng::new(0, 0).categorical(&Tensor::from(wrong))).is_err());
+        }
     }
 
     #[test]

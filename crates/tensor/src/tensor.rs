@@ -12,7 +12,7 @@ use crate::cpu::storage::Buffer;
 use crate::cpu::stored::Stored;
 use crate::profile::Op;
 use crate::storage::Storage;
-use crate::{Axes, Axis, DType, Device, Layout};
+use crate::{Axes, Axis, DType, Device, Layout, Operand};
 
 /// An immutable n-dimensional array on a [`Device`].
 ///
@@ -274,13 +274,14 @@ impl Tensor {
         if self.dtype() == dtype { self.clone() } else { self.on("cast", [self], |b| b.cast(self, dtype)) }
     }
 
-    /// Writes `src`, broadcast, over the elements that the view `region` of this tensor names:
+    /// Writes `src`, a number or what broadcasts, over the elements that the view `region` of this tensor names:
     ///
     /// ```
     /// # use ironlens_tensor::{DType, Device, Tensor};
     /// let mut x = Tensor::zeros(&[2, 3], DType::F32, &Device::Cpu);
-    /// x.assign(|v| v.select(1, 1), &Tensor::full(&[], 7.0, DType::F32, &Device::Cpu));
-    /// assert_eq!(x.to_vec(), [0., 7., 0., 0., 7., 0.]);
+    /// x.assign(|x| x.select(1, 1), &Tensor::from([7.0, 8.0]));
+    /// x.assign(|x| x.select(0, 0).select(0, 2), 3.0);             // x[0, 2] = 3
+    /// assert_eq!(x.to_vec(), [0., 7., 3., 0., 8., 0.]);
     /// ```
     ///
     /// The region is taken of the tensor as it is written to, after the copy if it needs one.
@@ -289,7 +290,8 @@ impl Tensor {
     /// If `src` does not broadcast to the region, or the region is not a view of the tensor that
     /// it is given, or one that repeats elements.
     #[track_caller]
-    pub fn assign(&mut self, region: impl FnOnce(&Tensor) -> Tensor, src: &Tensor) {
+    pub fn assign(&mut self, region: impl FnOnce(&Tensor) -> Tensor, src: impl Operand<Tensor>) {
+        let src = &*self.array(src.operand());
         check::same_kind("assign", self, src);
         self.make_writable();
         let view = region(self);

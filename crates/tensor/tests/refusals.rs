@@ -214,7 +214,16 @@ fn methods() -> Vec<Method> {
         method("matmul", "self: b m i; other: b i n", |o| vec![o.t(0).matmul(o.t(1))])
             .fits("self", &[9, 10])
             .fits("self", &[2, 2, 9, 10])
+            .fits("self", &[10])
             .fits("other", &[10, 11])
+            .fits("other", &[10])
+            .fits("other", &[2, 2, 10, 11]),
+        method("matmul", "self: i; other: b i n", |o| vec![o.t(0).matmul(o.t(1))])
+            .fits("self", &[9, 10])
+            .fits("self", &[2, 10])
+            .fits("self", &[2, 9, 10])
+            .fits("other", &[10, 11])
+            .fits("other", &[10])
             .fits("other", &[2, 2, 10, 11]),
         method("linear", "self: *r i; w: i n; bias: n; residual: *r n", |o| {
             vec![o.t(0).linear(o.t(1), Some(o.t(2)), Some(o.t(3)))]
@@ -348,6 +357,8 @@ fn methods() -> Vec<Method> {
             &["axis 2", "[3, 7]"],
         ),
         method("lstsq", "self: m i; b: m n", |o| vec![o.t(0).lstsq(o.t(1))]),
+        method("max_all", "self: r w", |o| vec![o.t(0).max_all()]),
+        method("min_all", "self: r w", |o| vec![o.t(0).min_all()]),
         // ---- index.rs
         method("select", "self: r w", |o| as_tensor(&indices(o).select(0, 2)))
             .refuses("axis", |o| as_tensor(&indices(o).select(2, 0)), &["axis 2", "[3, 7]"])
@@ -380,13 +391,29 @@ fn methods() -> Vec<Method> {
                 &["[3, 7]", "[7, 3]"],
             )
             .refuses("parts", |_| as_tensor(&IndexTensor::cat(&[], 0)), &["at least one"]),
-        method("stack", "self: r w", |o| as_tensor(&IndexTensor::stack(&[indices(o), indices(o)])))
+        method("stack", "self: r w", |o| as_tensor(&IndexTensor::stack(&[indices(o), indices(o)], 1)))
+            .refuses("axis", |o| as_tensor(&IndexTensor::stack(&[indices(o)], 3)), &["3", "[3, 7]"])
             .refuses(
                 "parts",
-                |o| as_tensor(&IndexTensor::stack(&[indices(o), indices(o).permute(&[1, 0])])),
-                &["3, 7]"],
+                |o| as_tensor(&IndexTensor::stack(&[indices(o), indices(o).permute(&[1, 0])], 0)),
+                &["[3, 7]", "[7, 3]"],
             )
-            .refuses("parts", |_| as_tensor(&IndexTensor::stack(&[])), &["at least one"]),
+            .refuses("parts", |_| as_tensor(&IndexTensor::stack(&[], 0)), &["at least one"]),
+        method("dim", "self: r w", |o| vec![o.t(0) + indices(o).dim(1)]).refuses(
+            "axis",
+            |o| vec![o.t(0) + indices(o).dim(2)],
+            &["axis 2", "[3, 7]"],
+        ),
+        method("item", "self: 1", |o| vec![o.t(0) + indices(o).item()]).refuses(
+            "self",
+            |_| vec![Tensor::from([1.0]) + IndexTensor::from([0, 1]).item()],
+            &["[2]"],
+        ),
+        method("unsqueeze", "self: r w", |o| as_tensor(&indices(o).unsqueeze(2))).refuses(
+            "axis",
+            |o| as_tensor(&indices(o).unsqueeze(3)),
+            &["3", "[3, 7]"],
+        ),
         method("new", "data: r", |o| as_tensor(&indices(o))).refuses(
             "shape",
             |_| as_tensor(&IndexTensor::new(vec![0; 3], &[4])),

@@ -122,6 +122,8 @@ fn statistics() {
     assert_eq!(x.std(&[1]).to_vec()[1], 0.0);
     assert!((x.std(1).to_vec()[0] - (5f32 / 3.0).sqrt()).abs() < 1e-6);
     assert_eq!(x.vector_norm(1).to_vec(), [30f32.sqrt(), 4.0]);
+    assert_eq!((x.max_all().item(), x.min_all().item(), x.max_all().ndim()), (4.0, 1.0, 0));
+    assert!(Tensor::from([[1.0, f32::NAN]]).max_all().item().is_nan());
     assert_eq!(x.cumsum(-1).to_vec(), [1.0, 3.0, 6.0, 10.0, 2.0, 4.0, 6.0, 8.0]);
     assert_eq!(x.cumsum(0).select(0, 1).to_vec(), [3.0, 4.0, 5.0, 6.0]);
     assert_eq!(x.mean_keepdim(0).shape(), [1, 4]);
@@ -146,7 +148,10 @@ fn construction() {
     assert_eq!(tokens.select(-1, 2).as_slice(), [3, 6]);
     assert_eq!(tokens.permute(&[1, 0]).as_slice(), [1, 4, 2, 5, 3, 6]);
     assert_eq!(tokens.index_select(0, &IndexTensor::from([1, 1])).as_slice(), [4, 5, 6, 4, 5, 6]);
-    assert_eq!(IndexTensor::stack(&[tokens.clone(), tokens.clone()]).shape(), [2, 2, 3]);
+    let twice = IndexTensor::stack(&[tokens.clone(), tokens.clone()], 1);
+    assert_eq!(twice, IndexTensor::from([[1, 2, 3, 1, 2, 3], [4, 5, 6, 4, 5, 6]]).reshape(&[2, 2, 3]));
+    assert_eq!((tokens.dim(-1), tokens.select(0, 0).unsqueeze(1).shape()), (3, &[3, 1][..]));
+    assert_eq!(tokens.narrow(0, 1, 1).narrow(1, 2, 1).item(), 6);
     assert_eq!(tokens.to_tensor(DType::F64, &cpu).sum_all().item(), 21.0);
 }
 
@@ -198,6 +203,21 @@ fn sums_of_products_by_name() {
     assert!(close(&einsum("b i i -> b", &[&square]), &square.diagonal(0).sum(-1)));
     assert_eq!(einsum("ij...->...ji", &[&a]).to_vec(), a.permute(&[2, 3, 1, 0]).to_vec());
     assert!(close(&einsum("... i, i -> ...", &[&a, &Tensor::from([1.0; 5])]), &a.sum(-1)));
+
+    // Three terms: a two-dimensional transform, and a name that the middle one does not have.
+    let (basis, x) = (random(9, &[4, 4]), random(10, &[4, 4, 3]));
+    let by_hand = basis.matmul(&basis.matmul(&x.permute(&[2, 0, 1])).t()).t();
+    let found = einsum("i x, j y, x y d -> d i j", &[&basis, &basis, &x]);
+    assert!(close(&found, &by_hand));
+    let (u, w) = (random(11, &[4]), random(12, &[5, 6]));
+    let found = einsum("h, b i j h, h k -> b k", &[&u, &random(13, &[2, 3, 2, 4]), &random(14, &[4, 7])]);
+    let by_hand = (random(13, &[2, 3, 2, 4]).sum(&[1, 2]) * &u).matmul(&random(14, &[4, 7]));
+    assert!(close(&found, &by_hand));
+    // A vector is a row on the left, a column on the right.
+    assert!(close(&a.matmul(&Tensor::from([1.0; 5])), &a.sum(-1)));
+    assert!(close(&Tensor::from([1.0; 5]).matmul(&w), &w.sum(0)));
+    assert!(close(&u.matmul(&x), &(x * u.unsqueeze(1)).sum(1)));
+    assert!(close(&u.matmul(&u), &u.square().sum_all()));
 }
 
 #[test]
@@ -249,7 +269,7 @@ fn mistakes_are_told_with_pattern_and_shapes() {
     };
     says(
         panic_of(|| einsum("i j, j k -> i k", &[&x(), &x()])),
-        &["i j, j k", "[2, 3] and [2, 3]", "`j` is 3 in the first"],
+        &["i j, j k", "[2, 3] and [2, 3]", "`j` is 3 in term 1 and 2 in term 2"],
     );
     says(panic_of(|| einsum("ij,jk", &[&x(), &x()])), &["->"]);
     says(panic_of(|| einsum("ij->ik", &[&x()])), &["`k`", "[2, 3]"]);

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use ironlens_nn::{Activations, HookInfo};
+use ironlens_nn::{Activations, HookError, HookInfo, Target};
 use ironlens_tensor::{Device, IndexTensor, Tensor};
 
 use crate::error::ModelError;
@@ -16,12 +16,14 @@ use crate::slice::Slice;
 #[non_exhaustive]
 pub enum CacheError {
     /// Nothing is cached under this name.
-    #[error("the cache has no `{name}`{}; the nearest of its {count} names are {}", short(asked, name), nearest.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", "))]
+    #[error("the cache has no `{name}`{}{}; the nearest of its {count} names are {}", short(asked, name), why.as_ref().map(|why| format!(": {why}")).unwrap_or_default(), nearest.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", "))]
     Missing {
         /// What was asked for.
         asked: String,
         /// The full name that it stands for.
         name: String,
+        /// Why, if the model has such an activation: its hook point is off, or it was not kept.
+        why: Option<String>,
         /// How many activations there are.
         count: usize,
         /// Names that look like it.
@@ -139,11 +141,21 @@ impl<M: HookedModel> ActivationCache<M> {
         match self.kept.get(&name) {
             Some(value) => Ok(value),
             None => Err(CacheError::Missing {
+                why: self.why_missing(&name),
                 nearest: ironlens_nn::nearest(&name, self.names()),
                 count: self.len(),
                 asked,
                 name,
             }),
+        }
+    }
+
+    /// Why `name` is not here, if the model has a hook point of this name.
+    fn why_missing(&self, name: &str) -> Option<String> {
+        match Target::from(name).names(self.model.params().registry()) {
+            Ok(_) => Some("the call kept others, or ended before it".into()),
+            Err(HookError::Off { why, .. }) => Some(why),
+            Err(_) => None,
         }
     }
 

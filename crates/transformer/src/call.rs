@@ -116,14 +116,14 @@ impl<'a, 'h> Call<'a, 'h> {
     }
 
     /// Start at the input of this block, with a residual stream as input; negative counts from the
-    /// end.
+    /// end, and `n_layers` starts before the final norm.
     pub fn start_at_layer(mut self, layer: impl Into<LayerIndex>) -> Self {
         self.start_at_layer = Some(layer.into().0);
         self
     }
 
     /// Stop before this block and return the residual stream; negative counts from the end, 0
-    /// gives the embeddings.
+    /// gives the embeddings, `n_layers` the stream before the final norm.
     pub fn stop_at_layer(mut self, layer: impl Into<LayerIndex>) -> Self {
         self.stop_at_layer = Some(layer.into().0);
         self

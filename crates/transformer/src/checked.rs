@@ -15,6 +15,7 @@ use crate::model::HookedTransformer;
 use crate::names::resolve_layer;
 use crate::net::{Entry, Net, Pass};
 use crate::output::{LogitsAt, Output, ReturnType};
+use crate::sequences::Sequences;
 
 /// A checked call.
 pub(crate) struct Checked {
@@ -40,13 +41,15 @@ impl Checked {
         let input = match &call.input {
             Input::Texts(texts) => {
                 let read = call.model.to_tokens_with(texts, &call.text)?;
-                attention_mask = attention_mask.or(read.attention_mask);
-                Input::Tokens(read.tokens)
+                Input::from(&read)
             }
-            Input::Tokens(_) | Input::Residual(_) => call.input.clone(),
+            Input::Sequences(_) | Input::Residual(_) => call.input.clone(),
         };
+        if let Input::Sequences(Sequences { mask, .. }) = &input {
+            attention_mask = attention_mask.or_else(|| mask.clone());
+        }
         let (shape, tokens) = match &input {
-            Input::Tokens(t) => (t.shape().to_vec(), Some(t.clone())),
+            Input::Sequences(s) => (s.tokens.shape().to_vec(), Some(s.tokens.clone())),
             Input::Residual(r) => (r.shape().to_vec(), call.tokens.clone()),
             Input::Texts(_) => unreachable!("texts were turned into tokens"),
         };
@@ -98,13 +101,10 @@ impl Checked {
             check_tokens(tokens, cfg.d_vocab)?;
         }
         let layers = cfg.n_layers;
-        let start = call.start_at_layer.map_or(Ok(0), |l| resolve_layer(l, layers))?;
-        // One more than the last block is a place to stop, too.
-        let stop = match call.stop_at_layer {
-            Some(l) if l == layers as isize => Some(layers),
-            Some(l) => Some(resolve_layer(l, layers)?),
-            None => None,
-        };
+        // One more than the last block is a place, too: before the final norm.
+        let place = |l: isize| if l == layers as isize { Ok(layers) } else { resolve_layer(l, layers) };
+        let start = call.start_at_layer.map_or(Ok(0), place)?;
+        let stop = call.stop_at_layer.map(place).transpose()?;
         let wants_loss = stop.is_none() && matches!(call.return_type, ReturnType::Loss | ReturnType::Both);
         if wants_loss && call.logits_at != LogitsAt::All {
             return Err(ModelError::Options("the next-token loss needs the logits of all positions".into()));
@@ -179,7 +179,7 @@ impl Checked {
 
     fn pass(&self, net: &Net, ctx: &mut Ctx<'_, '_>, past: Option<&mut KeyValueCache>) -> Result<Output, ModelError> {
         let entry = match &self.input {
-            Input::Tokens(tokens) => Entry::Tokens(tokens),
+            Input::Sequences(sequences) => Entry::Tokens(&sequences.tokens),
             Input::Residual(residual) => Entry::Residual(residual),
             Input::Texts(_) => unreachable!("texts were turned into tokens"),
         };

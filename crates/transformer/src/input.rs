@@ -3,12 +3,14 @@
 use ironlens_tensor::{IndexTensor, Tensor};
 
 use crate::error::ModelError;
+use crate::sequences::Sequences;
+use crate::text::TextTokens;
 
 /// What a model reads.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// Tokens `[batch, pos]`.
-    Tokens(IndexTensor),
+    /// Tokens `[batch, pos]`, and maybe a mask of padding, which is hidden.
+    Sequences(Sequences),
     /// Texts, which the model's tokenizer turns into tokens; shorter ones are padded, and the padding is hidden.
     Texts(Vec<String>),
     /// The residual stream `[batch, pos, d_model]`, for [`Call::start_at_layer`](crate::Call::start_at_layer).
@@ -55,9 +57,22 @@ impl From<&IndexTensor> for Input {
     /// Tokens `[batch, pos]`, or `[pos]` for a batch of one.
     fn from(tokens: &IndexTensor) -> Input {
         match tokens.shape() {
-            &[pos] => Input::Tokens(IndexTensor::new(tokens.as_slice(), &[1, pos])),
-            _ => Input::Tokens(tokens.clone()),
+            [_] => Input::Sequences(tokens.unsqueeze(0).into()),
+            _ => Input::Sequences(tokens.into()),
         }
+    }
+}
+
+impl From<&Sequences> for Input {
+    fn from(sequences: &Sequences) -> Input {
+        Input::Sequences(sequences.clone())
+    }
+}
+
+impl From<&TextTokens> for Input {
+    /// What [`HookedTransformer::to_tokens_with`](crate::HookedTransformer::to_tokens_with) gives.
+    fn from(read: &TextTokens) -> Input {
+        Input::Sequences(read.into())
     }
 }
 

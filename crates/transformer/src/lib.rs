@@ -14,7 +14,7 @@
 //!
 //! // Zero one head's output and run again.
 //! let mut ablate = Hooks::new().fwd("blocks.0.attn.hook_z", |z, _| {
-//!     z.fill(|z| z.select(2, 1), 0.0);
+//!     z.assign(|z| z.select(2, 1), 0.0);
 //!     Ok(())
 //! });
 //! assert_ne!(model.run_with_hooks(&tokens, &mut ablate)?.to_vec(), logits.to_vec());

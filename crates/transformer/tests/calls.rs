@@ -6,6 +6,7 @@ use ironlens_autograd::Var;
 use ironlens_tensor::{AdamWStep, DType, Device, IndexTensor, Rng, Tensor, profile};
 use ironlens_transformer::{
     ActFn, AttentionDir, Config, HookedTransformer, Hooks, Leaves, Output, PositionalEmbeddingType, ReturnType,
+    Sequences,
 };
 
 /// A small model with biases and norm weights off 0 and 1.
@@ -54,6 +55,9 @@ fn a_padded_batch_is_its_sequences_one_by_one() {
                 let (tokens, mask, starts) = padded(left);
                 let call = model.call(&tokens).attention_mask(&mask).return_type(ReturnType::Both).loss_per_token();
                 let out = call.output().unwrap();
+                // Tokens and mask in one, as analyses and losses take them.
+                let both = model.forward(&Sequences::from((&tokens, &mask))).unwrap();
+                assert_eq!(both.to_vec(), out.logits().value().to_vec(), "{case}");
                 for (i, text) in texts().iter().enumerate() {
                     let alone = IndexTensor::new(text.clone(), &[1, text.len()]);
                     let alone = model.call(&alone).return_type(ReturnType::Both).loss_per_token().output().unwrap();

@@ -156,7 +156,7 @@ fn tokens_may_be_sent_to_any_expert_there_is() {
         let run = |expert: f64| {
             let mut hooks = Hooks::new().fwd(name, move |chosen, _| {
                 assert_eq!(chosen.shape(), [10, 2]);
-                chosen.fill(|c| c.clone(), expert);
+                chosen.assign(|c| c.clone(), expert);
                 Ok(())
             });
             model.run_with_hooks(&x, &mut hooks)
@@ -166,7 +166,7 @@ fn tokens_may_be_sent_to_any_expert_there_is() {
         assert!(first.max_abs_diff(&plain).0 > 1e-4 && first.max_abs_diff(&last).0 > 1e-4);
         // Both choices are the first expert: its output, times the sum of the weights.
         let mut hooks = Hooks::new().fwd(name, |chosen, _| {
-            chosen.fill(|c| c.clone(), 0.0);
+            chosen.assign(|c| c.clone(), 0.0);
             Ok(())
         });
         let (_, cache) = model.call(&x).hooks(&mut hooks).cached().unwrap();
@@ -219,7 +219,7 @@ fn a_sequence_alone_has_the_bits_that_it_has_in_a_batch() {
 fn a_router_that_is_not_finite_is_seen_in_the_logits() {
     let model = model(experts());
     let mut hooks = Hooks::new().fwd("blocks.0.mlp.hook_expert_weights", |weights, _| {
-        weights.fill(|w| w.narrow(0, 0, 1), f64::NAN);
+        weights.assign(|w| w.narrow(0, 0, 1), f64::NAN);
         Ok(())
     });
     let logits = model.run_with_hooks(&tokens(1, 5), &mut hooks).unwrap().to_vec();

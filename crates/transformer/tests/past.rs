@@ -119,7 +119,7 @@ fn edits_are_kept() {
         Hooks::new().fwd(name, |v, info| {
             // Position 1 only, wherever the piece begins.
             if let Some(row) = 1usize.checked_sub(info.pos_offset).filter(|row| *row < v.shape()[1]) {
-                v.fill(move |v| v.select(1, row), 2.0);
+                v.assign(move |v| v.select(1, row), 2.0);
             }
         })
     };

@@ -229,7 +229,7 @@ fn ablations(case: &Case, names: &[&str]) -> Result<Tensors> {
             bail!("there is no head {head}: the model has {heads}");
         }
         Ok(Hooks::new().fwd(hook, move |z, _| {
-            z.fill(move |z| z.select(2, head), 0.0);
+            z.assign(move |z| z.select(2, head), 0.0);
             Ok(())
         }))
     })

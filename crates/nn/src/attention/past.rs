@@ -185,7 +185,7 @@ impl Grown {
         };
         let len = self.len - first;
         let mut memory = Tensor::zeros(&[batch, capacity, heads, width], self.memory.dtype(), &self.memory.device());
-        memory.assign(|memory| memory.narrow(1, 0, len), &self.memory.narrow(1, first, len));
+        memory.assign(|memory| memory.narrow(1, 0, len), self.memory.narrow(1, first, len));
         memory
     }
 

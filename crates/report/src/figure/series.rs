@@ -98,6 +98,10 @@ impl Series {
 
 /// What [`line()`](crate::line()), [`bar`](crate::bar), [`histogram`](crate::histogram) and
 /// [`boxes`](crate::boxes) can draw.
+#[diagnostic::on_unimplemented(
+    message = "a figure draws `&[f64]`, `&Vec<f32>` and their like, or `Series`, not `{Self}`",
+    note = "of a tensor, `&x.to_vec()`"
+)]
 pub trait ToSeries {
     /// The curves.
     fn to_series(self) -> Vec<Series>;

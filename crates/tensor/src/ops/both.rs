@@ -71,20 +71,22 @@ macro_rules! shared_methods {
                 $T::from($crate::Tensor::scalar(value, $value.dtype(), &$value.device()))
             }
 
-            #[track_caller]
-            fn beside(&self, op: $crate::BinaryOp, other: impl $crate::Operand<$T>) -> $T {
-                match other.operand() {
-                    $crate::Right::Array(other) => self.binary(op, &other),
-                    $crate::Right::Number(other) => self.binary(op, &self.number(other)),
+            /// What stands beside this one; a number has its type and device.
+            pub(crate) fn array<'r>(&self, right: $crate::Right<'r, $T>) -> std::borrow::Cow<'r, $T> {
+                match right {
+                    $crate::Right::Array(right) => right,
+                    $crate::Right::Number(right) => std::borrow::Cow::Owned(self.number(right)),
                 }
             }
 
             #[track_caller]
+            fn beside(&self, op: $crate::BinaryOp, other: impl $crate::Operand<$T>) -> $T {
+                self.binary(op, &self.array(other.operand()))
+            }
+
+            #[track_caller]
             fn beside_swapped(&self, op: $crate::BinaryOp, other: impl $crate::Operand<$T>) -> $T {
-                match other.operand() {
-                    $crate::Right::Array(other) => other.binary(op, self),
-                    $crate::Right::Number(other) => self.number(other).binary(op, self),
-                }
+                self.array(other.operand()).binary(op, self)
             }
 
             /// The larger of both, element by element; they broadcast. NaN stays. Where they are
@@ -205,6 +207,22 @@ macro_rules! shared_methods {
                 self.max(&axes).reshape(&self.kept_shape(&axes))
             }
 
+            /// Largest of all elements, as a scalar `[]`; NaN if there is one.
+            ///
+            /// # Panics
+            /// If there are none.
+            #[track_caller]
+            pub fn max_all(&self) -> $T {
+                let axes: Vec<usize> = (0..self.shape().len()).collect();
+                self.max(&axes)
+            }
+
+            /// Smallest of all elements, as [`Self::max_all`].
+            #[track_caller]
+            pub fn min_all(&self) -> $T {
+                -(-self).max_all()
+            }
+
             /// Smallest element over `axes`, which go; NaN if there is one.
             #[track_caller]
             pub fn min(&self, axes: impl $crate::Axes) -> $T {
@@ -259,6 +277,43 @@ macro_rules! shared_methods {
             }
         }
 
+        /// Products.
+        impl $T {
+            /// Matrix product over the last two axes, `[.., m, k] x [.., k, n] -> [.., m, n]`; leading
+            /// axes broadcast. A vector is a row on the left and a column on the right, and its axis
+            /// goes: `[.., m, k] x [k] -> [.., m]`. `other` may be stored in 16 bits
+            /// (`DType`) beside `f32`.
+            ///
+            /// ```
+            /// # use ironlens_tensor::Tensor;
+            /// let x = Tensor::from([[1.0, 2.0], [3.0, 4.0]]);
+            /// let direction = Tensor::from([1.0, -1.0]);
+            /// assert_eq!(x.matmul(&x).to_vec(), [7.0, 10.0, 15.0, 22.0]);
+            /// assert_eq!(x.matmul(&direction).to_vec(), [-1.0, -1.0]);
+            /// assert_eq!(direction.matmul(&x).to_vec(), [-2.0, -2.0]);
+            /// assert_eq!(direction.matmul(&direction).item(), 2.0);
+            /// ```
+            ///
+            /// # Panics
+            /// If sizes disagree.
+            #[track_caller]
+            pub fn matmul(&self, other: &$T) -> $T {
+                match (self.shape().len(), other.shape().len()) {
+                    (1, 1..) => {
+                        $crate::check_inner(self.shape(), other.shape());
+                        let row = self.unsqueeze(0).matmul(other);
+                        let at = row.shape().len() - other.shape().len().min(2);
+                        row.squeeze(at)
+                    }
+                    (2.., 1) => {
+                        $crate::check_inner(self.shape(), other.shape());
+                        self.product(&other.unsqueeze(1)).squeeze(-1)
+                    }
+                    _ => self.product(other),
+                }
+            }
+        }
+
         /// Writes in place.
         impl $T {
             /// Writes `value`, a number or what broadcasts, over the elements `index` of `axis`:
@@ -270,12 +325,9 @@ macro_rules! shared_methods {
             #[track_caller]
             pub fn set_at(&mut self, axis: impl $crate::Axis, index: usize, value: impl $crate::Operand<$T>) {
                 let axis = axis.of(self.shape());
-                let value = match value.operand() {
-                    $crate::Right::Array(value) => value.into_owned(),
-                    $crate::Right::Number(value) => self.number(value),
-                };
+                let value = self.array(value.operand());
                 $crate::check_set_at(self.shape(), axis, index, value.shape());
-                self.assign(|x| x.select(axis, index), &value);
+                self.assign(|x| x.select(axis, index), &*value);
             }
 
             /// Sets the elements `index` of `axis` to 0; see [`Self::set_at`].

@@ -52,10 +52,10 @@ pub enum Reduction {
     Min,
 }
 
-/// Sums of products over named axes, of one array or of two: `"b q h e, b k h e -> b h q k"` (or
-/// `"bqhe,bkhe->bhqk"`) multiplies where names agree and sums over what the result does not name.
-/// Computed as one matrix product; a name twice in one term takes the diagonal (`"i i ->"` is the
-/// trace).
+/// Sums of products over named axes: `"b q h e, b k h e -> b h q k"` (or `"bqhe,bkhe->bhqk"`)
+/// multiplies where names agree and sums over what the result does not name. Two arrays are one
+/// matrix product; more are multiplied from left to right, each name summed over as soon as no later
+/// one has it. A name twice in one term takes the diagonal (`"i i ->"` is the trace).
 ///
 /// # Panics
 /// If the formula cannot be read, or does not fit the shapes.
@@ -217,8 +217,8 @@ impl<T: Array> Named<T> {
 fn try_einsum<T: Array>(formula: &str, arrays: &[&T]) -> Result<T, String> {
     let (left, right) = formula.split_once("->").ok_or("it needs a `->` before the names of the result")?;
     let terms: Vec<&str> = left.split(',').collect();
-    if terms.len() != arrays.len() || arrays.is_empty() || arrays.len() > 2 {
-        return Err(format!("it has {} terms for {} arrays, of which it takes one or two", terms.len(), arrays.len()));
+    if terms.len() != arrays.len() || arrays.is_empty() {
+        return Err(format!("it has {} terms for {} arrays", terms.len(), arrays.len()));
     }
     let letters = !terms.iter().chain([&right]).any(|t| t.trim().contains(char::is_whitespace));
     let mut operands = Vec::new();
@@ -237,25 +237,30 @@ fn try_einsum<T: Array>(formula: &str, arrays: &[&T]) -> Result<T, String> {
             return Err(format!("the result names `{name}`, which no term does"));
         }
     }
-    if let [a, b] = &operands[..] {
-        for name in &a.names {
-            match (a.length(name), b.length(name)) {
-                (Some(m), Some(n)) if m != n => {
-                    return Err(format!("`{name}` is {m} in the first and {n} in the second"));
+    for (j, b) in operands.iter().enumerate() {
+        for (i, a) in operands[..j].iter().enumerate() {
+            for name in &a.names {
+                match (a.length(name), b.length(name)) {
+                    (Some(m), Some(n)) if m != n => {
+                        return Err(format!("`{name}` is {m} in term {} and {n} in term {}", i + 1, j + 1));
+                    }
+                    _ => {}
                 }
-                _ => {}
             }
         }
     }
     let mut operands = operands.into_iter();
-    let first = operands.next().expect("there is one term at least");
-    Ok(match operands.next() {
-        None => first.summed(|n| result.contains(n)).ordered(&result),
-        Some(second) => product(first, second, &result).ordered(&result),
-    })
+    let mut all = operands.next().expect("there is one term at least");
+    while let Some(next) = operands.next() {
+        // What later terms name is not summed over yet.
+        let later = operands.as_slice().iter().flat_map(|o| &o.names);
+        let wanted: Vec<String> = result.iter().chain(later).cloned().collect();
+        all = product(all, next, &wanted);
+    }
+    Ok(all.summed(|n| result.contains(n)).ordered(&result))
 }
 
-/// The product of two terms with the axes of `result`, in some order.
+/// The product of two terms with those of their axes that `result` names, in some order.
 fn product<T: Array>(a: Named<T>, b: Named<T>, result: &[String]) -> Named<T> {
     let a = {
         let others = b.names.clone();

@@ -40,6 +40,18 @@ pub fn check_set_at(shape: &[usize], axis: usize, index: usize, value: &[usize])
     crate::check::requires(fits, "set_at", shape, value, "the value must broadcast to the elements at one index");
 }
 
+/// Refuses factors of which one is a vector, and whose lengths along it differ.
+#[doc(hidden)]
+#[track_caller]
+pub fn check_inner(left: &[usize], right: &[usize]) {
+    let fits = left.last() == Some(&right[right.len().saturating_sub(2)]);
+    let rule = match right.len() {
+        1 => "the left's last axis must be as long as the vector",
+        _ => "the vector must be as long as the right's last axis but one",
+    };
+    crate::check::requires(fits, "matmul", left, right, rule);
+}
+
 fn row(at: usize) -> u32 {
     u32::try_from(at).expect("tensors that are indexed have less than 2^32 elements")
 }

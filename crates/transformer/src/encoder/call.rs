@@ -266,7 +266,7 @@ impl Plan {
         let model = call.model;
         has_head(model, call.head)?;
         let (tokens, own_types, own_mask) = match &call.input {
-            Read::One(Input::Tokens(tokens)) => (tokens.clone(), None, None),
+            Read::One(Input::Sequences(s)) => (s.tokens.clone(), None, s.mask.clone()),
             Read::One(Input::Texts(texts)) => model.to_tokens(texts)?.into_parts(),
             Read::Pairs(pairs) => model.pairs_to_tokens(pairs)?.into_parts(),
             Read::One(Input::Residual(_)) => {

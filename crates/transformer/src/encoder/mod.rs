@@ -58,7 +58,7 @@ use net::EncoderNet;
 ///
 /// // Whether the second part follows the first, with a head's output set to 0.
 /// let types = IndexTensor::from([[0, 0, 1, 1]]);
-/// let mut ablate = Hooks::new().fwd("blocks.0.attn.hook_z", |z, _| z.fill(|z| z.select(2, 1), 0.0));
+/// let mut ablate = Hooks::new().fwd("blocks.0.attn.hook_z", |z, _| z.assign(|z| z.select(2, 1), 0.0));
 /// let output = model.call(&tokens).token_types(&types).head(Head::NextSentence).hooks(&mut ablate).output()?;
 /// assert_eq!(output.next_sentence().shape(), [1, 2]);
 /// # Ok::<(), ironlens_transformer::ModelError>(())

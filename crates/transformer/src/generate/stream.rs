@@ -15,6 +15,7 @@ use crate::input::Input;
 use crate::key_value_cache::KeyValueCache;
 use crate::model::HookedTransformer;
 use crate::output::LogitsAt;
+use crate::sequences::Sequences;
 
 /// A new token of one sequence.
 #[derive(Clone, Debug)]
@@ -131,10 +132,10 @@ impl<'m, 'h> Stream<'m, 'h> {
         }
         let prompts = match &input {
             Input::Texts(texts) => Some(texts.clone()),
-            Input::Tokens(_) | Input::Residual(_) => None,
+            Input::Sequences(_) | Input::Residual(_) => None,
         };
         let (tokens, mask) = match input {
-            Input::Tokens(tokens) => (tokens, attention_mask),
+            Input::Sequences(Sequences { tokens, mask }) => (tokens, attention_mask.or(mask)),
             Input::Texts(texts) => read(model, &texts, &options, past.as_deref())?,
             Input::Residual(_) => {
                 return Err(ModelError::Options(
