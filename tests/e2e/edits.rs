@@ -60,7 +60,7 @@ impl Edit {
     fn write(self, x: &mut Var) {
         match self.what {
             What::Number(number) => x.assign(self.region(), f64::from(number)),
-            What::Values(_) | What::Ids => x.assign(self.region(), &Var::from(self.values(x.shape()))),
+            What::Values(_) | What::Ids => x.assign(self.region(), Var::from(self.values(x.shape()))),
         }
     }
 
@@ -86,7 +86,7 @@ fn bits(model: &HookedTransformer, name: &str, value: Edit, grad: Edit, in_place
         })
         .bwd(name, |g: &mut Tensor, _: &HookInfo<'_>| {
             if in_place {
-                g.assign(grad.region(), &grad.values(g.shape()))
+                g.assign(grad.region(), grad.values(g.shape()))
             } else {
                 *g = grad.whole(g)
             }

@@ -110,7 +110,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // Patching while it writes: the last position of a French prompt in place of ours, at the prompt only.
     let (_, cache) = model.run_with_cache(&prompt_in_french)?;
-    let other = cache.get(("resid_post", 0))?.narrow(1, 3, 1).into();
+    let other = cache.get(("resid_post", 0))?.narrow(1, 3, 1);
     let mut patch = Hooks::new().fwd("blocks.0.hook_resid_post", |x, _| x.assign(|x| x.narrow(1, 3, 1), &other));
     let out = model.generation(&prompt).options(options).hooks(&mut patch).hooks_on(HooksOn::Prompt).run()?;
     tell("quatre in place of four", &out.new_tokens[0]);

@@ -88,7 +88,7 @@ fn parameters_that_are_stored_together_are_known_apart() {
     for refused in [
         params.set("W_Q", &numbers(&[2, 3])).unwrap_err(),
         params.set_in_slots(&mut slots, "W_Q", &numbers(&[6])).unwrap_err(),
-        params.assign("W_Q", |w| w.select(0, 0), &numbers(&[3])).unwrap_err(),
+        params.assign("W_Q", |w| w.select(0, 0), numbers(&[3])).unwrap_err(),
     ] {
         assert!(matches!(&refused, ParamError::Shape { name, .. } if name == "W_Q"), "{refused}");
     }

@@ -89,8 +89,8 @@ fn made(answers: f64) -> HookedTransformer {
     set(1, "W_K", 0, [BEFORE, 0], &eye(TOKENS));
     set(1, "W_V", 0, [TOKEN, 0], &eye(TOKENS));
     set(1, "W_O", 0, [0, ANSWER], &eye(TOKENS));
-    params.assign("embed.W_E", |w| w.narrow(1, TOKEN, TOKENS), &eye(TOKENS)).unwrap();
-    params.assign("pos_embed.W_pos", |w| w.narrow(1, POSITION, POS), &eye(POS)).unwrap();
+    params.assign("embed.W_E", |w| w.narrow(1, TOKEN, TOKENS), eye(TOKENS)).unwrap();
+    params.assign("pos_embed.W_pos", |w| w.narrow(1, POSITION, POS), eye(POS)).unwrap();
     params.assign("unembed.W_U", |w| w.narrow(0, ANSWER, TOKENS), &(eye(TOKENS) * answers)).unwrap();
     model
 }
@@ -191,7 +191,8 @@ fn made_heads_get_the_name_and_the_picture_of_what_they_do() {
     for layer in 0..layers {
         let of = |group: usize| patterns(&html, &meta["arrays"][group * layers + layer]);
         let mean = of(snapshots - 1);
-        for head in 0..HEADS {
+        assert_eq!(mean.len(), HEADS);
+        for (head, mean) in mean.iter().enumerate() {
             let kind = kind_of(layer, head);
             let near = |shown: &[f32], expected: &[f32], what: &str| {
                 let off = shown.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
@@ -202,7 +203,7 @@ fn made_heads_get_the_name_and_the_picture_of_what_they_do() {
             }
             let all: Vec<Vec<f32>> = rows.iter().map(|row| looks(kind, row)).collect();
             let expected = |at: usize| all.iter().map(|one| one[at]).sum::<f32>() / all.len() as f32;
-            near(&mean[head], &(0..POS * POS).map(expected).collect::<Vec<f32>>(), "the mean");
+            near(mean, &(0..POS * POS).map(expected).collect::<Vec<f32>>(), "the mean");
         }
     }
 }

@@ -473,7 +473,7 @@ mod tests {
     fn writing_copies_shared_memory_first() {
         let x = counting(&[2, 2]);
         let mut y = x.clone();
-        y.assign(|v| v.select(0, 1), &Tensor::scalar(9.0, DType::F32, &Device::Cpu));
+        y.assign(|v| v.select(0, 1), Tensor::scalar(9.0, DType::F32, &Device::Cpu));
         assert_eq!(x.to_vec(), [0., 1., 2., 3.]);
         assert_eq!(y.to_vec(), [0., 1., 9., 9.]);
     }

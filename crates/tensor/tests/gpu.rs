@@ -223,7 +223,7 @@ fn writes_to_expanded_tensors() {
         let mut x = t[0].expand(&[4, 5]);
         x.assign(|x| x.clone(), &t[1]);
         let mut y = t[0].expand(&[4, 5]);
-        y.assign(|y| y.select(0, 2), &t[1].select(0, 0));
+        y.assign(|y| y.select(0, 2), t[1].select(0, 0));
         vec![x, y, t[0].clone()]
     });
     compare("add_assign to an expanded tensor", 2e-7, &[&row, &values], |t| {
@@ -234,9 +234,9 @@ fn writes_to_expanded_tensors() {
     // Written by its only holder, and by one of two.
     compare("assign to a view", 0.0, &[&values], |t| {
         let mut x = (&t[0] * 1.0).t();
-        x.assign(|x| x.select(0, 1), &t[0].select(1, 0));
+        x.assign(|x| x.select(0, 1), t[0].select(1, 0));
         let mut y = t[0].narrow(0, 1, 2);
-        y.assign(|y| y.narrow(1, 0, 2), &t[0].select(0, 0).narrow(0, 0, 2));
+        y.assign(|y| y.narrow(1, 0, 2), t[0].select(0, 0).narrow(0, 0, 2));
         vec![x, y, t[0].clone()]
     });
     let step = AdamWStep { lr: 0.1, beta1: 0.9, beta2: 0.99, eps: 1e-8, weight_decay: 0.1, step: 1 };

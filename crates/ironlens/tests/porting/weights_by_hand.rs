@@ -29,8 +29,8 @@ fn model() -> ironlens::Result<HookedTransformer> {
     let mut model = HookedTransformer::new(cfg, &Device::Cpu, 0)?;
     let eye = |n: usize| Tensor::eye(n, DType::F32, &Device::Cpu);
     let params = model.params_mut();
-    params.assign("embed.W_E", |w| w.narrow(1, TOKEN, TOKENS), &eye(TOKENS))?;
-    params.assign("pos_embed.W_pos", |w| w.narrow(1, POSITION, POS), &eye(POS))?;
+    params.assign("embed.W_E", |w| w.narrow(1, TOKEN, TOKENS), eye(TOKENS))?;
+    params.assign("pos_embed.W_pos", |w| w.narrow(1, POSITION, POS), eye(POS))?;
     // Query i asks for i - 1 strongly: keys are positions, shifted by one.
     let shifted = eye(POS + 1).narrow(0, 1, POS).narrow(1, 0, POS);
     params.assign("blocks.0.attn.W_Q", |w| w.select(0, 0).narrow(0, POSITION, POS), &(eye(POS) * 50.0))?;
@@ -38,12 +38,12 @@ fn model() -> ironlens::Result<HookedTransformer> {
     params.assign(
         "blocks.0.attn.W_V",
         |w| w.select(0, 0).narrow(0, TOKEN, TOKENS).narrow(1, 0, TOKENS),
-        &eye(TOKENS),
+        eye(TOKENS),
     )?;
     params.assign(
         "blocks.0.attn.W_O",
         |w| w.select(0, 0).narrow(0, 0, TOKENS).narrow(1, BEFORE, TOKENS),
-        &eye(TOKENS),
+        eye(TOKENS),
     )?;
     // Query: my token. Key: the token before. Value: the token.
     let ask = eye(TOKENS) * 50.0;
@@ -51,17 +51,17 @@ fn model() -> ironlens::Result<HookedTransformer> {
     params.assign(
         "blocks.1.attn.W_K",
         |w| w.select(0, 0).narrow(0, BEFORE, TOKENS).narrow(1, 0, TOKENS),
-        &eye(TOKENS),
+        eye(TOKENS),
     )?;
     params.assign(
         "blocks.1.attn.W_V",
         |w| w.select(0, 0).narrow(0, TOKEN, TOKENS).narrow(1, 0, TOKENS),
-        &eye(TOKENS),
+        eye(TOKENS),
     )?;
     params.assign(
         "blocks.1.attn.W_O",
         |w| w.select(0, 0).narrow(0, 0, TOKENS).narrow(1, ANSWER, TOKENS),
-        &eye(TOKENS),
+        eye(TOKENS),
     )?;
     params.assign("unembed.W_U", |w| w.narrow(0, ANSWER, TOKENS), &(eye(TOKENS) * 10.0))?;
     Ok(model)
