@@ -94,9 +94,9 @@ impl Case {
     }
 }
 
-/// A token in quotes, whose blanks part no line.
+/// A token in quotes, its blanks and breaks to be seen.
 pub(super) fn quoted(token: &str) -> String {
-    format!("{token:?}").replace(' ', "\u{a0}")
+    format!("{token:?}")
 }
 
 /// The prompt with another answer: as given, or with the wrong answer's last mention replaced by the right one.
