@@ -124,6 +124,7 @@ impl Weights<'_> {
     /// their own, and the last of them frees theirs, of a size that is not asked for again: it goes back to the system.
     fn edit(&mut self, name: &str, edit: impl Fn(&Tensor, Range<usize>) -> Tensor) {
         let value = self.all.get_mut(name).unwrap_or_else(|| panic!("a model with norms to fold has `{name}`"));
+        *value = value.contiguous();
         let rows = value.dim(0);
         let step = (PIECE * rows / value.numel().max(1)).max(1);
         for start in (0..rows).step_by(step) {
