@@ -74,7 +74,7 @@ impl Case {
 
     /// What the metric is, in words.
     pub(super) fn what(&self, model: &HookedTransformer) -> Result<String, StudyError> {
-        let text = |token| model.to_single_str_token(token).map(|t| quoted(&t));
+        let text = |token| model.to_single_str_token(token).map(|t| format!("{t:?}"));
         Ok(match self.wrong {
             Some(wrong) => format!("the logit of {} less that of {}", text(self.answer)?, text(wrong)?),
             None => format!("the logit of {}", text(self.answer)?),
@@ -87,16 +87,11 @@ impl Case {
             .filter(|&i| self.tokens.as_slice()[i] != corrupted.as_slice()[i])
             .map(|i| {
                 let other = model.to_single_str_token(corrupted.as_slice()[i]).unwrap_or_default();
-                format!("{} at position {i} becomes {}", quoted(&self.labels[i]), quoted(&other))
+                format!("{:?} at position {i} becomes {other:?}", self.labels[i])
             })
             .collect();
         changed.join(" and ")
     }
-}
-
-/// A token in quotes, its blanks and breaks to be seen.
-pub(super) fn quoted(token: &str) -> String {
-    format!("{token:?}")
 }
 
 /// The prompt with another answer: as given, or with the wrong answer's last mention replaced by the right one.

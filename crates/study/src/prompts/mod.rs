@@ -93,7 +93,7 @@ impl Prompts {
                 n => format!("{n} prompts, the first of them: {}", first.question.prompt),
             },
             facts: vec![
-                ("answer".into(), case::quoted(&model.to_single_str_token(first.answer)?)),
+                ("answer".into(), format!("{:?}", model.to_single_str_token(first.answer)?)),
                 ("layers".into(), model.config().n_layers.to_string()),
                 ("heads a layer".into(), model.config().n_heads().to_string()),
             ],

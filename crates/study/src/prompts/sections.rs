@@ -9,7 +9,6 @@ use ironlens_report::grouped;
 use ironlens_tensor::{IndexTensor, Tensor};
 
 use super::Prompts;
-use super::case::quoted;
 use super::over::{Over, mean, spread};
 use crate::analyser::{Analyser, Failure, Found};
 use crate::error::StudyError;
@@ -73,9 +72,8 @@ fn continuation(prompts: &Prompts) -> Result<Found, Failure> {
         right += usize::from(last_predictions(&logits).as_slice()[0] == case.answer);
     }
     let mut prose = format!(
-        "After {:?} the answer {} is {} of {} tokens by its probability, {:.2}%; {} is {:.3}.",
+        "After {:?} the answer {answer:?} is {} of {} tokens by its probability, {:.2}%; {} is {:.3}.",
         first.question.prompt,
-        quoted(&answer),
         if step.rank == 0 { "the first".into() } else { format!("number {}", grouped(step.rank + 1)) },
         grouped(model.config().d_vocab_out),
         100.0 * step.answer.probability,
@@ -92,7 +90,7 @@ fn continuation(prompts: &Prompts) -> Result<Found, Failure> {
             spread(&values)[0]
         );
     }
-    let (labels, values) = step.top.iter().map(|c| (quoted(&c.text), c.probability)).unzip();
+    let (labels, values) = step.top.iter().map(|c| (format!("{:?}", c.text), c.probability)).unzip();
     let of = if cases.len() == 1 { "" } else { " of the first prompt" };
     Ok((prose, vec![Picture::bars(format!("{LIKELIEST}{of}"), "probability", labels, values)]))
 }
@@ -122,7 +120,7 @@ fn lens(prompts: &Prompts) -> Result<Found, Failure> {
             for (label, &token) in stack.labels.iter().zip(best.as_slice()) {
                 let name = label.strip_suffix("_pre").unwrap_or("end");
                 layers.push(name.to_string());
-                says.push((name.to_string(), quoted(&model.to_single_str_token(token)?)));
+                says.push((name.to_string(), format!("{:?}", model.to_single_str_token(token)?)));
             }
         }
     }
