@@ -50,7 +50,7 @@ pub use figure::{
 pub use page::{Item, Page};
 pub use report::{
     Comparison, Detector, Evaluation, Example, Finding, HeadFact, HeadPair, Hook, Parameter, Reference, Report,
-    Section, Snapshot, Stats, StepRow, grouped,
+    Section, Snapshot, Stats, StepRow, grouped, two_digits, with_error,
 };
 pub use view::{
     Sample, View, attention_heads, attention_layers, attention_pattern, attention_patterns, colored_tokens,

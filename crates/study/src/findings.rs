@@ -1,6 +1,6 @@
 //! What analyses found, in sentences: read from the results that a run keeps.
 
-use ironlens_report::Finding;
+use ironlens_report::{Finding, two_digits, with_error};
 
 use crate::picture::{Analysis, Part, Picture};
 
@@ -50,12 +50,6 @@ pub(crate) const LIKELIEST: &str = "The likeliest next tokens";
 /// What the bars of parts measure where a wrong answer's logit is subtracted.
 pub(crate) const DIFFERENCE: &str = "logit difference";
 
-/// Two digits behind the point, never "-0.00".
-fn two(v: f64) -> String {
-    let text = format!("{v:.2}");
-    if text == "-0.00" { "0.00".into() } else { text }
-}
-
 /// Numbers with names, and their standard errors if they are known.
 struct Measured<'a> {
     labels: &'a [String],
@@ -70,11 +64,7 @@ impl Measured<'_> {
 
     /// A number with its error.
     fn number(&self, i: usize) -> String {
-        match self.errors.get(i) {
-            Some(e) if *e >= 0.005 => format!("{} ± {e:.2}", two(self.values[i])),
-            Some(e) if *e > 0.0 => format!("{} ± <0.01", two(self.values[i])),
-            _ => two(self.values[i]),
-        }
+        with_error(self.values[i], self.errors.get(i).copied())
     }
 
     /// Whether it lies two errors above 0.
@@ -104,7 +94,7 @@ fn ablated(title: &str, all: &Measured<'_>) -> Option<String> {
     }
     Some(format!(
         "{title}, the loss of the model's own predictions rises most without {shown}; the median part: {}.",
-        two(median(all.values))
+        two_digits(median(all.values))
     ))
 }
 
@@ -129,7 +119,7 @@ fn added(value: &str, all: &Measured<'_>) -> Option<String> {
 fn likeliest(of: &str, all: &Measured<'_>) -> Option<String> {
     let (order, _) = largest(all.values)?;
     let told: Vec<String> =
-        order.iter().take(2).map(|&i| format!("{} ({})", all.name(i), two(all.values[i]))).collect();
+        order.iter().take(2).map(|&i| format!("{} ({})", all.name(i), two_digits(all.values[i]))).collect();
     Some(format!("{LIKELIEST}{of}, with their probabilities: {}.", told.join(", ")))
 }
 
@@ -142,7 +132,7 @@ fn patched(all: &Measured<'_>) -> Option<String> {
     let rest = median(all.values);
     Some(format!(
         "The output of one head, patched alone, brings back of the answer (1 is all): {shown}; the median head: {}.",
-        two(rest)
+        two_digits(rest)
     ))
 }
 
@@ -217,7 +207,7 @@ mod tests {
         let tokens = ["\" the\"", "\" Mary\""].map(String::from);
         let text = likeliest("", &of(&tokens, &[0.04, 0.84], &[])).unwrap();
         assert_eq!(text, "The likeliest next tokens, with their probabilities: \" Mary\" (0.84), \" the\" (0.04).");
-        assert_eq!((two(-0.001), two(-0.01)), ("0.00".into(), "-0.01".into()));
+        assert_eq!((two_digits(-0.001), two_digits(-0.01)), ("0.00".into(), "-0.01".into()));
         assert_eq!(of(&labels, &[0.1], &[0.001]).number(0), "0.10 ± <0.01");
     }
 }

@@ -105,11 +105,22 @@ fn does(kind: &str, heads: usize) -> String {
 
 /// A score, and how much it differs between sequences.
 fn with_spread(role: &Role<'_>) -> String {
-    match at(&role.detector.spread, role) {
+    with_error(f64::from(role.score), at(&role.detector.spread, role).map(f64::from))
+}
+
+/// A number as a sentence tells it, with two digits behind the point, never "-0.00".
+pub fn two_digits(v: f64) -> String {
+    let text = format!("{v:.2}");
+    if text == "-0.00" { "0.00".into() } else { text }
+}
+
+/// The same with its error, if that is known and more than 0.
+pub fn with_error(v: f64, error: Option<f64>) -> String {
+    match error {
+        Some(error) if error >= 0.005 => format!("{} ± {error:.2}", two_digits(v)),
         // What would be 0.00 is not: it is only less than two digits tell.
-        Some(spread) if spread >= 0.005 => format!("{:.2} ± {spread:.2}", role.score),
-        Some(spread) if spread > 0.0 => format!("{:.2} ± <0.01", role.score),
-        _ => format!("{:.2}", role.score),
+        Some(error) if error > 0.0 => format!("{} ± <0.01", two_digits(v)),
+        _ => two_digits(v),
     }
 }
 

@@ -9,6 +9,7 @@ mod verdict;
 use std::path::{Path, PathBuf};
 
 pub use compare::Comparison;
+pub use findings::{two_digits, with_error};
 pub use html::grouped;
 
 use crate::{Array, Figure, ReportError, files};
