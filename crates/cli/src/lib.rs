@@ -141,3 +141,23 @@ impl Cli {
 fn command_name() -> String {
     std::env::var("IRONLENS_COMMAND").unwrap_or_else(|_| "ironlens".into())
 }
+
+/// A word of a command, as a shell takes it whole.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "_-+=:,./@%".contains(c);
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_word_with_spaces_stays_one_word() {
+        assert_eq!(super::quoted("--out"), "--out");
+        assert_eq!(super::quoted("my run"), "'my run'");
+        assert_eq!(super::quoted("it's"), r"'it'\''s'");
+        assert_eq!(super::quoted(""), "''");
+    }
+}

@@ -9,8 +9,8 @@ use ironlens::study::{self, Analysis, report_with};
 use ironlens::train::RunDir;
 
 use crate::say::{say, say_aside};
-use crate::threads;
 use crate::train::RUNS;
+use crate::{command_name, quoted, threads};
 
 /// Flags of `report`.
 #[derive(ClapArgs, Clone, Debug)]
@@ -80,7 +80,14 @@ fn compare(runs: &[PathBuf], args: &Args) -> Result<()> {
 /// As [`run`].
 pub fn write_with(run: &RunDir, analysis: Option<Analysis>, out: Option<&Path>, figures: Option<&Path>) -> Result<()> {
     let page = out.map_or_else(|| run.path().join("report.html"), Path::to_path_buf);
-    write_page(&report_with(run, analysis)?, &page, figures)
+    let analysed = analysis.is_some();
+    let mut report = report_with(run, analysis)?;
+    // `pipeline` writes a page itself.
+    if !report.reproduce.is_empty() && (analysed || !report.reproduce.contains(" pipeline")) {
+        let verb = if analysed { "analyze" } else { "report" };
+        report.reproduce += &format!("\n{} {verb} {}", command_name(), quoted(&run.path().to_string_lossy()));
+    }
+    write_page(&report, &page, figures)
 }
 
 /// Writes a report, and pictures if wanted; says what it found and where it is.

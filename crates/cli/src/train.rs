@@ -18,7 +18,7 @@ use crate::device::DeviceArg;
 use crate::say::say;
 use crate::settings::{Recipe, Settings};
 use crate::signals::Stop;
-use crate::threads;
+use crate::{quoted, threads};
 
 /// Where runs go unless told otherwise.
 pub const RUNS: &str = "runs";
@@ -67,7 +67,7 @@ pub fn run(args: &Args) -> Result<PathBuf> {
         None => {
             let recipe = args.settings.resolve()?;
             let path = args.out.clone().unwrap_or_else(|| free_folder(Path::new(RUNS), args.settings.preset.name()));
-            let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
+            let words = std::env::args_os().skip(1).map(|word| quoted(&word.to_string_lossy()));
             let command = words.collect::<Vec<_>>().join(" ");
             let command = format!("{} {command}", crate::command_name());
             let trainer = Trainer::new(recipe.train.clone()).keep(&path).command(command).drawn_from(recipe.seed);

@@ -67,9 +67,11 @@ var Explorer = (() => {
     // --- State: what is chosen, what is only looked at -------------------------------------
     const headName = (L, H) => meta.names?.[L]?.[H] ?? `L${L}H${H}`;
     const state = { s: count - 1, e: null, L: 0, H: 0, d: Math.floor(dest * 0.75), k: null, scale: "full", dir: "dest", at: null, locked: false };
+    // A page of several runs has them in the place of one run's snapshots.
+    const difference = meta.runs ? "last run − first" : "after − before";
     /** Which patterns are shown: an example's lie behind those of the snapshots. */
     const shownAt = () => (state.e === null ? state.s : count + state.e);
-    const where = () => (state.e !== null ? examples[state.e].label : state.s === DIFFERENCE ? "after − before" : meta.snapshots[state.s].label);
+    const where = () => (state.e !== null ? examples[state.e].label : state.s === DIFFERENCE ? difference : meta.snapshots[state.s].label);
     let preview = null; // a head under the pointer: { L, H }
     let cell = null; // a cell under the pointer: { d, s }
 
@@ -129,7 +131,7 @@ var Explorer = (() => {
     // --- Parts ------------------------------------------------------------------------------
     root.textContent = "";
     const buttons = new Map();
-    const choices = el("fieldset", {}, el("legend", {}, "Snapshot"));
+    const choices = el("fieldset", {}, el("legend", {}, meta.runs ? "Run" : "Snapshot"));
     const shown = count <= 4 ? meta.snapshots.map((_, i) => i) : [0, count - 1];
     for (const i of shown) addChoice(i, meta.snapshots[i].label || `step ${meta.snapshots[i].step}`);
     if (count > 1) addChoice(DIFFERENCE, "difference");
@@ -141,7 +143,7 @@ var Explorer = (() => {
     }
     const slider = el("input", { type: "range", min: 0, max: count - 1, value: count - 1, step: 1,
       oninput: () => set({ s: Number(slider.value), e: null }) });
-    slider.setAttribute("aria-label", "Snapshot by step of training");
+    slider.setAttribute("aria-label", meta.runs ? "Run" : "Snapshot by step of training");
     const sliderText = el("output");
     const scale = el("select", { onchange: () => set({ scale: scale.value }) },
       el("option", { value: "full" }, "0 to 1"), el("option", { value: "fit" }, "fit to head"), el("option", { value: "log" }, "logarithmic"));
@@ -579,9 +581,9 @@ var Explorer = (() => {
       if (state.s !== DIFFERENCE) {
         slider.value = state.s;
         const snapshot = meta.snapshots[state.s];
-        sliderText.textContent = `step ${snapshot.step}`;
-        slider.setAttribute("aria-valuetext", `${snapshot.label}, step ${snapshot.step}`);
-      } else sliderText.textContent = "after − before";
+        sliderText.textContent = meta.runs ? snapshot.label : `step ${snapshot.step}`;
+        slider.setAttribute("aria-valuetext", meta.runs ? snapshot.label : `${snapshot.label}, step ${snapshot.step}`);
+      } else sliderText.textContent = difference;
       scale.disabled = state.s === DIFFERENCE && state.e === null;
       thumbs.forEach((row, l) => row.forEach((t, h) => {
         t.button.className = l === L && h === H ? "shown" : "";

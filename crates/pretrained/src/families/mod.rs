@@ -235,7 +235,9 @@ fn rope_scaling(hf: &HfConfig) -> Option<HfConfig> {
 
 /// Whether rotation is stretched by a factor of its own for each length beyond the context.
 pub(crate) fn is_dynamic(hf: &HfConfig) -> Read<bool> {
-    let scaling = rope_scaling(hf);
+    // Of a model that sees too, the text's part.
+    let text = hf.part("text_config");
+    let scaling = rope_scaling(text.as_ref().unwrap_or(hf));
     Ok(scaling.map(|scaling| rope_type(&scaling).map(|kind| kind == Some("dynamic"))).transpose()?.unwrap_or(false))
 }
 

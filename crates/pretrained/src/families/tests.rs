@@ -67,6 +67,14 @@ fn other_names_of_settings_are_known() {
     assert_eq!(config("GPT2LMHeadModel", json!({ "n_ctx": 8, "n_positions": 16 })).unwrap().n_ctx, 16);
 }
 
+#[test]
+fn stretching_by_length_is_known_in_the_part_of_the_text_too() {
+    let dynamic = |of: Value| is_dynamic(&HfConfig::from_json(&of.to_string()).unwrap()).unwrap();
+    let scaling = json!({ "rope_scaling": { "rope_type": "dynamic", "factor": 2.0 } });
+    assert!(dynamic(scaling.clone()) && dynamic(json!({ "text_config": scaling })));
+    assert!(!dynamic(json!({ "text_config": { "rope_scaling": { "rope_type": "linear", "factor": 2.0 } } })));
+}
+
 /// The layers that look back a window.
 fn local(class: &str, given: Value) -> Vec<usize> {
     let cfg = config(class, given).unwrap();

@@ -15,6 +15,8 @@ pub(crate) struct Explorer<'a> {
     /// Begins the names of its elements, so that a page may hold several.
     pub id: &'a str,
     pub snapshots: &'a [Snapshot],
+    /// Whether they are of several runs, each after its training.
+    pub runs: bool,
     /// One for each position, or none.
     pub tokens: &'a [String],
     /// Where the values are from, in words.
@@ -75,6 +77,7 @@ impl Explorer<'_> {
             "layers": self.snapshots[0].layers.len(),
             "tokens": tokens,
             "names": self.names,
+            "runs": self.runs,
             "snapshots": self.snapshots.iter().map(|s| json!({ "label": s.label, "step": s.step })).collect::<Vec<_>>(),
             "arrays": arrays,
             "source": self.source,

@@ -72,7 +72,9 @@ impl Comparison {
         let detectors = self.detectors()?.map(|f| chart("detectors-chart", &f, 3)).transpose()?;
         let snapshots = self.snapshots();
         let explorer = match &snapshots {
-            Some(snapshots) => Explorer { id: "explorer", snapshots, linked: true, ..Explorer::default() }.markup()?,
+            Some(snapshots) => {
+                Explorer { id: "explorer", snapshots, runs: true, linked: true, ..Explorer::default() }.markup()?
+            }
             None => None,
         };
         let (charts, has_explorer) = (losses.is_some() || detectors.is_some(), explorer.is_some());
@@ -92,7 +94,7 @@ impl Comparison {
                 }
                 @if let Some(explorer) = explorer {
                     (section("heads", "The heads, run by run", html! {
-                        p { "Each run after training in the place of a snapshot; the difference is the last run less the first." }
+                        p { "Each run after its training; the difference is the last run less the first." }
                         (explorer)
                     }))
                 }

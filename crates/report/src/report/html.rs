@@ -20,6 +20,7 @@ pub(crate) fn page(report: &Report) -> Result<String, ReportError> {
     let explorer = Explorer {
         id: "explorer",
         snapshots: &report.snapshots,
+        runs: false,
         tokens: &report.tokens,
         source: &report.snapshot_source,
         detectors: &report.detectors,
@@ -449,7 +450,7 @@ fn sixths(figures: &[Figure]) -> Vec<u8> {
 fn reproduce(report: &Report) -> Markup {
     html! {
         @if !report.reproduce.is_empty() {
-            p { "This makes the run again:" }
+            p { "This makes it again:" }
             div.bar { button type="button" data-copy="command" { "Copy" } }
             pre id="command" tabindex="0" aria-label="Command" { (report.reproduce) }
         }
