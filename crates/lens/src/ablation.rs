@@ -9,6 +9,7 @@ use crate::components::refuse_post_norms;
 use crate::error::LensError;
 use crate::metric::Metric;
 use crate::patching::{Axis, Cells, PatchOptions, PatchResult, Patching, only_whole};
+use crate::weights::widened;
 
 /// What an activation is replaced by.
 #[derive(Clone, Debug)]
@@ -232,7 +233,7 @@ pub fn ablate_neurons(
     let (batch, pos) = rerun.sizes();
     let (_, cache) = sequences.call(model).names(name.clone()).cached()?;
     let post = cache.get(name.as_str())?;
-    let w_out = model.param(&format!("blocks.{layer}.mlp.W_out"))?;
+    let w_out = widened(model.param(&format!("blocks.{layer}.mlp.W_out"))?);
     let out = rerun.activation(Site::ResidPost, layer)?;
     let neurons = w_out.dim(0);
     let at_a_time = (options.max_rows / (batch * pos).max(1)).max(1);

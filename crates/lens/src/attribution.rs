@@ -64,8 +64,11 @@ impl EdgeAttribution {
 /// Estimates for the activations `names`, from clean and corrupted tokens of one shape. `steps` is 1
 /// for gradients of the corrupted run, more for integrated gradients.
 ///
+/// Where both runs have the same value, such as the negative infinity of hidden attention scores, the estimate is 0.
+///
 /// # Errors
-/// If the tokens differ in shape, steps are 0, or a name is of no hook.
+/// If the tokens differ in shape, steps are 0, a name is of no hook or of one without a gradient (ids), or an activation
+/// has other rows in each run, as those of experts.
 pub fn attribution_patch<'t>(
     model: &HookedTransformer,
     clean: impl Into<Sequences>,
@@ -81,7 +84,19 @@ pub fn attribution_patch<'t>(
     let gradients = mean_gradients(model, clean, corrupted, metric, &names, steps)?;
     let mut scores = Vec::new();
     for (name, gradient) in names.into_iter().zip(gradients) {
-        let difference = clean_cache.get(name.as_str())? - corrupted_cache.get(name.as_str())?;
+        let (to, from) = (clean_cache.get(name.as_str())?, corrupted_cache.get(name.as_str())?);
+        if to.shape() != from.shape() || to.shape() != gradient.shape() {
+            return Err(LensError::argument(
+                "an activation to attribute",
+                format!(
+                    "`{name}`, of shape {:?} in the clean run and {:?} in the corrupted one",
+                    to.shape(),
+                    from.shape()
+                ),
+                "one that has the same rows in every run",
+            ));
+        }
+        let difference = (to - from).masked_fill(&to.eq(from), 0.0);
         scores.push((name, &difference * &gradient));
     }
     Ok(NodeAttribution { scores })

@@ -96,7 +96,7 @@ pub fn evaluate_text(
 /// `batch_size` sequences of `subseq_len`, twice; a token that begins texts, if there is one, in the first place.
 ///
 /// # Errors
-/// If the sequences are longer than the context, or the vocabulary has none of these ids.
+/// If there are none or they are shorter than three, they are longer than the context, or the vocabulary has none of these ids.
 pub fn induction_loss(
     model: &HookedTransformer,
     batch_size: usize,
@@ -106,11 +106,12 @@ pub fn induction_loss(
 ) -> Result<f64, LensError> {
     let high = model.config().d_vocab.min(20_000) as u32;
     let low = 100.min(high / 10);
-    if batch_size == 0 || subseq_len < 2 || high <= low {
+    // The first token that is said again cannot be foreseen, and the one after it tells the place: two are not counted.
+    if batch_size == 0 || subseq_len < 3 || high <= low {
         return Err(LensError::argument(
             "repeated random tokens",
             format!("{batch_size} sequences of {subseq_len} from {high} ids"),
-            "at least one of at least two",
+            "at least one of at least three",
         ));
     }
     let half = Rng::new(seed, 0).integers(&[batch_size, subseq_len], low, high);

@@ -5,6 +5,8 @@ use std::fmt;
 use faer::Mat;
 use ironlens_tensor::Tensor;
 
+use crate::weights::widened;
+
 /// `A B` with `A [.., ldim, mdim]`, `B [.., mdim, rdim]`, and leading axes that broadcast. What is
 /// asked of the product is computed from the factors: its SVD takes that of an `mdim x mdim` matrix.
 ///
@@ -45,12 +47,13 @@ pub struct Svd {
 }
 
 impl FactoredMatrix {
-    /// The product of two factors.
+    /// The product of two factors; those that are stored in 16 bits become `f32`.
     ///
     /// # Panics
     /// If their inner sizes differ or their leading axes do not broadcast.
     #[track_caller]
     pub fn new(a: Tensor, b: Tensor) -> FactoredMatrix {
+        let (a, b) = (widened(a), widened(b));
         let (sa, sb) = (a.shape(), b.shape());
         let (na, nb) = (sa.len(), sb.len());
         assert!(

@@ -137,7 +137,7 @@ pub struct DetectOptions {
 /// nothing: a padded sequence has the scores that it has alone.
 ///
 /// # Errors
-/// If there are fewer than two positions or not fewer than `n_ctx`, a sequence of fewer than two tokens, a pattern
+/// If there are fewer than two positions or more than `n_ctx`, a sequence of fewer than two tokens, a pattern
 /// of another shape or not lower triangular, a head that does not exist, or tokens the model does not know.
 pub fn detect_head(
     model: &HookedTransformer,
@@ -145,16 +145,7 @@ pub fn detect_head(
     detection: &Detection,
     options: &DetectOptions,
 ) -> Result<Tensor, LensError> {
-    let cfg = model.config();
-    let sequences = sequences.into();
-    let (batch, pos) = sizes(&sequences)?;
-    if pos <= 1 || pos > cfg.n_ctx {
-        return Err(LensError::argument(
-            "the number of positions",
-            pos.to_string(),
-            format!("more than 1 and at most n_ctx = {}", cfg.n_ctx),
-        ));
-    }
+    let (cfg, sequences) = (model.config(), sequences.into());
     if let Some(&(layer, head)) = options.heads.iter().flatten().find(|(l, h)| *l >= cfg.n_layers || *h >= cfg.n_heads)
     {
         return Err(LensError::argument(
@@ -164,29 +155,9 @@ pub fn detect_head(
         ));
     }
     if let Detection::Pattern(p) = detection {
-        check_pattern(p, pos)?;
+        check_pattern(p, sizes(&sequences)?.1)?;
     }
-    let (_, cache) = sequences.call(model).names(|n: &str| n.ends_with("hook_pattern")).cached()?;
-    let ideals: Vec<Ideal> =
-        (0..batch).map(|item| Ideal::new(detection, &sequences, item)).collect::<Result<_, _>>()?;
-    let mut scores = Vec::with_capacity(cfg.n_layers * cfg.n_heads);
-    for layer in 0..cfg.n_layers {
-        let patterns = cache.get(("pattern", layer))?.to_vec();
-        for head in 0..cfg.n_heads {
-            if options.heads.as_ref().is_some_and(|heads| !heads.contains(&(layer, head))) {
-                scores.push(-1.0);
-                continue;
-            }
-            let of_item = |(item, ideal): (usize, &Ideal)| {
-                let at = (item * cfg.n_heads + head) * pos * pos;
-                let attention = ideal.without_padding(&patterns[at..at + pos * pos], pos);
-                compare(&attention, &ideal.pattern, ideal.real.len(), options)
-            };
-            let total: f64 = ideals.iter().enumerate().map(of_item).sum();
-            scores.push((total / batch as f64) as f32);
-        }
-    }
-    Ok(Tensor::from_vec(scores, &[cfg.n_layers, cfg.n_heads], &Device::Cpu))
+    Attention::of(model, &sequences)?.scores(detection, options)
 }
 
 /// Scores `[layer, head]` for several kinds with default options, mean over the batch.
@@ -199,7 +170,8 @@ pub fn head_scores(
     kinds: &[HeadKind],
 ) -> Result<Vec<Tensor>, LensError> {
     let sequences = sequences.into();
-    kinds.iter().map(|&k| detect_head(model, &sequences, &k.into(), &DetectOptions::default())).collect()
+    let attention = Attention::of(model, &sequences)?;
+    kinds.iter().map(|&kind| attention.scores(&kind.into(), &DetectOptions::default())).collect()
 }
 
 /// The shares of [`head_scores`] at each position, `[layer, head, pos]`: of what a query there attends to, how much
@@ -213,34 +185,88 @@ pub fn head_scores_by_position(
     sequences: impl Into<Sequences>,
     kinds: &[HeadKind],
 ) -> Result<Vec<Tensor>, LensError> {
-    let (cfg, sequences) = (model.config(), sequences.into());
-    let (batch, pos) = sizes(&sequences)?;
-    let (_, cache) = sequences.call(model).names(|n: &str| n.ends_with("hook_pattern")).cached()?;
-    let patterns =
-        (0..cfg.n_layers).map(|l| Ok(cache.get(("pattern", l))?.to_vec())).collect::<Result<Vec<_>, LensError>>()?;
-    let of_kind = |&kind: &HeadKind| {
-        let ideals: Vec<Ideal> =
-            (0..batch).map(|item| Ideal::new(&kind.into(), &sequences, item)).collect::<Result<_, _>>()?;
-        let mut shares = vec![0f32; cfg.n_layers * cfg.n_heads * pos];
+    let sequences = sequences.into();
+    let attention = Attention::of(model, &sequences)?;
+    kinds.iter().map(|&kind| attention.shares_by_position(kind)).collect()
+}
+
+/// What every head attends to, of one pass.
+struct Attention<'s> {
+    sequences: &'s Sequences,
+    /// By layer, `[batch, head, pos, pos]`.
+    patterns: Vec<Vec<f32>>,
+    n_heads: usize,
+    pos: usize,
+}
+
+impl Attention<'_> {
+    fn of<'s>(model: &HookedTransformer, sequences: &'s Sequences) -> Result<Attention<'s>, LensError> {
+        let (cfg, (_, pos)) = (model.config(), sizes(sequences)?);
+        if pos <= 1 || pos > cfg.n_ctx {
+            return Err(LensError::argument(
+                "the number of positions",
+                pos.to_string(),
+                format!("more than 1 and at most n_ctx = {}", cfg.n_ctx),
+            ));
+        }
+        let (_, cache) = sequences.call(model).names(|n: &str| n.ends_with("hook_pattern")).cached()?;
+        let patterns =
+            (0..cfg.n_layers).map(|l| Ok(cache.get(("pattern", l))?.to_vec())).collect::<Result<_, LensError>>()?;
+        Ok(Attention { sequences, patterns, n_heads: cfg.n_heads, pos })
+    }
+
+    /// Of sequence `item`, `[real, real]` of its tokens.
+    fn pattern(&self, item: usize, layer: usize, head: usize, ideal: &Ideal) -> Vec<f32> {
+        let size = self.pos * self.pos;
+        ideal.without_padding(&self.patterns[layer][(item * self.n_heads + head) * size..][..size], self.pos)
+    }
+
+    /// What each sequence is compared with.
+    fn ideals(&self, detection: &Detection) -> Result<Vec<Ideal>, LensError> {
+        (0..self.sequences.tokens.shape()[0]).map(|item| Ideal::new(detection, self.sequences, item)).collect()
+    }
+
+    /// `[layer, head]`, means over the sequences.
+    fn scores(&self, detection: &Detection, options: &DetectOptions) -> Result<Tensor, LensError> {
+        let ideals = self.ideals(detection)?;
+        let score = |(layer, head): (usize, usize)| {
+            if options.heads.as_ref().is_some_and(|heads| !heads.contains(&(layer, head))) {
+                return -1.0;
+            }
+            let of_item = |(item, ideal): (usize, &Ideal)| {
+                compare(&self.pattern(item, layer, head, ideal), &ideal.pattern, ideal.real.len(), options)
+            };
+            (ideals.iter().enumerate().map(of_item).sum::<f64>() / ideals.len() as f64) as f32
+        };
+        Ok(Tensor::from_vec(self.heads().map(score).collect(), &[self.patterns.len(), self.n_heads], &Device::Cpu))
+    }
+
+    /// `[layer, head, pos]`, means over the sequences that have a token there.
+    fn shares_by_position(&self, kind: HeadKind) -> Result<Tensor, LensError> {
+        let pos = self.pos;
+        let mut shares = vec![0f32; self.patterns.len() * self.n_heads * pos];
         let mut seen = vec![0f32; pos];
-        for (item, ideal) in ideals.iter().enumerate() {
+        for (item, ideal) in self.ideals(&kind.into())?.iter().enumerate() {
             let n = ideal.real.len();
             ideal.real.iter().for_each(|p| seen[*p] += 1.0);
-            for at in 0..cfg.n_layers * cfg.n_heads {
-                let (layer, head) = (at / cfg.n_heads, at % cfg.n_heads);
-                let from = (item * cfg.n_heads + head) * pos * pos;
-                let attention = ideal.without_padding(&patterns[layer][from..from + pos * pos], pos);
+            for ((layer, head), shares) in self.heads().zip(shares.chunks_mut(pos)) {
+                let attention = self.pattern(item, layer, head, ideal);
                 for (row, (a, d)) in attention.chunks(n).zip(ideal.pattern.chunks(n)).enumerate() {
                     let all: f32 = a.iter().sum();
                     let covered: f32 = a.iter().zip(d).map(|(a, d)| a * d).sum();
-                    shares[at * pos + ideal.real[row]] += if all > 0.0 { covered / all } else { 0.0 };
+                    shares[ideal.real[row]] += if all > 0.0 { covered / all } else { 0.0 };
                 }
             }
         }
         shares.iter_mut().enumerate().for_each(|(i, share)| *share /= seen[i % pos].max(1.0));
-        Ok(Tensor::from_vec(shares, &[cfg.n_layers, cfg.n_heads, pos], &Device::Cpu))
-    };
-    kinds.iter().map(of_kind).collect()
+        Ok(Tensor::from_vec(shares, &[self.patterns.len(), self.n_heads, pos], &Device::Cpu))
+    }
+
+    /// All `(layer, head)`, in order.
+    fn heads(&self) -> impl Iterator<Item = (usize, usize)> {
+        let n_heads = self.n_heads;
+        (0..self.patterns.len() * n_heads).map(move |at| (at / n_heads, at % n_heads))
+    }
 }
 
 /// What attention of one sequence is compared with, over its tokens alone.

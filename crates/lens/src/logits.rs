@@ -163,6 +163,13 @@ fn divided(
     units: Units,
 ) -> Result<Divided, LensError> {
     let model = cache.model();
+    if let Some(wrong) = incorrect.filter(|wrong| wrong.shape() != tokens.shape()) {
+        return Err(LensError::argument(
+            "incorrect tokens",
+            wrong.numel().to_string(),
+            format!("{}, one beside each of the tokens", tokens.numel()),
+        ));
+    }
     let options = StackOptions { pos_slice, ..Default::default() };
     let Stack { values, labels } = match units {
         Units::Sublayers => cache.decompose_resid(&options, Sublayers::All, true)?,

@@ -62,6 +62,12 @@ impl<'m> Metric<'m> {
         Ok(Metric::last(move |logits| {
             let (batch, vocab) = (logits.dim(0), logits.dim(1));
             assert!(batch == right.len(), "the metric has answers for {} items, the batch {batch}", right.len());
+            if let Some(id) = right.iter().chain(&wrong).find(|id| **id as usize >= vocab) {
+                panic!(
+                    "the metric asks for the logit of token {id}; there are {vocab} logits, of tokens 0 to {}",
+                    vocab - 1
+                );
+            }
             if !logits.requires_grad() {
                 // Logits cancel here; their difference is not rounded again.
                 let l = logits.value().to_vec_f64();

@@ -18,8 +18,19 @@ pub fn attention_entropy(cache: &ActivationCache) -> Result<Tensor, LensError> {
 /// queries (keys ahead count as much as keys behind). `[layer, head]`.
 ///
 /// # Errors
-/// If patterns are not cached.
+/// If patterns are not cached, or not for the queries of all positions.
 pub fn attention_distance(cache: &ActivationCache) -> Result<Tensor, LensError> {
+    for l in 0..cache.model().config().n_layers {
+        let pattern = cache.get(("pattern", l))?;
+        let [.., queries, keys] = *pattern.shape() else { unreachable!("patterns are [.., query, key]") };
+        if queries != keys {
+            return Err(LensError::argument(
+                "patterns to measure distances in",
+                format!("{queries} queries of {keys} positions"),
+                "the queries of all positions: a cache without a slice of positions, of whole sequences",
+            ));
+        }
+    }
     per_head(cache, |row, query| row.iter().enumerate().map(|(key, p)| p * query.abs_diff(key) as f64).sum())
 }
 

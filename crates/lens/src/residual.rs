@@ -8,7 +8,7 @@ use ironlens_tensor::{IndexTensor, Tensor};
 use ironlens_transformer::{ActivationCache, HookedTransformer, NormalizationType, Slice};
 
 use crate::error::LensError;
-use crate::weights::WeightsExt;
+use crate::weights::{WeightsExt, widened};
 
 /// Vectors in the residual stream, and what each is called.
 #[derive(Clone, Debug)]
@@ -103,7 +103,8 @@ pub trait CacheExt {
     -> Result<Tensor, LensError>;
 
     /// Components `[component, batch, pos, d_model]` as the norm before `layer` (or its MLP, or the
-    /// final norm) scaled the whole: centred if it is a layer norm, divided by its cached scale. Its
+    /// final norm) scaled the whole: centred in a model of layer norms (also for a final RMS norm, as in
+    /// TransformerLens), divided by its cached scale. Its
     /// weights are left out, as in TransformerLens; fold them first. The positions of the stack are
     /// those of `options.pos_slice`, its batch items those of `batch_slice`. Does nothing in a model
     /// without norms.
@@ -217,7 +218,8 @@ impl CacheExt for ActivationCache {
         let post = self.get(("post", layer))?;
         let post = pos_slice.apply(post, post.ndim() - 2)?;
         let post = neurons.apply(&post, post.ndim() - 1)?;
-        let w_out = neurons.apply(&self.model().param(&format!("blocks.{layer}.mlp.W_out"))?, 0)?;
+        let w_out = self.model().param(&format!("blocks.{layer}.mlp.W_out"))?;
+        let w_out = widened(neurons.apply(&w_out, 0)?);
         Ok(&post.unsqueeze(post.ndim()) * &w_out)
     }
 
@@ -335,6 +337,19 @@ impl CacheExt for ActivationCache {
         let options = StackOptions { pos_slice: pos_slice.clone(), ..Default::default() };
         let scaled = self.apply_ln_to_stack(stack, &options, batch_slice)?;
         let last = scaled.ndim() - 1;
+        // The directions' places are the stack's, or one for many of them.
+        let (places, given) = (&scaled.shape()[1..last], &directions.shape()[..directions.ndim() - 1]);
+        let fits =
+            given.len() <= places.len() && given.iter().rev().zip(places.iter().rev()).all(|(g, p)| g == p || *g == 1);
+        if !fits {
+            return Err(LensError::argument(
+                "tokens of shape",
+                format!("{:?}", tokens.shape()),
+                format!(
+                    "one for each of the stack's places, {places:?}, or for each item of the batch, or one for all"
+                ),
+            ));
+        }
         Ok((&scaled * &directions).sum(&[last]))
     }
 }

@@ -235,15 +235,33 @@ fn is_gguf(path: &Path) -> bool {
     path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf"))
 }
 
-/// The stream after each block, `[d_model]`, averaged over prompts as `reading` says.
-fn means(model: &HookedTransformer, input: Input, reading: Reading) -> Result<Vec<Tensor>, LensError> {
-    let Sequences { tokens, mask } = match input {
+/// Texts and tokens as `[batch, pos]`, with a mask of as many where some are padding.
+fn sequences_of(model: &HookedTransformer, input: Input) -> Result<Sequences, LensError> {
+    let sequences: Sequences = match input {
         Input::Texts(texts) => model.to_tokens_with(texts.as_slice(), &Default::default())?.into(),
         Input::Sequences(sequences) => sequences,
         Input::Residual(_) => {
             return Err(LensError::argument("prompts", "a residual stream", "texts, or tokens [batch, pos]"));
         }
     };
+    let shape = sequences.tokens.shape();
+    if shape.len() != 2 {
+        return Err(LensError::argument("prompts", format!("tokens of shape {shape:?}"), "[batch, pos]"));
+    }
+    match &sequences.mask {
+        Some(mask) if mask.shape() != shape => Err(LensError::argument(
+            "the mask of prompts",
+            format!("one of shape {:?}", mask.shape()),
+            format!("{shape:?}, as the tokens"),
+        )),
+        Some(_) | None => Ok(sequences),
+    }
+}
+
+/// The stream after each block, `[d_model]`, averaged over prompts as `reading` says.
+fn means(model: &HookedTransformer, input: Input, reading: Reading) -> Result<Vec<Tensor>, LensError> {
+    let sequences = sequences_of(model, input)?;
+    let Sequences { tokens, mask } = &sequences;
     let (batch, pos) = (tokens.shape()[0], tokens.shape()[1]);
     // Weights [batch, pos] of each position in the mean.
     let mut weights = Vec::with_capacity(batch * pos);
@@ -268,14 +286,9 @@ fn means(model: &HookedTransformer, input: Input, reading: Reading) -> Result<Ve
         weights.extend((0..pos).map(|at| if read.contains(&at) { weight } else { 0.0 }));
     }
     let weights = Tensor::from_vec_f64(weights, &[batch, pos, 1]);
-    let mut call = model
-        .call(&tokens)
-        .logits_at(LogitsAt::Last)
-        .names_where(|name| name.starts_with("blocks.") && name.ends_with("hook_resid_post"));
-    if let Some(mask) = &mask {
-        call = call.attention_mask(mask);
-    }
-    let (_, cache) = call.cached()?;
+    let call = sequences.call(model).logits_at(LogitsAt::Last);
+    let (_, cache) =
+        call.names_where(|name| name.starts_with("blocks.") && name.ends_with("hook_resid_post")).cached()?;
     (0..model.config().n_layers)
         .map(|layer| {
             let stream = cache.get(("resid_post", layer))?;
@@ -310,11 +323,12 @@ pub struct Dose {
     /// The metric of the steered logits.
     pub metric: f64,
     /// How far the predictions are from the unsteered ones: the divergence of [`kl_divergence`], averaged over all
-    /// positions.
+    /// positions that are no padding.
     pub kl: f64,
 }
 
-/// A metric, and the distance from the unsteered model, by how much of the vector is added.
+/// A metric, and the distance from the unsteered model, by how much of the vector is added to texts or tokens. Of
+/// padded sequences both are as of the sequences alone.
 ///
 /// # Errors
 /// If the input or the vector does not fit the model.
@@ -326,14 +340,21 @@ pub fn dose_response(
     metric: &Metric<'_>,
 ) -> Result<Vec<Dose>, LensError> {
     vector.check(model)?;
-    let input = input.into();
-    let clean = model.forward(input.clone())?;
+    let sequences = sequences_of(model, input.into())?;
+    let clean = model.forward(&sequences)?;
+    let counted: Vec<bool> = match &sequences.mask {
+        Some(mask) => mask.as_slice().iter().map(|&seen| seen != 0).collect(),
+        None => vec![true; sequences.tokens.as_slice().len()],
+    };
     coefficients
         .iter()
         .map(|&coefficient| {
-            let logits = model.run_with_hooks(input.clone(), &mut vector.added(coefficient))?;
-            let kl = kl_divergence(&clean, &logits).mean_all().item();
-            Ok(Dose { coefficient, metric: metric.of(&logits), kl })
+            let logits = model.run_with_hooks(&sequences, &mut vector.added(coefficient))?;
+            let of_each = kl_divergence(&clean, &logits).to_vec_f64();
+            let of_tokens: Vec<f64> =
+                of_each.into_iter().zip(&counted).filter(|(_, c)| **c).map(|(kl, _)| kl).collect();
+            let kl = of_tokens.iter().sum::<f64>() / of_tokens.len() as f64;
+            Ok(Dose { coefficient, metric: metric.of_sequences(&logits, &sequences), kl })
         })
         .collect()
 }

@@ -6,7 +6,7 @@ use ironlens_transformer::HookedTransformer;
 
 use crate::error::LensError;
 use crate::factored::FactoredMatrix;
-use crate::weights::WeightsExt;
+use crate::weights::{WeightsExt, widened};
 
 /// A matrix whose directions can be read in tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,13 +47,13 @@ pub fn singular_vectors(model: &HookedTransformer, matrix: Matrix, n: usize) -> 
         }
         Matrix::WIn(layer) => {
             LensError::unless_mlp(cfg, layer, "the directions of W_in")?;
-            let w = model.param(&format!("blocks.{layer}.mlp.W_in"))?.t();
+            let w = widened(model.param(&format!("blocks.{layer}.mlp.W_in"))?).t();
             let w = model.param(&format!("blocks.{layer}.ln2.w")).map_or(w.clone(), |ln| &w * &ln);
             right_vectors(&w)
         }
         Matrix::WOut(layer) => {
             LensError::unless_mlp(cfg, layer, "the directions of W_out")?;
-            right_vectors(&model.param(&format!("blocks.{layer}.mlp.W_out"))?)
+            right_vectors(&widened(model.param(&format!("blocks.{layer}.mlp.W_out"))?))
         }
     };
     if n > values.dim(0) {
@@ -64,7 +64,7 @@ pub fn singular_vectors(model: &HookedTransformer, matrix: Matrix, n: usize) -> 
         ));
     }
     let v = v.narrow(1, 0, n);
-    Ok(SingularVectors { values: values.narrow(0, 0, n), logits: model.w_u()?.t().matmul(&v) })
+    Ok(SingularVectors { values: values.narrow(0, 0, n), logits: widened(model.w_u()?).t().matmul(&v) })
 }
 
 /// Singular values, and right singular vectors `[columns, rank]`, of `[rows, columns]`; NaN where that

@@ -3,7 +3,7 @@
 //! Methods of [`HookedTransformer`], through [`WeightsExt`]; TransformerLens's properties and methods
 //! of the same names, in lower case.
 
-use ironlens_tensor::{IndexTensor, Tensor};
+use ironlens_tensor::{DType, IndexTensor, Tensor};
 use ironlens_transformer::HookedTransformer;
 
 use crate::error::LensError;
@@ -145,6 +145,11 @@ stacked! {
     b_in: "mlp.b_in";
     /// `[layer, d_model]`
     b_out: "mlp.b_out";
+}
+
+/// A weight to be computed with by itself: in `f32` where it is stored in 16 bits.
+pub(crate) fn widened(weight: Tensor) -> Tensor {
+    if weight.dtype().is_storage() { weight.to_dtype(DType::F32) } else { weight }
 }
 
 impl WeightsExt for HookedTransformer {

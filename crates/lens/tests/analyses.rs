@@ -4,7 +4,7 @@ mod common;
 
 use common::{base, model, tokens};
 use ironlens_lens::ablation::{Ablation, Parts, ablate, ablate_by_position, ablate_neurons};
-use ironlens_lens::attribution::edge_attribution;
+use ironlens_lens::attribution::{attribution_patch, edge_attribution};
 use ironlens_lens::heads::{HeadKind, head_scores, head_scores_by_position};
 use ironlens_lens::logits::{
     Units, direct_logit_attribution, direct_logit_attribution_by_position, logit_lens, top_tokens,
@@ -15,9 +15,12 @@ use ironlens_lens::svd::{Matrix, singular_vectors};
 use ironlens_lens::{
     CacheExt, Composition, FactoredMatrix, Metric, Processing, StackOptions, Sublayers, WeightsExt, process_weights,
 };
+use ironlens_nn::Init;
 use ironlens_tensor::{DType, Device, IndexTensor, Rng, Tensor};
 use ironlens_transformer::config::QkNormType;
-use ironlens_transformer::{ActFn, Config, Hooks, NormalizationType, PositionalEmbeddingType, Slice};
+use ironlens_transformer::{
+    ActFn, Config, HookedTransformer, Hooks, NormalizationType, PositionalEmbeddingType, Slice,
+};
 
 fn assert_close(a: &Tensor, b: &Tensor, tolerance: f64) {
     let (difference, alike) = a.max_abs_diff(b);
@@ -496,4 +499,84 @@ fn composition_looks_back_only() {
     let norm = |t: &Tensor| t.norm();
     let expected = norm(&l.matmul(&r)) / norm(&l) / norm(&r);
     assert!((scores.select(0, 0).select(0, 1).select(0, 2).select(0, 3).item() - expected).abs() < 1e-5);
+}
+
+#[test]
+fn attribution_of_what_is_hidden_or_comes_and_goes() {
+    let [clean, corrupted] = tokens(6);
+    let metric = Metric::logit_diff(&[3], &[5]).unwrap();
+    let model_of = |cfg| model(cfg);
+    let scores = |cfg: Config, name: &str| {
+        attribution_patch(&model_of(cfg), &clean.rows(&[0]), &corrupted.rows(&[0]), &metric, name, 1)
+    };
+    // Hidden attention scores are negative infinity in both runs.
+    let hidden = scores(base(), "blocks.1.attn.hook_attn_scores").unwrap();
+    assert!(hidden.scores[0].1.all_finite() && hidden.scores[0].1.to_vec().iter().any(|v| *v != 0.0));
+    // Other tokens come to an expert in each run.
+    let experts = Config { num_experts: 4, experts_per_token: 1, gated_mlp: true, act_fn: ActFn::Silu, ..base() };
+    let refused = (0..4).filter_map(|e| scores(experts.clone(), &format!("blocks.0.mlp.experts.{e}.hook_post")).err());
+    let texts: Vec<String> = refused.map(|error| error.to_string()).collect();
+    assert!(!texts.is_empty() && texts.iter().all(|t| t.contains("hook_post") && t.contains("clean run")), "{texts:?}");
+}
+
+#[test]
+fn distances_need_the_queries_of_all_positions() {
+    let model = model(base());
+    let (_, cache) = model.call(&tokens(6)[0]).pos_slice(Slice::At(-1)).cached().unwrap();
+    let text = attention_distance(&cache).unwrap_err().to_string();
+    assert!(text.contains("1 queries of 6 positions"), "{text}");
+    assert!(attention_entropy(&cache).is_ok());
+}
+
+#[test]
+#[should_panic(expected = "token 4000; there are")]
+fn a_metric_of_a_token_that_has_no_logit_is_refused() {
+    let model = model(base());
+    Metric::logit_diff(&[4000, 1], &[0, 0]).unwrap().of(&model.forward(&tokens(6)[0]).unwrap());
+}
+
+#[test]
+fn answers_of_another_shape_are_refused() {
+    let model = model(base());
+    let (_, cache) = model.run_with_cache(&tokens(6)[0]).unwrap();
+    let stack = cache.decompose_resid(&StackOptions::default(), Sublayers::All, true).unwrap().values;
+    let batch = tokens(6)[0].shape()[0];
+    let too_many = IndexTensor::new(vec![1; batch + 1], &[batch + 1]);
+    let text = cache.logit_attrs(&stack, &too_many, None, &Slice::All, &Slice::All).unwrap_err().to_string();
+    assert!(text.contains(&format!("[{}]", batch + 1)), "{text}");
+    let right = IndexTensor::new(vec![1; batch], &[batch]);
+    let one = IndexTensor::new(vec![2], &[1]);
+    let text = direct_logit_attribution(&cache, &right, Some(&one), -1, Units::Heads).unwrap_err().to_string();
+    assert!(text.contains("incorrect tokens") && text.contains(&batch.to_string()), "{text}");
+}
+
+/// A model whose matrices are stored in 16 bits, and the same in `f32`.
+#[test]
+fn analyses_of_weights_in_16_bits_are_those_of_the_widened_ones() {
+    let mut stored = model(base());
+    stored.params_mut().store_as(DType::Bf16);
+    let mut wide = stored.clone();
+    wide.params_mut().store_as(DType::F32);
+    let x = &tokens(6)[0];
+    let both = |f: &dyn Fn(&HookedTransformer) -> Tensor| {
+        let [a, b] = [&stored, &wide].map(f);
+        assert_eq!((a.dtype(), a.to_vec()), (DType::F32, b.to_vec()));
+    };
+    let options = StackOptions::default();
+    both(&|m| m.run_with_cache(x).unwrap().1.get_full_resid_decomposition(&options, true).unwrap().values);
+    both(&|m| m.run_with_cache(x).unwrap().1.get_neuron_results(0, &Slice::All, &Slice::All).unwrap());
+    both(&|m| {
+        let metric = Metric::logit_diff(&vec![3; x.shape()[0]], &vec![5; x.shape()[0]]).unwrap();
+        ablate_neurons(m, x, &metric, 1, PatchOptions::default()).unwrap()
+    });
+    for matrix in [Matrix::Ov(0, 1), Matrix::WIn(1), Matrix::WOut(0)] {
+        both(&|m| singular_vectors(m, matrix, 2).unwrap().logits);
+        both(&|m| singular_vectors(m, matrix, 2).unwrap().values);
+    }
+    both(&|m| m.ov().unwrap().singular_values());
+    both(&|m| m.qk().unwrap().ab());
+    both(&|m| m.all_composition_scores(Composition::Q).unwrap());
+    // And they can be drawn anew.
+    stored.params_mut().init_where(|name| name.contains("W_in"), Init::Constant(0.5), 0);
+    assert_eq!(stored.param("blocks.0.mlp.W_in").unwrap().dtype(), DType::Bf16);
 }

@@ -4,7 +4,6 @@
 mod common;
 
 use common::{base, model, tokens};
-use ironlens_lens::Metric;
 use ironlens_lens::ablation::{Ablation, Parts, ablate, ablate_neurons};
 use ironlens_lens::attribution::{attribution_patch, edge_attribution};
 use ironlens_lens::heads::{
@@ -13,6 +12,8 @@ use ironlens_lens::heads::{
 use ironlens_lens::patching::path::{Receiver, Sender, direct_path_patch};
 use ironlens_lens::patching::{Method, PatchOptions, PatchResult, Patching};
 use ironlens_lens::patterns::{attention_distance, attention_entropy};
+use ironlens_lens::steering::dose_response;
+use ironlens_lens::{Metric, SteeringVector};
 use ironlens_tensor::{Device, IndexTensor, Tensor};
 use ironlens_transformer::{AttentionDir, Config, HookedTransformer, PositionalEmbeddingType, Sequences};
 
@@ -259,4 +260,20 @@ fn paths_of_a_steered_model_add_the_vector_once() {
         assert!((value - unchanged).abs() < 1e-5, "{value} is not {unchanged}");
     }
     assert!(path(&clean).iter().any(|value| (value - unchanged).abs() > 1e-3));
+}
+
+#[test]
+fn doses_of_padded_sequences_are_those_of_the_sequences() {
+    let model = model(base());
+    let direction = Tensor::full(&[base().d_model], 0.7, ironlens_tensor::DType::F32, &Device::Cpu);
+    let vector = SteeringVector::new([(0, direction)]).unwrap();
+    let metric = Metric::logit_diff(&[3], &[5]).unwrap();
+    let wanted = dose_response(&model, &alone(0), &vector, &[0.0, 2.0], &metric).unwrap();
+    for (before, after) in SIDES {
+        let found = dose_response(&model, &padded(0, before, after), &vector, &[0.0, 2.0], &metric).unwrap();
+        for (found, wanted) in found.iter().zip(&wanted) {
+            assert!((found.metric - wanted.metric).abs() < 1e-4, "{found:?} {wanted:?}");
+            assert!((found.kl - wanted.kl).abs() < 1e-5, "{found:?} {wanted:?}");
+        }
+    }
 }

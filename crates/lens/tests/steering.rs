@@ -6,7 +6,7 @@ use ironlens_lens::evaluation::ioi::{IoiOptions, Order, ioi_dataset};
 use ironlens_lens::steering::{Reading, dose_response, kl_divergence};
 use ironlens_lens::{Metric, SteeringVector, induction_loss};
 use ironlens_tensor::{DType, Device, IndexTensor, Rng, Tensor};
-use ironlens_transformer::{ActFn, Config, HookedTransformer};
+use ironlens_transformer::{ActFn, Config, HookedTransformer, Sequences};
 
 fn model() -> HookedTransformer {
     let cfg = Config {
@@ -153,6 +153,8 @@ fn the_loss_of_repeated_tokens_is_of_their_second_time() {
     }
     assert!((found - sum / 24.0).abs() < 1e-5, "{found} {}", sum / 24.0);
     assert!(induction_loss(&model, 0, 10, None, 0).is_err());
+    assert!(induction_loss(&model, 1, 2, None, 0).unwrap_err().to_string().contains("at least three"));
+    assert!(induction_loss(&model, 1, 3, None, 0).unwrap().is_finite());
     assert!(induction_loss(&model, 1, 60, None, 0).is_err());
 }
 
@@ -181,4 +183,15 @@ fn prompts_of_indirect_objects_are_drawn() {
     assert!(ioi_dataset(&bad).unwrap_err().to_string().contains("ends with [A]"));
     let bad = IoiOptions { names: vec!["Ann".into()], ..IoiOptions::default() };
     assert!(ioi_dataset(&bad).is_err());
+}
+
+#[test]
+fn prompts_and_masks_of_another_shape_are_refused() {
+    let (model, x) = (model(), tokens(2, 5, 1));
+    let refused = |sequences: Sequences, words: &[&str]| {
+        let text = SteeringVector::contrastive(&model, &sequences, &x, Reading::Last).unwrap_err().to_string();
+        assert!(words.iter().all(|word| text.contains(word)), "{text}");
+    };
+    refused(x.reshape(&[10]).into(), &["[10]", "[batch, pos]"]);
+    refused(Sequences::from((&x, &x.narrow(1, 0, 4))), &["[2, 4]", "[2, 5]"]);
 }

@@ -3,13 +3,13 @@
 use std::fmt;
 
 use ironlens_autograd::{Tape, Var};
-use ironlens_tensor::{DType, Device, Tensor};
+use ironlens_tensor::{DType, Device, Layout, Tensor};
 
 use crate::active::Active;
 use crate::error::HookError;
 use crate::hooks::Hooks;
 use crate::params::Params;
-use crate::registry::{HookPoint, Param, Registry};
+use crate::registry::{HookPoint, Param, Registry, part_of};
 
 /// By which weights a recorded pass is differentiated. The others, and those that are frozen
 /// ([`Params::freeze`]), are constants: their gradients cost nothing, neither time nor memory.
@@ -57,6 +57,8 @@ pub struct Ctx<'a, 'h> {
     pub(crate) registry: &'a Registry,
     pub(crate) active: Active<'a, 'h>,
     weights: Vec<Var>,
+    /// The parts of leaves that are frozen: slot and place in it.
+    frozen: Vec<(usize, Layout)>,
     dtype: DType,
     device: Device,
 }
@@ -125,10 +127,15 @@ impl<'a, 'h> Ctx<'a, 'h> {
     }
 
     fn with(params: &'a Params, active: Active<'a, 'h>, weight: impl Fn(usize, Tensor) -> Var) -> Self {
+        let weights: Vec<Var> = params.slots().iter().enumerate().map(|(slot, w)| weight(slot, w.clone())).collect();
+        let places = params.frozen().filter_map(|name| params.registry().param_place(name));
+        let frozen =
+            places.filter(|(slot, _)| weights[*slot].requires_grad()).map(|(slot, at)| (slot, at.clone())).collect();
         Ctx {
             registry: params.registry(),
             active,
-            weights: params.slots().iter().enumerate().map(|(slot, w)| weight(slot, w.clone())).collect(),
+            weights,
+            frozen,
             dtype: params.dtype(),
             device: params.device().clone(),
         }
@@ -190,7 +197,7 @@ pub type ByWeightsAndLeaves = (Vec<Option<Tensor>>, Vec<Option<Tensor>>);
 
 impl Ctx<'_, '_> {
     /// Gradients of `loss` by every stored parameter (`None` where it does not depend on one, or one is
-    /// no leaf); backward hooks run on the way.
+    /// no leaf; 0 where a part of one is frozen); backward hooks run on the way.
     ///
     /// # Errors
     /// If a hook fails, or changes a gradient's shape, type or device.
@@ -205,7 +212,14 @@ impl Ctx<'_, '_> {
     pub fn backward_with(&mut self, loss: &Var, leaves: &[&Var]) -> Result<ByWeightsAndLeaves, HookError> {
         let (registry, active) = (self.registry, &mut self.active);
         let mut grads = loss.backward_with(|id, grad| active.backward(registry, id, grad))?;
-        let by_weights = self.weights().iter().map(|leaf| grads.take(leaf)).collect();
+        let mut by_weights: Vec<Option<Tensor>> = self.weights.iter().map(|leaf| grads.take(leaf)).collect();
+        for (slot, part) in &self.frozen {
+            if let Some(grad) = &mut by_weights[*slot] {
+                // Laid out as it is stored, for `part` is a place in that.
+                *grad = grad.contiguous();
+                grad.assign(|grad| part_of(grad, part), 0.0);
+            }
+        }
         Ok((by_weights, leaves.iter().map(|leaf| grads.take(leaf)).collect()))
     }
 }

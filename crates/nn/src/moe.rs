@@ -109,6 +109,10 @@ impl Expert {
         [self.hook_gate, self.hook_pre, self.hook_post].iter().any(|hook| hook.is_live(ctx))
     }
 
+    fn is_trained(&self, ctx: &Ctx<'_, '_>) -> bool {
+        [&self.w_gate, &self.w_in, &self.w_out].iter().any(|linear| ctx.param(linear.w).requires_grad())
+    }
+
     /// `[.., d_model] -> [.., d_model]`
     fn forward(&self, ctx: &mut Ctx<'_, '_>, x: &Var) -> Result<Var, HookError> {
         let gate = self.w_gate.forward(ctx, x);
@@ -212,7 +216,8 @@ impl Moe {
                     }
                 }
             }
-            if own.is_empty() && !expert.is_live(ctx) {
+            // While it is trained, an expert that no token comes to has gradients of 0, as in TransformerLens.
+            if own.is_empty() && !expert.is_live(ctx) && !expert.is_trained(ctx) {
                 continue;
             }
             let count = own.len();

@@ -76,7 +76,17 @@ impl Norm {
     /// # Errors
     /// If a hook fails.
     pub fn forward(&self, ctx: &mut Ctx<'_, '_>, x: &Var) -> Result<Var, HookError> {
-        let w = self.w.map(|p| ctx.param(p).clone());
+        let w = self.weights(ctx);
+        self.forward_with(ctx, x, w)
+    }
+
+    /// What it multiplies by, `[width]`, if it has weights.
+    pub(crate) fn weights(&self, ctx: &Ctx<'_, '_>) -> Option<Var> {
+        self.w.map(|p| ctx.param(p).clone())
+    }
+
+    /// With `w` in the place of its own weights.
+    pub(crate) fn forward_with(&self, ctx: &mut Ctx<'_, '_>, x: &Var, w: Option<Var>) -> Result<Var, HookError> {
         let b = self.b.map(|p| ctx.param(p).clone());
         // An RMS norm's hook looks between the division and the weights.
         let inside = self.kind == NormKind::RmsNorm && self.hook_normalized.is_live(ctx);

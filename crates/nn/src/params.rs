@@ -274,7 +274,8 @@ impl Params {
         for (i, p) in registry.params.iter().enumerate() {
             let Some(init) = init(p) else { continue };
             let value = init.draw(p.layout.shape(), &mut Rng::new(seed, i as u64), &self.device);
-            self.slots[p.slot].assign(|s| s.with_layout(p.layout.clone()), value.to_dtype(self.dtype));
+            let stored = self.slots[p.slot].dtype();
+            self.slots[p.slot].assign(|s| s.with_layout(p.layout.clone()), value.to_dtype(stored));
             drawn += 1;
         }
         drawn

@@ -246,3 +246,17 @@ fn what_things_are_is_shown_without_their_numbers() {
     let ctx = Ctx::record_by(&params, &Tape::new(), &Leaves::None, &mut none).unwrap();
     assert_eq!(format!("{ctx:?}"), "Ctx of 2 stored weights, 0 of them leaves, in f32 on cpu");
 }
+
+#[test]
+fn starts_spread_as_their_formulas_say() {
+    let spread = |init| match init {
+        Init::Uniform(bound) => bound,
+        Init::Normal(std) => std,
+        _ => panic!("{init:?} draws nothing"),
+    };
+    let close = |init, expected: f64| assert!((spread(init) - expected).abs() < 1e-12, "{} {expected}", spread(init));
+    close(Init::xavier_uniform(3, 21, 2.0), 1.0);
+    close(Init::xavier_normal(3, 5, 2.0), 1.0);
+    close(Init::kaiming_uniform(6, 3.0), 3.0);
+    close(Init::kaiming_normal(8, 3.0), 1.5);
+}

@@ -186,8 +186,13 @@ pub struct StepRecord {
 pub struct Eval {
     /// Steps trained.
     pub step: u64,
-    /// The loss.
+    /// The loss; NaN in a file if it was not finite, which JSON has no word for.
+    #[serde(deserialize_with = "nan_if_null")]
     pub loss: f64,
+}
+
+fn nan_if_null<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
 /// A run on disk.

@@ -269,9 +269,11 @@ impl<'o> Trainer<'o> {
             let next = step + 1;
             let log =
                 next.is_multiple_of(config.log_every) || next == config.steps || step.is_multiple_of(config.log_every);
+            // Asked once: what is settled below and what is kept of the run must be of one answer.
+            let stop = self.observer.as_ref().is_some_and(|o| o.should_stop());
             let keep = snapshots.contains(&next)
                 || (config.checkpoint_every > 0 && next.is_multiple_of(config.checkpoint_every))
-                || self.observer.as_ref().is_some_and(|o| o.should_stop());
+                || stop;
             if *learner.params().device() == Device::Cpu || log || keep {
                 for metric in settle(&mut waiting) {
                     let bad = [("loss", metric.loss), ("gradient norm", metric.grad_norm)];
@@ -289,7 +291,7 @@ impl<'o> Trainer<'o> {
             }
 
             step += 1;
-            run.stopped = self.observer.as_ref().is_some_and(|o| o.should_stop()) && step < config.steps;
+            run.stopped = stop && step < config.steps;
             let last = step == config.steps || run.stopped;
             if step.is_multiple_of(config.log_every) || last {
                 let eval = Eval { step, loss: learner.loss(&held_out)?.item() };

@@ -113,7 +113,8 @@ impl<M: HookedModel> ActivationCache<M> {
         self
     }
 
-    /// Some items of the batch, negative counting from the end; [`Slice::At`] keeps the axis.
+    /// Some items of the batch, negative counting from the end; [`Slice::At`] keeps the axis. Activations that mix the
+    /// items in one axis are left out: the rows that came to an expert, and the norms of single queries and keys.
     ///
     /// # Errors
     /// If there is no batch axis, or an item does not exist.
@@ -121,9 +122,11 @@ impl<M: HookedModel> ActivationCache<M> {
         if !self.has_batch_dim {
             return Err(ModelError::Options("this cache has no batch axis any more: slice before removing it".into()));
         }
-        for t in self.kept.values_mut() {
-            *t = items.apply(t, 0)?;
+        let mut sliced = Activations::default();
+        for (name, whole) in self.iter().filter(|(name, _)| self.is_by_item(name)) {
+            sliced.insert(name, items.apply(whole, 0)?);
         }
+        self.kept = sliced;
         if let Some(mask) = &mut self.attention_mask {
             *mask = mask.rows(&items.indices(mask.shape()[0])?);
         }
@@ -150,10 +153,16 @@ impl<M: HookedModel> ActivationCache<M> {
         }
     }
 
+    /// Whether the first axis of `name` is the batch, as that of what was put in by hand is.
+    fn is_by_item(&self, name: &str) -> bool {
+        let hook = name.strip_suffix("_grad").unwrap_or(name);
+        self.model.params().registry().hook_axes(hook).is_none_or(|axes| axes.split(' ').next() == Some("batch"))
+    }
+
     /// Why `name` is not here, if the model has a hook point of this name.
     fn why_missing(&self, name: &str) -> Option<String> {
         match Target::from(name).names(self.model.params().registry()) {
-            Ok(_) => Some("the call kept others, or ended before it".into()),
+            Ok(_) => Some("the call kept others or ended before it, or it has no batch axis and one was sliced".into()),
             Err(HookError::Off { why, .. }) => Some(why),
             Err(_) => None,
         }
@@ -229,10 +238,15 @@ impl<M: HookedModel> ActivationCache<M> {
     /// If the batch has more than one item.
     pub fn remove_batch_dim(mut self) -> Result<ActivationCache<M>, CacheError> {
         if self.has_batch_dim {
-            if let Some((_, t)) = self.kept.iter().find(|(_, t)| t.dim(0) != 1) {
-                return Err(CacheError::Batch { batch: t.dim(0) });
+            let mut alone = Activations::default();
+            for (name, value) in self.iter() {
+                let by_item = self.is_by_item(name);
+                if by_item && value.dim(0) != 1 {
+                    return Err(CacheError::Batch { batch: value.dim(0) });
+                }
+                alone.insert(name, if by_item { value.squeeze(0) } else { value.clone() });
             }
-            self.kept.values_mut().for_each(|t| *t = t.squeeze(0));
+            self.kept = alone;
             self.has_batch_dim = false;
         }
         Ok(self)

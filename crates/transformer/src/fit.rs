@@ -27,8 +27,17 @@ pub(crate) fn weights(registry: &Registry, device: &Device) -> Result<(), ModelE
     }
 }
 
-/// Refuses `[batch, pos]` tokens that look back on `keys` (their own included) of which an activation that every pass through `blocks` or to `logits`
-/// makes is more than `device` takes in one piece.
+/// Neurons that every token comes to, in the layer that has most of them.
+fn widest_mlp(cfg: &Config) -> usize {
+    let all_of = |layer| match cfg.has_experts(layer) {
+        true => cfg.d_shared_expert,
+        false => cfg.d_mlp_of(layer),
+    };
+    if cfg.attn_only { 0 } else { (0..cfg.n_layers).map(all_of).max().unwrap_or(0) }
+}
+
+/// Refuses `[batch, pos]` tokens that look back on `keys` (their own included) of which an activation that every pass
+/// through `blocks` or to `logits` makes is more than `device` takes in one piece.
 pub(crate) fn activations(
     cfg: &Config,
     device: &Device,
@@ -39,10 +48,12 @@ pub(crate) fn activations(
 ) -> Result<(), ModelError> {
     let Some(limit) = device.max_tensor_bytes() else { return Ok(()) };
     let (heads, kv_heads) = (cfg.n_heads(), cfg.n_key_value_heads());
+    let by_head = cfg.use_attn_in || cfg.use_split_qkv_input || cfg.use_attn_result;
     let in_blocks = [
         ("the attention pattern", vec![batch, heads, pos, keys]),
         ("queries, keys and values", vec![batch, pos, heads + 2 * kv_heads, cfg.d_head]),
-        ("the MLP's activation", vec![batch, pos, if cfg.attn_only { 0 } else { cfg.d_mlp() }]),
+        ("the MLP's activation", vec![batch, pos, widest_mlp(cfg)]),
+        ("the stream of each head", vec![batch, pos, if by_head { heads } else { 0 }, cfg.d_model]),
     ];
     let mut all = vec![("the residual stream", vec![batch, pos, cfg.d_model])];
     all.extend(in_blocks.into_iter().filter(|_| blocks));

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use ironlens_autograd::Var;
 use ironlens_nn::{
-    Ctx, Embed, HookPoint, Norm, NormAxes, NormKind, Padding, Past, PosEmbed, RotaryTable, Rows, Scope, Unembed,
+    Ctx, Embed, HookError, HookPoint, Norm, NormAxes, NormKind, Padding, Past, PosEmbed, RotaryTable, Rows, Scope,
+    Unembed,
 };
 use ironlens_tensor::{DType, IndexTensor, Tensor, UnaryOp};
 
@@ -205,7 +206,16 @@ impl Net {
         let ids = tokens.as_slice().iter().map(|&t| f64::from(t)).collect();
         let shown = Var::from(Tensor::from_vec_f64(ids, tokens.shape()).to_dtype(ctx.dtype()));
         let left = hook.apply(ctx, shown)?;
-        let ids: Vec<u32> = left.value().to_dtype(DType::F64).to_vec_f64().iter().map(|v| v.round() as u32).collect();
+        let id = |v: f64| {
+            let known = v.round() >= 0.0 && v.round() < self.d_vocab as f64;
+            known.then_some(v.round() as u32).ok_or_else(|| HookError::Failed {
+                name: hook.name(ctx).to_string(),
+                source: format!("it left {v} in the place of a token: the model knows 0 to {}", self.d_vocab - 1)
+                    .into(),
+            })
+        };
+        let left: Vec<f64> = left.value().to_dtype(DType::F64).to_vec_f64();
+        let ids = left.into_iter().map(id).collect::<Result<Vec<u32>, HookError>>()?;
         let left = IndexTensor::new(ids, tokens.shape());
         check_tokens(&left, self.d_vocab)?;
         Ok(left)

@@ -95,7 +95,8 @@ impl ParamGradients {
     }
 
     /// The gradient by parameter `name`, in its shape; `None` if the loss does not depend on it, or
-    /// [`Call::leaves`](crate::Call::leaves) leaves it out.
+    /// [`Call::leaves`](crate::Call::leaves) leaves it out. Of a frozen one it is `None`, or 0 if it is stored together
+    /// with one that is trained.
     pub fn get(&self, name: &str) -> Option<Tensor> {
         let (slot, _) = self.registry.param_place(name)?;
         let grad = self.slots[slot].as_ref()?;

@@ -251,3 +251,32 @@ fn a_model_beyond_memory_is_refused_before_it_is_built() {
         assert!(error.contains(field) && error.contains("memory"), "{error}");
     }
 }
+
+#[test]
+fn a_frozen_part_of_a_stored_tensor_has_gradients_of_zero_that_no_norm_counts() {
+    let (mut model, x) = (model(config()), IndexTensor::from([[1, 2, 3], [4, 5, 6]]));
+    let (_, all) = model.call(&x).gradients(loss).unwrap();
+    let frozen = "blocks.0.attn.W_Q";
+    model.params_mut().freeze(|name| name == frozen);
+    let (_, grads) = model.call(&x).gradients(loss).unwrap();
+    assert!(grads.get(frozen).unwrap().to_vec().iter().all(|g| *g == 0.0));
+    let beside = "blocks.0.attn.W_K";
+    assert_eq!(grads.get(beside).unwrap().to_vec(), all.get(beside).unwrap().to_vec());
+    let squares = |name: &str| all.get(name).unwrap().to_vec_f64().iter().map(|g| g * g).sum::<f64>();
+    assert!(squares(frozen) > 0.0);
+    let wanted = (all.norm().powi(2) - squares(frozen)).sqrt();
+    assert!((grads.norm() - wanted).abs() < 1e-6 * wanted, "{} is not {wanted}", grads.norm());
+}
+
+#[test]
+fn a_hook_that_leaves_no_token_is_refused() {
+    let model = model(Config { use_hook_tokens: true, ..config() });
+    for bad in [-1.0, f64::NAN, 1e9] {
+        let mut hooks = Hooks::new().fwd("hook_tokens", move |ids, _| *ids = ids.affine(0.0, bad));
+        let error = model.run_with_hooks(&IndexTensor::from([[1, 2]]), &mut hooks).unwrap_err().to_string();
+        assert!(
+            error.contains("hook_tokens") && error.contains(&bad.to_string()) && error.contains("knows 0 to"),
+            "{error}"
+        );
+    }
+}

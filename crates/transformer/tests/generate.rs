@@ -345,3 +345,22 @@ fn what_cannot_be_is_refused() {
     let hooked = model.generation(&x).options(greedy()).hooks(&mut unknown).hooks_on(HooksOn::NewTokens).stream();
     assert!(hooked.err().unwrap().to_string().contains("hook_nowhere"));
 }
+
+#[test]
+fn hooks_on_some_passes_need_each_position_to_be_read_once() {
+    let x = tokens(1, 4);
+    let refused = |model: &HookedTransformer, options: GenerateOptions, words: &[&str]| {
+        let mut hooks = Hooks::new().fwd("blocks.1.hook_resid_pre", |_, _| {});
+        let error =
+            model.generation(&x).options(options).hooks(&mut hooks).hooks_on(HooksOn::Prompt).run().unwrap_err();
+        let text = error.to_string();
+        assert!(words.iter().all(|word| text.contains(word)), "{text}");
+    };
+    let uncached = GenerateOptions { use_past_kv_cache: false, ..greedy() };
+    refused(&model(llama()), uncached, &["use_past_kv_cache", "Prompt", "HooksOn::All"]);
+    // Four tokens and two more: then all positions are rotated anew.
+    let long = model(Config { rope_scaling: Some(long_rope(6)), ..llama() });
+    refused(&long, greedy(), &["beyond 6 tokens", "Prompt", "HooksOn::All"]);
+    let few = GenerateOptions { max_new_tokens: 2, ..greedy() };
+    long.generation(&x).options(few).hooks_on(HooksOn::Prompt).run().unwrap();
+}

@@ -4,10 +4,11 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use common::{architectures, base, experts, gpt_oss, model, model_f64, tokens};
+use common::{architectures, base, experts, gpt_oss, llama, model, model_f64, tokens};
 use ironlens_autograd::Var;
 use ironlens_tensor::{IndexTensor, Tensor};
-use ironlens_transformer::{Config, HookedTransformer, Hooks, Leaves, Output, ReturnType};
+use ironlens_transformer::config::QkNormType;
+use ironlens_transformer::{Config, HookedTransformer, Hooks, Leaves, Output, ReturnType, Slice};
 
 /// A number that depends on every logit.
 fn loss(out: &Output) -> Var {
@@ -311,4 +312,58 @@ fn a_padded_batch_is_its_sequences_one_by_one() {
             }
         }
     }
+}
+
+#[test]
+fn caches_of_experts_are_cut_by_item_where_there_are_items() {
+    let (model, x) = (model(experts()), tokens(2, 5));
+    let (_, cache) = model.run_with_cache(&x).unwrap();
+    let (router, stream) = ("blocks.0.mlp.hook_expert_weights", "blocks.0.hook_resid_post");
+    assert_eq!(cache[router].shape(), [10, 4], "rows of both items in one axis");
+    let second = cache.clone().apply_slice_to_batch_dim(&Slice::At(1)).unwrap();
+    assert_eq!(second[stream].to_vec(), cache[stream].narrow(0, 1, 1).to_vec());
+    let missing = second.get(router).unwrap_err().to_string();
+    assert!(missing.contains("no batch axis"), "{missing}");
+
+    let (_, one) = model.run_with_cache(&x.narrow(0, 0, 1)).unwrap();
+    let bare = one.clone().remove_batch_dim().unwrap();
+    assert_eq!((bare[stream].shape(), bare[router].shape()), (&[5, 8][..], &[5, 4][..]));
+    let wanted = model.call(&x.narrow(0, 0, 1)).remove_batch_dim().cached().unwrap().1;
+    for (name, value) in &wanted {
+        assert_eq!(bare[name].shape(), value.shape(), "{name}");
+    }
+    assert!(cache.remove_batch_dim().unwrap_err().to_string().contains("2 items"));
+}
+
+#[test]
+fn ungrouped_heads_have_the_norms_of_their_group() {
+    let x = tokens(2, 6);
+    for kind in [QkNormType::Rms, QkNormType::RmsOfAllHeads, QkNormType::LayerNormPerHead] {
+        let cfg = Config { use_qk_norm: true, qk_norm_type: kind, n_heads: 4, n_key_value_heads: 2, ..llama() };
+        let mut model = model_f64(cfg);
+        let grouped = model.forward(&x).unwrap();
+        model.set_ungroup_grouped_query_attention(true).unwrap();
+        let (ungrouped, cache) = model.run_with_cache(&x).unwrap();
+        assert_eq!(cache[("k", 0)].shape(), [2, 6, 4, 4]);
+        let (off, alike) = grouped.max_abs_diff(&ungrouped);
+        assert!(alike && off < 1e-12, "{kind:?}: off by {off}");
+    }
+}
+
+/// As a hook that does nothing makes them, and as TransformerLens has them.
+#[test]
+fn experts_that_nothing_comes_to_have_gradients_of_zero() {
+    let mut model = model(experts());
+    // One token goes to two of four experts.
+    let x = tokens(1, 1);
+    let (_, idle) = model.call(&x).gradients(loss).unwrap();
+    model.add_perma_hook(|name: &str| name.contains("experts."), |_, _| {}).unwrap();
+    let (_, hooked) = model.call(&x).gradients(loss).unwrap();
+    let mut zeros = 0;
+    for (name, _) in model.registry().params() {
+        let [a, b] = [&idle, &hooked].map(|grads| grads.get(name).map(|g| g.to_vec()));
+        assert_eq!(a, b, "{name}");
+        zeros += usize::from(name.contains("experts.") && a.is_some_and(|g| g.iter().all(|v| *v == 0.0)));
+    }
+    assert_eq!(zeros, 2 * 2 * 3, "two experts of two layers, with three matrices each");
 }

@@ -84,7 +84,7 @@ pub(super) fn head_products(x: &Var, w: &Var) -> Var {
 }
 
 /// `[batch, pos, head, d_head]` with every head `times` in a row.
-fn repeat_heads(x: &Var, times: usize) -> Var {
+pub(super) fn repeat_heads(x: &Var, times: usize) -> Var {
     let [batch, pos, n, e] = *x.shape() else { unreachable!("heads are [batch, pos, head, d_head]") };
     x.unsqueeze(3).expand(&[batch, pos, n, times, e]).reshape(&[batch, pos, n * times, e])
 }

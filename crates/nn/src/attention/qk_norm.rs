@@ -2,6 +2,7 @@
 
 use ironlens_autograd::Var;
 
+use super::project::repeat_heads;
 use crate::ctx::Ctx;
 use crate::error::HookError;
 use crate::norm::{Norm, NormAxes, NormKind};
@@ -23,6 +24,8 @@ pub enum QkNorm {
 #[derive(Debug)]
 pub(super) struct VectorNorm {
     kind: QkNorm,
+    /// With weights of their own: those of the keys are the groups.
+    heads: usize,
     norm: Norm,
     /// `[head, d_head]`, of [`QkNorm::LayerNormPerHead`].
     per_head: Option<Param>,
@@ -39,20 +42,29 @@ impl VectorNorm {
         let norm = Norm::new(s, name, norm, width, eps, axes);
         let per_head =
             (kind == QkNorm::LayerNormPerHead).then(|| s.param(&format!("{name}.w"), &[heads, d_head], Init::Ones));
-        VectorNorm { kind, norm, per_head }
+        VectorNorm { kind, heads, norm, per_head }
     }
 
     /// `[batch, pos, head, d_head]` to the same shape.
     pub fn forward(&self, ctx: &mut Ctx<'_, '_>, x: &Var) -> Result<Var, HookError> {
         let [batch, pos, heads, d_head] = *x.shape() else { unreachable!("vectors are [batch, pos, head, d_head]") };
+        // Keys that are ungrouped have the weights of their group.
+        let by_head = |w: &Var| match heads / self.heads {
+            1 => w.reshape(&[heads, d_head]),
+            times => repeat_heads(&w.reshape(&[1, 1, self.heads, d_head]), times).reshape(&[heads, d_head]),
+        };
         // TransformerLens shows the norm's hooks `[batch * pos * head, d_head]`.
         let rows = match self.kind {
             QkNorm::Rms | QkNorm::LayerNormPerHead => x.reshape(&[batch * pos * heads, d_head]),
             QkNorm::RmsOfAllHeads => x.reshape(&[batch, pos, heads * d_head]),
         };
-        let y = self.norm.forward(ctx, &rows)?.reshape(&[batch, pos, heads, d_head]);
+        let weights = self.norm.weights(ctx).map(|w| match self.kind {
+            QkNorm::Rms | QkNorm::LayerNormPerHead => w,
+            QkNorm::RmsOfAllHeads => by_head(&w).reshape(&[heads * d_head]),
+        });
+        let y = self.norm.forward_with(ctx, &rows, weights)?.reshape(&[batch, pos, heads, d_head]);
         Ok(match self.per_head {
-            Some(w) => &y * ctx.param(w),
+            Some(w) => &y * &by_head(ctx.param(w)),
             None => y,
         })
     }

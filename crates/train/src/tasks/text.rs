@@ -59,6 +59,13 @@ impl Text {
                 expected: format!("at least {least}, so that a tenth holds windows of n_ctx = {}", cfg.n_ctx),
             });
         }
+        if u32::try_from(bytes.len()).is_err() {
+            return Err(TrainError::Setting {
+                name: "text",
+                given: format!("{} bytes", bytes.len()),
+                expected: format!("at most {}", u32::MAX),
+            });
+        }
         Ok(Drawn::of(Windows { bytes, name: name.into(), n_ctx: cfg.n_ctx }, seed))
     }
 }

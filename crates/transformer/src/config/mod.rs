@@ -74,7 +74,8 @@ pub struct Config {
     pub use_split_qkv_input: bool,
     /// Run `hook_mlp_in` `[batch, pos, d_model]`, the MLP's input before its norm.
     pub use_hook_mlp_in: bool,
-    /// Give each head an input of its own, for `hook_attn_in` `[batch, pos, head, d_model]`.
+    /// Give each head an input of its own, for `hook_attn_in` `[batch, pos, head, d_model]`. With
+    /// `use_split_qkv_input`, too, that hook runs and nothing reads what it leaves, as in TransformerLens.
     pub use_attn_in: bool,
     /// RMS-normalise each query and key vector (Gemma 3, Qwen 3), before any rotation.
     pub use_qk_norm: bool,
@@ -119,7 +120,7 @@ pub struct Config {
     pub scale_attn_by_inverse_layer_idx: bool,
     /// How the model knows positions.
     pub positional_embedding_type: PositionalEmbeddingType,
-    /// Make the last norm an RMSNorm, whatever `normalization_type` is.
+    /// Make the last norm an RMSNorm also in a model of layer norms; nothing in a model without norms.
     pub final_rms: bool,
     /// Number of tokens that can be predicted. Default `d_vocab`.
     pub d_vocab_out: usize,

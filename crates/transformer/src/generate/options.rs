@@ -37,7 +37,9 @@ pub struct GenerateOptions {
     pub top_k_then_top_p: bool,
     /// Logits are divided by it: below 1 likely tokens become likelier. 0 takes the likeliest.
     pub temperature: f64,
-    /// A token's logit loses this much for every time that it stands in the sequence so far, after the temperature.
+    /// A token's logit loses this much for every time that it stands in the sequence so far, after the temperature; of
+    /// what is drawn alone, as in TransformerLens. (This penalty and the next do not know what a
+    /// [`KeyValueCache`](crate::KeyValueCache) of the caller's holds from before.)
     pub freq_penalty: f64,
     /// Logits of tokens that stand in the sequence so far are divided by this if above 0, and multiplied by it if
     /// below (Keskar et al. 2019; Hugging Face's `repetition_penalty`); 1 changes nothing.

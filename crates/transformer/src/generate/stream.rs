@@ -134,6 +134,17 @@ impl<'m, 'h> Stream<'m, 'h> {
             Input::Texts(texts) => Some(texts.clone()),
             Input::Sequences(_) | Input::Residual(_) => None,
         };
+        if attention_mask.is_some() && prompts.is_some() {
+            return Err(ModelError::Options(
+                "an attention mask is of tokens; texts bring one of their own: leave it out, or give tokens".into(),
+            ));
+        }
+        if hooks_on != HooksOn::All && !options.use_past_kv_cache {
+            return Err(ModelError::Options(format!(
+                "without use_past_kv_cache the prompt is read again for every token, and hooks_on {hooks_on:?} would hold \
+                 for some of its readings: keep use_past_kv_cache, or say HooksOn::All"
+            )));
+        }
         let (tokens, mask) = match input {
             Input::Sequences(Sequences { tokens, mask }) => (tokens, attention_mask.or(mask)),
             Input::Texts(texts) => read(model, &texts, &options, past.as_deref())?,
@@ -313,6 +324,14 @@ impl<'m, 'h> Stream<'m, 'h> {
         if let Past::Own(past) = &mut self.past
             && self.model.net.turns_otherwise(past.longest(), longest)
         {
+            if self.hooks_on != HooksOn::All && self.read > 0 {
+                return Err(ModelError::Options(format!(
+                    "beyond {} tokens this model rotates all positions by other angles, so that the text is read again, \
+                     and hooks_on {:?} cannot hold for it: say HooksOn::All, or write less",
+                    longest - 1,
+                    self.hooks_on
+                )));
+            }
             // Beyond a length that is in sight now, all positions are rotated by other angles.
             *past = KeyValueCache::new(self.model, past.batch());
             self.read = 0;
