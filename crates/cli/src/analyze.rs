@@ -69,10 +69,19 @@ pub fn run(args: &Args) -> Result<()> {
     }
 }
 
+/// Whether a folder is of a model as Hugging Face writes it.
+fn is_pretrained(folder: &Path) -> bool {
+    let config = std::fs::read_to_string(folder.join("config.json")).unwrap_or_default();
+    serde_json::from_str::<serde_json::Value>(&config).is_ok_and(|config| config.get("architectures").is_some())
+}
+
 /// A run, which keeps the analysis.
 fn on_run(args: &Args, device: &Device) -> Result<()> {
     if args.config.is_some() {
         bail!("--config goes with a weights file; a run has its own configuration");
+    }
+    if is_pretrained(&args.target) {
+        bail!("{} is a pretrained model, not a run; say on what text: --text \"..\"", args.target.display());
     }
     let run = RunDir::open(&args.target)?;
     let subject = Subject::of_run(&run, device)?;
@@ -153,8 +162,15 @@ fn questions(args: &Args, text: &str) -> Result<Vec<Question>> {
 }
 
 /// The page that is written where no name is given.
+/// How files of models end.
+const FILES: [&str; 5] = ["gguf", "pt", "pth", "bin", "safetensors"];
+
 fn page_of(name: &str) -> PathBuf {
-    let stem = Path::new(name).file_stem().map_or_else(|| "model".into(), |s| s.to_string_lossy().into_owned());
+    let path = Path::new(name);
+    // Names of models have dots in them, too.
+    let is_file = path.extension().is_some_and(|e| FILES.iter().any(|known| e.eq_ignore_ascii_case(known)));
+    let stem = if is_file { path.file_stem() } else { path.file_name() };
+    let stem = stem.map_or_else(|| "model".into(), |s| s.to_string_lossy().into_owned());
     PathBuf::from(format!("{stem}.analysis.html"))
 }
 
@@ -180,7 +196,10 @@ fn analyse(subject: &Subject) -> Analysis {
 fn load(weights: &Path, config: Option<&Path>, device: &Device) -> Result<(Subject, DataRecord)> {
     if !weights.is_file() {
         let what = if weights.exists() { "is not an ordinary file" } else { "does not exist" };
-        bail!("{} {what}; give a run's folder or a .safetensors file", weights.display());
+        bail!(
+            "{} {what}; give a run's folder or a .safetensors file, or add --text \"..\" for a pretrained model",
+            weights.display()
+        );
     }
     let path = config.map_or_else(|| weights.with_file_name("config.json"), Path::to_path_buf);
     let text = read_text(&path, "the configuration").map_err(|e| match config {

@@ -116,7 +116,6 @@ pub fn run(args: &Args) -> Result<()> {
         steering,
         on: if args.steer_new_tokens { HooksOn::NewTokens } else { HooksOn::All },
         json: args.json,
-        stop: Stop::answering("")?,
     };
     if args.chat {
         return chat(args, &mut writer);
@@ -125,10 +124,7 @@ pub fn run(args: &Args) -> Result<()> {
     if args.compare {
         return compare(&mut writer, prompt, args.figure.as_deref());
     }
-    if !args.json {
-        print!("{prompt}");
-    }
-    writer.write(prompt.into(), None)?;
+    writer.write(if args.json { "" } else { prompt }, prompt.into(), None)?;
     Ok(())
 }
 
@@ -138,12 +134,14 @@ struct Writer<'m> {
     steering: Vec<Hooks<'static>>,
     on: HooksOn,
     json: bool,
-    stop: Stop,
 }
 
 impl Writer<'_> {
-    /// Prints what the model writes, as it does, and then how fast it did. A first Ctrl-C ends the text there.
-    fn write(&mut self, input: Input, past: Option<&mut KeyValueCache>) -> Result<Generated> {
+    /// Prints `before` and what the model writes, as it does, and then how fast it did. A first Ctrl-C ends the text
+    /// there.
+    fn write(&mut self, before: &str, input: Input, past: Option<&mut KeyValueCache>) -> Result<Generated> {
+        // While it writes: at a chat's prompt, Ctrl-C ends the program.
+        let stop = Stop::answering("")?;
         let mut hooks = all_of(&mut self.steering);
         let mut generation = self.model.generation(input).options(self.options.clone()).hooks(&mut hooks);
         generation = generation.hooks_on(self.on);
@@ -152,6 +150,7 @@ impl Writer<'_> {
         }
         let mut stream = generation.stream()?;
         let mut out = std::io::stdout().lock();
+        write!(out, "{before}")?;
         let (start, mut first, mut n) = (Instant::now(), Duration::ZERO, 0usize);
         for step in stream.by_ref() {
             let step = step?;
@@ -170,7 +169,7 @@ impl Writer<'_> {
                 }
                 out.flush()?;
             }
-            if self.stop.asked().is_some() {
+            if stop.asked().is_some() {
                 break;
             }
         }
@@ -181,12 +180,14 @@ impl Writer<'_> {
         let written = stream.finish()?;
         let after = start.elapsed() - first;
         let rate = |tokens: usize, time: Duration| tokens as f64 / time.as_secs_f64().max(1e-9);
-        let mut told =
-            format!("prompt: {} tokens, {:.1} a second", written.prompt_len, rate(written.prompt_len, first));
+        let mut told = format!("prompt: {} tokens", written.prompt_len);
+        if n > 0 {
+            told += &format!(", {:.1} a second", rate(written.prompt_len, first));
+        }
         if n > 1 {
             told += &format!("; continuation: {n} tokens, {:.1} a second", rate(n - 1, after));
         }
-        match (self.stop.asked(), written.finish.first()) {
+        match (stop.asked(), written.finish.first()) {
             (None, Some(Finish::ContextFull)) => {
                 told += &format!("; the context of {} is full", self.model.config().n_ctx);
             }
@@ -194,7 +195,7 @@ impl Writer<'_> {
             _ => {}
         }
         say_aside(told);
-        match self.stop.asked() {
+        match stop.asked() {
             Some(interrupted) => Err(interrupted.into()),
             None => Ok(written),
         }
@@ -232,7 +233,7 @@ fn chat(args: &Args, writer: &mut Writer<'_>) -> Result<()> {
         }
         let new = &tokens[past.len()..];
         let input = IndexTensor::new(new.to_vec(), &[1, new.len()]);
-        let written = writer.write(Input::from(&input), Some(&mut past))?;
+        let written = writer.write("", Input::from(&input), Some(&mut past))?;
         read = [&tokens[..], &written.new_tokens[0]].concat();
         read.truncate(past.len());
         messages.push(("assistant", written.new_text().to_string()));
@@ -261,14 +262,13 @@ fn ask(typed: bool) -> Result<Option<String>> {
 /// The text without steering, and the steered one with how far each prediction was moved.
 fn compare(writer: &mut Writer<'_>, prompt: &str, figure: Option<&Path>) -> Result<()> {
     let model = writer.model;
-    println!("without steering:");
-    print!("{prompt}");
     let steering = std::mem::take(&mut writer.steering);
-    writer.write(prompt.into(), None)?;
+    writer.write(&format!("without steering:\n{prompt}"), prompt.into(), None)?;
     writer.steering = steering;
-    println!("\nsteered:");
-    print!("{prompt}");
-    let steered = writer.write(prompt.into(), None)?;
+    let steered = writer.write(&format!("\nsteered:\n{prompt}"), prompt.into(), None)?;
+    if steered.new_tokens[0].is_empty() {
+        return Ok(());
+    }
 
     // On the steered text, what both would have said next.
     let tokens = model.to_tokens_with(prompt, &TokenOptions { truncate: false, ..TokenOptions::default() })?.tokens;

@@ -28,6 +28,10 @@ pub(crate) fn hint(error: &anyhow::Error) -> Option<String> {
             (Some(TrainError::Model(ModelError::TooLarge { .. })), _) | (_, Some(ModelError::TooLarge { .. })) => {
                 Some("--device cpu".into())
             }
+            (_, Some(ModelError::NoEnd { .. })) => Some("--ignore-eos, which writes on until --max-new-tokens".into()),
+            (_, Some(ModelError::NoTokenizer)) => {
+                Some(format!("{} download MODEL, which brings the tokenizer that the hub has", command_name()))
+            }
             _ => None,
         }
     })

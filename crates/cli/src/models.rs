@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use clap::Args as ClapArgs;
 use ironlens::pretrained::families;
-use ironlens::pretrained::hub::{Hub, HubConfig, names, nearest};
+use ironlens::pretrained::hub::{Hub, HubConfig, model_files, names, nearest};
 use serde_json::json;
 
 /// Flags of `models`.
@@ -25,10 +25,13 @@ pub fn run(args: &Args) -> Result<()> {
     let filter = args.filter.as_deref().unwrap_or_default().to_lowercase();
     let matches = |name: &str| name.to_lowercase().contains(&filter);
     let hub = HubConfig::from_env().map(Hub::new).ok();
-    let here = |repo: &str| hub.as_ref().is_some_and(|hub| hub.find(repo, "main").is_ok_and(|found| found.is_some()));
+    let here = |repo: &str| hub.as_ref().is_some_and(|hub| hub.holds(repo, "main", model_files).unwrap_or(false));
     let found: Vec<_> = names().filter(|n| matches(n.official) || n.aliases.iter().any(|a| matches(a))).collect();
     if found.is_empty() {
-        bail!("no known name has {filter:?} in it; the nearest are {}", nearest(&filter).join(", "));
+        match nearest(&filter).as_slice() {
+            [] => bail!("no known name has {filter:?} in it, and none is like it; without it all are listed"),
+            near => bail!("no known name has {filter:?} in it; the nearest are {}", near.join(", ")),
+        }
     }
     if args.json {
         for n in &found {

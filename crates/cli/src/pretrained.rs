@@ -2,20 +2,32 @@
 
 use std::collections::HashMap;
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use clap::Args as ClapArgs;
 use indicatif::{ProgressBar, ProgressStyle};
 use ironlens::pretrained::hub::Progress;
-use ironlens::pretrained::{LoadOptions, Pretrained, PretrainedError, fetch, is_encoder};
+use ironlens::pretrained::{LoadOptions, Pretrained, PretrainedError, is_encoder, locate};
 use ironlens::tensor::{DType, Device};
 use ironlens::transformer::{HookedEncoder, HookedTransformer};
 
 use crate::device::DeviceArg;
 use crate::say::say_aside;
 use crate::threads;
+
+/// Flags that say which of a model's versions at the hub is meant.
+#[derive(ClapArgs, Clone, Debug)]
+#[group(skip)]
+pub struct Version {
+    /// A branch, tag or commit at the hub
+    #[arg(long, value_name = "NAME")]
+    pub revision: Option<String>,
+    /// Take the checkpoint of this step (or number of tokens) of training
+    #[arg(long, value_name = "N", conflicts_with = "revision")]
+    pub checkpoint: Option<u64>,
+}
 
 /// Flags that name a model and how it is loaded.
 #[derive(ClapArgs, Clone, Debug)]
@@ -24,12 +36,8 @@ pub struct ModelArgs {
     /// A name (gpt2, pythia-70m, EleutherAI/pythia-70m), a folder as Hugging Face writes it, or a .gguf, .pt or
     /// .safetensors file
     pub model: String,
-    /// A branch, tag or commit at the hub
-    #[arg(long, value_name = "NAME")]
-    revision: Option<String>,
-    /// Take the checkpoint of this step (or number of tokens) of training
-    #[arg(long, value_name = "N", conflicts_with = "revision")]
-    checkpoint: Option<u64>,
+    #[command(flatten)]
+    version: Version,
     /// Take the first N layers only
     #[arg(long, value_name = "N")]
     first_n_layers: Option<usize>,
@@ -79,8 +87,8 @@ impl ModelArgs {
             dtype,
             storage,
             device,
-            revision: self.revision.clone(),
-            checkpoint_value: self.checkpoint,
+            revision: self.version.revision.clone(),
+            checkpoint_value: self.version.checkpoint,
             like_transformerlens: self.like_transformerlens,
             ..base
         })
@@ -95,6 +103,7 @@ impl ModelArgs {
         let options = self.options()?;
         threads::start()?;
         let path = path_of(&self.model, &options)?.to_string_lossy().into_owned();
+        let options = options.of_path();
         Ok(match is_encoder(&path, &options)? {
             true => Model::Encoder(timed(|| HookedEncoder::from_pretrained_with(&path, &options))?),
             false => Model::Decoder(timed(|| HookedTransformer::from_pretrained_with(&path, &options))?),
@@ -114,14 +123,6 @@ impl ModelArgs {
             ),
         }
     }
-
-    /// The path of the model.
-    ///
-    /// # Errors
-    /// If it is none, and no model of this name can be fetched.
-    pub fn path(&self) -> Result<PathBuf> {
-        path_of(&self.model, &self.options()?)
-    }
 }
 
 /// A pretrained model of either kind.
@@ -136,7 +137,7 @@ pub enum Model {
 /// As [`Pretrained::from_pretrained`].
 pub fn load(model: &str, options: LoadOptions) -> Result<HookedTransformer> {
     let path = path_of(model, &options)?;
-    timed(|| HookedTransformer::from_pretrained_with(path.to_string_lossy(), &options))
+    timed(|| HookedTransformer::from_pretrained_with(path.to_string_lossy(), &options.of_path()))
 }
 
 /// What `load` gives; says how long it took if that is long.
@@ -150,20 +151,17 @@ fn timed<M>(load: impl FnOnce() -> Result<M, PretrainedError>) -> Result<M> {
 }
 
 fn path_of(model: &str, options: &LoadOptions) -> Result<PathBuf> {
-    let path = Path::new(model);
-    if path.exists() {
-        return Ok(path.into());
-    }
     let mut bars = Bars::default();
-    Ok(fetch(model, options, &mut |progress| bars.show(progress))?)
+    Ok(locate(model, options, &mut |progress| bars.show(progress))?)
 }
 
 /// A bar for the file that is being fetched.
 #[derive(Default)]
-struct Bars(HashMap<String, ProgressBar>);
+pub struct Bars(HashMap<String, ProgressBar>);
 
 impl Bars {
-    fn show(&mut self, progress: Progress<'_>) {
+    /// Shows how far it is, on a terminal.
+    pub fn show(&mut self, progress: Progress<'_>) {
         if !std::io::stderr().is_terminal() {
             return;
         }

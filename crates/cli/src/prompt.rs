@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args as ClapArgs;
 use ironlens::lens::{PromptTest, test_prompt};
 use ironlens::study::prompts::Question;
-use ironlens::transformer::HookedTransformer;
+use ironlens::transformer::{HookedTransformer, TokenOptions};
 use serde_json::{Value, json};
 
 use crate::fill_mask;
@@ -66,7 +66,8 @@ pub fn run(args: &Args) -> Result<()> {
 fn ask(model: &HookedTransformer, question: &Question, as_json: bool) -> Result<()> {
     // Answers are taken as they are written: a space before a word is part of its token.
     let Some(answer) = &question.answer else {
-        let logits = model.forward(&question.prompt)?;
+        let whole = TokenOptions { truncate: false, ..TokenOptions::default() };
+        let logits = model.forward(&model.to_tokens_with(question.prompt.as_str(), &whole)?)?;
         let last = logits.select(0, 0).select(0, logits.dim(1) - 1);
         let (chances, best) = last.softmax().topk(10.min(last.numel()), 0);
         let top: Vec<(String, f64)> = best

@@ -129,10 +129,11 @@ fn names_are_listed_and_wrong_ones_have_neighbours() {
     let text = done(&ironlens(folder.path(), &["models", "pythia-1.4b", "--json"]));
     let first: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
     assert_eq!((first["parameters"].as_f64(), first["downloaded"].as_bool()), (Some(1.4e9), Some(false)));
-    assert!(refused(folder.path(), &["models", "no-such-model-anywhere"]).contains("nearest"));
+    assert!(refused(folder.path(), &["models", "pythai-70m"]).contains("the nearest are pythia-70m"));
+    assert!(refused(folder.path(), &["models", "zzzzzz"]).contains("none is like it"));
     let told = refused(folder.path(), &["prompt", "gtp2", "Hi", "--device", "cpu"]);
     assert!(told.contains("gtp2") && told.contains("gpt2"), "{told}");
-    let told = refused(folder.path(), &["download", "gpt2", "--device", "cpu"]);
+    let told = refused(folder.path(), &["download", "gpt2"]);
     assert!(told.contains("not in the cache") && told.contains("HF_HUB_OFFLINE"), "{told}");
     assert!(refused(folder.path(), &["download", "model"]).contains("on this machine already"));
     assert!(refused(folder.path(), &["inspect", "cache", "--device", "cpu"]).contains("cache"));
@@ -167,14 +168,22 @@ fn a_model_writes_on_and_says_how_fast() {
         (&["--top-p", "2"], "top_p is 2"),
         (&["--steer", "nowhere.gguf:1"], "nowhere.gguf"),
         (&["--steer", "x.gguf"], "FILE:COEFFICIENT"),
-        (&["--chat"], "template"),
+        (&["--chat"], "its model was not made for chats"),
+        (&["--stop", ""], "stop string is empty"),
+        (&["--checkpoint", "5"], "on this machine"),
+        (&["--revision", "main"], "on this machine"),
     ] {
         let told = refused(folder.path(), &[&base[..], more].concat());
         assert!(told.contains(part), "{told}");
     }
     let long = "word ".repeat(40);
-    let told = refused(folder.path(), &["generate", "model", &long, "--device", "cpu"]);
-    assert!(told.contains("the model at most 32"), "{told}");
+    for command in ["generate", "prompt"] {
+        let told = refused(folder.path(), &[command, "model", &long, "--device", "cpu"]);
+        assert!(told.contains("32"), "{told}");
+    }
+    let none = ironlens(folder.path(), &["generate", "model", PROMPT, "--device", "cpu", "--max-new-tokens", "0"]);
+    assert_eq!(done(&none).trim_end(), PROMPT);
+    assert!(!String::from_utf8_lossy(&none.stderr).contains("a second"), "nothing was timed");
 }
 
 #[test]

@@ -59,7 +59,7 @@ pub fn checkpoint_files(names: &[String], label: u64) -> Option<Vec<String>> {
 pub fn tokenizer_files(names: &[String]) -> Option<Vec<String>> {
     let beside = beside(names);
     let vocabularies = ["tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model"];
-    beside.iter().any(|n| vocabularies.contains(&n.as_str())).then_some(beside)
+    beside.iter().any(|n| vocabularies.contains(&n.as_str()) || n.ends_with(".tiktoken")).then_some(beside)
 }
 
 /// The weights come last: as files are downloaded in this order, a model whose weights are there is whole.
@@ -72,7 +72,9 @@ fn with_weights(names: &[String], weights: Vec<String>) -> Option<Vec<String>> {
 }
 
 fn beside(names: &[String]) -> Vec<String> {
-    names.iter().filter(|n| BESIDE.contains(&n.as_str())).cloned().collect()
+    // The first Qwen's vocabulary is called after the model.
+    let ranks = |name: &str| name.ends_with(".tiktoken") && !name.contains('/');
+    names.iter().filter(|n| BESIDE.contains(&n.as_str()) || ranks(n)).cloned().collect()
 }
 
 /// `stem.extension`, or else the index and every shard, if they are all there.

@@ -79,6 +79,37 @@ impl Hub {
         Ok(known)
     }
 
+    /// Whether the cache has all that `wanted` chooses from the names of a repository's files. No connection is made.
+    ///
+    /// # Errors
+    /// If one of the names is not possible, or the cache cannot be read.
+    pub fn holds(
+        &self,
+        repo: &str,
+        revision: &str,
+        wanted: impl Fn(&[String]) -> Option<Vec<String>>,
+    ) -> Result<bool, HubError> {
+        Ok(self.kept(repo, revision, &wanted)?.0.is_some())
+    }
+
+    /// The folder in the cache that has all of it, and whether there is one that has some.
+    fn kept(
+        &self,
+        repo: &str,
+        revision: &str,
+        wanted: impl Fn(&[String]) -> Option<Vec<String>>,
+    ) -> Result<(Option<PathBuf>, bool), HubError> {
+        let mut part = false;
+        for cache in self.caches(repo)? {
+            let Some(commit) = cache.commit(revision)?.filter(|c| cache.snapshot(c).is_dir()) else { continue };
+            if wanted(&cache.names(&commit)?).is_some() {
+                return Ok((Some(cache.snapshot(&commit)), true));
+            }
+            part = true;
+        }
+        Ok((None, part))
+    }
+
     /// The folder of a repository's files at a revision, of which `wanted` chooses from the list of all names:
     /// [`model_files`](crate::model_files), [`tokenizer_files`](crate::tokenizer_files) or a choice of your own,
     /// which is `None` if the list lacks what it needs.
@@ -97,14 +128,10 @@ impl Hub {
         wanted: impl Fn(&[String]) -> Option<Vec<String>>,
         progress: &mut dyn FnMut(Progress<'_>),
     ) -> Result<PathBuf, HubError> {
-        let mut part = false;
-        for cache in self.caches(repo)? {
-            let Some(commit) = cache.commit(revision)?.filter(|c| cache.snapshot(c).is_dir()) else { continue };
-            if wanted(&cache.names(&commit)?).is_some() {
-                return Ok(cache.snapshot(&commit));
-            }
-            part = true;
-        }
+        let part = match self.kept(repo, revision, &wanted)? {
+            (Some(folder), _) => return Ok(folder),
+            (None, part) => part,
+        };
         #[cfg(feature = "download")]
         if !self.config.offline {
             return self.fetch(repo, revision, wanted, progress);

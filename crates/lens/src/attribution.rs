@@ -96,7 +96,7 @@ pub fn attribution_patch<'t>(
                 "one that has the same rows in every run",
             ));
         }
-        let difference = (to - from).masked_fill(&to.eq(from), 0.0);
+        let difference = (to - from).masked_fill(to.eq(from), 0.0);
         scores.push((name, &difference * &gradient));
     }
     Ok(NodeAttribution { scores })

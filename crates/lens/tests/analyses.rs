@@ -507,7 +507,7 @@ fn attribution_of_what_is_hidden_or_comes_and_goes() {
     let metric = Metric::logit_diff(&[3], &[5]).unwrap();
     let model_of = |cfg| model(cfg);
     let scores = |cfg: Config, name: &str| {
-        attribution_patch(&model_of(cfg), &clean.rows(&[0]), &corrupted.rows(&[0]), &metric, name, 1)
+        attribution_patch(&model_of(cfg), clean.rows(&[0]), corrupted.rows(&[0]), &metric, name, 1)
     };
     // Hidden attention scores are negative infinity in both runs.
     let hidden = scores(base(), "blocks.1.attn.hook_attn_scores").unwrap();

@@ -39,6 +39,7 @@ pub fn is_encoder(source: impl AsRef<str>, options: &LoadOptions) -> Result<bool
 /// # Errors
 /// See [`Pretrained::from_pretrained`](crate::Pretrained::from_pretrained).
 pub(crate) fn load(source: &str, options: &LoadOptions) -> Result<HookedEncoder, PretrainedError> {
+    options.check_types()?;
     let unfit = [
         (
             options.refactor_factored_attn_matrices,

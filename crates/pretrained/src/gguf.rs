@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use ironlens_files::{FileError, GgufFile, GgufValue, TensorFile};
+use ironlens_files::{FileError, GgufArray, GgufFile, GgufValue, TensorFile};
 use serde_json::{Map, Value, json};
 
 use crate::conversion::Source;
@@ -64,7 +64,7 @@ fn layer_names(class: &str) -> Vec<(&'static str, &'static str)> {
         _ => ("mlp.up_proj", "ffn_up"),
     });
     names.extend(match class {
-        "Gemma2ForCausalLM" | "Gemma3ForCausalLM" | "Olmo2ForCausalLM" => vec![
+        "Gemma2ForCausalLM" | "Gemma3ForCausalLM" | "Olmo2ForCausalLM" | "Olmo3ForCausalLM" => vec![
             ("post_attention_layernorm", "post_attention_norm"),
             ("pre_feedforward_layernorm", "ffn_norm"),
             ("post_feedforward_layernorm", "post_ffw_norm"),
@@ -99,7 +99,6 @@ pub(crate) fn open(file: &GgufFile) -> Result<(HfConfig, GgufSource<'_>), Pretra
         });
     }
     let mut map = Map::new();
-    map.insert("architectures".into(), json!([class]));
     for (from, to) in NUMBERS {
         let key = format!("{arch}.{from}");
         let value = match metadata.value(&key) {
@@ -129,6 +128,17 @@ pub(crate) fn open(file: &GgufFile) -> Result<(HfConfig, GgufSource<'_>), Pretra
     // No window is written as one of 0.
     if map.get("sliding_window").is_some_and(|window| *window == json!(0)) {
         map.remove("sliding_window");
+    }
+    // One name for two: the third OLMo has windows, the second has none.
+    let third_olmo = arch == "olmo2" && map.contains_key("sliding_window");
+    let class = if third_olmo { "Olmo3ForCausalLM" } else { class };
+    map.insert("architectures".into(), json!([class]));
+    if third_olmo
+        && let Some(GgufValue::Array(GgufArray::Bool(windows))) =
+            metadata.value(&format!("{arch}.attention.sliding_window_pattern"))
+    {
+        let kind = |window: &bool| if *window { "sliding_attention" } else { "full_attention" };
+        map.insert("layer_types".into(), windows.iter().map(kind).collect());
     }
     scaling(file, arch, &mut map)?;
     gemma(arch, &mut map);
@@ -219,9 +229,12 @@ fn scaling(file: &GgufFile, arch: &str, map: &mut Map<String, Value>) -> Result<
         let beta = metadata.optional::<f64>(&key(from))?;
         scaling.extend(beta.map(|beta| (to.to_string(), json!(beta))));
     }
-    // llama.cpp multiplies what the paper has by it.
+    // llama.cpp multiplies what the paper has by it; for OLMo its converter writes Hugging Face's as it is.
     if let (Some(more), Some(factor)) = (metadata.optional::<f64>(&key("attn_factor"))?, scaling.get("factor")) {
-        let paper = 1.0 + 0.1 * factor.as_f64().unwrap_or(1.0).max(1.0).ln();
+        let paper = match arch {
+            "olmo2" => 1.0,
+            _ => 1.0 + 0.1 * factor.as_f64().unwrap_or(1.0).max(1.0).ln(),
+        };
         scaling.insert("attention_factor".into(), json!(more * paper));
     }
     map.insert("rope_scaling".into(), Value::Object(scaling));

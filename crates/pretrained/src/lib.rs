@@ -55,7 +55,7 @@ pub use encoder_check::check_encoder;
 pub use error::PretrainedError;
 pub use ironlens_hub as hub;
 pub use load::LoadOptions;
-pub use names::fetch;
+pub use names::{download, fetch, locate};
 pub use state_dict::Loaded;
 
 /// What a family of models is called, and the classes of Hugging Face's that are of it.

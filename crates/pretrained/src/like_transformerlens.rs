@@ -5,7 +5,13 @@ use ironlens_transformer::config::{ActFn, AttnType, Config};
 /// Changes a family's configuration to what TransformerLens computes.
 pub(crate) fn change(family: &str, cfg: &mut Config) {
     match family {
-        // Keys of the rotation and of biases are not read from a folder.
+        // It knows the published models by name, and with them their rotation; of CodeLlama's the base alone is unusual.
+        "Llama" if cfg.d_vocab == 128_256 || (cfg.rotary_base == 1e6 && (cfg.d_model, cfg.n_layers) == (4096, 32)) => {
+            cfg.n_ctx = if cfg.use_NTK_by_parts_rope { cfg.n_ctx.min(2048) } else { cfg.n_ctx };
+        }
+        // TinyStories' models are told from the published ones by their few layers.
+        "GPT-Neo" if cfg.d_vocab == 50_257 && cfg.n_layers <= 8 => cfg.n_ctx = cfg.n_ctx.min(512),
+        // Of others, keys of the rotation and of biases are not read.
         "Llama" => {
             cfg.rotary_base = 10000.0;
             cfg.use_NTK_by_parts_rope = false;
@@ -52,5 +58,26 @@ pub(crate) fn change(family: &str, cfg: &mut Config) {
     // Models whose masks would be large are cut.
     if matches!(family, "Mistral" | "Qwen 2" | "Qwen 3" | "BLOOM") {
         cfg.n_ctx = cfg.n_ctx.min(2048);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn published_models_are_known_by_their_sizes() {
+        let changed = |family: &str, mut cfg: Config| {
+            change(family, &mut cfg);
+            (cfg.rotary_base, cfg.use_NTK_by_parts_rope, cfg.n_ctx)
+        };
+        let llama = Config { rotary_base: 5e5, use_NTK_by_parts_rope: true, n_ctx: 131_072, ..Config::default() };
+        assert_eq!(changed("Llama", Config { d_vocab: 128_256, ..llama.clone() }), (5e5, true, 2048));
+        assert_eq!(changed("Llama", Config { d_vocab: 49_152, ..llama.clone() }), (1e4, false, 131_072));
+        let code = Config { d_model: 4096, n_layers: 32, n_ctx: 16_384, rotary_base: 1e6, ..Config::default() };
+        assert_eq!(changed("Llama", code), (1e6, false, 16_384));
+        let stories = |n_layers| Config { d_vocab: 50_257, n_layers, n_ctx: 2048, ..Config::default() };
+        assert_eq!(changed("GPT-Neo", stories(4)).2, 512);
+        assert_eq!(changed("GPT-Neo", stories(12)).2, 2048);
     }
 }

@@ -87,9 +87,23 @@ impl LoadOptions {
         }
     }
 
-    /// Refuses storage that a model of this type, or on this device, cannot have.
-    fn check_storage(&self) -> Result<(), PretrainedError> {
+    /// The same of a model that [`locate`](crate::locate) found: which revision or checkpoint it is has been settled.
+    #[must_use]
+    pub fn of_path(self) -> LoadOptions {
+        LoadOptions { revision: None, checkpoint_index: None, checkpoint_value: None, ..self }
+    }
+
+    pub(crate) fn asks_for_checkpoint(&self) -> bool {
+        self.checkpoint_index.is_some() || self.checkpoint_value.is_some()
+    }
+
+    /// Refuses types that a model on this device cannot have, or cannot be stored in.
+    pub(crate) fn check_types(&self) -> Result<(), PretrainedError> {
         let (dtype, device) = (self.dtype, &self.device);
+        if dtype == DType::F64 && *device != Device::Cpu {
+            let text = format!("the model is to be f64 on {device}: double precision is computed on the CPU");
+            return Err(PretrainedError::Options(text));
+        }
         let fits = match self.storage {
             DType::F32 => true,
             DType::Bf16 | DType::F16 => dtype == DType::F32 && *device == Device::Cpu,
@@ -151,7 +165,7 @@ pub(crate) enum Found {
 /// # Errors
 /// See [`Pretrained::from_pretrained`](crate::Pretrained::from_pretrained).
 pub(crate) fn load(source: &str, options: &LoadOptions) -> Result<HookedTransformer, PretrainedError> {
-    options.check_storage()?;
+    options.check_types()?;
     let folder = fetched(source, options)?;
     let beside = beside(&folder);
     let model = match find(&folder)? {
@@ -162,8 +176,13 @@ pub(crate) fn load(source: &str, options: &LoadOptions) -> Result<HookedTransfor
             model
         }
         Found::Own { cfg, weights } => {
+            let tokenizer = cfg.tokenizer_name.clone();
             let mut model = state_dict::read(*cfg, &Checkpoint::open(&weights)?, options)?;
             text::of_folder(&mut model, beside)?;
+            // TransformerLens's own models name another's tokenizer. One that is not here, or does not fit, is none.
+            if let (None, Some(folder)) = (model.tokenizer(), tokenizer.as_deref().and_then(names::cached_tokenizer)) {
+                let _ = text::of_folder(&mut model, &folder);
+            }
             model
         }
         Found::OwnEncoder { .. } => {
@@ -193,13 +212,20 @@ pub(crate) fn load(source: &str, options: &LoadOptions) -> Result<HookedTransfor
 
 /// Where the model is: a path, or what is fetched by its name.
 pub(crate) fn fetched(source: &str, options: &LoadOptions) -> Result<PathBuf, PretrainedError> {
-    let path = Path::new(source);
-    if path.exists() { Ok(path.to_path_buf()) } else { names::fetch(source, options, &mut |_| {}) }
+    names::locate(source, options, &mut |_| {})
 }
 
-/// The folder with the tokenizer of a model: the model's, or that of its file.
+/// The folder with the tokenizer and the configuration of a model: the model's, or that of its file. Checkpoints of
+/// training lie in a folder `checkpoints` within it.
 pub(crate) fn beside(path: &Path) -> &Path {
-    if path.is_file() { path.parent().unwrap_or(Path::new(".")) } else { path }
+    if !path.is_file() {
+        return path;
+    }
+    let folder = path.parent().unwrap_or(Path::new("."));
+    match (folder.file_name().is_some_and(|name| name == "checkpoints"), folder.parent()) {
+        (true, Some(above)) if above.join("config.json").is_file() => above,
+        _ => folder,
+    }
 }
 
 /// The model with processed weights.
@@ -222,7 +248,7 @@ fn none_of(steps: Processing) -> Processing {
 
 pub(crate) fn find(path: &Path) -> Result<Found, PretrainedError> {
     if path.is_file() {
-        let beside = path.with_file_name("config.json");
+        let beside = beside(path).join("config.json");
         let gguf = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf"));
         if gguf || !beside.is_file() {
             return Ok(Found::Single(path.into()));
@@ -321,7 +347,11 @@ fn refuse_quantised(hf: &HfConfig) -> Result<(), PretrainedError> {
     let method = text_of(how, "quant_method").unwrap_or("a method that it does not name");
     Err(PretrainedError::Family {
         architecture: format!("a checkpoint that was quantised by {method}"),
-        hint: "take the one in 16 or 32 bits that it was made from, or a GGUF file".into(),
+        hint: match hf.architectures().contains(&"GptOssForCausalLM") {
+            // There is no GGUF of experts that is read.
+            true => "take one in 16 bits, as `model.dequantize()` of transformers gives it".into(),
+            false => "take the one in 16 or 32 bits that it was made from, or a GGUF file".to_string(),
+        },
     })
 }
 

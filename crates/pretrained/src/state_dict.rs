@@ -176,10 +176,13 @@ impl<'c> Weights<'c> {
         let dialect = match cfg.original_architecture.as_deref() {
             Some("mingpt") => Dialect::MinGpt,
             Some("neel-solu-old") => Dialect::OldSolu,
+            _ if has("norm.w") || has("blocks.0.norm1.w") => Dialect::OldSolu,
             _ if has("tok_emb.weight") && has("head.weight") => Dialect::MinGpt,
             _ => Dialect::TransformerLens,
         };
-        Ok(Weights { checkpoint, dialect, n_layers: cfg.n_layers, n_heads: cfg.n_heads() })
+        // As the checkpoint has them, whatever part of it is read.
+        let n_layers = checkpoint.tensors().iter().filter_map(|t| layer_of(&t.name)).max().map_or(0, |last| last + 1);
+        Ok(Weights { checkpoint, dialect, n_layers, n_heads: cfg.n_heads() })
     }
 
     /// TransformerLens's names of tensor `name`, what it becomes there by, and nothing for buffers.

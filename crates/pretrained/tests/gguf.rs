@@ -99,6 +99,36 @@ fn write_as_gguf(path: &Path, checkpoint: &HfCheckpoint, arch: &str, more: &[(&s
     write_gguf(path, &metadata, &infos, |i, file| file.write_all(&bytes[i])).unwrap();
 }
 
+/// OLMo 3: OLMo 2 with windows, and longer wavelengths where there are none.
+fn third_olmo() -> HfCheckpoint {
+    let mut olmo = HfCheckpoint::of("olmo2");
+    let layers = olmo.config["num_hidden_layers"].as_u64().unwrap();
+    olmo.set("architectures", serde_json::json!(["Olmo3ForCausalLM"]));
+    olmo.set("model_type", "olmo3");
+    olmo.set("sliding_window", 3);
+    let kinds = (0..layers).map(|l| if l == 1 { "full_attention" } else { "sliding_attention" });
+    olmo.set("layer_types", kinds.collect::<Vec<_>>());
+    olmo.set(
+        "rope_scaling",
+        serde_json::json!({ "rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 8,
+                            "attention_factor": 1.208, "beta_fast": 32.0, "beta_slow": 1.0 }),
+    );
+    olmo
+}
+
+/// What llama.cpp's converter says of it, under OLMo 2's name: the factor of attention is Hugging Face's there.
+fn third_olmo_more() -> Vec<(&'static str, GgufValue)> {
+    let layers = HfCheckpoint::of("olmo2").config["num_hidden_layers"].as_u64().unwrap();
+    vec![
+        ("attention.sliding_window", GgufValue::U32(3)),
+        ("attention.sliding_window_pattern", GgufValue::Array(GgufArray::Bool((0..layers).map(|l| l != 1).collect()))),
+        ("rope.scaling.type", GgufValue::String("yarn".into())),
+        ("rope.scaling.factor", GgufValue::F32(8.0)),
+        ("rope.scaling.attn_factor", GgufValue::F32(1.208)),
+        ("rope.scaling.original_context_length", GgufValue::U32(8)),
+    ]
+}
+
 /// Rows `[head, 2, h / 2]` in the order `[head, h / 2, 2]`: llama.cpp's `permute`.
 fn neighbours(values: &[f32], rows: usize, heads: usize) -> Vec<f32> {
     let (width, half) = (values.len() / rows, rows / heads / 2);
@@ -215,6 +245,7 @@ fn gguf_files_are_the_models_that_they_were_made_from() {
         ("biases everywhere", "llama", HfCheckpoint::of("lma_bias_headdim"), vec![qwen_head.clone()]),
         ("no scaling", "llama", plain("lma31"), scaling("none", 1.0)),
         ("OLMo 2", "olmo2", HfCheckpoint::of("olmo2"), vec![]),
+        ("OLMo 3", "olmo2", third_olmo(), third_olmo_more()),
         ("SmolLM 3", "smollm3", HfCheckpoint::of("smollm3"), vec![]),
         ("LongRoPE", "phi3", HfCheckpoint::of("phi3_longrope"), long.clone()),
         ("LongRoPE, told its factor", "phi3", HfCheckpoint::of("phi3_longrope"), [long, told].concat()),

@@ -8,6 +8,8 @@ use std::path::Path;
 use common::{HfCheckpoint, assert_same_bits, case, encoded, load, load_with, tokens};
 use ironlens_files::Dtype;
 use ironlens_pretrained::LoadOptions;
+use ironlens_tensor::{Device, IndexTensor, Tensor};
+use ironlens_transformer::{ActFn, Config, HookedTransformer};
 
 /// Opcodes of a pickle (protocol 2).
 struct Pickle(Vec<u8>);
@@ -199,4 +201,53 @@ fn checkpoints_of_nanogpt_say_themselves_what_they_are() {
     write_torch(&path, &tensors, &[]);
     let text = load(&path).unwrap_err().to_string();
     assert!(text.contains("does not say of which model"), "{text}");
+}
+
+/// Of one of TransformerLens's own models: the configuration lies above the folder of its checkpoints.
+#[test]
+fn a_checkpoint_of_training_has_its_configuration_above_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let cfg =
+        Config { d_model: 8, d_head: 4, n_layers: 2, n_ctx: 6, d_vocab: 9, act_fn: ActFn::Gelu, ..Config::default() };
+    let model = HookedTransformer::new(cfg, &Device::Cpu, 1).unwrap();
+    fs::write(folder.path().join("config.json"), model.config().to_json()).unwrap();
+    fs::create_dir(folder.path().join("checkpoints")).unwrap();
+    let tensors: Vec<_> = model.params().iter().map(|(n, t)| (n.to_string(), t.shape().to_vec(), t.to_vec())).collect();
+    let path = folder.path().join("checkpoints/m_10.pth");
+    write_torch(&path, &tensors, &[]);
+    let x = IndexTensor::from([[1, 2, 3]]);
+    assert_same_bits(&load_with(&path, &LoadOptions::no_processing()).unwrap(), &model, &x);
+}
+
+/// Names of norms are the only sign of the first SoLU models, and small ones have their matrices transposed: also
+/// where some of the layers are read.
+#[test]
+fn the_first_solu_models_are_known_by_their_norms() {
+    let folder = tempfile::tempdir().unwrap();
+    let cfg = Config {
+        d_model: 8,
+        d_head: 4,
+        n_layers: 7,
+        n_ctx: 6,
+        d_vocab: 9,
+        act_fn: ActFn::Gelu,
+        final_rms: true,
+        ..Config::default()
+    };
+    let model = HookedTransformer::new(cfg, &Device::Cpu, 1).unwrap();
+    fs::write(folder.path().join("config.json"), model.config().to_json()).unwrap();
+    let old = |name: &str| name.replace("ln_final", "norm").replace(".ln", ".norm");
+    let of = |name: &str, t: &Tensor| {
+        // Seven layers: positions are transposed, and nothing else.
+        let t = if name.ends_with("W_pos") { t.t().contiguous() } else { t.clone() };
+        (old(name), t.shape().to_vec(), t.to_vec())
+    };
+    let tensors: Vec<_> = model.params().iter().map(|(name, t)| of(name, &t)).collect();
+    write_torch(&folder.path().join("m_final.pth"), &tensors, &[]);
+    let x = IndexTensor::from([[1, 2, 3]]);
+    assert_same_bits(&load_with(folder.path(), &LoadOptions::no_processing()).unwrap(), &model, &x);
+    let some = LoadOptions { first_n_layers: Some(2), ..LoadOptions::no_processing() };
+    let name = "blocks.1.attn.W_Q";
+    let read = load_with(folder.path(), &some).unwrap();
+    assert_eq!(read.param(name).unwrap().to_vec(), model.param(name).unwrap().to_vec());
 }

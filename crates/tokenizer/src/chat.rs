@@ -8,12 +8,12 @@ use std::io;
 
 use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, Value};
-use minijinja_contrib::pycompat::unknown_method_callback;
 use serde::{Deserialize, Serialize};
 use serde_json::ser::{CharEscape, Formatter, Serializer};
 
 use crate::engine::guarded;
 use crate::error::{Result, TokenizerError};
+use crate::python;
 use crate::tokenize::{SpecialToken, Tokenize};
 use crate::tokenizer::Tokenizer;
 
@@ -127,12 +127,19 @@ fn render(source: &str, context: Value) -> Result<String, Reason> {
     environment.set_trim_blocks(true);
     environment.set_lstrip_blocks(true);
     environment.set_fuel(Some(FUEL));
-    environment.set_unknown_method_callback(unknown_method_callback);
+    environment.set_unknown_method_callback(python::method);
     environment.set_formatter(|out, state, value| match value.kind() {
-        // Python's names.
-        ValueKind::None => out.write_str("None").map_err(Error::from),
-        ValueKind::Bool => out.write_str(if value.is_true() { "True" } else { "False" }).map_err(Error::from),
+        // As Python prints them.
+        ValueKind::None | ValueKind::Bool | ValueKind::Seq | ValueKind::Map => {
+            let mut text = String::new();
+            python::repr(value, &mut text)?;
+            out.write_str(&text).map_err(Error::from)
+        }
         _ => minijinja::escape_formatter(out, state, value),
+    });
+    environment.add_filter("wordcount", |text: String| text.split_whitespace().count());
+    environment.add_test("sequence", |value: &Value| {
+        matches!(value.kind(), ValueKind::Seq | ValueKind::Map | ValueKind::String)
     });
     environment.add_filter("tojson", to_json);
     environment.add_function("raise_exception", |message: String| -> Result<String, Error> {

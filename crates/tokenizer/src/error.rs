@@ -86,7 +86,7 @@ pub enum TokenizerError {
     #[error("{0}")]
     Argument(String),
     /// No chat template of that name.
-    #[error("there is no chat template {name:?}; this tokenizer has {known:?}")]
+    #[error("there is no chat template {name:?}; this tokenizer has {}", if .known.is_empty() { "none: its model was not made for chats".into() } else { .known.join(", ") })]
     NoChatTemplate {
         /// The name.
         name: String,

@@ -33,6 +33,8 @@ pub(crate) struct Settings {
     pub max_length: Option<usize>,
     /// Name and source.
     pub chat_templates: Vec<(String, String)>,
+    /// What `added_tokens.json` has, which folders from before `added_tokens_decoder` keep them in.
+    pub older: Vec<(u32, AddedToken)>,
 }
 
 /// One id or several.
@@ -54,6 +56,7 @@ pub(crate) enum Class {
     Cohere,
     GptNeoX,
     Gpt2,
+    Qwen,
     Qwen2,
     Bloom,
     T5,
@@ -70,6 +73,7 @@ impl Class {
             "Cohere" | "cohere" => Class::Cohere,
             "GPTNeoX" | "gpt_neox" => Class::GptNeoX,
             "GPT2" | "CodeGen" | "gpt2" | "gpt_neo" | "gptj" | "opt" | "codegen" | "phi" => Class::Gpt2,
+            "QWen" | "qwen" => Class::Qwen,
             "Qwen2" | "qwen2" | "qwen3" => Class::Qwen2,
             "Bloom" | "bloom" => Class::Bloom,
             "T5" | "t5" => Class::T5,
@@ -97,6 +101,7 @@ impl Class {
             Class::Gemma => [Some("<bos>"), Some("<eos>"), Some("<pad>"), Some("<unk>")],
             Class::Cohere => [Some("<BOS_TOKEN>"), Some("<|END_OF_TURN_TOKEN|>"), None, Some("<UNK>")],
             Class::GptNeoX | Class::Gpt2 => [TEXT, TEXT, None, TEXT],
+            Class::Qwen => [None, TEXT, None, None],
             Class::Qwen2 => [None, TEXT, TEXT, TEXT],
             Class::Bloom => [Some("<s>"), Some("</s>"), Some("<pad>"), Some("<unk>")],
             Class::T5 => [None, Some("</s>"), Some("<pad>"), Some("<unk>")],
@@ -135,7 +140,21 @@ impl Settings {
         settings.max_length =
             length(&sentences, "max_seq_length").or_else(|| length(&settings.raw, "model_max_length"));
         settings.chat_templates = settings.templates(folder)?;
+        if let Some(added) = read_object(&folder.join("added_tokens.json"))? {
+            settings.take_added(&added);
+        }
         Ok(settings)
+    }
+
+    /// Those with a role are special, and the others found in texts as a normalizer leaves these.
+    fn take_added(&mut self, added: &Map<String, Value>) {
+        let special = self.special();
+        let made = |(text, id): (&String, &Value)| {
+            let is_special = special.iter().any(|token| token.content == *text);
+            Some((u32::try_from(id.as_u64()?).ok()?, AddedToken::from(text, is_special).normalized(!is_special)))
+        };
+        self.older = added.iter().filter_map(made).collect();
+        self.older.sort_by_key(|(id, _)| *id);
     }
 
     fn take_roles(&mut self, map: &Map<String, Value>) {
@@ -220,7 +239,7 @@ impl Settings {
     }
 
     fn added(&self) -> Vec<(u32, AddedToken)> {
-        let Some(Value::Object(decoder)) = self.raw.get("added_tokens_decoder") else { return Vec::new() };
+        let Some(Value::Object(decoder)) = self.raw.get("added_tokens_decoder") else { return self.older.clone() };
         let mut tokens: Vec<(u32, AddedToken)> =
             decoder.iter().filter_map(|(id, value)| Some((id.parse().ok()?, token(value)?))).collect();
         tokens.sort_by_key(|(id, _)| *id);
@@ -272,7 +291,7 @@ impl Settings {
 impl Class {
     fn saved_name(self) -> &'static str {
         match self {
-            Class::Other => "PreTrainedTokenizerFast",
+            Class::Other | Class::Qwen => "PreTrainedTokenizerFast",
             Class::Llama => "LlamaTokenizerFast",
             Class::Gemma => "GemmaTokenizerFast",
             Class::Cohere => "CohereTokenizerFast",

@@ -58,6 +58,15 @@ pub(crate) fn build(bytes: &[u8], expression: String, special: &[(String, u32)])
         .build()
 }
 
+/// The special tokens of the first Qwen, which its own class puts behind the ranks (`tokenization_qwen.py` beside the
+/// models).
+pub(crate) fn special_of_qwen(bytes: &[u8]) -> Result<Vec<(String, u32)>> {
+    let first = read_ranks(bytes)?.iter().map(|(_, rank)| rank + 1).max().unwrap_or(0);
+    let named = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"].map(String::from);
+    let further = (0..205).map(|i| format!("<|extra_{i}|>"));
+    Ok(named.into_iter().chain(further).zip(first..).collect())
+}
+
 fn read_ranks(bytes: &[u8]) -> Result<Vec<(Vec<u8>, u32)>> {
     let mut ranks = Vec::new();
     for (line, number) in bytes.split(|&b| b == b'\n').zip(1..) {

@@ -173,7 +173,10 @@ impl Tokenizer {
 
     fn of_ranks(path: &Path, bytes: &[u8], options: &TiktokenOptions, settings: Settings) -> Result<Tokenizer> {
         let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-        let special: Vec<(String, u32)> = options.special.iter().cloned().chain(settings.added_ids()).collect();
+        let mut special: Vec<(String, u32)> = options.special.iter().cloned().chain(settings.added_ids()).collect();
+        if special.is_empty() && settings.class == Class::Qwen {
+            special = tiktoken::special_of_qwen(bytes).map_err(|error| error.of_file(path))?;
+        }
         let engine = tiktoken::build(bytes, options.expression(stem), &special).map_err(|error| error.of_file(path))?;
         Tokenizer::set_up(engine, settings, false)
     }

@@ -220,3 +220,34 @@ fn a_space_before_the_first_word_is_kept_in_a_folder() {
     let again = Tokenizer::from_folder(folder.path()).unwrap();
     assert_eq!(spelt(&again, "a a", true), ["Ġ", "a", "Ġ", "a"]);
 }
+
+#[test]
+fn tokens_that_were_added_are_read_from_their_own_file_in_older_folders() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    write("vocab.json", r#"{"h": 0, "i": 1, "hi": 2, "<|endoftext|>": 3}"#);
+    write("merges.txt", "#version: 0.2\nh i\n");
+    write("added_tokens.json", r#"{"<|user|>": 5, "<|pad|>": 4}"#);
+    write("special_tokens_map.json", r#"{"pad_token": "<|pad|>"}"#);
+    let tokenizer = Tokenizer::from_folder(folder.path()).unwrap();
+    assert_eq!(tokenizer.encode("hi<|user|>hi<|pad|>", true).unwrap(), [2, 5, 2, 4]);
+    assert_eq!(tokenizer.decode(&[2, 5, 4], true).unwrap(), "hi<|user|>", "one has a role, the other is text");
+    // A newer folder says them elsewhere.
+    write("tokenizer_config.json", r#"{"added_tokens_decoder": {"4": {"content": "<|pad|>", "special": true}}}"#);
+    let newer = Tokenizer::from_folder(folder.path()).unwrap();
+    assert_eq!(newer.encode("<|pad|>", true).unwrap(), [4]);
+    assert_ne!(newer.encode("<|user|>", true).unwrap(), [5]);
+}
+
+#[test]
+fn the_first_qwen_has_its_special_tokens_behind_the_ranks() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    // "h", "i" and "hi".
+    write("qwen.tiktoken", "aA== 0\naQ== 1\naGk= 2\n");
+    write("tokenizer_config.json", r#"{"tokenizer_class": "QWenTokenizer"}"#);
+    let tokenizer = Tokenizer::from_folder(folder.path()).unwrap();
+    assert_eq!(tokenizer.encode("<|im_start|>hi<|im_end|><|endoftext|>", true).unwrap(), [4, 2, 5, 3]);
+    assert_eq!(tokenizer.encode("<|extra_204|>", true).unwrap(), [210]);
+    assert_eq!(tokenizer.special_tokens().eos.as_ref().unwrap().id, Some(3));
+}

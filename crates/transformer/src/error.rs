@@ -37,6 +37,12 @@ pub enum ModelError {
     /// Text that cannot be turned into tokens, or tokens into text.
     #[error(transparent)]
     Text(#[from] TokenizerError),
+    /// A text is to end where the model ends it, and nothing says which token does.
+    #[error("the model does not know which token ends a text: {why}; give eos_token_id, or set stop_at_eos = false")]
+    NoEnd {
+        /// What is missing.
+        why: &'static str,
+    },
     /// Text for a model that reads tokens only.
     #[error("the model has no tokenizer; give tokens [batch, pos], or a tokenizer with set_tokenizer")]
     NoTokenizer,

@@ -15,9 +15,9 @@ const NEWEST: u8 = 5;
 /// Bytes of the longest name that is asked for.
 const MAX_NAME: usize = 1 << 10;
 
-/// Most opcodes of a pickle, each of which makes one value at most: some hundred times what a model with its
+/// Most opcodes of a pickle, each of which makes one value at most: some twenty times what a model with its
 /// optimiser has.
-const MAX_STEPS: u64 = 1 << 23;
+const MAX_STEPS: u64 = 1 << 21;
 
 /// How many values the copies that calls make, and values named more than once, may add up to for each byte of
 /// the pickle. A few bytes could otherwise ask for more than any memory holds.

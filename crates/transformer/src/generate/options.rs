@@ -148,9 +148,7 @@ impl GenerateOptions {
         };
         if ends.is_empty() {
             let why = if model.tokenizer().is_some() { "its tokenizer names none" } else { "it has no tokenizer" };
-            return Err(ModelError::Options(format!(
-                "the model does not know which token ends a text: {why}; give eos_token_id, or set stop_at_eos = false"
-            )));
+            return Err(ModelError::NoEnd { why });
         }
         Ok(ends)
     }

@@ -127,6 +127,9 @@ impl<'m, 'h> Stream<'m, 'h> {
                 cfg.d_vocab_out, cfg.d_vocab
             )));
         }
+        if options.stop_strings.iter().any(String::is_empty) {
+            return Err(ModelError::Options("a stop string is empty: every text has it; leave it out".into()));
+        }
         if !options.stop_strings.is_empty() && model.tokenizer().is_none() {
             return Err(ModelError::NoTokenizer);
         }
