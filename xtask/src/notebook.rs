@@ -71,11 +71,17 @@ fn outputs(root: &Path, cells: &[Cell], small: bool) -> Result<Vec<Vec<Output>>,
         write!(main, "print!({MARK:?});\n{}\n", cell.code).map_err(|e| e.to_string())?;
     }
     main.push_str("Ok(())\n}\n");
-    // With the command, whose dependencies are built by most that is done here.
-    let manifest = "[package]\nname = \"notebook\"\nedition = \"2024\"\n\n[dependencies]\n\
-                    ironlens = { path = \"../../crates/ironlens\" }\n\
-                    ironlens-cli = { path = \"../../crates/cli\" }\n\n[workspace]\n";
     let told = |e: std::io::Error| e.to_string();
+    // With the command, whose dependencies are built by most that is done here, in the profile that they are built in.
+    let whole = fs::read_to_string(root.join("Cargo.toml")).map_err(told)?;
+    let profile = whole.find("[profile.release]").zip(whole.find("[profile.release-lto]"));
+    let profile =
+        profile.and_then(|(from, to)| whole.get(from..to)).ok_or("the profiles of Cargo.toml are elsewhere")?;
+    let manifest = format!(
+        "[package]\nname = \"notebook\"\nedition = \"2024\"\n\n[dependencies]\n\
+         ironlens = {{ path = \"../../crates/ironlens\" }}\n\
+         ironlens-cli = {{ path = \"../../crates/cli\" }}\n\n[workspace]\n\n{profile}"
+    );
     fs::create_dir_all(package.join("src")).map_err(told)?;
     fs::write(package.join("Cargo.toml"), manifest).map_err(told)?;
     fs::write(package.join("src/main.rs"), main).map_err(told)?;
