@@ -507,3 +507,25 @@ fn axes_by_name() {
         check(|v| reduce(&v[0].square(), "... (h e) -> e ...", by, &[("h", 2)]), std::slice::from_ref(&a));
     }
 }
+
+#[test]
+fn gradients_where_a_slope_is_infinite_or_there_is_none() {
+    let gradient = |values: &[f64], f: &dyn Fn(&Var) -> Var| {
+        let x = Tape::new().leaf(Tensor::from_vec_f64(values.to_vec(), &[1, values.len()]));
+        f(&x).sum_all().backward().take(&x).unwrap().to_vec_f64()
+    };
+    let nothing = [f64::NEG_INFINITY; 3];
+    assert_eq!(gradient(&nothing, &|x| x.logsumexp(1)), [0.0; 3]);
+    assert_eq!(gradient(&[0.0, -2.0], &|x| x.pow(0.0)), [0.0; 2]);
+    assert_eq!(gradient(&[0.0, -2.0], &|x| x.pow(2.0)), [0.0, -4.0]);
+}
+
+#[test]
+fn a_value_that_is_stored_in_16_bits_has_a_gradient_in_f32() {
+    let x = Tensor::from([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]);
+    let w = Tape::new().leaf(Tensor::from([[0.5], [0.25]]));
+    let stored = w.to_dtype(DType::Bf16);
+    let y = Var::from(x.clone()).matmul(&stored) + Var::from(x).linear(&stored, None, None);
+    let grad = y.sum_all().backward().take(&w).unwrap();
+    assert_eq!((grad.dtype(), grad.to_vec()), (DType::F32, vec![18.0, 24.0]));
+}

@@ -3,9 +3,9 @@
 /// The element type of a [`Tensor`](crate::Tensor).
 ///
 /// Tensors are computed with in [`DType::F32`] (and [`DType::F64`]). The types of 16 bits are for *storing* weights:
-/// such tensors are views, copies, parts and joins like any other, the right operand of
-/// [`Tensor::matmul`](crate::Tensor::matmul) and [`Tensor::linear`](crate::Tensor::linear), and the table of
-/// [`Tensor::embed`](crate::Tensor::embed), which widen them to `f32` as they read them. Other ops refuse them.
+/// such tensors are views, copies, parts and joins like any other. They are read, and widened to `f32`, as the right
+/// operand of [`Tensor::matmul`](crate::Tensor::matmul) and [`Tensor::linear`](crate::Tensor::linear), as the table of
+/// [`Tensor::embed`](crate::Tensor::embed), and by `gather`, `index_select` and `flip`. Other ops refuse them.
 ///
 /// ```
 /// # use ironlens_tensor::{DType, Tensor};

@@ -244,7 +244,7 @@ impl Tensor {
 
     // ---- rows: over the last axis -------------------------------------------------------
 
-    /// Softmax over the last axis; a row that is nowhere finite gives 0 (as TransformerLens's
+    /// Softmax over the last axis; a row of negative infinities gives 0 (as TransformerLens's
     /// attention does), not NaN.
     #[track_caller]
     pub fn softmax(&self) -> Tensor {
@@ -420,6 +420,10 @@ impl Tensor {
     pub fn attention_scores(&self, keys: &Tensor, spec: &AttentionSpec) -> Tensor {
         let op = "attention_scores";
         check::attention(op, self, keys, spec);
+        let shape = [self.dim(0), self.dim(2), self.dim(1), keys.dim(1)];
+        if shape.contains(&0) {
+            return self.zeros_of(&shape);
+        }
         let flops = attention_flops(self, keys.dim(1), 1);
         Op::new(op, [self, keys]).flops(flops).on(&self.device(), |b| b.attention_scores(self, keys, spec))
     }

@@ -23,9 +23,13 @@ impl Rng {
     }
 
     /// Normal numbers.
+    ///
+    /// # Panics
+    /// If the mean or the deviation is not finite.
     #[track_caller]
     pub fn normal(&mut self, shape: &[usize], mean: f64, std: f64, device: &Device) -> Tensor {
         check::numel(shape);
+        assert!(mean.is_finite(), "normal numbers need a finite mean and deviation, not {mean} and {std}");
         let distribution = Normal::new(mean as f32, std.abs() as f32)
             .unwrap_or_else(|_| panic!("normal numbers need a finite mean and deviation, not {mean} and {std}"));
         Tensor::from(ArrayD::random_using(IxDyn(shape), distribution, &mut self.0)).to_device(device)
@@ -41,8 +45,12 @@ impl Rng {
     }
 
     /// Integers spread evenly over `low..high`.
+    ///
+    /// # Panics
+    /// If there are none between the two.
     #[track_caller]
     pub fn integers(&mut self, shape: &[usize], low: u32, high: u32) -> IndexTensor {
+        assert!(low < high, "integers are drawn from low to high, without high: there are none from {low} to {high}");
         let values: Vec<u32> = (0..check::numel(shape)).map(|_| self.0.random_range(low..high)).collect();
         IndexTensor::new(values, shape)
     }
@@ -62,6 +70,7 @@ impl Rng {
     #[track_caller]
     pub fn categorical(&mut self, weights: &Tensor) -> IndexTensor {
         let n = weights.dim(-1);
+        assert!(n > 0, "categorical: weights of shape {:?} are of nothing", weights.shape());
         let drawn: Vec<u32> = weights.to_vec_f64().chunks(n.max(1)).map(|row| self.index(row)).collect();
         IndexTensor::new(drawn, &weights.shape()[..weights.ndim() - 1])
     }

@@ -39,6 +39,13 @@ fn elementwise_and_reductions() {
         let x = if matches!(op, UnaryOp::Log | UnaryOp::Sqrt | UnaryOp::Pow(_)) { &positive } else { &x };
         compare(op.name(), 2e-6, &[x, &y], |t| vec![t[0].unary(op), t[0].unary_grad(op, t[1].clone())]);
     }
+    let either = Tensor::from([-2.0, -1.5, 0.0, 0.5, 3.0]);
+    for p in [-2.0, 0.0, 0.5, 1.0, 2.0, 3.0] {
+        compare(&format!("pow {p}"), 2e-6, &[&either], |t| {
+            vec![t[0].pow(p), t[0].unary_grad(UnaryOp::Pow(p), t[0].affine(0.0, 1.0))]
+        });
+    }
+    compare("limits in the wrong order", 0.0, &[&either], |t| vec![t[0].clamp(2.0, 1.0)]);
     let row = random(&[7], 2);
     for op in BinaryOp::ALL {
         compare(op.name(), 2e-6, &[&x, &positive, &row], |t| {

@@ -2,7 +2,7 @@
 //! plain loops.
 
 use ironlens_tensor::einops::{Reduction, einsum, rearrange, reduce, repeat};
-use ironlens_tensor::{DType, Device, IndexTensor, Rng, Tensor};
+use ironlens_tensor::{AttentionSpec, DType, Device, IndexTensor, Rng, Tensor};
 
 fn random(seed: u64, shape: &[usize]) -> Tensor {
     Rng::new(seed, 2).normal(shape, 0.0, 1.0, &Device::Cpu)
@@ -201,6 +201,12 @@ fn sums_of_products_by_name() {
     }
     let square = random(8, &[3, 4, 4]);
     assert!(close(&einsum("b i i -> b", &[&square]), &square.diagonal(0).sum(-1)));
+    // A name that comes three times, and what stands beside it.
+    let cube = Tensor::arange(27, DType::F32, &Device::Cpu).reshape(&[3, 3, 3]);
+    assert_eq!(einsum("i i i -> i", &[&cube]).to_vec(), [0.0, 13.0, 26.0]);
+    assert_eq!(einsum("i i i ->", &[&cube]).item(), 39.0);
+    let beside = Tensor::arange(54, DType::F32, &Device::Cpu).reshape(&[3, 2, 3, 3]);
+    assert_eq!(einsum("i j i i -> j i", &[&beside]).to_vec(), [0.0, 22.0, 44.0, 9.0, 31.0, 53.0]);
     assert_eq!(einsum("ij...->...ji", &[&a]).to_vec(), a.permute(&[2, 3, 1, 0]).to_vec());
     assert!(close(&einsum("... i, i -> ...", &[&a, &Tensor::from([1.0; 5])]), &a.sum(-1)));
 
@@ -291,4 +297,36 @@ fn mistakes_are_told_with_pattern_and_shapes() {
     says(panic_of(|| Tensor::from(vec![vec![1.0], vec![]])), &["row 1 has 0"]);
     says(panic_of(|| Tensor::one_hot(&IndexTensor::from([5]), 5, DType::F32, &Device::Cpu)), &["index 5"]);
     says(panic_of(|| Tensor::from([1.0]).tril(0)), &["tril", "[1]"]);
+}
+
+#[test]
+fn of_nothing_there_is_no_variance_and_no_score() {
+    let none = Tensor::zeros(&[0, 3], DType::F32, &Device::Cpu);
+    assert!(none.var(0).to_vec().iter().chain(&none.std(0).to_vec()).all(|v| v.is_nan()));
+    let no_heads = Tensor::zeros(&[2, 5, 0, 4], DType::F32, &Device::Cpu);
+    assert_eq!(no_heads.attention_scores(&no_heads, &AttentionSpec::causal(2.0)).shape(), [2, 0, 5, 5]);
+}
+
+#[test]
+fn a_tensor_kept_by_the_one_who_names_the_region_is_not_written_to() {
+    let mut kept = None;
+    let mut x = Tensor::from([[1.0, 2.0], [3.0, 4.0]]).t();
+    x.assign(
+        |x| {
+            kept = Some(x.clone());
+            x.select(0, 0)
+        },
+        0.0,
+    );
+    assert_eq!((x.to_vec(), kept.unwrap().to_vec()), (vec![0.0, 0.0, 2.0, 4.0], vec![1.0, 3.0, 2.0, 4.0]));
+}
+
+/// Equal addends, whose sum drifts where it is taken as one chain.
+#[test]
+fn sums_of_many_rows_are_not_one_chain() {
+    let many = Tensor::full(&[1_000_000, 2], 0.1, DType::F32, &Device::Cpu);
+    let exact = f64::from(0.1f32) * 1e6;
+    for sum in many.sum(0).to_vec_f64() {
+        assert!((sum / exact - 1.0).abs() < 1e-6, "{sum} is not {exact}");
+    }
 }

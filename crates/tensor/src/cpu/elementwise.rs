@@ -89,7 +89,7 @@ functions! {
         (y, -y * y)
     };
     Square {} |x| (x * x, x + x);
-    Pow { p } |x| (x.powf(p), p * x.powf(p - E::ONE));
+    Pow { p } |x| (x.powf(p), if p == E::ZERO { E::ZERO } else { p * x.powf(p - E::ONE) });
     Affine { scale, shift } |x| (x * scale + shift, scale);
     Clamp { min, max } |x| {
         // Comparisons that let NaN through.

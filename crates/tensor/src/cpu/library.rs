@@ -102,12 +102,15 @@ pub(super) struct Call {
 /// touches those of `out`.
 pub(super) type Sgemm = unsafe fn(&Call);
 
-/// `None` if neither rows nor columns lie densely, or a number is too large for BLAS.
+/// `None` if neither rows nor columns lie densely and apart from each other (those of an expanded matrix lie in one
+/// place), or a number is too large for BLAS.
 fn place<E: Elem>(m: Mat<'_, E>) -> Option<Place> {
     let ptr = m.data.as_ptr().cast();
-    if m.col_stride == 1 || m.cols == 1 {
+    // Of a single line BLAS asks for a distance to the next, too.
+    let apart = |stride: usize, len: usize, lines: usize| lines <= 1 || stride >= len;
+    if (m.col_stride == 1 || m.cols == 1) && apart(m.row_stride, m.cols, m.rows) {
         Some(Place { ptr, transposed: false, stride: m.row_stride.max(m.cols).try_into().ok()? })
-    } else if m.row_stride == 1 || m.rows == 1 {
+    } else if (m.row_stride == 1 || m.rows == 1) && apart(m.col_stride, m.rows, m.cols) {
         Some(Place { ptr, transposed: true, stride: m.col_stride.max(m.rows).try_into().ok()? })
     } else {
         None
@@ -282,6 +285,15 @@ mod tests {
         let neither = Mat::new(&data, 2, 3, 12, 4);
         let mut out = [0.0; 4];
         assert!(!product(right, &mut OutMat::new(&mut out, 2, 2, 2), false, neither, neither.t()));
+        // Rows that lie in one place, or over each other: BLAS would go on into the memory behind them.
+        for (row_stride, turned) in [(0, false), (0, true), (1, false), (1, true)] {
+            let rows = Mat::new(&data, 5, 4, row_stride, 1);
+            let rows = if turned { rows.t() } else { rows };
+            let whole = Mat::new(&data, rows.cols, 2, 2, 1);
+            let mut out = vec![0.0; 2 * rows.rows];
+            let mut out = OutMat::new(&mut out, rows.rows, 2, 2);
+            assert!(!product(right, &mut out, false, rows, whole), "{row_stride} {turned}");
+        }
         let doubles = [1.0f64; 4];
         let square = Mat::new(&doubles, 2, 2, 2, 1);
         assert!(!product(right, &mut OutMat::new(&mut [0.0f64; 4], 2, 2, 2), false, square, square));

@@ -214,7 +214,7 @@ const PANEL: usize = 1 << 19;
 fn by_panels<E: Elem, W: Widen<E>>(mut out: OutMat<'_, E>, add: bool, a: Mat<'_, E>, b: Mat<'_, W>, par: Par) {
     let (depth, by_rows) = (b.rows, b.col_stride == 1);
     assert!(by_rows || b.row_stride == 1, "gemm: neither rows nor columns lie densely");
-    let width = (PANEL / depth).next_multiple_of(64).min(b.cols);
+    let width = (PANEL / depth).max(1).next_multiple_of(64).min(b.cols);
     let mut panel = Buffer::<E>::scratch(&[depth, width]);
     for first in (0..b.cols).step_by(width) {
         let part = b.sub_cols(first, width.min(b.cols - first));

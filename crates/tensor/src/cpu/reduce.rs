@@ -70,16 +70,21 @@ pub(super) fn column_sums<E: Elem>(x: &[E], width: usize) -> Buffer<E> {
     sum_in_order(blocks, width)
 }
 
-/// The sum of partial results, in their order.
+/// The sum of partial results, in their order and in `f64`.
 pub(super) fn sum_in_order<E: Elem>(partial: Vec<Buffer<E>>, width: usize) -> Buffer<E> {
     let mut partial = partial.into_iter();
     let mut total = partial.next().unwrap_or_else(|| Buffer::full(&[width], E::ZERO));
     let rest: Vec<Buffer<E>> = partial.collect();
+    if rest.is_empty() {
+        return total;
+    }
     par_rows(&mut total, 1, |start, total| {
+        let mut wide: Vec<f64> = total.iter().map(|t| t.to_f64()).collect();
         for p in &rest {
             let p = &p[start..start + total.len()];
-            simd!(total.iter_mut().zip(p).for_each(|(t, &v)| *t += v));
+            simd!(wide.iter_mut().zip(p).for_each(|(t, &v)| *t += v.to_f64()));
         }
+        total.iter_mut().zip(wide).for_each(|(t, sum)| *t = E::from_f64(sum));
     });
     total
 }

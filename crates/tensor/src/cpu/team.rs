@@ -103,6 +103,8 @@ impl Team {
             Err(TryLockError::Poisoned(leader)) => leader.into_inner(),
             Err(TryLockError::WouldBlock) => return false,
         };
+        // A job whose leader panicked took no other's panic.
+        *self.panic.lock().unwrap_or_else(PoisonError::into_inner) = None;
         // SAFETY: only the lifetime is cut; `Shut` waits, before `f` can end, for all who hold it.
         let run = unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static (dyn Fn(usize) + Sync)>(f) };
         // SAFETY: the gate is shut and empty, since the last leader left it so: nobody reads.

@@ -33,6 +33,8 @@ pub(super) fn memory(x: &Tensor) -> &Arc<Memory> {
 const PER_GROUP: usize = 256;
 /// Elements that one thread reduces before another pass goes on.
 const PIECE: usize = 256;
+/// Elements that one thread sums at most.
+const LONGEST_CHAIN: usize = 1024;
 
 fn width_of(x: &Tensor) -> usize {
     x.shape().last().copied().unwrap_or(1)
@@ -136,10 +138,14 @@ fn unary_text(op: UnaryOp) -> (&'static str, &'static str) {
         UnaryOp::Sqrt => ("sqrt(x)", "0.5 / sqrt(x)"),
         UnaryOp::Recip => ("1.0 / x", "-1.0 / (x * x)"),
         UnaryOp::Square => ("x * x", "x + x"),
-        UnaryOp::Pow(_) => ("pow(x, p())", "p() * pow(x, p() - 1.0)"),
+        UnaryOp::Pow(_) => ("pow_(x, p())", "select(p() * pow_(x, p() - 1.0), 0.0, p() == 0.0)"),
         UnaryOp::Affine { .. } => ("x * p() + q()", "p()"),
         UnaryOp::Clamp { .. } => {
-            ("select(select(x, p(), x < p()), q(), x > q())", "select(1.0, 0.0, x < p() || x > q())")
+            // The upper limit goes last, as on the CPU: it holds where it is below the lower one.
+            (
+                "select(select(x, p(), x < p()), q(), select(x, p(), x < p()) > q())",
+                "select(1.0, 0.0, x < p() || x > q())",
+            )
         }
         UnaryOp::Sin => ("sin_(x)", "cos_(x)"),
         UnaryOp::Cos => ("cos_(x)", "-sin_(x)"),
@@ -225,8 +231,10 @@ impl Ops {
         let text = reduce_text(op);
         let mut x = x;
         loop {
-            // Few results of long sums leave most of the device idle; many are quick as they are.
-            let piece = if r.outer * r.inner >= 4096 { r.length } else { PIECE.min(r.length) };
+            // Few results of long sums leave most of the device idle; many are quick as they are, but for the rounding
+            // of a long chain.
+            let most = if r.outer * r.inner >= 4096 { LONGEST_CHAIN } else { PIECE };
+            let piece = most.min(r.length);
             let pieces = r.length.div_ceil(piece);
             let out = self.empty(&[r.outer, pieces, r.inner]);
             let words = kernels::Reduce { outer: r.outer, along: r.length, inner: r.inner, piece, pieces };

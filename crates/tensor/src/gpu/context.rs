@@ -396,6 +396,10 @@ impl Context {
         recorder.counts.submits += 1;
         recorder.dispatches = 0;
         self.epoch.fetch_add(1, Ordering::AcqRel);
+        let gone = self.pool.take_gone();
+        if !gone.is_empty() {
+            recorder.groups.retain(|ids, _| !ids.iter().any(|id| gone.contains(id)));
+        }
         while recorder.in_flight.len() > MAX_IN_FLIGHT {
             let oldest = recorder.in_flight.pop_front();
             self.wait(oldest);

@@ -200,7 +200,8 @@ impl From<&AttentionSpec> for Scores {
         Scores {
             flags,
             query_start: spec.query_start,
-            window: spec.window.unwrap_or(0),
+            // Further than there are keys, and so that a place and it are counted in 32 bits.
+            window: spec.window.unwrap_or(0).min(1 << 31),
             scale: spec.scale,
             soft_cap: spec.soft_cap.unwrap_or(1.0),
         }

@@ -1,7 +1,7 @@
 //! GPU memory: buffers by size class that go back to a pool when their last tensor is dropped, so
 //! that a training step allocates nothing after the first.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
 use super::context::Context;
@@ -102,6 +102,8 @@ pub(super) struct Pool(Mutex<State>);
 #[derive(Default)]
 struct State {
     free: HashMap<u64, Vec<Free>>,
+    /// Numbers of buffers that were not kept, until they are asked for.
+    gone: HashSet<u64>,
     usage: MemoryUse,
 }
 
@@ -122,7 +124,15 @@ impl Pool {
         if state.usage.free_bytes + bytes <= MAX_FREE_BYTES {
             state.usage.free_bytes += bytes;
             state.free.entry(bytes).or_default().push(free);
+        } else {
+            state.gone.insert(free.id);
         }
+    }
+
+    /// Numbers of the buffers that were given up since this was last asked. What still refers to one keeps its memory
+    /// on the device.
+    pub fn take_gone(&self) -> HashSet<u64> {
+        std::mem::take(&mut self.lock().gone)
     }
 
     /// A free buffer of `bytes`; for the host, one that was freed before submission `epoch`. If there

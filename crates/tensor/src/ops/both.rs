@@ -241,7 +241,7 @@ macro_rules! shared_methods {
             pub fn var(&self, axes: impl $crate::Axes) -> $T {
                 let axes = axes.of(self.shape());
                 let n: usize = axes.iter().map(|&a| self.shape()[a]).product();
-                (self - self.mean_keepdim(&axes)).square().sum(&axes) * (1.0 / (n as f64 - 1.0))
+                (self - self.mean_keepdim(&axes)).square().sum(&axes) * (1.0 / (n as f64 - 1.0).max(0.0))
             }
 
             /// Standard deviation over `axes`, which go: the root of [`Self::var`]. Where it is 0, so is
@@ -250,7 +250,7 @@ macro_rules! shared_methods {
             pub fn std(&self, axes: impl $crate::Axes) -> $T {
                 let axes = axes.of(self.shape());
                 let n: usize = axes.iter().map(|&a| self.shape()[a]).product();
-                (self - self.mean_keepdim(&axes)).vector_norm(&axes) * (1.0 / (n as f64 - 1.0).sqrt())
+                (self - self.mean_keepdim(&axes)).vector_norm(&axes) * (1.0 / (n as f64 - 1.0).max(0.0).sqrt())
             }
 
             /// Euclidean norm over `axes`, which go. Where it is 0, so is its gradient.
@@ -273,7 +273,11 @@ macro_rules! shared_methods {
                 let max = max.binary($crate::BinaryOp::Keep, &max.abs().lt(f64::INFINITY));
                 let sum = (self - &$T::from(max.clone())).exp().sum(&axes);
                 let shape = sum.shape().to_vec();
-                sum.log() + $T::from(max.reshape(&shape))
+                // Of negative infinities alone: the log's slope is infinite there, and 1 is taken in its place and
+                // dropped.
+                let none = sum.eq(0.0);
+                let log = (&sum + &none).log() + $T::from(max.reshape(&shape));
+                $T::where_(&none, f64::NEG_INFINITY, log)
             }
         }
 

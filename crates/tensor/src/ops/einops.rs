@@ -177,7 +177,7 @@ impl<T: Array> Named<T> {
         self.names.iter().position(|n| n == name).map(|a| self.array.shape()[a])
     }
 
-    /// Names that come twice taken along the diagonal.
+    /// Names that come more than once taken along the diagonal.
     fn without_doubles(mut self) -> Result<Self, String> {
         let double = |names: &[String]| {
             (0..names.len()).find_map(|j| names[..j].iter().position(|n| *n == names[j]).map(|i| (i, j)))
@@ -189,8 +189,9 @@ impl<T: Array> Named<T> {
             }
             let order: Vec<usize> = (0..self.names.len()).filter(|&a| a != i && a != j).chain([i, j]).collect();
             self.array = self.array.permute(&order).diagonal();
-            let name = self.names[i].clone();
-            self.names.retain(|n| *n != name);
+            // A name may come a third time: two axes are joined at once.
+            let name = self.names.remove(j);
+            self.names.remove(i);
             self.names.push(name);
         }
         Ok(self)

@@ -22,6 +22,29 @@ fn is_hidden(x: f32) -> bool {
     return bitcast<u32>(x) == 0xff800000u;
 }
 
+// x^p; a driver's own is undefined below 0, and at 0 where p is not above it.
+fn pow_(x: f32, p: f32) -> f32 {
+    if (p == 0.0) {
+        return 1.0;
+    }
+    if (is_nan(x)) {
+        return x;
+    }
+    // Bits of infinity and of NaN are made while it runs: as constants WGSL refuses them.
+    let sign = bitcast<u32>(x) & 0x80000000u;
+    if (x == 0.0) {
+        return select(0.0, bitcast<f32>((sign & 0u) | 0x7f800000u), p < 0.0);
+    }
+    let size = pow(abs(x), p);
+    if (x > 0.0) {
+        return size;
+    }
+    if (floor(p) != p) {
+        return bitcast<f32>(sign | 0x7fc00000u);
+    }
+    return select(size, -size, floor(p * 0.5) * 2.0 != p);
+}
+
 fn exp_(x: f32) -> f32 {
     if (is_nan(x) || x > 88.0) {
         return exp(x);
