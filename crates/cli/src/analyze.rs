@@ -161,10 +161,10 @@ fn questions(args: &Args, text: &str) -> Result<Vec<Question>> {
     Ok(Question::read_lines(&read_text(file, "the prompts")?)?)
 }
 
-/// The page that is written where no name is given.
 /// How files of models end.
 const FILES: [&str; 5] = ["gguf", "pt", "pth", "bin", "safetensors"];
 
+/// The page that is written where no name is given.
 fn page_of(name: &str) -> PathBuf {
     let path = Path::new(name);
     // Names of models have dots in them, too.

@@ -85,7 +85,7 @@ pub fn run(args: &Args) -> Result<PathBuf> {
     let mut console = Console::new(recipe.train.steps, recipe.train.log_every)?;
     let result = fit(trainer.observe(&mut console), &mut model, recipe.task, data);
     console.finish();
-    summarise(&result?, &path, &device);
+    summarise(&result?, &path, args.settings.text.as_deref(), &device);
     match console.stop.asked() {
         Some(interrupted) => Err(interrupted.into()),
         None => Ok(path),
@@ -118,6 +118,9 @@ fn recipe_of(run: &RunDir, text: Option<&Path>) -> Result<Recipe> {
     if experiment == Some(Experiment::Text) && text.is_none() {
         bail!("{path} was trained on a text; name it with --text FILE");
     }
+    if experiment != Some(Experiment::Text) && text.is_some() {
+        bail!("{path} was not trained on a text; leave --text out");
+    }
     let Some(data_seed) = config.data.seed else {
         bail!("{path} was trained on {}, which this command cannot make; {theirs}", config.data.description);
     };
@@ -134,7 +137,7 @@ fn recipe_of(run: &RunDir, text: Option<&Path>) -> Result<Recipe> {
     })
 }
 
-fn summarise(run: &Run, path: &Path, device: &Device) {
+fn summarise(run: &Run, path: &Path, text: Option<&Path>, device: &Device) {
     let number = |x: Option<f64>| x.map_or("none".into(), |x| format!("{:?}", x as f32));
     if run.stopped {
         say!("stopped after {} steps", run.metrics.last().map_or(0, |m| m.step + 1));
@@ -151,10 +154,12 @@ fn summarise(run: &Run, path: &Path, device: &Device) {
     }
     let _ = device;
     say!("run                {}", path.display());
+    let word = |path: &Path| quoted(&path.to_string_lossy());
     if run.stopped {
-        say!("to go on           {} train --resume {}", crate::command_name(), path.display());
+        let text = text.map_or_else(String::new, |text| format!(" --text {}", word(text)));
+        say!("to go on           {} train --resume {}{text}", crate::command_name(), word(path));
     }
-    say!("to see it          {} report {}", crate::command_name(), path.display());
+    say!("to see it          {} report {}", crate::command_name(), word(path));
 }
 
 /// `runs/NAME-1`, or with the next number that is free.

@@ -121,13 +121,21 @@
     ...(plot.div.clientWidth < 420 ? { displayModeBar: false } : {}),
   });
 
+  /** Makes a frame what the chart shows: its data, and the layout and marks that go with them. */
+  function turn(plot, i) {
+    const { whole } = plot;
+    const frame = whole.frames?.[i];
+    plot.frame = i;
+    plot.data = frame ? frame.data : whole.data;
+    plot.spec = frame ? { ...whole, layout: frame.layout, ironlens: { ...whole.ironlens, paint: frame.paint, maps: frame.maps } } : whole;
+  }
   function read(div) {
     const plot = { div, spec: null, data: null, drawn: null, frame: 0, cursor: null, nodes: 0, room: { l: 0, r: 0, t: 0, b: 0 }, domains: {} };
     plot.load = () => (plot.loading ??= (async () => {
       const spec = await Core.json(document.getElementById(div.dataset.plot));
       await unpack(spec.frames ? spec.frames.flatMap((f) => f.data) : spec.data);
-      plot.data = spec.frames ? spec.frames[plot.frame].data : spec.data;
-      plot.spec = spec;
+      plot.whole = spec;
+      turn(plot, plot.frame);
     })());
     plot.draw = () => (plot.drawn ??= draw(plot));
     return plot;
@@ -308,7 +316,7 @@
     div.tabIndex = 0;
     div.setAttribute("role", "application");
     div.setAttribute("aria-roledescription", "chart");
-    div.setAttribute("aria-label", `${title(plot)}. ${Core.summary(plot.data)} Arrow keys read it point by point.${report().open ? " Enter chooses what a point stands for on the whole page." : ""}`);
+    div.setAttribute("aria-label", `${title(plot)}. ${Core.summary(plot.spec, plot.data)}${plot.data.every((t) => t.type === "box") ? "" : " Arrow keys read it point by point."}${report().open ? " Enter chooses what a point stands for on the whole page." : ""}`);
     for (const part of div.children) part.setAttribute("aria-hidden", "true");
     for (const link of div.querySelectorAll("a.modebar-btn")) { link.setAttribute("tabindex", "-1"); link.removeAttribute("href"); }
   }
@@ -350,7 +358,7 @@
       PNG: () => picture(plot, "png"),
       SVG: () => picture(plot, "svg"),
       CSV: async () => text("text/csv", Core.tracesCsv(plot.spec, plot.data)),
-      JSON: async () => text("application/json", JSON.stringify(plot.spec)),
+      JSON: async () => text("application/json", JSON.stringify(plot.whole)),
     };
     return el("div", { className: "menu" }, ...Object.entries(kinds).map(([label, act]) => {
       const button = el("button", { type: "button", textContent: label, onclick: () => act().catch(() => { button.textContent = `${label}: failed`; }) });
@@ -376,8 +384,7 @@
     slider.setAttribute("aria-label", "Frame");
     const shown = el("output");
     const show = (i) => {
-      plot.frame = i;
-      plot.data = frames[i].data;
+      turn(plot, i);
       slider.value = i;
       shown.textContent = `${frames[i].name} (${i + 1} of ${frames.length})`;
       slider.setAttribute("aria-valuetext", frames[i].name);
@@ -403,7 +410,8 @@
     told.setAttribute("aria-live", "polite");
     div.closest(".plot-scroll").after(told);
     let [curve, at] = [0, -1];
-    const shown = () => plot.data.map((t, i) => [t, i]).filter(([t]) => t.hoverinfo !== "skip" && (t.z || (t.y && t.type !== "box")));
+    const shown = () => plot.data.map((t, i) => [t, i])
+      .filter(([t, i]) => Core.isShown(plot.spec, t, i) && (t.z || (t.y && t.type !== "box")));
     div.addEventListener("keydown", (event) => {
       const traces = shown();
       if (!traces.length) return;

@@ -238,10 +238,12 @@ var Core = (() => {
   const quoted = (text) => (/[",\n]/.test(text) ? `"${String(text).replace(/"/g, '""')}"` : String(text));
   const plain = (text) => String(text ?? "").replace(/<[^>]*>/g, "").replace(/&lt;/g, "<").replace(/&gt;/g, ">").replace(/&amp;/g, "&");
   const axisOf = (spec, name, letter) => spec.layout[`${letter}axis${String(name ?? letter).slice(1)}`] ?? {};
-  /** What an axis calls a place: its tick text, or the number. */
+  /** What an axis calls a place: its tick text, the name of one without a tick, or the number. */
   function place(axis, v) {
     const i = axis.tickvals?.indexOf(v) ?? -1;
-    return i >= 0 ? plain(axis.ticktext[i]) : v;
+    if (i >= 0) return plain(axis.ticktext[i]);
+    const alias = axis.labelalias?.[v];
+    return alias === undefined ? v : plain(alias);
   }
 
   /** The numbers of a chart as comma-separated text: a matrix for cells, a row for each point of others. */
@@ -258,11 +260,16 @@ var Core = (() => {
       });
     }
     if (others.length) {
-      out.push("series,x,y,text");
+      const spread = others.some((t) => t.error_y?.array);
+      out.push(`series,x,y,text${spread ? ",low,high" : ""}`);
+      const ends = (t, v, i) => {
+        const [above, below] = [t.error_y?.array?.[i], t.error_y?.arrayminus?.[i] ?? t.error_y?.array?.[i]];
+        return !spread ? [] : Number.isFinite(v) && Number.isFinite(above) ? [v - below, v + above] : ["", ""];
+      };
       for (const t of others) {
         const x = axisOf(spec, t.xaxis, "x");
         const ys = t.type === "box" ? [] : t.y ?? t.values;
-        ys.forEach((v, i) => out.push([plain(t.name), place(x, t.x?.[i] ?? i), v ?? "", plain(t.text?.[i])].map(quoted).join(",")));
+        ys.forEach((v, i) => out.push([plain(t.name), place(x, t.x?.[i] ?? i), v ?? "", plain(t.text?.[i]), ...ends(t, v, i)].map(quoted).join(",")));
         if (t.type === "box") {
           const parts = { low: t.lowerfence?.[0], q1: t.q1?.[0], median: t.median?.[0], q3: t.q3?.[0], high: t.upperfence?.[0] };
           for (const [part, v] of Object.entries(parts)) out.push([plain(t.name), part, v ?? "", ""].map(quoted).join(","));
@@ -282,9 +289,12 @@ var Core = (() => {
 
   const short = (v) => (v === null || v === undefined ? "nothing" : typeof v === "number" ? Number(v.toPrecision(4)).toString() : String(v));
 
+  /** Whether a trace is what a chart shows, and not a mark laid over it. */
+  const isShown = (spec, t, i) => t.hoverinfo !== "skip" && (!t.z || !spec.ironlens.paint[i] || Boolean(spec.ironlens.paint[i].cells));
+
   /** One sentence on what a chart holds. */
-  function summary(data) {
-    const shown = data.filter((t) => t.hoverinfo !== "skip");
+  function summary(spec, data) {
+    const shown = data.filter((t, i) => isShown(spec, t, i));
     const numbers = shown.flatMap((t) => (t.z ? t.z.flat() : t.y ?? [])).flat().filter((v) => Number.isFinite(v));
     if (!numbers.length) return "It has no numbers.";
     const [lo, hi] = numbers.reduce(([a, b], v) => [Math.min(a, v), Math.max(b, v)], [Infinity, -Infinity]);
@@ -295,7 +305,10 @@ var Core = (() => {
   /** A point of a trace in words: what the keys read out. */
   function describe(spec, trace, at) {
     const [x, y] = [axisOf(spec, trace.xaxis, "x"), axisOf(spec, trace.yaxis, "y")];
-    const name = (axis, otherwise) => plain(axis.title?.text) || otherwise;
+    // Of panels side by side the outer ones have the name.
+    const titles = (letter) => Object.keys(spec.layout).filter((key) => key.startsWith(`${letter}axis`))
+      .map((key) => plain(spec.layout[key].title?.text)).find(Boolean);
+    const name = (axis, otherwise) => plain(axis.title?.text) || (trace.z && titles(axis === x ? "x" : "y")) || otherwise;
     if (trace.z) {
       const cols = trace.z[0].length;
       const [r, c] = [Math.floor(at / cols), at % cols];
@@ -305,7 +318,7 @@ var Core = (() => {
     return `${plain(trace.name)}, ${where}: ${short(trace.y[at])}`;
   }
 
-  return { sources, uniformSources, three, selects, tracesCsv, csvRow, summary, describe, bytes, inflate, json, stored, values, lut, position, profile, uniformProfile, tokenText,
+  return { isShown, sources, uniformSources, three, selects, tracesCsv, csvRow, summary, describe, bytes, inflate, json, stored, values, lut, position, profile, uniformProfile, tokenText,
     parseHash, formatHash, format, inkOn, csv };
 })();
 if (typeof module !== "undefined") module.exports = Core;

@@ -117,8 +117,15 @@ test("charts in words", () => {
   const spec = { layout: { xaxis: { title: { text: "step" } }, yaxis: { title: { text: "loss" } } } };
   assert.equal(Core.describe(spec, { name: "loss", x: [3], y: [0.123456] }, 0), "loss, step 3: 0.1235");
   assert.equal(Core.describe(spec, { z: [[1, 2], [3, null]] }, 3), "loss 1, step 1: nothing");
-  assert.equal(Core.summary([{ z: [[1, 2], [3, null]] }]), "3 cells, from 1 to 3.");
-  assert.equal(Core.summary([{ y: [] }]), "It has no numbers.");
+  const masked = { layout: {}, ironlens: { paint: [{ cells: true }, { mask: true }] } };
+  assert.equal(Core.summary(masked, [{ z: [[1, 2], [3, null]] }, { z: [[null, 9], [null, null]] }]), "3 cells, from 1 to 3.");
+  assert.equal(Core.summary({ layout: {}, ironlens: { paint: [] } }, [{ y: [] }]), "It has no numbers.");
+  const thinned = { layout: { yaxis: { tickvals: [0, 2], ticktext: ["L0H0", "L0H2"], labelalias: { 0: "L0H0", 1: "L0H1", 2: "L0H2" } },
+    xaxis: {}, xaxis2: { title: { text: "head" } } }, ironlens: { paint: [{ cells: true }] } };
+  assert.equal(Core.describe(thinned, { z: [[1], [2], [3]] }, 1), "row L0H1, head 0: 2");
+  assert.equal(Core.selects(thinned, { z: [[1], [2], [3]] }, 1).H, 1);
+  const errors = { layout: { xaxis: {} }, ironlens: { paint: [{}] } };
+  assert.match(Core.tracesCsv(errors, [{ name: "a", type: "bar", x: ["k"], y: [2], error_y: { array: [0.5] } }]), /text,low,high\na,k,2,,1.5,2.5\n/);
 });
 
 test("parts of one emoji stay together", () => {

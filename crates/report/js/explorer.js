@@ -32,11 +32,12 @@ var Explorer = (() => {
       const base = h * dest * src;
       // Causal only if both are: else a cell stored in one of them would be hidden.
       const masked = info.causal && before.causal;
-      const read = (values, i, own) => (own.causal && values[i] < 0 ? 0 : values[i]);
+      // Cells that a causal one did not store are 0 beside one that has them.
+      const read = (values, i, own, behind) => (own.causal && behind ? 0 : values[i]);
       const at = (d, s) => {
         if (masked && s > d) return null;
         const i = base + d * src + s;
-        return b ? read(a, i, info) - read(b, i, before) : read(a, i, info);
+        return b ? read(a, i, info, s > d) - read(b, i, before, s > d) : read(a, i, info, s > d);
       };
       return { at, dest, src, signed: Boolean(b) || info.lo < 0, error: info.error + (b ? before.error : 0) };
     }
@@ -506,9 +507,11 @@ var Explorer = (() => {
     }
     const MOST_BARS = 128;
     function drawProfile(view) {
-      const uniform = view.signed ? null : Core.uniformProfile(Math.min(dest, src));
+      // What equal attention gives is known where a position sees itself and all before it.
+      const known = !view.signed && view.at(0, src - 1) === null;
+      const uniform = known ? Core.uniformProfile(Math.min(dest, src)) : null;
       bars(profile, view, Core.profile(view.at, view.dest, view.src), uniform, "positions back", (k) => `${k} back`);
-      const alike = view.signed || view.at(0, src - 1) !== null ? null : Core.uniformSources(dest, src);
+      const alike = known ? Core.uniformSources(dest, src) : null;
       bars(sources, view, Core.sources(view.at, view.dest, view.src), alike, "source position", (k) => `to ${name(k)}`);
     }
     /** Bars of a mean at each of some places, with what equal attention would give. */
@@ -584,7 +587,7 @@ var Explorer = (() => {
         sliderText.textContent = meta.runs ? snapshot.label : `step ${snapshot.step}`;
         slider.setAttribute("aria-valuetext", meta.runs ? snapshot.label : `${snapshot.label}, step ${snapshot.step}`);
       } else sliderText.textContent = difference;
-      scale.disabled = state.s === DIFFERENCE && state.e === null;
+      scale.disabled = view.signed;
       thumbs.forEach((row, l) => row.forEach((t, h) => {
         t.button.className = l === L && h === H ? "shown" : "";
         t.button.setAttribute("aria-pressed", String(state.locked && l === state.L && h === state.H));
@@ -606,6 +609,11 @@ var Explorer = (() => {
     }
     const visible = new Set();
     async function drawThumbs(lut) {
+      // Of what may be negative all heads have one scale, so that loud ones are seen to be loud.
+      const views = state.s === DIFFERENCE && state.e === null ? await Promise.all(
+        thumbs.flatMap((row, l) => row.map((_, h) => patterns.head(DIFFERENCE, l, h)))) : [];
+      const most = Math.max(0, ...views.map((view) => extent(view, true)));
+      const range = (view) => (most > 0 ? { lo: -most, hi: most } : domain(view));
       for (const l of visible) {
         for (let h = 0; h < heads[l]; h++) {
           const t = thumbs[l][h];
@@ -613,7 +621,7 @@ var Explorer = (() => {
           if (t.drawn === key) continue;
           t.drawn = key;
           const view = await patterns.head(shownAt(), l, h);
-          paint(t.canvas, view, domain(view), lut, 48);
+          paint(t.canvas, view, range(view), lut, 48);
         }
       }
     }

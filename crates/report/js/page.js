@@ -27,7 +27,8 @@
     store(root.dataset.theme);
     themed();
   }
-  dark.addEventListener("change", () => { root.dataset.theme = system(); themed(); });
+  // A theme that was chosen here stays.
+  dark.addEventListener("change", () => { if (!store()) { root.dataset.theme = system(); themed(); } });
   const button = document.getElementById("theme");
   const name = () => { if (button) button.textContent = isDark() ? "Light" : "Dark"; };
   name();

@@ -67,9 +67,9 @@ impl Measured<'_> {
         with_error(self.values[i], self.errors.get(i).copied())
     }
 
-    /// Whether it lies two errors above 0.
+    /// Whether it lies two errors away from 0.
     fn is_clear(&self, i: usize) -> bool {
-        self.errors.get(i).is_none_or(|e| self.values[i] >= 2.0 * e)
+        self.errors.get(i).is_none_or(|e| self.values[i].abs() >= 2.0 * e)
     }
 
     /// The clear ones of at least a share of the largest, the largest first, four at most.
@@ -126,8 +126,16 @@ fn likeliest(of: &str, all: &Measured<'_>) -> Option<String> {
 /// The heads whose output brings most of the answer back.
 fn patched(all: &Measured<'_>) -> Option<String> {
     let (shown, most) = all.foremost(0.3, |name, share| format!("{name} ({share})"))?;
-    if most < 0.1 || shown.is_empty() {
+    if most < 0.1 {
         return Some(format!("No head alone brings a tenth of the answer back when it is patched: at most {most:.2}."));
+    }
+    if shown.is_empty() {
+        let first = largest(all.values)?.0[0];
+        return Some(format!(
+            "No head alone clearly brings the answer back when it is patched: at most {}, of {}.",
+            all.number(first),
+            all.name(first)
+        ));
     }
     let rest = median(all.values);
     Some(format!(
@@ -138,11 +146,17 @@ fn patched(all: &Measured<'_>) -> Option<String> {
 
 /// Whether where heads look depends on the tokens.
 fn patterns(all: &Measured<'_>) -> Option<String> {
-    let (order, most) = largest(all.values)?;
+    let sizes: Vec<f64> = all.values.iter().map(|v| v.abs()).collect();
+    let (order, most) = largest(&sizes)?;
     let first = order[0];
     Some(match (most < 0.05, all.is_clear(first)) {
         (true, _) => format!(
             "Patching the attention pattern of one head alone brings nothing back (at most {most:.3}): where it looks does not depend on what was replaced."
+        ),
+        (_, true) if all.values[first] < 0.0 => format!(
+            "Patching the pattern of {} alone takes the answer further away, by {}: where it looks depends on what was replaced.",
+            all.name(first),
+            with_error(-all.values[first], all.errors.get(first).copied())
         ),
         (_, false) => format!(
             "Patching the attention pattern of one head alone brings nothing clearly back: at most {}, of {}.",
@@ -193,6 +207,13 @@ mod tests {
         assert!(patched(&of(&labels, &[0.01, 0.02, 0.0], &[])).unwrap().contains("No head alone"));
         assert!(patched(&of(&labels, &[0.0, 0.1, 0.0, 0.8], &[])).unwrap().contains("L0H2 (0.80)"));
         assert!(patterns(&of(&labels, &[0.002, 0.0], &[])).unwrap().contains("does not depend"));
+        let text = patched(&of(&labels, &[0.6, 0.0], &[0.4, 0.0])).unwrap();
+        assert!(
+            text.ends_with("clearly brings the answer back when it is patched: at most 0.60 ± 0.40, of L0H0."),
+            "{text}"
+        );
+        let text = patterns(&of(&labels, &[-0.5, 0.02], &[0.1, 0.0])).unwrap();
+        assert!(text.contains("L0H0 alone takes the answer further away, by 0.50 ± 0.10"), "{text}");
         let text = patterns(&of(&labels, &[0.2, 0.0], &[0.2, 0.0])).unwrap();
         assert!(text.ends_with("brings nothing clearly back: at most 0.20 ± 0.20, of L0H0."), "noise: {text}");
         assert_eq!((median(&[3.0, 1.0]), median(&[3.0, 1.0, 7.0])), (2.0, 3.0));

@@ -1,9 +1,12 @@
 //! From a run's folder to its report.
 
+use std::collections::BTreeSet;
+
 use ironlens_lens::heads::{HeadKind, head_scores};
 use ironlens_report::{Detector, Evaluation, Hook, Parameter, Reference, Report, Snapshot, Stats, StepRow, grouped};
 use ironlens_tensor::{Device, Tensor};
 use ironlens_train::{Checkpoint, Experiment, RunDir, StepRecord, Task};
+use ironlens_transformer::config::{AttentionDir, AttnType};
 use ironlens_transformer::{ActivationCache, HookedTransformer, Sequences, read_tensors};
 use serde::Serialize;
 
@@ -28,7 +31,9 @@ pub fn report_with(run: &RunDir, analysis: Option<Analysis>) -> Result<Report, S
     let config = run.config();
     let last = run.last_checkpoint()?;
     let metrics = run.metrics_of(last.step)?;
-    let evals = run.evals()?;
+    // Those after the last checkpoint are of weights that were lost.
+    let mut evals = run.evals()?;
+    evals.retain(|eval| eval.step <= last.step);
     let mut warnings = Vec::new();
     if last.step < config.train.steps {
         warnings.push(format!(
@@ -237,29 +242,40 @@ fn detectors(
         .collect())
 }
 
-/// What heads that attend alike to all they can see would score on the same sequences, and how much the scores of
-/// the heads differ between sequences. Padding counts for nothing, as in the scores.
+/// What heads that attend alike to all they can see, and heads that attend to nothing else than their kind asks for,
+/// would score on the same sequences, and how much the scores of the heads differ between sequences. Padding counts for
+/// nothing, as in the scores.
 fn baselines(detectors: &mut [Detector], cache: &ActivationCache, sequences: &Sequences) -> Result<(), StudyError> {
     let (batch, pos) = (sequences.tokens.shape()[0], sequences.tokens.shape()[1]);
     let layers: Vec<(usize, Vec<f32>)> = (0..cache.model().config().n_layers)
         .map(|l| cache.get(("attn", l)).map(|p| (p.dim(1), p.to_vec())))
         .collect::<Result<_, _>>()?;
     let real: Vec<Vec<usize>> = (0..batch).map(|b| sequences.real(b)).collect();
+    let cfg = cache.model().config();
+    let causal = cfg.attention_dir == AttentionDir::Causal;
+    // Where only some layers have a window, heads of the others see all that is before.
+    let windows = (0..cfg.n_layers).all(|l| cfg.use_local_attn && cfg.attn_type(l) == AttnType::Local);
+    let window = if windows { cfg.window_size } else { usize::MAX };
     for (detector, kind) in detectors.iter_mut().zip(HeadKind::ALL) {
         // The cells (dest, src) that the kind asks for among the tokens of each sequence, as places in its pattern
         // [pos, pos]; and how much of the attention of a head that looks at all alike lies in them.
-        let (mut asked, mut alike) = (Vec::new(), 0.0);
+        let (mut asked, mut alike, mut ideal_score) = (Vec::new(), 0.0, 0.0);
         for (b, real) in real.iter().enumerate() {
             let n = real.len();
             let ids: Vec<u32> = real.iter().map(|p| sequences.tokens.as_slice()[b * pos + p]).collect();
             let ideal = kind.pattern(&ids).to_vec();
             let cells: Vec<(usize, usize)> =
                 (0..n * n).filter(|at| ideal[*at] > 0.0).map(|at| (at / n, at % n)).collect();
-            let visible = cells.iter().filter(|(i, j)| j <= i).map(|(i, _)| 1.0 / (i + 1) as f32);
-            alike += visible.sum::<f32>() / n as f32;
+            let sees = |(i, j): (usize, usize)| !causal || (j <= i && i - j < window);
+            let seen_by = |i: usize| if causal { (i + 1).min(window) } else { n };
+            let visible: Vec<(usize, usize)> = cells.iter().copied().filter(|cell| sees(*cell)).collect();
+            alike += visible.iter().map(|(i, _)| 1.0 / seen_by(*i) as f32).sum::<f32>() / n as f32;
+            let rows: BTreeSet<usize> = visible.iter().map(|(i, _)| *i).collect();
+            ideal_score += rows.len() as f32 / n as f32;
             asked.push(cells.iter().map(|(i, j)| real[*i] * pos + real[*j]).collect::<Vec<usize>>());
         }
         detector.uniform = Some(alike / batch as f32);
+        detector.ideal = Some(ideal_score / batch as f32);
         let spread = |(heads, pattern): &(usize, Vec<f32>)| -> Vec<f32> {
             let score = |b: usize, h: usize| -> f32 {
                 let cells = &pattern[(b * heads + h) * pos * pos..][..pos * pos];

@@ -18,7 +18,8 @@ impl Seconds {
     /// Of at least one sample.
     pub fn of(mut samples: Vec<f64>) -> Seconds {
         samples.sort_by(f64::total_cmp);
-        Seconds { median: samples[samples.len() / 2], min: samples[0], max: samples[samples.len() - 1] }
+        let (lower, upper) = (samples[(samples.len() - 1) / 2], samples[samples.len() / 2]);
+        Seconds { median: (lower + upper) / 2.0, min: samples[0], max: samples[samples.len() - 1] }
     }
 }
 

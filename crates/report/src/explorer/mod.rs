@@ -156,6 +156,9 @@ pub(crate) fn heads_figure(
     let (heads, dest, src) = (layer.shape()[0], layer.shape()[1], layer.shape()[2]);
     let most = layer.finite_range().map_or(1.0, |r| r.1.max(1.0));
     let mut figure = imshow(layer).value("attention").range(layer.finite_range().map_or(0.0, |r| r.0.min(0.0)), most);
+    if layer.finite_range().is_some_and(|r| r.0 < 0.0) {
+        figure = figure.midpoint(0.0);
+    }
     figure = figure.facets(names);
     if codec::is_causal(layer) {
         figure = figure.causal();

@@ -153,7 +153,8 @@ impl Comparison {
         let mut figure = line(curves).title("Loss").x("step").y("loss").log_y().size(1060, 460);
         let chances: Vec<f64> = self.reports.iter().filter_map(|r| r.chance_loss).collect();
         // One rule, if guessing costs all of them the same.
-        if let Some(first) = chances.first().filter(|c| **c > 0.0 && chances.iter().all(|other| other == *c)) {
+        let all = chances.len() == self.reports.len();
+        if let Some(first) = chances.first().filter(|c| all && **c > 0.0 && chances.iter().all(|other| other == *c)) {
             figure = figure.rule(*first, format!("guessing, {}", number(*first)));
         }
         Some(figure)
@@ -272,6 +273,7 @@ impl Comparison {
                 out.push((format!("{}-{name}", crate::document::slug(&report.title, "run")), figure));
             }
         }
+        figures::unique(&mut out);
         Ok(out)
     }
 }

@@ -26,7 +26,7 @@ pub(crate) fn all(report: &Report) -> Result<Vec<(String, Figure)>, ReportError>
 }
 
 /// Equal names would overwrite each other's files.
-fn unique(figures: &mut [(String, Figure)]) {
+pub(super) fn unique(figures: &mut [(String, Figure)]) {
     let mut seen = std::collections::HashSet::new();
     for (name, _) in figures {
         let base = name.clone();

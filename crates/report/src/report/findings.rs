@@ -8,7 +8,7 @@ use crate::report::verdict::number;
 
 /// How many standard deviations over sequences a score must lie above equal attention.
 const SPREADS: f32 = 2.0;
-/// How much of the way from equal attention to 1 it must go.
+/// How much of the way from equal attention to what an ideal head of the kind scores it must go.
 const SHARE: f32 = 0.25;
 
 /// A head and the role that its scores give it.
@@ -20,10 +20,13 @@ pub(crate) struct Role<'a> {
     pub score: f32,
 }
 
-/// Whether the loss is what guessing gives: within a fiftieth of it.
+/// Whether losses are what guessing gives: within a fiftieth of it, or above. A model that knows by heart what it was
+/// trained on is not at chance, however much it loses on other data.
 pub(crate) fn at_chance(report: &Report) -> bool {
-    let loss = report.evaluations.last().map(|e| e.loss).or(report.metrics.last().map(|m| m.loss));
-    matches!((loss, report.chance_loss), (Some(loss), Some(chance)) if loss.is_finite() && loss > 0.98 * chance)
+    let Some(chance) = report.chance_loss else { return false };
+    let losses = [report.evaluations.last().map(|e| e.loss), report.metrics.last().map(|m| m.loss)];
+    let known: Vec<f64> = losses.into_iter().flatten().filter(|loss| loss.is_finite()).collect();
+    !known.is_empty() && known.iter().all(|loss| *loss > 0.98 * chance)
 }
 
 /// The heads that have a role after training, the clearest first.
@@ -34,11 +37,11 @@ pub(crate) fn roles(report: &Report) -> Vec<Role<'_>> {
         for (layer, row) in detector.after.iter().enumerate() {
             for (head, &score) in row.iter().enumerate() {
                 let spread = detector.spread.get(layer).and_then(|r| r.get(head)).copied().unwrap_or(0.0);
-                let clear = score - uniform > SPREADS * spread && (score - uniform) / (1.0 - uniform).max(1e-6) > SHARE;
+                let role = Role { layer, head, detector, score };
+                let clear = score - uniform > SPREADS * spread && above(&role) > SHARE;
                 if !clear || !score.is_finite() {
                     continue;
                 }
-                let role = Role { layer, head, detector, score };
                 match best.iter_mut().find(|r| (r.layer, r.head) == (layer, head)) {
                     Some(other) if above(&role) > above(other) => *other = role,
                     Some(_) => {}
@@ -51,10 +54,12 @@ pub(crate) fn roles(report: &Report) -> Vec<Role<'_>> {
     best
 }
 
-/// How far a score lies above equal attention, 1 for all of the way.
+/// How far a score lies above equal attention, 1 for all of the way to an ideal head's.
 fn above(role: &Role<'_>) -> f32 {
     let uniform = role.detector.uniform.unwrap_or(0.0);
-    (role.score - uniform) / (1.0 - uniform).max(1e-6)
+    let way = role.detector.ideal.unwrap_or(1.0) - uniform;
+    // Where equal attention is all that can be had, nothing stands out of it.
+    if way > 1e-3 { (role.score - uniform) / way } else { 0.0 }
 }
 
 /// Which heads do what; then what the caller found, such as by patching and ablation.
@@ -81,9 +86,10 @@ pub(crate) fn all(report: &Report) -> Vec<Finding> {
     }
     if out.is_empty() && report.detectors.iter().any(|d| d.uniform.is_some()) {
         out.push(Finding {
-            text: "No head has a known role: no score of a detector stands out of equal attention and its spread over \
-                   the sequences."
-                .into(),
+            text:
+                "No head has a known role: no score goes a quarter of the way from equal attention to what such a head \
+                   would have, clear of its spread over the sequences."
+                    .into(),
             evidence: "#detectors".into(),
             since: None,
         });
@@ -216,6 +222,19 @@ mod tests {
         );
     }
 
+    /// On sequences that say everything twice an induction head has something to look at in half of the rows.
+    #[test]
+    fn roles_are_measured_by_what_can_be_had() {
+        let mut induction = detector("induction", vec![0.3], 0.05, 0.02);
+        induction.ideal = Some(0.5);
+        assert_eq!(roles(&learned(vec![induction.clone()])).len(), 1);
+        induction.after = vec![vec![0.15]];
+        assert!(roles(&learned(vec![induction.clone()])).is_empty());
+        induction.ideal = induction.uniform;
+        induction.after = vec![vec![0.9]];
+        assert!(roles(&learned(vec![induction])).is_empty(), "nothing can be had");
+    }
+
     #[test]
     fn spread_and_chance_silence() {
         let noisy = learned(vec![detector("previous token", vec![0.5], 0.1, 0.3)]);
@@ -223,6 +242,8 @@ mod tests {
         assert!(all(&noisy)[0].text.starts_with("No head has a known role"));
         let mut chance = learned(vec![detector("previous token", vec![0.9], 0.1, 0.01)]);
         chance.evaluations = vec![Evaluation { step: 9, loss: 4.01 }];
+        assert_eq!(chance_warning(&chance), None, "it knows by heart what it was trained on");
+        chance.metrics[0].loss = 3.99;
         assert!(all(&chance).is_empty());
         assert!(chance_warning(&chance).unwrap().contains("at chance"));
         assert_eq!(chance_warning(&noisy), None);

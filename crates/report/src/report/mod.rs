@@ -182,6 +182,9 @@ pub struct Detector {
     /// The score of a head that attends alike to all it can see, on the same sequences. Only with it a head is said
     /// to have a role.
     pub uniform: Option<f32>,
+    /// The score of a head that attends to nothing else than its kind does, wherever there is something to attend to;
+    /// 1 if it is not known.
+    pub ideal: Option<f32>,
     /// Standard deviations `[layer][head]` over the sequences of the scores after training; may be empty.
     pub spread: Vec<Vec<f32>>,
 }

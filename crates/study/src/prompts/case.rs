@@ -1,7 +1,7 @@
 //! A question as a model sees it.
 
 use ironlens_lens::{Metric, WeightsExt};
-use ironlens_tensor::{IndexTensor, Tensor};
+use ironlens_tensor::{IndexTensor, Tensor, UnaryOp};
 use ironlens_transformer::{HookedTransformer, TokenOptions};
 
 use super::Question;
@@ -63,11 +63,17 @@ impl Case {
         })
     }
 
-    /// What a stream must point to for the metric to grow, `[d_model]`.
-    pub(super) fn directions(&self, model: &HookedTransformer) -> Result<Tensor, StudyError> {
-        let right = model.tokens_to_residual_directions(self.answer)?;
+    /// The metric at streams as the final norm leaves them, `[.., d_model]`: `[..]`.
+    pub(super) fn read(&self, model: &HookedTransformer, normalized: &Tensor) -> Result<Tensor, StudyError> {
+        let (b_u, cap) = (model.b_u()?, model.config().output_logits_soft_cap);
+        let logit = |token: u32| -> Result<Tensor, StudyError> {
+            let direction = model.tokens_to_residual_directions(token)?;
+            let logit = (normalized * &direction).sum(-1) + b_u.select(0, token as usize);
+            Ok(if cap > 0.0 { logit.unary(UnaryOp::SoftCap(cap)) } else { logit })
+        };
+        let right = logit(self.answer)?;
         Ok(match self.wrong {
-            Some(wrong) => &right - &model.tokens_to_residual_directions(wrong)?,
+            Some(wrong) => right - logit(wrong)?,
             None => right,
         })
     }

@@ -108,7 +108,7 @@ fn lens(prompts: &Prompts) -> Result<Found, Failure> {
         let streams = stack.values.select(1, 0);
         if prompts.is_aligned(case) {
             let normalized = model.ln_final(&streams);
-            by_position.push((&normalized * &case.directions(model)?).sum(&[2]));
+            by_position.push(case.read(model, &normalized)?);
         }
         let last = streams.dim(1) - 1;
         let chances = logit_lens(model, &streams.select(1, last), 0)?.softmax();

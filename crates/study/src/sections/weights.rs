@@ -40,7 +40,7 @@ pub(super) fn circuits(subject: &Subject) -> Result<Found, Failure> {
         let n = cfg.n_ctx.min(SHOWN_POSITIONS);
         let shown = w_pos.narrow(0, 0, n);
         let by_positions = qk.at(0).left_matmul(&shown).matmul(&shown.t()).ab();
-        let scores = &by_positions * (1.0 / (cfg.d_head as f64).sqrt());
+        let scores = &by_positions * (1.0 / cfg.attn_scale(0));
         let facets = (0..cfg.n_heads()).map(|h| format!("L0H{h}")).collect();
         let title = "Attention scores of the first layer from positions alone (W_pos QK W_pos)";
         let picture = Picture::heatmap(title, ["from", "to"], &scores).facets(facets).value("score");

@@ -15,15 +15,15 @@ use crate::error::StudyError;
 /// If the run cannot be read, or a picture not be made.
 pub fn sections(experiment: Experiment, run: &RunDir, model: &HookedTransformer) -> Result<Vec<Section>, StudyError> {
     Ok(match experiment {
-        Experiment::Induction => vec![by_position(run, model, "What was said before can be foreseen")?],
-        Experiment::Markov => vec![by_position(run, model, "The more transitions were seen, the better the guess")?],
+        Experiment::Induction => vec![by_position(run, model)?],
+        Experiment::Markov => vec![by_position(run, model)?],
         Experiment::ModularAddition => modular::sections(run, model)?,
         Experiment::Text => vec![text::continuations(run, model)?],
     })
 }
 
 /// The loss of each next token on the run's held-out sequences.
-fn by_position(run: &RunDir, model: &HookedTransformer, title: &str) -> Result<Section, StudyError> {
+fn by_position(run: &RunDir, model: &HookedTransformer) -> Result<Section, StudyError> {
     let tokens = run.sequences()?.tokens;
     let logits = model.forward(&tokens)?;
     let n = tokens.shape()[1] - 1;
@@ -37,5 +37,5 @@ fn by_position(run: &RunDir, model: &HookedTransformer, title: &str) -> Result<S
         mean(&losses[half..])
     );
     let figure = line(&losses).title("Loss by position").x("position").y("loss");
-    Ok(Section { title: title.into(), prose, figures: vec![figure] })
+    Ok(Section { title: "Loss by position".into(), prose, figures: vec![figure] })
 }

@@ -64,5 +64,6 @@ fn write(heatmap: &Heatmap, cells: &[f32]) -> Value {
 
 /// The digits that the number has, and no more.
 fn short(v: f32) -> f64 {
-    Number::to_f64(if v.abs() >= 1e-4 { (v * 1e6).round() / 1e6 } else { v })
+    let rounded = (v * 1e6).round() / 1e6;
+    Number::to_f64(if v.abs() >= 1e-4 && rounded.is_finite() { rounded } else { v })
 }

@@ -19,10 +19,14 @@ pub(crate) fn json(scene: &Scene) -> String {
     let frames: Vec<Value> = match &scene.body {
         Body::Frames(names, scenes) => {
             let all = names.iter().zip(scenes);
-            all.map(
-                |(name, s)| json!({ "name": name, "data": Spec::of(&Scene { size: scene.size, ..s.clone() }).data }),
-            )
-            .collect()
+            // Names, rules and what marks a trace may differ from frame to frame.
+            let frame = |(name, s): (&String, &Scene)| {
+                let mut spec = Spec::of(&Scene { size: scene.size, ..s.clone() });
+                spec.layout.insert("annotations".into(), spec.annotations.into());
+                spec.layout.insert("shapes".into(), spec.shapes.into());
+                json!({ "name": name, "data": spec.data, "layout": spec.layout, "paint": spec.paint, "maps": spec.maps })
+            };
+            all.map(frame).collect()
         }
         _ => Vec::new(),
     };
@@ -263,6 +267,12 @@ fn finite(values: &[f64]) -> Vec<Option<f64>> {
 fn name_ticks(axis: &mut Map<String, Value>, labels: &[String], most: usize) {
     let shown: Vec<usize> = (0..labels.len()).step_by(labels.len().div_ceil(most).max(1)).collect();
     axis.insert("ticktext".into(), shown.iter().map(|&i| escape(&labels[i])).collect());
+    if shown.len() < labels.len() {
+        // Those without a tick have their names where the pointer, the keys and files tell them.
+        let all: Vec<String> = labels.iter().map(|label| escape(label)).collect();
+        let alias = all.iter().enumerate().map(|(i, label)| (i.to_string(), Value::from(label.as_str())));
+        axis.insert("labelalias".into(), Value::Object(alias.collect()));
+    }
     axis.insert("tickvals".into(), shown.into());
     axis.insert("automargin".into(), true.into());
 }

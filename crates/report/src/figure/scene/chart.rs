@@ -475,7 +475,7 @@ pub(super) fn bars(
 fn from_zero(figure: &Figure, panel: &mut Panel) {
     if panel.y.scale != Scale::Log && figure.range.is_none() {
         let (lo, hi) = panel.y.range;
-        let data = finite_range(panel.marks.iter().flat_map(|s| s.y.iter().copied()));
+        let data = finite_range(panel.marks.iter().flat_map(Mark::heights));
         let positive = data.is_none_or(|d| d.0 >= 0.0);
         let negative = data.is_some_and(|d| d.1 <= 0.0);
         panel.y.range =
