@@ -10,7 +10,7 @@ use ironlens::train::RunDir;
 
 use crate::say::{say, say_aside};
 use crate::train::RUNS;
-use crate::{command_name, quoted, threads};
+use crate::{quoted, threads};
 
 /// Flags of `report`.
 #[derive(ClapArgs, Clone, Debug)]
@@ -82,12 +82,24 @@ pub fn write_with(run: &RunDir, analysis: Option<Analysis>, out: Option<&Path>, 
     let page = out.map_or_else(|| run.path().join("report.html"), Path::to_path_buf);
     let analysed = analysis.is_some();
     let mut report = report_with(run, analysis)?;
-    // `pipeline` writes a page itself.
-    if !report.reproduce.is_empty() && (analysed || !report.reproduce.contains(" pipeline")) {
-        let verb = if analysed { "analyze" } else { "report" };
-        report.reproduce += &format!("\n{} {verb} {}", command_name(), quoted(&run.path().to_string_lossy()));
+    if let Some(more) = page_again(&report.reproduce, &report.title, analysed) {
+        report.reproduce += &format!("\n{more}");
     }
     write_page(&report, &page, figures)
+}
+
+/// What writes the page of a run that `command` made, in the words that it has for the program and the folder: a page
+/// does not depend on who writes it again, and from where. Nothing if it is no command of ours, or wrote the page itself.
+fn page_again(command: &str, name: &str, analysed: bool) -> Option<String> {
+    let (program, rest) = [" train", " pipeline"].iter().find_map(|verb| command.split_once(verb))?;
+    if !analysed && command.contains(" pipeline") {
+        return None;
+    }
+    // A folder of several words is in quotes, and flags begin with two dashes.
+    let given = rest.split_once("--out=").or(rest.split_once("--out ")).map(|(_, folder)| folder);
+    let folder = given.and_then(|folder| folder.split(" --").next());
+    let folder = folder.map_or_else(|| quoted(&format!("{RUNS}/{name}")), str::to_owned);
+    Some(format!("{program} {} {folder}", if analysed { "analyze" } else { "report" }))
 }
 
 /// Writes a report, and pictures if wanted; says what it found and where it is.
@@ -108,4 +120,19 @@ pub fn write_page(report: &Report, page: &Path, figures: Option<&Path>) -> Resul
         say!("figures            {} files in {}", files.len(), folder.display());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_is_written_again_by_the_words_that_made_the_run() {
+        let again = |command: &str, analysed| page_again(command, "tiny-1", analysed);
+        assert_eq!(again("cargo xtask train --out 'my run' --steps 3", false).unwrap(), "cargo xtask report 'my run'");
+        assert_eq!(again("ironlens pipeline --preset tiny --out=a/b", true).unwrap(), "ironlens analyze a/b");
+        assert_eq!(again("ironlens train", true).unwrap(), "ironlens analyze runs/tiny-1");
+        assert_eq!(again("ironlens pipeline", false), None);
+        assert_eq!(again("./own --steps 3", true), None);
+    }
 }
