@@ -269,12 +269,12 @@ impl<'o> Trainer<'o> {
             let next = step + 1;
             let log =
                 next.is_multiple_of(config.log_every) || next == config.steps || step.is_multiple_of(config.log_every);
-            // Asked once: what is settled below and what is kept of the run must be of one answer.
             let stop = self.observer.as_ref().is_some_and(|o| o.should_stop());
             let keep = snapshots.contains(&next)
                 || (config.checkpoint_every > 0 && next.is_multiple_of(config.checkpoint_every))
                 || stop;
-            if *learner.params().device() == Device::Cpu || log || keep {
+            let settled = *learner.params().device() == Device::Cpu || log || keep;
+            if settled {
                 for metric in settle(&mut waiting) {
                     let bad = [("loss", metric.loss), ("gradient norm", metric.grad_norm)];
                     if let Some((what, number)) = bad.into_iter().find(|(_, x)| !x.is_finite()) {
@@ -291,7 +291,10 @@ impl<'o> Trainer<'o> {
             }
 
             step += 1;
-            run.stopped = stop && step < config.steps;
+            // An observer may have seen in this step why to stop. What waits on a GPU is not left there: then the next
+            // step asks.
+            run.stopped =
+                (stop || (settled && self.observer.as_ref().is_some_and(|o| o.should_stop()))) && step < config.steps;
             let last = step == config.steps || run.stopped;
             if step.is_multiple_of(config.log_every) || last {
                 let eval = Eval { step, loss: learner.loss(&held_out)?.item() };

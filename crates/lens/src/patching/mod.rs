@@ -314,7 +314,8 @@ fn enumerate(
     cells: &Cells,
 ) -> Result<(Vec<Vec<usize>>, Vec<usize>), LensError> {
     let cfg = model.config();
-    let heads = if ["k", "v"].contains(&name) { cfg.n_hooked_key_value_heads() } else { cfg.n_heads() };
+    // Of an ungrouped model as many as it has groups, the first of its heads: TransformerLens's.
+    let heads = if ["k", "v"].contains(&name) { cfg.n_key_value_heads() } else { cfg.n_heads() };
     let length = |axis: Axis| match axis {
         Axis::Layer => cfg.n_layers,
         Axis::Head => heads,
