@@ -82,12 +82,17 @@ fn fetch_by(
     }
     let revision = revision(repo, options)?;
     let folder = match anew {
-        true => newest(&hub, repo, &revision, model_files, progress)?,
+        true => match newest(&hub, repo, &revision, model_files, progress) {
+            // Nobody is to be asked: what is here will do.
+            Err(HubError::NotHere { .. }) => hub.snapshot(repo, &revision, model_files, progress)?,
+            folder => folder?,
+        },
         false => hub.snapshot(repo, &revision, model_files, progress)?,
     };
     if let Some(tokenizer) = own_tokenizer(&folder) {
-        // Of a model that can be used with tokens, too: where its tokenizer cannot be had, it comes without.
-        let _ = hub.snapshot(&tokenizer, "main", tokenizer_files, progress);
+        // Of a model that can be used with tokens, too: where its tokenizer cannot be had at once, it comes without.
+        let once = Hub::new(HubConfig { attempts: 1, ..HubConfig::from_env()? });
+        let _ = once.snapshot(&tokenizer, "main", tokenizer_files, progress);
     }
     Ok(folder)
 }
