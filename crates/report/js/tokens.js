@@ -79,11 +79,13 @@
     readout.setAttribute("aria-live", "polite");
     root.append(controls, strips, pager, readout);
 
+    // Where a token is asked for and its value is not even a number, that is told.
+    const isBlank = (t, i) => data.blanks && t.values[i] === null && t.details[i]?.[0]?.[0] !== "asked";
     function read() {
       if (!at) { readout.replaceChildren(el("p", { className: "hint", textContent: "Point at a token, or move with the arrow keys, to read it; click or Enter keeps it, Esc lets go." })); return; }
       const [t, i] = at;
       const rows = t.details[i] ?? [];
-      const head = el("p", {}, el("b", { textContent: Core.tokenText(t.tokens[i]) }), ` (${i}): ${t.values[i] === null && data.blanks ? "nothing is asked here" : short(t.values[i])}${kept ? ", kept" : ""}`);
+      const head = el("p", {}, el("b", { textContent: Core.tokenText(t.tokens[i]) }), ` (${i}): ${isBlank(t, i) ? "nothing is asked here" : short(t.values[i])}${kept ? ", kept" : ""}`);
       const table = el("table", {}, el("tbody", {}, ...rows.map((r, k) => el("tr", { className: data.sequential && k === 0 ? "first" : "" },
         ...r.filter((cell, c) => c < 2 || rows.some((x) => x[c])).map((cell, c) => el("td", { className: c === 1 && data.sequential ? "mono" : c > 0 ? "num" : "", textContent: cell }))))));
       readout.replaceChildren(head, ...(rows.length ? [el("div", { className: "table-wrap" }, table)] : []));
@@ -96,8 +98,8 @@
         const v = t.values[i];
         const span = el("span", { textContent: Core.tokenText(token), tabIndex: i === 0 ? 0 : -1, title: short(v) });
         span.setAttribute("role", "button");
-        span.setAttribute("aria-label", `${Core.tokenText(token)}, ${v === null && data.blanks ? "nothing is asked here" : short(v)}`);
-        if (v === null && data.blanks) span.title = "nothing is asked here";
+        span.setAttribute("aria-label", `${Core.tokenText(token)}, ${isBlank(t, i) ? "nothing is asked here" : short(v)}`);
+        if (isBlank(t, i)) span.title = "nothing is asked here";
         else if (v === null) span.style.cssText = "background:rgb(214,0,147);color:#fff";
         else {
           const rgb = color(v, scale, table);
