@@ -608,11 +608,13 @@ var Explorer = (() => {
       else if (own.bottom > frame.bottom) overview.scrollTop += own.bottom - frame.bottom + 4;
     }
     const visible = new Set();
+    /** The largest change of any head, found once: thumbnails are drawn at every move. */
+    let change = null;
+    const largestChange = () => (change ??= Promise.all(thumbs.flatMap((row, l) => row.map((_, h) => patterns.head(DIFFERENCE, l, h))))
+      .then((views) => Math.max(0, ...views.map((view) => extent(view, true)))));
     async function drawThumbs(lut) {
       // Of what may be negative all heads have one scale, so that loud ones are seen to be loud.
-      const views = state.s === DIFFERENCE && state.e === null ? await Promise.all(
-        thumbs.flatMap((row, l) => row.map((_, h) => patterns.head(DIFFERENCE, l, h)))) : [];
-      const most = Math.max(0, ...views.map((view) => extent(view, true)));
+      const most = state.s === DIFFERENCE && state.e === null ? await largestChange() : 0;
       const range = (view) => (most > 0 ? { lo: -most, hi: most } : domain(view));
       for (const l of visible) {
         for (let h = 0; h < heads[l]; h++) {
