@@ -6,7 +6,6 @@ use std::ops::{Add, Div, Mul, Sub};
 use ironlens_tensor::{BinaryOp, DType, Operand, Right, Tensor, UnaryOp};
 
 use crate::Var;
-use crate::tape::gradient_dtype;
 
 impl Var {
     /// `op` of every element.
@@ -25,7 +24,7 @@ impl Var {
     /// See [`ironlens_tensor::Tensor::to_dtype`]; its gradient is converted back.
     #[track_caller]
     pub fn to_dtype(&self, dtype: DType) -> Var {
-        let from = gradient_dtype(self.value());
+        let from = self.value().dtype().computed();
         Var::record(self.value().to_dtype(dtype), &[self], move |dy, sink| sink.add(0, dy.to_dtype(from)))
     }
 

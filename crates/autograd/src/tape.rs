@@ -64,14 +64,9 @@ struct Node {
     kind: Kind,
 }
 
-/// The type of the gradient of a value: `f32` where that is stored in 16 bits.
-pub(crate) fn gradient_dtype(value: &Tensor) -> DType {
-    if value.dtype().is_storage() { DType::F32 } else { value.dtype() }
-}
-
 impl Node {
     fn new(value: &Tensor, kind: Kind) -> Node {
-        Node { shape: value.shape().to_vec(), dtype: gradient_dtype(value), device: value.device(), kind }
+        Node { shape: value.shape().to_vec(), dtype: value.dtype().computed(), device: value.device(), kind }
     }
 
     /// Checks that a gradient is like the value that it is of.

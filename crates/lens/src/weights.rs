@@ -3,7 +3,7 @@
 //! Methods of [`HookedTransformer`], through [`WeightsExt`]; TransformerLens's properties and methods
 //! of the same names, in lower case.
 
-use ironlens_tensor::{DType, IndexTensor, Tensor};
+use ironlens_tensor::{IndexTensor, Tensor};
 use ironlens_transformer::HookedTransformer;
 
 use crate::error::LensError;
@@ -149,7 +149,7 @@ stacked! {
 
 /// A weight to be computed with by itself: in `f32` where it is stored in 16 bits.
 pub(crate) fn widened(weight: Tensor) -> Tensor {
-    if weight.dtype().is_storage() { weight.to_dtype(DType::F32) } else { weight }
+    weight.to_dtype(weight.dtype().computed())
 }
 
 impl WeightsExt for HookedTransformer {

@@ -46,6 +46,12 @@ impl DType {
             DType::Bf16 | DType::F16 => true,
         }
     }
+
+    /// The type that is computed in: `f32` for those that are for storage alone, and their gradients' type.
+    #[must_use]
+    pub fn computed(self) -> DType {
+        if self.is_storage() { DType::F32 } else { self }
+    }
 }
 
 impl std::fmt::Display for DType {

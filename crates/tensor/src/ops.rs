@@ -536,7 +536,7 @@ impl Tensor {
         shape.push(self.dim(1));
         check::result(op, self.shape(), ids.shape(), &shape);
         if shape.contains(&0) {
-            let dtype = if self.dtype().is_storage() { DType::F32 } else { self.dtype() };
+            let dtype = self.dtype().computed();
             return Tensor::zeros(&shape, dtype, &self.device());
         }
         Op::new(op, []).moves(ids).on(&self.device(), |b| b.embed(self, ids)).reshape(&shape)
