@@ -31,9 +31,12 @@ impl Var {
     /// [`ironlens_tensor::Tensor::attention`]. Gives z.
     #[track_caller]
     pub fn attention(&self, keys: &Var, values: &Var, spec: &AttentionSpec) -> Var {
+        if ![self, keys, values].iter().any(|x| x.requires_grad()) {
+            return Var::from(self.value().attention(keys.value(), values.value(), spec));
+        }
         let (q, k, v) = (self.value().clone(), keys.value().clone(), values.value().clone());
         let spec = spec.clone();
-        let (z, pattern) = q.attention(&k, &v, &spec);
+        let (z, pattern) = q.attention_with_pattern(&k, &v, &spec);
         Var::record(z, &[self, keys, values], move |dz, sink| {
             let (dq, dk, dv) = q.attention_grad(&k, &v, &spec, &pattern, &dz);
             sink.add(0, dq);

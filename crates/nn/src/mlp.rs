@@ -94,14 +94,14 @@ impl ActFn {
         ActFn { kind, xielu }
     }
 
-    /// Elementwise, but for SoLU, whose softmax is over the last axis.
-    pub fn apply(&self, ctx: &Ctx<'_, '_>, x: &Var) -> Var {
+    /// Elementwise, but for SoLU, whose softmax is over the last axis. In place where nobody else needs `x`.
+    pub fn apply(&self, ctx: &Ctx<'_, '_>, x: Var) -> Var {
         match (self.kind, self.xielu) {
-            (Activation::Elementwise(op), _) => x.unary(op),
-            (Activation::Solu, _) => x * &x.softmax(),
+            (Activation::Elementwise(op), _) => x.into_unary(op),
+            (Activation::Solu, _) => &x * &x.softmax(),
             (Activation::SquaredRelu, _) => x.unary(UnaryOp::Relu).into_unary(UnaryOp::Square),
-            (Activation::Xielu, Some(params)) => xielu(x, params.map(|p| ctx.param(p))),
-            (Activation::Own(own), _) => own.apply(x),
+            (Activation::Xielu, Some(params)) => xielu(&x, params.map(|p| ctx.param(p))),
+            (Activation::Own(own), _) => own.apply(&x),
             (Activation::Xielu, None) => unreachable!("xIELU is made with its parameters"),
         }
     }
@@ -188,8 +188,7 @@ impl Mlp {
             None => x.linear(ctx.param(self.w_in), Some(ctx.param(self.b_in)), None),
         };
         let pre = self.hook_pre.apply(ctx, pre)?;
-        let act = self.act_fn.apply(ctx, &pre);
-        drop(pre);
+        let act = self.act_fn.apply(ctx, pre);
         let post = match (&self.mid, self.hook_pre_linear) {
             (Some((hook_mid, ln)), _) => {
                 let mid = hook_mid.apply(ctx, act)?;

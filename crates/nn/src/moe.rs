@@ -120,7 +120,7 @@ impl Expert {
         let pre = self.w_in.forward(ctx, x);
         let pre = self.hook_pre.apply(ctx, pre)?;
         let post = match (self.kind, &self.act_fn) {
-            (_, Some(act_fn)) => act_fn.apply(ctx, &gate) * &pre,
+            (_, Some(act_fn)) => act_fn.apply(ctx, gate) * &pre,
             (ExpertKind::Gated(_) | ExpertKind::ClampedSwiglu, None) => {
                 let g = gate.minimum(CLAMP);
                 let swish = &g * &g.affine(1.702, 0.0).into_unary(UnaryOp::Sigmoid);

@@ -333,8 +333,15 @@ pub(crate) trait Backend {
     -> (Tensor, Tensor);
     fn attention_values(&self, pattern: &Tensor, v: &Tensor) -> Tensor;
     fn attention_values_grad(&self, pattern: &Tensor, v: &Tensor, dz: &Tensor) -> (Tensor, Tensor);
-    /// `(z, pattern)`, the same bits as scores, softmax and mix one after the other.
-    fn attention(&self, q: &Tensor, k: &Tensor, v: &Tensor, spec: &AttentionSpec) -> (Tensor, Tensor);
+    /// z, the same bits as scores, softmax and mix one after the other, and the pattern if it is asked for.
+    fn attention(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        spec: &AttentionSpec,
+        with_pattern: bool,
+    ) -> (Tensor, Option<Tensor>);
     fn attention_grad(
         &self,
         q: &Tensor,

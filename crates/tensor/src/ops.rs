@@ -471,23 +471,44 @@ impl Tensor {
         Op::new(op, [self, values, dz]).flops(flops).on(&self.device(), |b| b.attention_values_grad(self, values, dz))
     }
 
-    /// Scores, softmax and mix in one kernel, bit for bit: `(z [batch, query, head, d_head],
-    /// pattern [batch, head, query, key])`.
+    /// Scores, softmax and mix in one kernel, bit for bit: z `[batch, query, head, d_head]`. On the CPU nothing of
+    /// the pattern's size is kept.
     #[track_caller]
-    pub fn attention(&self, keys: &Tensor, values: &Tensor, spec: &AttentionSpec) -> (Tensor, Tensor) {
+    pub fn attention(&self, keys: &Tensor, values: &Tensor, spec: &AttentionSpec) -> Tensor {
+        self.attention_kept(keys, values, spec, false).0
+    }
+
+    /// As [`Tensor::attention`], with the pattern: `(z [batch, query, head, d_head], pattern [batch, head, query,
+    /// key])`.
+    #[track_caller]
+    pub fn attention_with_pattern(&self, keys: &Tensor, values: &Tensor, spec: &AttentionSpec) -> (Tensor, Tensor) {
+        let (z, pattern) = self.attention_kept(keys, values, spec, true);
+        (z, pattern.expect("it was asked for"))
+    }
+
+    #[track_caller]
+    fn attention_kept(
+        &self,
+        keys: &Tensor,
+        values: &Tensor,
+        spec: &AttentionSpec,
+        with_pattern: bool,
+    ) -> (Tensor, Option<Tensor>) {
         let op = "attention";
         check::attention(op, self, keys, spec);
         check::alike(op, keys, "values", values);
         let [q, k] = [self.shape(), keys.shape()];
         let pattern = [q[0], q[2], q[1], k[1]];
         if pattern.contains(&0) {
-            return (self.zeros_like(), self.zeros_of(&pattern));
+            return (self.zeros_like(), with_pattern.then(|| self.zeros_of(&pattern)));
         }
         let flops = attention_flops(self, keys.dim(1), 2);
-        Op::new(op, [self, keys, values]).flops(flops).on(&self.device(), |b| b.attention(self, keys, values, spec))
+        Op::new(op, [self, keys, values])
+            .flops(flops)
+            .on(&self.device(), |b| b.attention(self, keys, values, spec, with_pattern))
     }
 
-    /// Gradients of [`Tensor::attention`]'s `z` for queries, keys and values, which lie side by
+    /// Gradients of [`Tensor::attention_with_pattern`]'s `z` for queries, keys and values, which lie side by
     /// side in one memory when they have one layout to share.
     #[track_caller]
     pub fn attention_grad(

@@ -173,7 +173,7 @@ fn attention_of_every_kind() {
         let dz = random(&[2, 6, 4, 5], 3);
         for spec in &specs {
             compare("attention", 1e-5, &[&q, &k, &v, &dz], |t| {
-                let (z, pattern) = t[0].attention(&t[1], &t[2], spec);
+                let (z, pattern) = t[0].attention_with_pattern(&t[1], &t[2], spec);
                 let scores = t[0].attention_scores(&t[1], spec);
                 let (dq, dk, dv) = t[0].attention_grad(&t[1], &t[2], spec, &pattern, &t[3]);
                 vec![z, pattern.clone(), scores, dq, dk, dv, pattern.attention_values(&t[2])]

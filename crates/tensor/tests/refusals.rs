@@ -277,9 +277,15 @@ fn methods() -> Vec<Method> {
         method(
             "attention",
             "self: b q h d; keys: b k g d; values: b k g d; spec.alibi: ~h; spec.key_mask: %b k",
-            |o| pair(o.t(0).attention(o.t(1), o.t(2), &spec(o, 3, 4))),
+            |o| vec![o.t(0).attention(o.t(1), o.t(2), &spec(o, 3, 4))],
         )
-        .refuses("spec", |o| pair(o.t(0).attention(o.t(1), o.t(2), &late(o))), LATE),
+        .refuses("spec", |o| vec![o.t(0).attention(o.t(1), o.t(2), &late(o))], LATE),
+        method(
+            "attention_with_pattern",
+            "self: b q h d; keys: b k g d; values: b k g d; spec.alibi: ~h; spec.key_mask: %b k",
+            |o| pair(o.t(0).attention_with_pattern(o.t(1), o.t(2), &spec(o, 3, 4))),
+        )
+        .refuses("spec", |o| pair(o.t(0).attention_with_pattern(o.t(1), o.t(2), &late(o))), LATE),
         method(
             "attention_grad",
             "self: b q h d; keys: b k g d; values: b k g d; spec.alibi: ~h; spec.key_mask: %b k; pattern: b h q k; \
@@ -660,7 +666,7 @@ fn nothing_is_as_in_ndarray(device: &Device) {
     // Queries that see no key, and keys that no query sees.
     let spec = AttentionSpec { causal: false, ..AttentionSpec::causal(1.0) };
     let (q, k) = (full(1.0, &[1, 2, 2, 3]), empty(&[1, 0, 1, 3]));
-    let (z, pattern) = q.attention(&k, &k, &spec);
+    let (z, pattern) = q.attention_with_pattern(&k, &k, &spec);
     same("attention", &z, zeros(&[1, 2, 2, 3]));
     same("pattern", &pattern, zeros(&[1, 2, 2, 0]));
     same("queries", &q.attention_grad(&k, &k, &spec, &pattern, &z).0, zeros(&[1, 2, 2, 3]));

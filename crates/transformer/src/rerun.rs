@@ -441,7 +441,7 @@ impl Pass<'_, '_> {
             let spec = ironlens_tensor::AttentionSpec { query_start: span.start, ..spec.clone() };
             let q = q.narrow(0, starts[i], span.len).unsqueeze(0);
             if sinks.is_none() {
-                return q.attention(&k, &v, &spec).0.squeeze(0);
+                return q.attention(&k, &v, &spec).squeeze(0);
             }
             let sinks = sinks.as_ref().map(|s| Var::from(s.clone()));
             attend(&Var::from(q), &Var::from(k), &Var::from(v), &spec, sinks.as_ref()).into_value().squeeze(0)
@@ -482,7 +482,7 @@ impl Pass<'_, '_> {
             let to = if spec.causal { span.end() } else { self.run.pos };
             let x = inputs.with_base(&base, i, input_starts[i], to).unsqueeze(2);
             let spec = ironlens_tensor::AttentionSpec { query_start: span.start, ..spec.clone() };
-            q.narrow(0, starts[i], span.len).unsqueeze(0).attention(&x, &x, &spec).0.squeeze(0)
+            q.narrow(0, starts[i], span.len).unsqueeze(0).attention(&x, &x, &spec).squeeze(0)
         });
         if mixed.is_empty() {
             return Ok(Rows { values: resid, spans });

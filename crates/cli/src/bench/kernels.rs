@@ -113,7 +113,7 @@ pub fn kernels(device: &Device, repeats: usize, peak: &Peak) -> Table {
     let heads: [Tensor; 4] = std::array::from_fn(|_| random(&[8, 128, HEADS, 64]));
     let [q, k, v, dz] = &heads;
     let spec = AttentionSpec::causal(8.0);
-    let (_, pattern) = q.attention(k, v, &spec);
+    let (_, pattern) = q.attention_with_pattern(k, v, &spec);
     let angles = random(&[1, 128, 32]);
     let rotary = RotarySpec { cos: angles.clone(), sin: angles, interleaved: false };
     let logits = random(&[TOKENS, VOCAB]);

@@ -108,12 +108,12 @@ fn checks() -> Vec<Check> {
     all.push(check("softmax", &[&[96, 128, 128]], |t| vec![t[0].softmax()]));
     let heads: &[usize] = &[8, 128, 12, 64];
     all.push(check("attention", &[heads, heads, heads], |t| {
-        let (z, pattern) = t[0].attention(&t[1], &t[2], &AttentionSpec::causal(8.0));
+        let (z, pattern) = t[0].attention_with_pattern(&t[1], &t[2], &AttentionSpec::causal(8.0));
         vec![z, pattern]
     }));
     all.push(check("attention, gradient", &[heads, heads, heads, heads], |t| {
         let spec = AttentionSpec::causal(8.0);
-        let (_, pattern) = t[0].attention(&t[1], &t[2], &spec);
+        let (_, pattern) = t[0].attention_with_pattern(&t[1], &t[2], &spec);
         let (dq, dk, dv) = t[0].attention_grad(&t[1], &t[2], &spec, &pattern, &t[3]);
         vec![dq, dk, dv]
     }));

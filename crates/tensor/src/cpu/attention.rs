@@ -1,7 +1,8 @@
-//! Attention, one head of one sequence per task: fused, and in the parts that hooks look between.
+//! Attention, a block of queries of one head per task: fused, and in the parts that hooks look between.
 //!
-//! The fused kernel runs the same functions per head as the parts do, so both give the same bits.
-//! Queries go in blocks, and of a causal block only the keys that it can see are multiplied.
+//! The fused kernel runs the same functions per block as the parts do, so both give the same bits, and keeps the
+//! pattern only where it is asked for: else its rows never leave the cache.
+//! Of a causal block only the keys that it can see are multiplied.
 
 use faer::Par;
 
@@ -86,11 +87,50 @@ impl<E: Elem> HeadsOut<E> {
     /// No two live matrices may be of the same batch item and head, and the memory must outlive
     /// them.
     unsafe fn head(&self, b: usize, h: usize) -> OutMat<'_, E> {
-        // SAFETY: the caller keeps heads apart; rows of a head are `width` apart from others.
+        // SAFETY: the caller's promise.
+        unsafe { self.block((b, h), (0, self.pos)) }
+    }
+
+    /// `[len, d_head]` of one head, from position `first` on.
+    ///
+    /// # Safety
+    /// No two live matrices may share a position of a batch item and head, and the memory must outlive them.
+    unsafe fn block(&self, (b, h): (usize, usize), (first, len): (usize, usize)) -> OutMat<'_, E> {
+        assert!(first <= self.pos && len <= self.pos - first);
+        // SAFETY: the caller keeps blocks apart; rows of a head are `width` apart from others.
         unsafe {
-            let ptr = self.ptr.add(b * self.batch_stride + h * self.width);
-            OutMat::from_raw(ptr, self.pos, self.width, self.row_stride)
+            let ptr = self.ptr.add(b * self.batch_stride + first * self.row_stride + h * self.width);
+            OutMat::from_raw(ptr, len, self.width, self.row_stride)
         }
+    }
+}
+
+/// A result `[batch, head, query, key]` that tasks fill block by block.
+struct PatternOut<E> {
+    ptr: *mut E,
+    sizes: Sizes,
+}
+
+// SAFETY: tasks write disjoint blocks (see `rows`).
+unsafe impl<E: Send> Sync for PatternOut<E> {}
+
+impl<E: Elem> PatternOut<E> {
+    fn new(memory: &mut [E], sizes: Sizes) -> Self {
+        assert!(memory.len() == sizes.batch * sizes.heads * sizes.head_area());
+        PatternOut { ptr: memory.as_mut_ptr(), sizes }
+    }
+
+    /// `[len, key]` of one head, from query `first` on.
+    ///
+    /// # Safety
+    /// No two live slices may share a query of a batch item and head, and the memory must outlive them.
+    #[expect(clippy::mut_from_ref, reason = "tasks hold parts of one memory; the caller keeps them apart")]
+    unsafe fn rows(&self, (b, h): (usize, usize), (first, len): (usize, usize)) -> &mut [E] {
+        let s = &self.sizes;
+        assert!(b < s.batch && h < s.heads && first <= s.queries && len <= s.queries - first);
+        let start = (b * s.heads + h) * s.head_area() + first * s.keys;
+        // SAFETY: in the memory, whose length `new` checked; the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.ptr.add(start), len * s.keys) }
     }
 }
 
@@ -134,15 +174,16 @@ impl Sizes {
         let n = self.queries;
         (0..n).step_by(BLOCK).map(move |i| (i, BLOCK.min(n - i)))
     }
-}
 
-/// Runs `f(task, area)` for the `[query, key]` of each head of each sequence.
-fn for_each_area<E: Elem>(areas: &mut [E], sizes: Sizes, f: impl Fn(usize, &mut [E]) + Sync) {
-    let area = sizes.head_area().max(1);
-    if sizes.is_short() {
-        team::for_each_chunk(areas, area, f);
-    } else {
-        par_chunks(areas, area, f);
+    /// Runs `f((b, h), (first, len))` for each block of queries of each head of each sequence, in parallel.
+    fn for_each_block(&self, f: impl Fn((usize, usize), (usize, usize)) + Sync) {
+        let blocks = self.queries.div_ceil(BLOCK).max(1);
+        let one = |task: usize| {
+            let (head, first) = (task / blocks, task % blocks * BLOCK);
+            f((head / self.heads, head % self.heads), (first, BLOCK.min(self.queries - first)));
+        };
+        let tasks = self.batch * self.heads * blocks;
+        if self.is_short() { team::for_each(tasks, one) } else { parallel::for_each(tasks, &one) }
     }
 }
 
@@ -158,6 +199,19 @@ fn key_range(spec: &AttentionSpec, keys: usize, i: usize) -> (usize, usize) {
     let to = if spec.causal { (i + 1).min(keys) } else { keys };
     let from = spec.window.map_or(0, |w| (i + 1).saturating_sub(w).min(to));
     (from, to)
+}
+
+/// Divides by `scale`: by a power of two with a product, which has the same bits and takes a fraction of the time.
+#[inline(always)]
+fn divide<E: Elem>(row: &mut [E], scale: f64) {
+    const MANTISSA: u64 = (1 << (f64::MANTISSA_DIGITS - 1)) - 1;
+    if scale.is_normal() && scale.to_bits() & MANTISSA == 0 && scale.recip().is_normal() {
+        let factor = E::from_f64(scale.recip());
+        row.iter_mut().for_each(|s| *s *= factor);
+    } else {
+        let scale = E::from_f64(scale);
+        row.iter_mut().for_each(|s| *s /= scale);
+    }
 }
 
 /// Scores of one head, `[query, key]`.
@@ -185,7 +239,6 @@ fn block_scores<E: Elem>(
     (first, len): (usize, usize),
 ) {
     let keys = sizes.keys;
-    let scale = E::from_f64(spec.scale);
     let cap = spec.soft_cap.map(E::from_f64);
     let slope = spec.alibi.as_ref().map(|s| E::from_f64(s[h]));
     let limit = key_limit(spec, keys, first, len);
@@ -196,7 +249,7 @@ fn block_scores<E: Elem>(
             let (from, to) = key_range(spec, keys, i);
             row[..from].fill(E::NEG_INFINITY);
             row[to..].fill(E::NEG_INFINITY);
-            row[from..to].iter_mut().for_each(|s| *s /= scale);
+            divide(&mut row[from..to], spec.scale);
             if let Some(cap) = cap {
                 for s in &mut row[from..to] {
                     *s = soft_cap(*s, cap).0;
@@ -233,13 +286,6 @@ fn block_pattern<E: Elem>(rows: &mut [E], spec: &AttentionSpec, keys: usize, fir
     });
 }
 
-/// z of one head from its pattern.
-fn head_mix<E: Elem>(mut z: OutMat<'_, E>, pattern: &[E], v: Mat<'_, E>, sizes: Sizes) {
-    for (first, len) in sizes.blocks() {
-        block_mix(z.block(first, len, sizes.width), &pattern[sizes.rows((first, len))], v, sizes.keys);
-    }
-}
-
 /// z of some queries of one head from their rows of the pattern. Key columns before and after those that they see, all
 /// 0 unless a hook wrote there, are left out of the product.
 ///
@@ -264,24 +310,42 @@ fn block_mix<E: Elem>(mut z: OutMat<'_, E>, rows: &[E], v: Mat<'_, E>, keys: usi
 
 /// From the first to one past the last column that is not 0 in every row.
 fn used_keys<E: Elem>(rows: &[E], keys: usize) -> (usize, usize) {
-    let used = |row: &[E]| {
-        let from = row.iter().position(|v| *v != E::ZERO)?;
-        Some((from, row.iter().rposition(|v| *v != E::ZERO)? + 1))
-    };
-    let all = rows.chunks(keys.max(1)).filter_map(used);
-    all.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))).unwrap_or((0, 0))
+    let (mut from, mut to) = (keys, 0);
+    simd!({
+        for row in rows.chunks(keys.max(1)) {
+            // A row can only widen what those before it use: the keys before, from the front, and those after, from
+            // the back.
+            let before = &row[..from];
+            let skipped = before.chunks(LANES).take_while(|chunk| all_zero(chunk)).count() * LANES;
+            from = (skipped..from).find(|&j| row[j] != E::ZERO).unwrap_or(from);
+            let after = &row[to..];
+            let skipped = after.rchunks(LANES).take_while(|chunk| all_zero(chunk)).count() * LANES;
+            let end = keys.saturating_sub(skipped);
+            to = (to..end).rfind(|&j| row[j] != E::ZERO).map_or(to, |j| j + 1);
+        }
+    });
+    if from < to { (from, to) } else { (0, 0) }
+}
+
+/// Whether nothing else is there: without a branch for each element.
+#[inline(always)]
+fn all_zero<E: Elem>(x: &[E]) -> bool {
+    x.iter().fold(true, |zero, v| zero & (*v == E::ZERO))
 }
 
 pub(super) fn scores<E: Elem>(q: &Tensor, k: &Tensor, spec: &AttentionSpec) -> Tensor {
     let s = Sizes::new(q.shape(), k.shape());
     let (q, k) = (dense(q), dense(k));
     let (qh, kh) = (Heads::<E>::new(&q), Heads::<E>::new(&k));
-    let mut out = Buffer::<E>::scratch(&[s.batch, s.heads, s.queries, s.keys]);
-    for_each_area(&mut out, s, |task, out| {
-        let (b, h) = (task / s.heads, task % s.heads);
-        head_scores(out, qh.head(b, h), kh.head(b, h / s.group()), spec, s, (b, h));
+    let shape = [s.batch, s.heads, s.queries, s.keys];
+    let mut out = Buffer::<E>::scratch(&shape);
+    let scores = PatternOut::new(&mut out, s);
+    s.for_each_block(|(b, h), block| {
+        // SAFETY: one task per block; `out` outlives the loop.
+        let rows = unsafe { scores.rows((b, h), block) };
+        block_scores(rows, qh.head(b, h), kh.head(b, h / s.group()), spec, s, (b, h), block);
     });
-    Tensor::from_buffer(out, &[s.batch, s.heads, s.queries, s.keys])
+    Tensor::from_buffer(out, &shape)
 }
 
 pub(super) fn mix<E: Elem>(pattern: &Tensor, v: &Tensor) -> Tensor {
@@ -292,43 +356,49 @@ pub(super) fn mix<E: Elem>(pattern: &Tensor, v: &Tensor) -> Tensor {
     let shape = [batch, queries, heads, s.width];
     let mut out = Buffer::<E>::scratch(&shape);
     let z = HeadsOut::new(&mut out, shape);
-    let one = |task: usize| {
-        let (b, h) = (task / heads, task % heads);
-        // SAFETY: one task per head; `out` outlives the loop.
-        let z = unsafe { z.head(b, h) };
-        head_mix(z, &p[task * s.head_area()..][..s.head_area()], vh.head(b, h / s.group()), s);
-    };
-    if s.is_short() {
-        team::for_each(batch * heads, one)
-    } else {
-        parallel::for_each(batch * heads, &one)
-    }
+    s.for_each_block(|(b, h), block| {
+        let p = &p[(b * heads + h) * s.head_area()..][s.rows(block)];
+        // SAFETY: one task per block; `out` outlives the loop.
+        block_mix(unsafe { z.block((b, h), block) }, p, vh.head(b, h / s.group()), s.keys);
+    });
     Tensor::from_buffer(out, &shape)
 }
 
-pub(super) fn attention<E: Elem>(q: &Tensor, k: &Tensor, v: &Tensor, spec: &AttentionSpec) -> (Tensor, Tensor) {
+/// z, and the pattern if it is asked for.
+pub(super) fn attention<E: Elem>(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    spec: &AttentionSpec,
+    with_pattern: bool,
+) -> (Tensor, Option<Tensor>) {
     let s = Sizes::new(q.shape(), k.shape());
     let (q, k, v) = (dense(q), dense(k), dense(v));
     let (qh, kh, vh) = (Heads::<E>::new(&q), Heads::<E>::new(&k), Heads::<E>::new(&v));
     let shape = [s.batch, s.queries, s.heads, s.width];
     let mut out = Buffer::<E>::scratch(&shape);
-    let mut pattern = Buffer::<E>::scratch(&[s.batch, s.heads, s.queries, s.keys]);
     let z = HeadsOut::new(&mut out, shape);
-    for_each_area(&mut pattern, s, |task, p| {
-        let (b, h) = (task / s.heads, task % s.heads);
+    let pattern_shape = [s.batch, s.heads, s.queries, s.keys];
+    // A token's is small, and one memory is had sooner than one for each head.
+    let mut pattern = (with_pattern || s.is_short()).then(|| Buffer::<E>::scratch(&pattern_shape));
+    let kept = pattern.as_mut().map(|memory| PatternOut::new(memory, s));
+    s.for_each_block(|(b, h), block| {
         let kv = h / s.group();
-        let (q, k, v) = (qh.head(b, h), kh.head(b, kv), vh.head(b, kv));
-        // SAFETY: one task per head; `out` outlives the loop.
-        let mut z = unsafe { z.head(b, h) };
-        // A block of queries at a time, whose rows stay in the cache.
-        for (first, len) in s.blocks() {
-            let rows = &mut p[s.rows((first, len))];
-            block_scores(rows, q, k, spec, s, (b, h), (first, len));
-            block_pattern(rows, spec, s.keys, first);
-            block_mix(z.block(first, len, s.width), rows, v, s.keys);
-        }
+        let mut own;
+        let rows = match &kept {
+            // SAFETY: one task per block; `pattern` outlives the loop.
+            Some(kept) => unsafe { kept.rows((b, h), block) },
+            None => {
+                own = Buffer::<E>::scratch(&[block.1, s.keys]);
+                &mut own[..]
+            }
+        };
+        block_scores(rows, qh.head(b, h), kh.head(b, kv), spec, s, (b, h), block);
+        block_pattern(rows, spec, s.keys, block.0);
+        // SAFETY: one task per block; `out` outlives the loop.
+        block_mix(unsafe { z.block((b, h), block) }, rows, vh.head(b, kv), s.keys);
     });
-    let pattern = Tensor::from_buffer(pattern, &[s.batch, s.heads, s.queries, s.keys]);
+    let pattern = pattern.filter(|_| with_pattern).map(|memory| Tensor::from_buffer(memory, &pattern_shape));
     (Tensor::from_buffer(out, &shape), pattern)
 }
 
@@ -348,7 +418,6 @@ fn head_dproduct<E: Elem>(
     (b, h): (usize, usize),
 ) {
     let keys = sizes.keys;
-    let scale = E::from_f64(spec.scale);
     if let Some(cap) = spec.soft_cap {
         // The cap's slope needs the scores before it.
         let mut raw = Buffer::<E>::scratch(&[sizes.queries, sizes.keys]);
@@ -365,7 +434,7 @@ fn head_dproduct<E: Elem>(
             let (from, to) = key_range(spec, keys, i);
             row[..from].fill(E::ZERO);
             row[to..].fill(E::ZERO);
-            row[from..to].iter_mut().for_each(|d| *d /= scale);
+            divide(&mut row[from..to], spec.scale);
             if spec.key_mask.is_some() {
                 for (j, d) in row.iter_mut().enumerate() {
                     if !spec.visible(b, i, j) {

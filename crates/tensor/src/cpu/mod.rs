@@ -208,7 +208,8 @@ impl Backend for Cpu {
         }
         attention_values(pattern: &Tensor, v: &Tensor) -> Tensor { v: attention::mix }
         attention_values_grad(pattern: &Tensor, v: &Tensor, dz: &Tensor) -> (Tensor, Tensor) { v: attention::mix_grad }
-        attention(q: &Tensor, k: &Tensor, v: &Tensor, spec: &AttentionSpec) -> (Tensor, Tensor) {
+        attention(q: &Tensor, k: &Tensor, v: &Tensor, spec: &AttentionSpec, with_pattern: bool)
+            -> (Tensor, Option<Tensor>) {
             q: attention::attention
         }
         attention_grad(

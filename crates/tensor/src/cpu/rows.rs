@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::elem::Elem;
 use super::parallel::{par_chunks, par_rows, rows_per_task};
 use super::reduce::sum_in_order;
-use super::simd::{max_of, simd, sum_map, sum_map2};
+use super::simd::{map_lanes, max_of, simd, sum_map, sum_map2};
 use super::storage::Buffer;
 use super::width_of;
 use crate::Tensor;
@@ -41,7 +41,7 @@ pub(super) fn softmax_row<E: Elem>(row: &mut [E]) {
     if max == E::NEG_INFINITY {
         return row.fill(E::ZERO);
     }
-    row.iter_mut().for_each(|v| *v = (*v - max).exp());
+    map_lanes(row, |v| (v - max).exp());
     let sum = sum_map(row, |v| v);
     row.iter_mut().for_each(|v| *v /= sum);
 }

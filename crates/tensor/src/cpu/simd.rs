@@ -143,6 +143,22 @@ pub(crate) fn prefetch<T>(x: *const T) {
 /// the instruction set.
 pub(crate) const LANES: usize = 16;
 
+/// `f` of each element, in place, [`LANES`] at a time at the end as well, where the rest of a long function's row would
+/// else be computed one by one.
+#[inline(always)]
+pub(crate) fn map_lanes<E: Elem>(x: &mut [E], f: impl Fn(E) -> E) {
+    let (whole, rest) = x.as_chunks_mut::<LANES>();
+    for chunk in whole {
+        chunk.iter_mut().for_each(|v| *v = f(*v));
+    }
+    if let Some(&first) = rest.first() {
+        let mut last = [first; LANES];
+        last[..rest.len()].copy_from_slice(rest);
+        last.iter_mut().for_each(|v| *v = f(*v));
+        rest.copy_from_slice(&last[..rest.len()]);
+    }
+}
+
 /// Sums `f(x)` over a slice in [`LANES`] lanes, folded pairwise.
 #[inline(always)]
 pub(crate) fn sum_map<E: Elem>(x: &[E], f: impl Fn(E) -> E) -> E {

@@ -33,19 +33,6 @@ pub(super) fn for_each(pieces: usize, f: impl Fn(usize) + Sync) {
     }
 }
 
-/// Runs `f(i, chunk)` for each chunk of `size` elements (the last may be shorter), as [`for_each`].
-pub(super) fn for_each_chunk<T: Send>(data: &mut [T], size: usize, f: impl Fn(usize, &mut [T]) + Sync) {
-    struct Start<T>(*mut T);
-    // SAFETY: pieces take chunks that do not overlap.
-    unsafe impl<T: Send> Sync for Start<T> {}
-    let (start, len) = (&Start(data.as_mut_ptr()), data.len());
-    for_each(len.div_ceil(size), |i| {
-        // SAFETY: within `data`, which is borrowed here, and this piece's alone.
-        let chunk = unsafe { std::slice::from_raw_parts_mut(start.0.add(i * size), size.min(len - i * size)) };
-        f(i, chunk);
-    });
-}
-
 /// What there is to do: `run(i)` for each of `0..pieces`.
 #[derive(Clone, Copy)]
 struct Job {
@@ -255,14 +242,6 @@ mod tests {
             assert_eq!(*panic.downcast::<String>().expect("formatted"), format!("piece {bad}"));
             assert_eq!(counts(team, 9), [1; 9]);
         }
-    }
-
-    #[test]
-    fn chunks_are_all_of_the_data() {
-        let mut data = [0; 50];
-        for_each_chunk(&mut data, 7, |i, chunk| chunk.iter_mut().for_each(|x| *x += i + 1));
-        assert!(data.iter().enumerate().all(|(at, &x)| x == at / 7 + 1), "{data:?}");
-        for_each_chunk(&mut data[..0], 7, |_, _| unreachable!());
     }
 
     #[test]

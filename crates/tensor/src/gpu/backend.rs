@@ -498,8 +498,16 @@ impl Backend for Ops {
         self.mix_grad(pattern, v, dz)
     }
 
-    fn attention(&self, q: &Tensor, k: &Tensor, v: &Tensor, spec: &AttentionSpec) -> (Tensor, Tensor) {
-        self.attend(q, k, v, spec)
+    fn attention(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        spec: &AttentionSpec,
+        with_pattern: bool,
+    ) -> (Tensor, Option<Tensor>) {
+        let (z, pattern) = self.attend(q, k, v, spec);
+        (z, with_pattern.then_some(pattern))
     }
 
     fn attention_grad(
