@@ -51,12 +51,20 @@ fn listen() -> Result<Signals> {
     Ok(signals)
 }
 
-/// Whether this process was started with a signal ignored, where the system tells (Linux).
-#[cfg(unix)]
+/// Whether this process was started with a signal ignored, as Linux tells.
+#[cfg(target_os = "linux")]
 fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+}
+
+/// Whether this process may have been started with a signal ignored: `nohup` ignores the one of a terminal that closes,
+/// and takes both outputs from the terminal.
+#[cfg(all(unix, not(target_os = "linux")))]
+fn is_ignored(signal: i32) -> bool {
+    use std::io::IsTerminal;
+    signal == signal_hook::consts::SIGHUP && !std::io::stdout().is_terminal() && !std::io::stderr().is_terminal()
 }
 
 /// While this lives, a first signal asks the training to stop, and a second ends the process; after it, the
