@@ -1,9 +1,9 @@
 //! Products of a few rows with a matrix: what a model computes for each token that it writes. Such a product is
 //! bound by reading the matrix, so each element is read once, for all rows, by all threads.
 //!
-//! The sums have the order that faer's products of many rows have on this machine ([`fits`]): `k` in blocks of
-//! [`BLOCK`], in each block one chain of fused multiply-adds from 0, and the blocks added in their order. Thus a
-//! row alone has the bits that it has among others, however the work is cut.
+//! The sums have the order that faer's products of many rows have on this machine ([`fits`]): `k` in blocks ([`block`]),
+//! in each block one chain of fused multiply-adds from 0, and the blocks added in their order. Thus a row alone has the
+//! bits that it has among others, however the work is cut.
 
 use super::elem::{Elem, SQUARE};
 use super::matmul::{Mat, OutMat};
@@ -14,8 +14,8 @@ use super::team;
 
 /// Products of so many rows come here.
 pub(super) const MAX_ROWS: usize = 8;
-/// Depth of the blocks that faer's products are summed in.
-pub(super) const BLOCK: usize = 512;
+/// Depth of the blocks that faer's products are summed in, at most.
+const BLOCK: usize = 512;
 /// Sums that are taken at a time: they stay in the L1 cache, beside the rows of the matrix that go by.
 const STRIP: usize = 4096;
 /// Rows of the matrix that go into a sum between two times that it is written down, and so streams of memory that are
@@ -26,13 +26,27 @@ const PARALLEL: usize = 1 << 16;
 /// Elements of a matrix that are worth a second piece for each thread.
 const LARGE: usize = 1 << 22;
 
-/// Whether faer sums in the order that this file has: its products for x86-64 with FMA do. (Its portable ones take
-/// blocks by the sizes of caches and, without FMA, round between product and sum.)
+/// Whether faer sums in the order that this file has: its products for x86-64 with FMA do, and, in blocks that are cut
+/// for it ([`block`]), those for ARM. (Its portable ones, without FMA, round between product and sum.)
 pub(super) fn fits() -> bool {
     #[cfg(target_arch = "x86_64")]
     return super::simd::has_avx2();
     #[cfg(not(target_arch = "x86_64"))]
-    false
+    cfg!(target_arch = "aarch64")
+}
+
+/// Depth of the blocks in which sums of `k` products are taken. faer's products for x86-64 take [`BLOCK`] at a time. Its
+/// others cut by the numbers of rows and columns and by the sizes of caches, but leave whole what is no longer than that:
+/// they are given blocks, all about as long, since two products or fewer are added in another order again.
+pub(super) fn block(k: usize) -> usize {
+    if cfg!(target_arch = "x86_64") { BLOCK } else { k.div_ceil(k.div_ceil(BLOCK).max(1)).max(1) }
+}
+
+/// Whether faer has other code for a product so small, with another order of its sums: off x86-64 it does.
+pub(super) fn takes_small(rows: usize, k: usize, cols: usize) -> bool {
+    /// Multiply-adds, of faer's `NANO_GEMM_THRESHOLD`.
+    const SMALL: usize = 16 * 16 * 16;
+    cfg!(not(target_arch = "x86_64")) && (k <= 2 || rows.saturating_mul(k).saturating_mul(cols) <= SMALL)
 }
 
 /// `out = a b`, or `out += a b` with `add`. `a` has at most [`MAX_ROWS`] rows, and a row or a column of `b` lies
@@ -139,8 +153,9 @@ fn by_rows<E: Elem, W: Widen<E>, const R: usize>(target: &Target<E>, first: usiz
     for start in (0..b.cols).step_by(strip) {
         let len = strip.min(b.cols - start);
         let sums = &mut sums[..R * len];
-        for (block, x) in x.chunks(BLOCK).enumerate() {
-            let b = b.sub_rows(block * BLOCK, x.len()).sub_cols(start, len);
+        let depth = block(b.rows);
+        for (block, x) in x.chunks(depth).enumerate() {
+            let b = b.sub_rows(block * depth, x.len()).sub_cols(start, len);
             sums.fill(E::ZERO);
             simd!({
                 let (groups, rest) = x.as_chunks::<STEP>();
@@ -205,8 +220,9 @@ fn by_columns<E: Elem, W: Widen<E>, const R: usize, const G: usize>(
     x: &[[E; R]],
     b: Mat<'_, W>,
 ) {
-    for (block, x) in x.chunks(BLOCK).enumerate() {
-        let b = b.sub_rows(block * BLOCK, x.len());
+    let depth = block(b.rows);
+    for (block, x) in x.chunks(depth).enumerate() {
+        let b = b.sub_rows(block * depth, x.len());
         let whole = b.cols - b.cols % LANES;
         simd!({
             for j in (0..whole).step_by(LANES) {

@@ -155,9 +155,9 @@ impl<'a, E: Elem> OutMat<'a, E> {
 ///
 /// The bits of a row of the result depend on that row of `a` and on `b` alone, not on the other
 /// rows nor on the number of threads. faer keeps that except where the result is a vector, for
-/// which it has other code, and where it takes other blocks for few rows than for many (see [`in_blocks`]): rows are
-/// computed in `few_rows.rs`, in faer's order; columns, and rows where that order is another, are computed twice over,
-/// as a matrix. A library of the system's (`library.rs`) promises none of this.
+/// which it has other code, and, off x86-64, where it takes other blocks or other code for small products: rows are
+/// computed in `few_rows.rs`, in faer's order, and so are what is small; columns, and rows where that order is another,
+/// are computed twice over, as a matrix. A library of the system's (`library.rs`) promises none of this.
 ///
 /// What `b` stores in 16 bits is widened as it is read; the bits are those of a product with the widened matrix.
 pub(super) fn gemm<E: Elem, W: Widen<E>>(mut out: OutMat<'_, E>, add: bool, a: Mat<'_, E>, b: Mat<'_, W>, par: Par) {
@@ -188,9 +188,14 @@ pub(super) fn own<E: Elem, W: Widen<E>>(mut out: OutMat<'_, E>, add: bool, a: Ma
     // Where a library takes the products of `f32`, no order is promised, and widening a whole matrix for a few rows
     // would take longer than the product.
     let any_order = library::chosen().is_some() && b.as_elems().is_none();
-    let few = out.rows <= few_rows::MAX_ROWS && (b.row_stride == 1 || b.col_stride == 1);
-    if few && (few_rows::fits() || any_order) {
-        return few_rows::product(&mut out, add, a, b, par != Par::Seq);
+    let few = out.rows <= few_rows::MAX_ROWS || few_rows::takes_small(out.rows, a.cols, out.cols);
+    if few && (few_rows::fits() || any_order) && (b.row_stride == 1 || b.col_stride == 1) {
+        for first in (0..out.rows).step_by(few_rows::MAX_ROWS) {
+            let len = few_rows::MAX_ROWS.min(out.rows - first);
+            let cols = out.cols;
+            few_rows::product(&mut out.block(first, len, cols), add, a.sub_rows(first, len), b, par != Par::Seq);
+        }
+        return;
     }
     let Some(b) = b.as_elems() else { return by_panels(out, add, a, b, par) };
     if out.rows == 1 || out.cols == 1 {
@@ -241,22 +246,13 @@ fn by_panels<E: Elem, W: Widen<E>>(mut out: OutMat<'_, E>, add: bool, a: Mat<'_,
 }
 
 fn run<E: Elem>(mut out: OutMat<'_, E>, accum: Accum, a: Mat<'_, E>, b: Mat<'_, E>, par: Par) {
-    if few_rows::fits() {
-        faer_matmul(out.faer(), accum, a.faer(), b.faer(), E::ONE, par);
-    } else {
-        in_blocks(out, accum, a, b, par);
+    if cfg!(target_arch = "x86_64") {
+        return faer_matmul(out.faer(), accum, a.faer(), b.faer(), E::ONE, par);
     }
-}
-
-/// A product summed in blocks of at most [`few_rows::BLOCK`] along its inner axis, all about as long. faer's portable
-/// products (those of ARM) cut that axis by the number of rows and columns and by the sizes of caches; what is no longer
-/// than this they leave whole.
-fn in_blocks<E: Elem>(mut out: OutMat<'_, E>, accum: Accum, a: Mat<'_, E>, b: Mat<'_, E>, par: Par) {
-    let blocks = a.cols.div_ceil(few_rows::BLOCK).max(1);
-    let depth = a.cols.div_ceil(blocks);
-    for block in 0..blocks {
-        let (first, accum) = (block * depth, if block == 0 { accum } else { Accum::Add });
+    let depth = few_rows::block(a.cols);
+    for first in (0..a.cols).step_by(depth) {
         let len = depth.min(a.cols - first);
+        let accum = if first == 0 { accum } else { Accum::Add };
         faer_matmul(out.faer(), accum, a.sub_cols(first, len).faer(), b.sub_rows(first, len).faer(), E::ONE, par);
     }
 }
@@ -408,7 +404,7 @@ mod tests {
     fn rows_alone_have_the_bits_of_many<E: Elem>(dtype: crate::DType) {
         let mut rng = crate::Rng::new(7, 0);
         let mut random = |rows, cols| rng.normal(&[rows, cols], 0.0, 1.0, &crate::Device::Cpu).to_dtype(dtype);
-        for k in [1, 64, 512, 513, 1100] {
+        for k in [1, 2, 3, 64, 512, 513, 1100] {
             for n in [1, 3, 33, 130] {
                 let (x, w, turned) = (random(70, k), random(k, n), random(n, k));
                 for w in [&w, &turned.t(), &w.narrow(1, n / 3, n - n / 3)] {
@@ -433,34 +429,6 @@ mod tests {
     #[test]
     fn rows_alone_have_the_bits_of_many_in_f64() {
         rows_alone_have_the_bits_of_many::<f64>(crate::DType::F64);
-    }
-
-    /// As on machines where `few_rows.rs` has another order than faer.
-    #[test]
-    fn blocks_are_all_of_a_product_and_do_not_depend_on_its_rows() {
-        let mut rng = crate::Rng::new(11, 0);
-        for k in [1, 2, 511, 512, 513, 1025, 1026, 3000] {
-            let (x, w) = (
-                rng.normal(&[70, k], 0.0, 1.0, &crate::Device::Cpu),
-                rng.normal(&[k, 33], 0.0, 1.0, &crate::Device::Cpu),
-            );
-            let product = |rows: usize, accum, start: f32| {
-                let mut out = vec![start; rows * 33];
-                let a = Mat::new(x.slice::<f32>(), 70, k, k, 1).sub_rows(70 - rows, rows);
-                in_blocks(OutMat::new(&mut out, rows, 33, 33), accum, a, Mat::new(w.slice(), k, 33, 33, 1), Par::Seq);
-                out
-            };
-            let whole = product(70, Accum::Replace, f32::NAN);
-            let exact = x.to_dtype(crate::DType::F64).matmul(&w.to_dtype(crate::DType::F64));
-            for (got, want) in whole.iter().zip(exact.slice::<f64>()) {
-                assert!((f64::from(*got) - want).abs() < 1e-5 * (k as f64).sqrt().max(1.0), "{got} {want} of {k}");
-            }
-            for rows in [2, 9, 40] {
-                assert_eq!(product(rows, Accum::Replace, 0.0), whole[(70 - rows) * 33..], "{rows} rows of {k}");
-            }
-            let added = product(70, Accum::Add, 1.0);
-            assert!(added.iter().zip(&whole).all(|(a, w)| (a - w - 1.0).abs() < 1e-4), "added to what was there, {k}");
-        }
     }
 
     /// Products with a matrix of 16 bits have the bits of products with the widened one: few rows and many, dense,
