@@ -550,7 +550,19 @@ fn a_folder_without_checkpoints_is_taken_again_and_no_other() {
 
     let refused = start(&path).unwrap_err();
     assert!(matches!(refused, TrainError::Exists { .. }), "{refused}");
-    for foreign in ["config.json", "notes.txt", "checkpoints/step-000001/x"] {
+    for foreign in [
+        "config.json",
+        "notes.txt",
+        "checkpoints/step-000001/x",
+        "checkpoints/.tmp/x",
+        "metrics.jsonl",
+        "evals.jsonl",
+        "sequences.json",
+        "snapshots/x",
+        ".tmpdir/x",
+        ".ironlens-notes/x",
+        "step-by-step.tmp",
+    ] {
         let path = folder.path().join("foreign").join(foreign);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, "{}").unwrap();

@@ -1,6 +1,6 @@
 //! One process holds a run, and cleans up what others left.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, DirEntry, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::Path;
 
@@ -39,7 +39,7 @@ impl Lock {
     pub fn clean(&self, run: &Path) {
         for folder in [run.to_path_buf(), run.join("checkpoints"), run.join("snapshots")] {
             for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-                if entry.file_name().to_str().is_some_and(is_leftover) {
+                if is_leftover(&entry) {
                     // A leftover that stays is in nobody's way.
                     let _ = match entry.file_type().is_ok_and(|t| t.is_dir()) {
                         true => fs::remove_dir_all(entry.path()),
@@ -51,26 +51,49 @@ impl Lock {
     }
 }
 
-/// Whether a file of this name is one that was being written.
-pub(super) fn is_leftover(name: &str) -> bool {
-    name.starts_with(".tmp")
-        || name.starts_with(".ironlens-")
-        || name
-            .strip_suffix(".tmp")
-            .is_some_and(|n| n.starts_with("step-") || ["config.json", "metrics.jsonl", "evals.jsonl"].contains(&n))
+/// Whether this was being written by a run when its process ended: a file that was to be renamed, or the folder of a
+/// checkpoint.
+pub(super) fn is_leftover(entry: &DirEntry) -> bool {
+    let is_folder = entry.file_type().is_ok_and(|t| t.is_dir());
+    entry.file_name().to_str().is_some_and(|name| is_name_of_leftover(name, is_folder))
+}
+
+fn is_name_of_leftover(name: &str, is_folder: bool) -> bool {
+    let step = name.strip_prefix("step-").and_then(|n| n.strip_suffix(".tmp"));
+    match is_folder {
+        true => step.is_some_and(|n| n.parse::<u64>().is_ok()),
+        // The latter three are of earlier versions.
+        false => {
+            name.starts_with(".ironlens-")
+                || ["config.json.tmp", "metrics.jsonl.tmp", "evals.jsonl.tmp"].contains(&name)
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::is_leftover;
+    use super::is_name_of_leftover;
 
     #[test]
     fn leftovers_are_known_by_their_names() {
-        let left =
-            [".tmpAb3", ".ironlens-7", "step-000004.tmp", "config.json.tmp", "metrics.jsonl.tmp", "evals.jsonl.tmp"];
-        assert!(left.iter().all(|name| is_leftover(name)));
-        for kept in ["step-000004", "config.json", "notes.tmp", "tmp", "ironlens", "step-000004.damaged", ".lock", ""] {
-            assert!(!is_leftover(kept), "{kept}");
+        for file in [".ironlens-7", "config.json.tmp", "metrics.jsonl.tmp", "evals.jsonl.tmp"] {
+            assert!(is_name_of_leftover(file, false) && !is_name_of_leftover(file, true), "{file}");
+        }
+        assert!(is_name_of_leftover("step-000004.tmp", true) && !is_name_of_leftover("step-000004.tmp", false));
+        for kept in [
+            "step-000004",
+            "config.json",
+            "notes.tmp",
+            "tmp",
+            "ironlens",
+            "step-000004.damaged",
+            ".lock",
+            "",
+            ".tmp",
+            ".tmpAb3",
+            "step-by-step.tmp",
+        ] {
+            assert!(!is_name_of_leftover(kept, false) && !is_name_of_leftover(kept, true), "{kept}");
         }
     }
 }
