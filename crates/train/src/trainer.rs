@@ -374,7 +374,7 @@ impl<'o> Trainer<'o> {
                 (dir, lock, Restored::default())
             }
             Keep::Resumed(dir) => {
-                dir.check_same(&learner.describe(), &data.describe(), &own)?;
+                dir.check_same(learner, &data.describe(), &own)?;
                 let lock = Lock::take(dir.path())?;
                 lock.clean(dir.path());
                 dir.make_folders()?;
