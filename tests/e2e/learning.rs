@@ -8,7 +8,7 @@ use ironlens::nn::{Ctx, Linear, Params, Registry};
 use ironlens::tensor::Rng;
 use ironlens::train::{
     DataRecord, Induction, LanguageModel, Learner, LearnerRecord, Observer, Optimizer, Progress, RunDir, Sequences,
-    TokenBatch, TrainError, Trained, labelled_loss,
+    TokenBatch, TrainError, Trained, labelled_loss, train_step_of,
 };
 use ironlens_cli::Cli;
 
@@ -544,6 +544,58 @@ fn what_cannot_be_told_of_a_task_is_left_out_of_its_report() {
         let page = report(&path);
         for told in ["What it writes", "Waves over the numbers", "Loss by position", "is left out"] {
             assert!(!page.contains(told), "{name}: {told}");
+        }
+    }
+}
+
+/// An autoencoder whose encoder learns from some batches, and whose decoder from the others.
+struct OddAndEven(Autoencoder);
+
+impl Learner for OddAndEven {
+    type Batch = (bool, Tensor);
+
+    fn params(&self) -> &Params {
+        self.0.params()
+    }
+
+    fn params_mut(&mut self) -> &mut Params {
+        self.0.params_mut()
+    }
+
+    fn gradients(&self, (odd, points): &(bool, Tensor)) -> Result<(Tensor, Vec<Option<Tensor>>), TrainError> {
+        let (loss, mut gradients) = self.0.gradients(points)?;
+        let (of_decoder, _) = self.params().registry().param_place("decoder.W").expect("it has one");
+        for (slot, gradient) in gradients.iter_mut().enumerate() {
+            if (slot >= of_decoder) == *odd {
+                *gradient = None;
+            }
+        }
+        Ok((loss, gradients))
+    }
+
+    fn loss(&self, (_, points): &(bool, Tensor)) -> Result<Tensor, TrainError> {
+        self.0.loss(points)
+    }
+
+    fn describe(&self) -> LearnerRecord {
+        self.0.describe()
+    }
+}
+
+#[test]
+fn a_weight_that_some_batches_of_a_step_do_not_use_has_its_share_of_the_others() {
+    let batch = |number: u64| (number % 2 == 1, Plane::default().points(6, number));
+    let step = |batches: &[(bool, Tensor)], lr: f64| {
+        let mut learner = OddAndEven(Autoencoder::new(1));
+        train_step_of(&mut learner, &mut Optimizer::sgd(0.0, 0.0), batches, lr, None).unwrap();
+        ["encoder.W", "decoder.W"].map(|name| learner.params().get(name).unwrap().to_vec())
+    };
+    let start = ["encoder.W", "decoder.W"].map(|name| Autoencoder::new(1).params.get(name).unwrap().to_vec());
+    let ([encoder, _], [_, decoder]) = (step(&[batch(1)], 0.1), step(&[batch(2)], 0.1));
+    assert!(encoder != start[0] && decoder != start[1]);
+    for batches in [[batch(1), batch(2)], [batch(2), batch(1)]] {
+        for (found, expected) in step(&batches, 0.2).iter().zip([&encoder, &decoder]) {
+            assert!(found.iter().zip(expected).all(|(x, y)| (x - y).abs() < 1e-6), "{found:?} {expected:?}");
         }
     }
 }

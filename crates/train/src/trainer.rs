@@ -1,5 +1,6 @@
 //! The training loop.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -247,13 +248,12 @@ impl<'o> Trainer<'o> {
         let mut step = start;
         let mut waiting = Vec::new();
         while step < config.steps {
-            let batches: Vec<_> =
-                (0..config.accumulate).map(|_| data.batch(config.batch_size)).collect::<Result<_, _>>()?;
             let lr = self.schedule.as_ref().map_or_else(|| config.lr_at(step), |lr_at| lr_at(step));
             if !(0.0..f64::INFINITY).contains(&lr) {
                 return Err(TrainError::LearningRate { step, given: lr });
             }
-            let Step { loss, grad_norm } = train_step_of(learner, &mut optimizer, &batches, lr, config.clip())?;
+            let batches = (0..config.accumulate).map(|_| data.batch(config.batch_size));
+            let Step { loss, grad_norm } = step_by(learner, &mut optimizer, batches, lr, config.clip())?;
             waiting.push(Waiting {
                 metric: StepRecord {
                     step,
@@ -279,7 +279,10 @@ impl<'o> Trainer<'o> {
                     let bad = [("loss", metric.loss), ("gradient norm", metric.grad_norm)];
                     if let Some((what, number)) = bad.into_iter().find(|(_, x)| !x.is_finite()) {
                         let checkpoint = last_good(record.as_ref().map(|r| &r.dir));
-                        let hook = first_not_finite(learner, &batches)?;
+                        // The batches of the step once more: they are by number.
+                        data.seek(step * config.accumulate);
+                        let batches = (0..config.accumulate).map(|_| data.batch(config.batch_size));
+                        let hook = first_not_finite(learner, batches)?;
                         return Err(TrainError::NotFinite { step: metric.step, what, value: number, hook, checkpoint });
                     }
                     run.metrics.push(metric);
@@ -461,10 +464,26 @@ pub fn train_step_of<L: Learner>(
     lr: f64,
     clip: Option<f64>,
 ) -> Result<Step, TrainError> {
-    let (first, others) = batches.split_first().expect("a step needs a batch");
-    let (mut loss, mut grads) = learner.gradients(first)?;
-    for batch in others {
-        let (value, more) = learner.gradients(batch)?;
+    assert!(!batches.is_empty(), "a step needs a batch");
+    step_by(learner, optimizer, batches.iter().map(Ok), lr, clip)
+}
+
+/// As [`train_step_of`]; each of at least one batch is asked for when the gradients of the one before are there.
+fn step_by<L: Learner>(
+    learner: &mut L,
+    optimizer: &mut Optimizer,
+    batches: impl IntoIterator<Item = Result<impl Borrow<L::Batch>, TrainError>>,
+    lr: f64,
+    clip: Option<f64>,
+) -> Result<Step, TrainError> {
+    let mut batches = batches.into_iter();
+    let first = batches.next().expect("a step has a batch")?;
+    let (mut loss, mut grads) = learner.gradients(first.borrow())?;
+    drop(first);
+    let mut count = 1u32;
+    for batch in batches {
+        let (value, more) = learner.gradients(batch?.borrow())?;
+        count += 1;
         loss += value.reshape(loss.shape());
         for (grad, more) in grads.iter_mut().zip(more) {
             *grad = match (grad.take(), more) {
@@ -473,8 +492,8 @@ pub fn train_step_of<L: Learner>(
             };
         }
     }
-    if !others.is_empty() {
-        let share = 1.0 / batches.len() as f64;
+    if count > 1 {
+        let share = 1.0 / f64::from(count);
         loss *= share;
         grads.iter_mut().flatten().for_each(|grad| *grad *= share);
     }
@@ -552,9 +571,12 @@ fn not_finite(params: &Params, optimizer: &Optimizer) -> Option<String> {
 }
 
 /// The first hook point of a transformer whose activation is not finite, or a word that there is none.
-fn first_not_finite<L: Learner>(learner: &L, batches: &[L::Batch]) -> Result<String, TrainError> {
+fn first_not_finite<L: Learner>(
+    learner: &L,
+    batches: impl Iterator<Item = Result<L::Batch, TrainError>>,
+) -> Result<String, TrainError> {
     for batch in batches {
-        let (Some(model), Some(sequences)) = (learner.transformer(), learner.sequences(batch)) else {
+        let (Some(model), Some(sequences)) = (learner.transformer(), learner.sequences(&batch?)) else {
             return Ok("unknown (only a transformer names its activations)".into());
         };
         if let Some(name) = sequences.call(model).cached()?.1.first_not_finite() {
