@@ -16,6 +16,17 @@ fn wide_model() -> HookedTransformer {
     HookedTransformer::new(cfg, &Device::Cpu, 1).unwrap()
 }
 
+/// A seed gives the same weights in every version and on every machine: runs are started from seeds again.
+#[test]
+fn the_weights_of_a_seed_are_pinned() {
+    let first = |name: &str| -> Vec<u32> {
+        let weights = wide_model().param(name).unwrap().to_vec();
+        weights.into_iter().take(4).map(f32::to_bits).collect()
+    };
+    assert_eq!(first("embed.W_E"), [3160286759, 3181826341, 1016955601, 3179625208]);
+    assert_eq!(first("blocks.1.attn.W_K"), [1016487447, 983015700, 1029258679, 3147021661]);
+}
+
 /// The losses and final weights of a few steps.
 fn train(model: &HookedTransformer) -> Vec<Vec<f32>> {
     let mut model = model.clone();

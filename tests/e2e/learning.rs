@@ -160,7 +160,7 @@ fn a_run_goes_on_with_its_own_data_and_loss_only() {
     others.push(model(128).to_dtype(DType::F64));
     let told = [
         ["a model with act_fn = \"relu\"", "its model is one with act_fn = \"gelu\""],
-        ["a model with eps = 1e-6", "its model is one with eps = 1e-5"],
+        ["a model with eps = 1e-6", "its model is one with eps = 0.00001"],
         ["weights of type f64", "its type of weights is f32"],
     ];
     for (mut other, told) in others.into_iter().zip(told) {
