@@ -569,7 +569,8 @@ fn a_folder_without_checkpoints_is_taken_again_and_no_other() {
         "snapshots/x",
         ".tmpdir/x",
         ".ironlens-notes/x",
-        "step-by-step.tmp",
+        "step-000004.tmp/x",
+        "config.json.tmp",
     ] {
         let path = folder.path().join("foreign").join(foreign);
         fs::create_dir_all(path.parent().unwrap()).unwrap();

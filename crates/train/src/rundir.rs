@@ -265,10 +265,10 @@ impl RunDir {
             let ours = match entry.file_name().to_str() {
                 // A run has these before it has its config.json; nobody loses anything by them.
                 Some(lock::LOCK) => true,
-                _ if lock::is_leftover(&entry) => true,
+                _ if lock::is_file_left(&entry) => true,
                 Some("checkpoints") => {
                     let mut left = fs::read_dir(entry.path()).into_iter().flatten().flatten();
-                    is_run && left.all(|e| lock::is_leftover(&e))
+                    is_run && left.all(|e| lock::is_file_left(&e) || lock::is_checkpoint_left(&e))
                 }
                 Some("config.json" | "snapshots" | SEQUENCES | "metrics.jsonl" | "evals.jsonl") => is_run,
                 _ => false,

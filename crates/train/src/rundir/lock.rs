@@ -37,63 +37,58 @@ impl Lock {
 
     /// Removes the files that killed processes left half-written in the run's folders.
     pub fn clean(&self, run: &Path) {
+        let entries = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten();
+        // A leftover that stays is in nobody's way.
         for folder in [run.to_path_buf(), run.join("checkpoints"), run.join("snapshots")] {
-            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-                if is_leftover(&entry) {
-                    // A leftover that stays is in nobody's way.
-                    let _ = match entry.file_type().is_ok_and(|t| t.is_dir()) {
-                        true => fs::remove_dir_all(entry.path()),
-                        false => fs::remove_file(entry.path()),
-                    };
-                }
-            }
+            entries(&folder).filter(is_file_left).for_each(|file| drop(fs::remove_file(file.path())));
         }
+        let checkpoints = entries(&run.join("checkpoints")).filter(is_checkpoint_left);
+        checkpoints.for_each(|folder| drop(fs::remove_dir_all(folder.path())));
     }
 }
 
-/// Whether this was being written by a run when its process ended: a file that was to be renamed, or the folder of a
-/// checkpoint.
-pub(super) fn is_leftover(entry: &DirEntry) -> bool {
-    let is_folder = entry.file_type().is_ok_and(|t| t.is_dir());
-    entry.file_name().to_str().is_some_and(|name| is_name_of_leftover(name, is_folder))
+/// Whether this is a file that was being written, and was to be renamed, when its process ended.
+pub(super) fn is_file_left(entry: &DirEntry) -> bool {
+    entry.file_type().is_ok_and(|t| !t.is_dir()) && entry.file_name().to_str().is_some_and(is_name_of_file)
 }
 
-fn is_name_of_leftover(name: &str, is_folder: bool) -> bool {
+/// Whether this is the folder of a checkpoint that was being written when its process ended.
+pub(super) fn is_checkpoint_left(entry: &DirEntry) -> bool {
+    entry.file_type().is_ok_and(|t| t.is_dir()) && entry.file_name().to_str().is_some_and(is_name_of_checkpoint)
+}
+
+fn is_name_of_file(name: &str) -> bool {
+    name.starts_with(".ironlens-")
+}
+
+fn is_name_of_checkpoint(name: &str) -> bool {
     let step = name.strip_prefix("step-").and_then(|n| n.strip_suffix(".tmp"));
-    match is_folder {
-        true => step.is_some_and(|n| n.parse::<u64>().is_ok()),
-        // The latter three are of earlier versions.
-        false => {
-            name.starts_with(".ironlens-")
-                || ["config.json.tmp", "metrics.jsonl.tmp", "evals.jsonl.tmp"].contains(&name)
-        }
-    }
+    step.is_some_and(|n| n.parse::<u64>().is_ok())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::is_name_of_leftover;
+    use super::*;
 
     #[test]
     fn leftovers_are_known_by_their_names() {
-        for file in [".ironlens-7", "config.json.tmp", "metrics.jsonl.tmp", "evals.jsonl.tmp"] {
-            assert!(is_name_of_leftover(file, false) && !is_name_of_leftover(file, true), "{file}");
-        }
-        assert!(is_name_of_leftover("step-000004.tmp", true) && !is_name_of_leftover("step-000004.tmp", false));
+        assert!(is_name_of_file(".ironlens-7") && !is_name_of_checkpoint(".ironlens-7"));
+        assert!(is_name_of_checkpoint("step-000004.tmp") && !is_name_of_file("step-000004.tmp"));
         for kept in [
             "step-000004",
+            "step-000004.damaged",
+            "step-by-step.tmp",
             "config.json",
+            "config.json.tmp",
             "notes.tmp",
             "tmp",
             "ironlens",
-            "step-000004.damaged",
             ".lock",
-            "",
             ".tmp",
             ".tmpAb3",
-            "step-by-step.tmp",
+            "",
         ] {
-            assert!(!is_name_of_leftover(kept, false) && !is_name_of_leftover(kept, true), "{kept}");
+            assert!(!is_name_of_file(kept) && !is_name_of_checkpoint(kept), "{kept}");
         }
     }
 }
