@@ -70,11 +70,11 @@ fn resume(path: &Path) -> Result<Run, TrainError> {
 
 /// What one does after a crash: go on with the run if there is one, and start it if there is none.
 fn go_on(path: &Path) {
-    match RunDir::open(path) {
+    let went_on = unsynced(|| match RunDir::open(path) {
         Ok(_) => resume(path),
         Err(_) => start(path),
-    }
-    .unwrap_or_else(|e| panic!("{e}"));
+    });
+    went_on.unwrap_or_else(|e| panic!("{e}"));
 }
 
 /// Ends after some steps, and remembers what it was told.
@@ -101,7 +101,12 @@ impl Observer for Watching {
     }
 }
 
-/// A folder in memory where there is one: thousands of syncs to a disk take minutes.
+/// Does `run` without bringing anything to the disk: thousands of syncs take minutes, and no test cuts the power.
+fn unsynced<R>(run: impl FnOnce() -> R) -> R {
+    watch(|_, _| Ok(()), run)
+}
+
+/// A folder in memory where there is one.
 fn folder() -> TempDir {
     let memory = Path::new("/dev/shm");
     if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
@@ -164,8 +169,11 @@ fn assert_same(found: &Outcome, right: &Outcome, when: &str) {
 
 fn undisturbed(folder: &TempDir) -> Outcome {
     let path = folder.path().join("undisturbed");
-    start(&path).unwrap();
-    outcome(&path)
+    unsynced(|| start(&path)).unwrap();
+    let right = outcome(&path);
+    // Every `log_every` steps, and at the end.
+    assert_eq!(right.evals.iter().map(|(step, _)| *step).collect::<Vec<_>>(), [5, 10, 12]);
+    right
 }
 
 fn leftovers(path: &Path) -> Vec<PathBuf> {
@@ -354,7 +362,7 @@ fn check_damaged(path: &Path, name: &Path, what: &str, right: &Outcome, weights_
     run.evals().unwrap();
     let newest = name.starts_with("checkpoints/step-000008");
     let mut watching = Watching::default();
-    fit(Trainer::resume(RunDir::open(path).unwrap()), model(99), &mut watching)
+    unsynced(|| fit(Trainer::resume(RunDir::open(path).unwrap()), model(99), &mut watching))
         .unwrap_or_else(|e| panic!("{what}: {e}"));
     if newest {
         assert_eq!(watching.resumed, Some(4), "{what}");
@@ -550,7 +558,20 @@ fn a_folder_without_checkpoints_is_taken_again_and_no_other() {
 
     let refused = start(&path).unwrap_err();
     assert!(matches!(refused, TrainError::Exists { .. }), "{refused}");
-    for foreign in ["config.json", "notes.txt", "checkpoints/step-000001/x"] {
+    for foreign in [
+        "config.json",
+        "notes.txt",
+        "checkpoints/step-000001/x",
+        "checkpoints/.tmp/x",
+        "metrics.jsonl",
+        "evals.jsonl",
+        "sequences.json",
+        "snapshots/x",
+        ".tmpdir/x",
+        ".ironlens-notes/x",
+        "step-000004.tmp/x",
+        "config.json.tmp",
+    ] {
         let path = folder.path().join("foreign").join(foreign);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, "{}").unwrap();

@@ -7,8 +7,8 @@ use ironlens::autograd::Tape;
 use ironlens::nn::{Ctx, Linear, Params, Registry};
 use ironlens::tensor::Rng;
 use ironlens::train::{
-    DataRecord, LanguageModel, Learner, LearnerRecord, Observer, Optimizer, Progress, RunDir, Sequences, TokenBatch,
-    TrainError, Trained,
+    DataRecord, Induction, LanguageModel, Learner, LearnerRecord, Observer, Optimizer, Progress, RunDir, Sequences,
+    TokenBatch, TrainError, Trained, labelled_loss, train_step_of,
 };
 use ironlens_cli::Cli;
 
@@ -151,6 +151,28 @@ fn a_run_goes_on_with_its_own_data_and_loss_only() {
     let mut random = RandomTokens::new(m.config(), 1).unwrap();
     let error = Trainer::resume(run()).fit_model(&mut model(128), &mut random, closure).unwrap_err().to_string();
     assert!(error.contains("bytes about cats") && error.contains("random tokens"), "{error}");
+
+    // Nor does it go on as another model, whose weights have the same shapes.
+    let relu = Config { act_fn: ActFn::Relu, ..m.config().clone() };
+    let mut others = [relu, Config { eps: 1e-6, ..m.config().clone() }]
+        .map(|cfg| HookedTransformer::new(cfg, &Device::Cpu, 1).unwrap())
+        .to_vec();
+    others.push(model(128).to_dtype(DType::F64));
+    let told = [
+        ["a model with act_fn = \"relu\"", "its model is one with act_fn = \"gelu\""],
+        ["a model with eps = 1e-6", "its model is one with eps = 0.00001"],
+        ["weights of type f64", "its type of weights is f32"],
+    ];
+    for (mut other, told) in others.into_iter().zip(told) {
+        let resumed =
+            Trainer::resume(run()).fit(&mut LanguageModel::new(&mut other, closure).named("my loss"), &mut Text::new());
+        let error = resumed.unwrap_err().to_string();
+        assert!(told.iter().all(|part| error.contains(part)), "{error}");
+    }
+    // Hook points that are switched on are no other model.
+    let mut same = model(128);
+    same.set_use_attn_result(true).unwrap();
+    Trainer::resume(run()).fit(&mut LanguageModel::new(&mut same, closure).named("my loss"), &mut Text::new()).unwrap();
 
     // A closure has no name of its own, whatever it calls.
     let path = folder.path().join("closure");
@@ -491,5 +513,89 @@ fn batches_of_a_step_are_one_batch() {
     let halves = run(TrainConfig { batch_size: 8, accumulate: 2, ..config(10) }, &mut Halves(Plane::default()));
     for (a, b) in whole.iter().zip(&halves) {
         assert!((a - b).abs() < 1e-5 * a, "{whole:?} {halves:?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_told_of_a_task_is_left_out_of_its_report() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("induction");
+    let mut m = model(13);
+    let mut data = Induction::new(m.config(), 1).unwrap();
+    let mut learner = LanguageModel::new(&mut m, labelled_loss).named("induction");
+    Trainer::new(config(2)).keep(&path).fit(&mut learner, &mut data).unwrap();
+    assert!(report(&path).contains("Loss by position"));
+    for damage in [Some("{}"), None] {
+        match damage {
+            Some(text) => fs::write(path.join("sequences.json"), text).unwrap(),
+            None => fs::remove_file(path.join("sequences.json")).unwrap(),
+        }
+        let page = report(&path);
+        assert!(page.contains("What is told of the task is left out") && page.contains("sequences.json"));
+        assert!(!page.contains("Loss by position"));
+    }
+
+    // A loss of one's own may have the name of a task's.
+    for (name, d_vocab) in [("text", 300), ("modular-addition", 128), ("induction", 128), ("markov", 128)] {
+        let path = folder.path().join(format!("own-{name}"));
+        let mut m = model(d_vocab);
+        let mut learner = LanguageModel::new(&mut m, next_token_loss).named(name);
+        Trainer::new(config(1)).keep(&path).fit(&mut learner, &mut Text::new()).unwrap();
+        let page = report(&path);
+        for told in ["What it writes", "Waves over the numbers", "Loss by position", "is left out"] {
+            assert!(!page.contains(told), "{name}: {told}");
+        }
+    }
+}
+
+/// An autoencoder whose encoder learns from some batches, and whose decoder from the others.
+struct OddAndEven(Autoencoder);
+
+impl Learner for OddAndEven {
+    type Batch = (bool, Tensor);
+
+    fn params(&self) -> &Params {
+        self.0.params()
+    }
+
+    fn params_mut(&mut self) -> &mut Params {
+        self.0.params_mut()
+    }
+
+    fn gradients(&self, (odd, points): &(bool, Tensor)) -> Result<(Tensor, Vec<Option<Tensor>>), TrainError> {
+        let (loss, mut gradients) = self.0.gradients(points)?;
+        let (of_decoder, _) = self.params().registry().param_place("decoder.W").expect("it has one");
+        for (slot, gradient) in gradients.iter_mut().enumerate() {
+            if (slot >= of_decoder) == *odd {
+                *gradient = None;
+            }
+        }
+        Ok((loss, gradients))
+    }
+
+    fn loss(&self, (_, points): &(bool, Tensor)) -> Result<Tensor, TrainError> {
+        self.0.loss(points)
+    }
+
+    fn describe(&self) -> LearnerRecord {
+        self.0.describe()
+    }
+}
+
+#[test]
+fn a_weight_that_some_batches_of_a_step_do_not_use_has_its_share_of_the_others() {
+    let batch = |number: u64| (number % 2 == 1, Plane::default().points(6, number));
+    let step = |batches: &[(bool, Tensor)], lr: f64| {
+        let mut learner = OddAndEven(Autoencoder::new(1));
+        train_step_of(&mut learner, &mut Optimizer::sgd(0.0, 0.0), batches, lr, None).unwrap();
+        ["encoder.W", "decoder.W"].map(|name| learner.params().get(name).unwrap().to_vec())
+    };
+    let start = ["encoder.W", "decoder.W"].map(|name| Autoencoder::new(1).params.get(name).unwrap().to_vec());
+    let ([encoder, _], [_, decoder]) = (step(&[batch(1)], 0.1), step(&[batch(2)], 0.1));
+    assert!(encoder != start[0] && decoder != start[1]);
+    for batches in [[batch(1), batch(2)], [batch(2), batch(1)]] {
+        for (found, expected) in step(&batches, 0.2).iter().zip([&encoder, &decoder]) {
+            assert!(found.iter().zip(expected).all(|(x, y)| (x - y).abs() < 1e-6), "{found:?} {expected:?}");
+        }
     }
 }

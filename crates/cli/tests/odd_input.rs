@@ -85,6 +85,7 @@ fn numbers_that_cannot_be_say_what_could() {
             "eval_batch_size = 1000000000 cannot be: expected a batch that fits into memory",
         ),
         ("batch_size = 1000000000", "batch_size = 1000000000 cannot be: expected a batch that fits into memory"),
+        ("accumulate = 1000000000", "accumulate = 1000000000 cannot be: expected at most 1000000"),
         ("stepz = 3", "unknown field `stepz`, expected one of"),
     ] {
         std::fs::write(folder.path().join("c.toml"), format!("[train]\n{setting}\n")).unwrap();

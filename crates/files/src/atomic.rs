@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use crate::error::FileError;
-use crate::watch::operation;
+use crate::watch::{operation, sync};
 
 /// Writes a file whole or not at all: see [`write_atomically_with`].
 ///
@@ -58,9 +58,29 @@ fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) ->
     if let Some(old) = old {
         beside.as_file().set_permissions(old.permissions())?;
     }
-    operation("sync", path, || beside.as_file().sync_all())?;
+    sync_file(path, beside.as_file())?;
     operation("rename", path, || beside.persist(path).map_err(|e| e.error))?;
     sync_folder(folder)
+}
+
+/// Brings a file that is open, and lies at `path`, to the disk: a power cut does not undo what was written. Where the
+/// system cannot do so (some network drives), nothing happens.
+///
+/// # Errors
+/// If the disk fails.
+pub fn sync_file(path: &Path, file: &File) -> io::Result<()> {
+    sync("sync", path, || where_it_can_be(file.sync_all()))
+}
+
+/// What a sync gave, but for the answers of systems that have none for such a file.
+fn where_it_can_be(synced: io::Result<()>) -> io::Result<()> {
+    // macOS's ENOTTY and ENOTSUP, which is what drives of other systems answer to its `F_FULLFSYNC`.
+    let numbers: &[i32] = if cfg!(target_os = "macos") { &[25, 45] } else { &[] };
+    match synced {
+        Err(e) if matches!(e.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
+        Err(e) if e.raw_os_error().is_some_and(|number| numbers.contains(&number)) => Ok(()),
+        done => done,
+    }
 }
 
 /// Brings the names in a folder to the disk: after a file was made, renamed or removed there, a power
@@ -70,13 +90,10 @@ fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) ->
 /// If the folder cannot be opened or the disk fails.
 pub fn sync_folder(folder: impl AsRef<Path>) -> io::Result<()> {
     let folder = folder.as_ref();
-    if cfg!(not(unix)) {
-        return Ok(());
-    }
-    match operation("sync folder", folder, || File::open(folder)?.sync_all()) {
-        Err(e) if matches!(e.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
-        done => done,
-    }
+    sync("sync folder", folder, || match cfg!(unix) {
+        true => where_it_can_be(File::open(folder)?.sync_all()),
+        false => Ok(()),
+    })
 }
 
 #[cfg(test)]
@@ -101,6 +118,17 @@ mod tests {
         assert!(failed.unwrap_err().to_string().contains("a.txt: writing failed: no more"));
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(names(folder.path()), ["a.txt"]);
+    }
+
+    #[test]
+    fn what_cannot_be_synced_is_no_error_and_a_disk_that_fails_is() {
+        let kind = |kind: io::ErrorKind| where_it_can_be(Err(io::Error::from(kind))).is_ok();
+        assert!(kind(io::ErrorKind::Unsupported) && kind(io::ErrorKind::InvalidInput));
+        assert!(!kind(io::ErrorKind::StorageFull) && !kind(io::ErrorKind::Other));
+        // EIO, everywhere.
+        assert!(where_it_can_be(Err(io::Error::from_raw_os_error(5))).is_err());
+        let on_a_mac = [25, 45].map(|number| where_it_can_be(Err(io::Error::from_raw_os_error(number))).is_ok());
+        assert!(!cfg!(target_os = "macos") || on_a_mac == [true; 2]);
     }
 
     #[test]
@@ -146,7 +174,9 @@ mod tests {
         write_atomically(&link, b"new").unwrap();
         assert_eq!(fs::read(&target).unwrap(), b"kept");
         assert_eq!(fs::read(&link).unwrap(), b"new");
-        let error = write_atomically("/dev/null", b"x").unwrap_err().to_string();
+        let socket = folder.path().join("socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let error = write_atomically(&socket, b"x").unwrap_err().to_string();
         assert!(error.contains("not an ordinary file"), "{error}");
     }
 }

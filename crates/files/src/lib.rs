@@ -44,7 +44,7 @@ mod torch;
 pub mod watch;
 
 pub use crate::safetensors::{Dtype, SafeTensorsFile, TensorInfo, write_safetensors};
-pub use atomic::{sync_folder, write_atomically, write_atomically_with};
+pub use atomic::{sync_file, sync_folder, write_atomically, write_atomically_with};
 pub use blocks::BlockType;
 pub use checkpoint::{Checkpoint, CheckpointFile};
 pub use error::FileError;

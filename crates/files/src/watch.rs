@@ -20,8 +20,15 @@ pub fn operation<T>(what: &'static str, path: &Path, run: impl FnOnce() -> io::R
     run()
 }
 
+/// As [`operation`], for one that brings something to the disk: it is not done while somebody watches, since thousands
+/// of them take minutes, and no test sees what they do.
+pub(crate) fn sync(what: &'static str, path: &Path, run: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    let watched = WATCHER.with_borrow(Option::is_some);
+    operation(what, path, || if watched { Ok(()) } else { run() })
+}
+
 /// Tells `watcher` of every operation on files that `run` does on this thread: so a test of durability sees their
-/// order, the state of the disk between any two, and what the failure of each leaves.
+/// order, the state of the disk between any two, and what the failure of each leaves. Nothing is synced meanwhile.
 pub fn watch<R>(watcher: impl FnMut(&'static str, &Path) -> io::Result<()> + 'static, run: impl FnOnce() -> R) -> R {
     struct End;
     impl Drop for End {

@@ -50,10 +50,10 @@ use crate::params::Params;
 /// let (loss, gradients) = toy.gradients(&x, &mut Hooks::new(), |y| y.square().mean_all())?;
 /// assert!(loss.item() > 0.0 && gradients.len() == 2);
 ///
-/// let file = std::env::temp_dir().join("ironlens-toy.safetensors");
+/// # let folder = tempfile::tempdir()?;
+/// let file = folder.path().join("toy.safetensors");
 /// toy.params().save(&file)?;
 /// toy.params.load(&file)?;
-/// # std::fs::remove_file(file)?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub trait HookedRootModule {

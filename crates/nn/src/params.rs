@@ -10,7 +10,7 @@ use crate::error::{ParamError, nearest};
 use crate::perma::PermaHooks;
 use crate::registry::{Init, NamedParam, Registry};
 
-fn check_shape(name: &str, expected: &[usize], value: &Tensor) -> Result<(), ParamError> {
+pub(crate) fn check_shape(name: &str, expected: &[usize], value: &Tensor) -> Result<(), ParamError> {
     if expected == value.shape() {
         return Ok(());
     }
@@ -282,8 +282,8 @@ impl Params {
     }
 
     /// Parameters of whose full name `names` is true are trained no more (PyTorch's `requires_grad = False`):
-    /// they are constants of recorded passes and optimisers leave them as they are. A stored tensor of
-    /// which no part is trained costs neither gradient nor moments. Gives how many `names` names.
+    /// they are constants of recorded passes and optimisers leave them as they are. A stored tensor of which no part
+    /// is trained costs no gradient, and no moments if an optimiser never trained it. Gives how many `names` names.
     ///
     /// ```
     /// # use ironlens_nn::{Init, Params, Registry};

@@ -2,7 +2,7 @@
 
 use std::f64::consts::PI;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ironlens_tensor::{DType, Device, Tensor};
 
@@ -113,17 +113,30 @@ impl RotaryTable {
 
     /// `(cos, sin)` of positions `0..len` of sequences that are `len` long, `[len, dim / 2]`.
     pub fn tables(&self, len: usize, dtype: DType, device: &Device) -> (Tensor, Tensor) {
-        let mut all = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
         let long = self.is_long(len);
         let alike = |r: &Rows| r.dtype == dtype && r.device == *device && r.long == long;
-        let at = all.iter().position(|r| alike(r) && r.cos.dim(0) >= len).unwrap_or_else(|| {
-            // Doubled, so that a sequence that grows by one makes few tables.
-            let [cos, sin] = self.make(len.next_power_of_two(), long, dtype).map(|t| t.to_device(device));
+        let of = |all: &[Rows]| {
+            let found = all.iter().find(|r| alike(r) && r.cos.dim(0) >= len)?;
+            Some((found.cos.narrow(0, 0, len), found.sin.narrow(0, 0, len)))
+        };
+        if let Some(held) = of(&self.lock()) {
+            return held;
+        }
+        // Made without the lock: this is shared among rayon's threads, and one that waits for its share may take up
+        // another pass, which asks for these tables too. Doubled, so that a sequence that grows by one makes few.
+        let [cos, sin] = self.make(len.next_power_of_two(), long, dtype).map(|t| t.to_device(device));
+        let mut all = self.lock();
+        // Another thread may have made them meanwhile.
+        of(&all).unwrap_or_else(|| {
             all.retain(|r| !alike(r));
+            let made = (cos.narrow(0, 0, len), sin.narrow(0, 0, len));
             all.push(Rows { dtype, device: device.clone(), long, cos, sin });
-            all.len() - 1
-        });
-        (all[at].cos.narrow(0, 0, len), all[at].sin.narrow(0, 0, len))
+            made
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Rows>> {
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether sequences of `len` positions are long ones for [`RopeScaling::LongRope`], which are rotated by
@@ -137,7 +150,7 @@ impl RotaryTable {
 
     /// Number of positions whose rows are held, over all element types and devices.
     pub fn rows(&self) -> usize {
-        self.rows.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|r| r.cos.dim(0)).sum()
+        self.lock().iter().map(|r| r.cos.dim(0)).sum()
     }
 
     /// `(cos, sin)` as state dicts hold them, `[n_ctx, dim]`: each angle at both of its pair.

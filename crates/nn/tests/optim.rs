@@ -110,6 +110,10 @@ fn a_frozen_tensor_has_no_moments() {
     let mut optimizer = Optimizer::adamw((0.9, 0.999), 1e-8, 0.1);
     steps(&mut optimizer, &mut params, 0..2);
     assert_eq!(optimizer.moments().count(), 2, "those of `b`");
+    let state = optimizer.state(&params);
+    let mut restored = Optimizer::adamw((0.9, 0.999), 1e-8, 0.1);
+    restored.restore(&params, 2, state.iter().map(|(name, value)| (name.as_str(), value))).unwrap();
+    assert_eq!(restored.moments().count(), 2, "nor those of a run that goes on");
 }
 
 #[test]
@@ -185,4 +189,61 @@ fn chosen_rows_forget() {
         assert_eq!(before, after, "{name}");
     }
     assert!(optimizer.reset_at(&params, "W_V", 0, &[0]).unwrap_err().to_string().contains("W_V"));
+}
+
+/// PyTorch counts for each parameter the steps at which it had a gradient.
+#[test]
+fn the_first_gradient_is_the_first_step_of_its_parameter() {
+    let (betas, eps) = ((0.8, 0.95), 1e-6);
+    for (rule, decay) in [(Rule::AdamW { betas, eps }, 0.3), (Rule::Adam { betas, eps }, 0.3)] {
+        let (start, mut params) = (params(), params());
+        let mut optimizer = Optimizer::new(rule, decay);
+        for step in 0..50 {
+            let mut grads = grads(&start, step);
+            grads[1] = None;
+            optimizer.step(&mut params, &grads, 0.01, None);
+        }
+        assert_eq!(values(&params, "b"), values(&start, "b"), "without a gradient nothing moves it, decay included");
+        // As in a run that was stopped here, and gone on with.
+        let state = optimizer.state(&params);
+        let names: Vec<&str> = state.iter().map(|(n, _)| n.as_str()).filter(|n| n.starts_with("step.")).collect();
+        assert_eq!(names, ["step.b"], "those that were always trained need no count");
+        let mut restored = Optimizer::new(rule, decay);
+        restored.restore(&params, 50, state.iter().map(|(n, t)| (n.as_str(), t))).unwrap();
+        assert_eq!(restored.moments().count(), optimizer.moments().count());
+        let mut of_restored = params.clone();
+        let (all, half) = (grads(&start, 50), Tensor::from_vec_f64(vec![0.5], &[]));
+        optimizer.step(&mut params, &all, 0.01, Some(&half));
+        restored.step(&mut of_restored, &all, 0.01, Some(&half));
+        let grad = all[1].as_ref().unwrap().to_vec_f64();
+        for (i, found) in values(&params, "b").into_iter().enumerate() {
+            let wanted = by_hand(rule, decay, values(&start, "b")[i], &grad[i..=i]);
+            assert!((wanted - found).abs() < 1e-12, "{rule}: {found} is not {wanted}");
+        }
+        for name in ["W_Q", "W_K", "b"] {
+            assert_eq!(values(&params, name), values(&of_restored, name));
+        }
+        // A state of an earlier version has no counts.
+        let old = state.iter().filter(|(n, _)| *n != "step.b").map(|(n, t)| (n.as_str(), t));
+        let mut restored = Optimizer::new(rule, decay);
+        restored.restore(&params, 50, old).unwrap();
+        assert!(restored.state(&params).iter().all(|(n, _)| !n.starts_with("step.")));
+        let error = restored.restore(&params, 50, [("step.c", &state[0].1)]).unwrap_err().to_string();
+        assert!(error.contains("`c`"), "{error}");
+    }
+}
+
+/// What is trained again after it was frozen starts with its first step, whether or not it lies beside others.
+#[test]
+fn a_frozen_parameter_takes_no_steps() {
+    let (start, mut params) = (params(), params());
+    params.freeze(|name| name == "W_Q");
+    let mut optimizer = Optimizer::adamw((0.8, 0.95), 1e-6, 0.3);
+    steps(&mut optimizer, &mut params, 0..5);
+    params.unfreeze(|_| true);
+    let (grads, half) = (grads(&start, 5), Tensor::from_vec_f64(vec![0.5], &[]));
+    optimizer.step(&mut params, &grads, 0.01, Some(&half));
+    let mut fresh = start.clone();
+    Optimizer::adamw((0.8, 0.95), 1e-6, 0.3).step(&mut fresh, &grads, 0.01, Some(&half));
+    assert_eq!(values(&params, "W_Q"), values(&fresh, "W_Q"));
 }

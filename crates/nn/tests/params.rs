@@ -56,6 +56,9 @@ fn gradients_are_scaled_to_the_norm_that_is_allowed() {
         let found = clip_coefficient(&norm, max).item();
         assert!((found - expected).abs() < 1e-6, "{found} is not {expected}");
     }
+    // The norm is taken as 1e-6 larger, so that one of 0 can be divided by.
+    let tiny = clip_coefficient(&Tensor::scalar(1e-6, DType::F64, &Device::Cpu), 1e-6).item();
+    assert!((tiny - 0.5).abs() < 1e-12, "{tiny}");
     assert_eq!(grad_norm(&[None], DType::F64, &Device::Cpu).item(), 0.0);
 }
 

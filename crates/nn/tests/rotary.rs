@@ -1,6 +1,8 @@
 //! Tables of rotations against the formulas of Hugging Face's `modeling_rope_utils`, written out in f64.
 
 use std::f64::consts::PI;
+use std::sync::{Arc, Barrier, mpsc};
+use std::time::Duration;
 
 use ironlens_nn::{RopeScaling, RotaryConfig, RotaryTable};
 use ironlens_tensor::{DType, Device, Tensor};
@@ -138,4 +140,33 @@ fn tables_of_state_dicts_have_each_angle_twice() {
             }
         }
     }
+}
+
+/// Passes on all of rayon's threads and on one that is none of them, whose work these would have to do.
+#[test]
+fn passes_at_the_same_time_do_not_wait_for_each_other() {
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || {
+        for _ in 0..20 {
+            let table = Arc::new(table(4, 1e4, None));
+            let workers = rayon::current_num_threads();
+            let start = Arc::new(Barrier::new(workers + 1));
+            let (done, all_done) = mpsc::channel();
+            for _ in 0..workers {
+                let (table, start, done) = (table.clone(), start.clone(), done.clone());
+                rayon::spawn(move || {
+                    start.wait();
+                    // Long enough that their conversion is shared among threads.
+                    done.send(table.tables(1 << 14, DType::F32, &Device::Cpu).0.shape().to_vec()).unwrap();
+                });
+            }
+            drop(done);
+            start.wait();
+            let here = table.tables(1 << 14, DType::F32, &Device::Cpu).0.shape().to_vec();
+            assert!(all_done.iter().all(|there| there == here));
+            assert_eq!(table.rows(), 1 << 14, "one table is kept");
+        }
+        tell.send(()).unwrap();
+    });
+    told.recv_timeout(Duration::from_secs(120)).expect("passes wait for each other");
 }

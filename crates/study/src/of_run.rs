@@ -42,6 +42,8 @@ pub fn report_with(run: &RunDir, analysis: Option<Analysis>) -> Result<Report, S
         ));
     }
     let task = Task::from_name(&config.learner.loss);
+    let of_data = |e: &Experiment| config.model.as_ref().is_some_and(|model| e.is_of(model, &config.data));
+    let experiment = Experiment::from_name(&config.learner.loss).filter(of_data);
     let title = run.path().file_name().map_or("run".into(), |n| n.to_string_lossy().into_owned());
     let mut report = Report {
         title,
@@ -63,14 +65,14 @@ pub fn report_with(run: &RunDir, analysis: Option<Analysis>) -> Result<Report, S
             report.references = config.references.iter().map(same).collect();
             // What guessing costs is known of losses that are a cross-entropy, and of data that tell it. One who learned
             // sums by heart loses more at others than by guessing, and is not at chance.
-            report.chance_loss = match Experiment::from_name(&config.learner.loss) {
+            report.chance_loss = match experiment {
                 Some(Experiment::ModularAddition) => None,
                 _ => task.map(|_| (model.d_vocab_out as f64).ln()).or_else(|| {
                     let at = report.references.iter().position(|r| r.name == ironlens_train::Reference::EVENLY)?;
                     Some(report.references.remove(at).loss)
                 }),
             };
-            add_transformer(&mut report, run, &last, analysis)?;
+            add_transformer(&mut report, run, &last, analysis, experiment)?;
         }
         None => {
             let weights = read_tensors(&last.weights())?;
@@ -79,7 +81,6 @@ pub fn report_with(run: &RunDir, analysis: Option<Analysis>) -> Result<Report, S
         }
     }
     report.subtitle += " — loss: ";
-    let experiment = Experiment::from_name(&config.learner.loss);
     report.subtitle +=
         task.map(Task::describe).or(experiment.map(Experiment::describe)).unwrap_or(&config.learner.loss);
     report.warnings.extend(run.notices());
@@ -92,6 +93,7 @@ fn add_transformer(
     run: &RunDir,
     last: &Checkpoint,
     analysis: Option<Analysis>,
+    experiment: Option<Experiment>,
 ) -> Result<(), StudyError> {
     let (config, device) = (run.config(), Device::Cpu);
     let before = run.initial_model(&device)?;
@@ -133,8 +135,11 @@ fn add_transformer(
         }
         Err(e) => report.warnings.push(format!("Activations and head detectors are left out: {e}.")),
     }
-    if let Some(experiment) = Experiment::from_name(&config.learner.loss) {
-        report.sections = story::sections(experiment, run, &after)?;
+    if let Some(experiment) = experiment {
+        match story::sections(experiment, run, &after) {
+            Ok(sections) => report.sections = sections,
+            Err(e) => report.warnings.push(format!("What is told of the task is left out: {e}.")),
+        }
     }
     report.findings = analysis.as_ref().map_or_else(Vec::new, findings::of);
     report.head_facts = analysis.as_ref().map_or_else(Vec::new, Analysis::head_facts);

@@ -266,6 +266,15 @@ pub struct AdamWStep {
     pub step: u64,
 }
 
+impl AdamWStep {
+    /// `1 - beta^step` of both moments: the share of its later size that each has at this step.
+    pub(crate) fn corrections(&self) -> (f64, f64) {
+        // Beyond that many steps the power has long been 0.
+        let step = i32::try_from(self.step).unwrap_or(i32::MAX);
+        (1.0 - self.beta1.powi(step), 1.0 - self.beta2.powi(step))
+    }
+}
+
 /// The ops of a device. Operands are on this device, of one dtype, and of shapes that
 /// [`Tensor`]'s methods have checked; any of them may be strided. What is written in place was made
 /// writable ([`Tensor::make_writable`]): it alone holds its memory, and every element once.

@@ -118,6 +118,12 @@ mod tests {
         assert!(x.mean_all().item().abs() < 0.1 && (x.square().mean_all().item() - 1.0).abs() < 0.1);
         // Pinned: a change of generator would change every seeded model.
         assert_eq!(Rng::new(137, 0).integers(&[6], 1, 300).as_slice(), PINNED);
+        let bits = |x: Tensor| x.to_vec().into_iter().map(f32::to_bits).collect::<Vec<_>>();
+        assert_eq!(bits(Rng::new(137, 1).normal(&[4], 0.0, 1.0, &Device::Cpu)), PINNED_NORMAL);
+        assert_eq!(bits(Rng::new(137, 2).uniform(&[4], 0.0, 1.0, &Device::Cpu)), PINNED_UNIFORM);
+        let mut order = [0, 1, 2, 3, 4, 5, 6, 7];
+        Rng::new(137, 3).shuffle(&mut order);
+        assert_eq!(order, PINNED_ORDER);
     }
 
     #[test]
@@ -149,4 +155,7 @@ mod tests {
     }
 
     const PINNED: &[u32] = &[201, 266, 121, 202, 48, 45];
+    const PINNED_NORMAL: [u32; 4] = [3202776103, 3206479886, 1010524325, 3217260475];
+    const PINNED_UNIFORM: [u32; 4] = [1064999064, 1057739250, 1062669126, 1051398032];
+    const PINNED_ORDER: [usize; 8] = [1, 7, 4, 0, 2, 5, 3, 6];
 }

@@ -19,7 +19,7 @@ pub enum Schedule {
     Constant,
     /// From 0 up to 1 over `warmup_steps`, then 1.
     Warmup,
-    /// [`Schedule::Warmup`], then half a cosine down to 0 at the last step.
+    /// [`Schedule::Warmup`], then half a cosine, which would be down to 0 at the step after the last.
     Cosine,
     /// `max(step / 100, 1)`: what the notebook runs. It never warms up, and grows from step 100 on.
     Notebook,
@@ -87,6 +87,8 @@ pub enum OptimizerName {
 
 /// Most steps: far beyond any training, and far from where counting them would fail.
 const MOST_STEPS: u64 = 1_000_000_000_000;
+/// Most batches per step, likewise: all of a run's batches can be counted.
+const MOST_BATCHES: u64 = 1_000_000;
 
 /// The settings of a training run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -114,7 +116,7 @@ pub struct TrainConfig {
     pub momentum: f64,
     /// Weight decay.
     pub weight_decay: f64,
-    /// Batches per step, whose gradients are averaged.
+    /// Batches per step, whose gradients are averaged; one at a time is in memory.
     #[serde(default = "one")]
     pub accumulate: u64,
     /// Clip gradients to this norm; 0 for no clipping.
@@ -191,6 +193,7 @@ impl TrainConfig {
         setting(self.eval_batch_size > 0, "eval_batch_size", self.eval_batch_size.to_string(), at_least_one)?;
         setting(self.log_every > 0, "log_every", self.log_every.to_string(), at_least_one)?;
         setting(self.accumulate > 0, "accumulate", self.accumulate.to_string(), at_least_one)?;
+        setting(self.accumulate <= MOST_BATCHES, "accumulate", self.accumulate.to_string(), "at most 1000000")?;
         let positive = |x: f64| x.is_finite() && x > 0.0;
         let not_negative = |x: f64| x.is_finite() && x >= 0.0;
         setting(positive(self.lr), "lr", self.lr.to_string(), "a finite number above 0")?;
@@ -501,6 +504,9 @@ mod tests {
             assert!(refused.starts_with(&format!("{name} = 0 cannot be")), "{refused}");
         }
         assert!(check(&|c| c.steps = MOST_STEPS).is_ok() && check(&|c| c.steps = MOST_STEPS + 1).is_err());
+        assert!(
+            check(&|c| c.accumulate = MOST_BATCHES).is_ok() && check(&|c| c.accumulate = MOST_BATCHES + 1).is_err()
+        );
         // Whether 0 and 1 are taken, too; nothing below 0 is, nor what is no number.
         let numbers: [(&str, bool, bool, Set<f64>); 7] = [
             ("lr", false, true, |c, x| c.lr = x),

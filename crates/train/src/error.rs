@@ -51,7 +51,7 @@ pub enum TrainError {
     OtherRun {
         /// The run.
         path: PathBuf,
-        /// Data, learner or loss.
+        /// What is another: the data, the learner, the loss, the model or what else the run goes by.
         what: &'static str,
         /// What the run's record says.
         recorded: String,

@@ -33,7 +33,7 @@ use ironlens_files::{sync_folder, write_atomically};
 use ironlens_tensor::Tensor;
 use ironlens_transformer::{Config, HookedTransformer};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::config::TrainConfig;
 use crate::data::{Data, DataRecord, RandomTokens, Reference};
@@ -65,6 +65,9 @@ pub struct RunConfig {
     pub data: DataRecord,
     /// The transformer, resolved, if one is trained.
     pub model: Option<Config>,
+    /// The element type of the weights. (Records of earlier versions do not have it.)
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dtype: Option<String>,
     /// The training.
     pub train: TrainConfig,
     /// What else the training was given.
@@ -132,6 +135,7 @@ impl RunConfig {
             learner: learner.describe(),
             data: data.describe(),
             model: model.map(|m| m.config().clone()),
+            dtype: Some(learner.params().dtype().to_string()),
             train: train.clone(),
             own: Own::default(),
             seed,
@@ -156,6 +160,44 @@ fn told(learner: &LearnerRecord, data: &DataRecord, own: &Own) -> [(&'static str
         ("frozen parameters", listed(own.frozen.iter().cloned().collect())),
         ("hook points with permanent hooks", listed(own.perma_hooks.clone())),
     ]
+}
+
+/// What of a configuration changes nothing that is computed from weights: how they start, hook points that may be
+/// switched on at any time, and names.
+const OF_NO_MATTER: &[&str] = &[
+    "init_weights",
+    "init_mode",
+    "initializer_range",
+    "seed",
+    "use_attn_result",
+    "use_split_qkv_input",
+    "use_attn_in",
+    "use_hook_mlp_in",
+    "use_hook_tokens",
+    "ungroup_grouped_query_attention",
+    "model_name",
+    "original_architecture",
+    "from_checkpoint",
+    "checkpoint_index",
+    "checkpoint_label_type",
+    "checkpoint_value",
+    "tokenizer_name",
+    "default_prepend_bos",
+    "tokenizer_prepends_bos",
+];
+
+/// The first field in which another model is computed, in words: as it is recorded and as it is given.
+fn different_field(recorded: &Config, given: &Config) -> Option<(String, String)> {
+    let fields = |config: &Config| match serde_json::to_value(config).expect("plain data is always JSON") {
+        Value::Object(fields) => fields,
+        _ => unreachable!("a configuration has fields"),
+    };
+    let (recorded, given) = (fields(recorded), fields(given));
+    // Some fields are written only where they are not at their default.
+    let mut compared = recorded.keys().chain(given.keys()).filter(|name| !OF_NO_MATTER.contains(&name.as_str()));
+    let name = compared.find(|name| recorded.get(*name) != given.get(*name))?;
+    let told = |fields: &Map<String, Value>| fields.get(name).map_or("its default".into(), Value::to_string);
+    Some((format!("one with {name} = {}", told(&recorded)), format!("a model with {name} = {}", told(&given))))
 }
 
 /// Whether a model's weights are, bit for bit, those that it gets from `seed`.
@@ -206,31 +248,33 @@ pub struct RunDir {
 }
 
 impl RunDir {
-    /// Whether a run may be started in `path`: it does not exist, is empty, or holds nothing but a
-    /// run that was left before its first checkpoint.
+    /// Whether a run may be started in `path`: it does not exist, is empty, or holds nothing but a run that was left
+    /// before its first checkpoint. What has the name of a run's file, but no `config.json` of a run beside it, is
+    /// somebody else's.
     ///
     /// # Errors
     /// If it holds anything else.
     pub fn check_free(path: &Path) -> Result<(), TrainError> {
-        let exists = || TrainError::Exists { path: path.into() };
         let entries = match fs::read_dir(path) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
             entries => entries.map_err(TrainError::io(path, "reading the folder"))?,
         };
+        let is_run = RunDir::open(path).is_ok();
         for entry in entries {
             let entry = entry.map_err(TrainError::io(path, "reading the folder"))?;
-            let name = entry.file_name();
-            let ours = match name.to_str() {
-                Some("config.json") => RunDir::open(path).is_ok(),
+            let ours = match entry.file_name().to_str() {
+                // A run has these before it has its config.json; nobody loses anything by them.
+                Some(lock::LOCK) => true,
+                _ if lock::is_file_left(&entry) => true,
                 Some("checkpoints") => {
                     let mut left = fs::read_dir(entry.path()).into_iter().flatten().flatten();
-                    left.all(|e| e.file_name().to_str().is_some_and(lock::is_leftover))
+                    is_run && left.all(|e| lock::is_file_left(&e) || lock::is_checkpoint_left(&e))
                 }
-                Some("snapshots" | SEQUENCES | "metrics.jsonl" | "evals.jsonl" | lock::LOCK) => true,
-                name => name.is_some_and(lock::is_leftover),
+                Some("config.json" | "snapshots" | SEQUENCES | "metrics.jsonl" | "evals.jsonl") => is_run,
+                _ => false,
             };
             if !ours {
-                return Err(exists());
+                return Err(TrainError::Exists { path: path.into() });
             }
         }
         Ok(())
@@ -356,11 +400,20 @@ impl RunDir {
     }
 
     /// Refuses to go on with other data or another learner than the run's.
-    pub(crate) fn check_same(&self, learner: &LearnerRecord, data: &DataRecord, own: &Own) -> Result<(), TrainError> {
+    pub(crate) fn check_same(&self, learner: &impl Learner, data: &DataRecord, own: &Own) -> Result<(), TrainError> {
         let was = &self.config;
         let recorded = told(&was.learner, &was.data, &was.own);
-        match recorded.into_iter().zip(told(learner, data, own)).find(|(recorded, given)| recorded != given) {
-            Some(((what, recorded), (_, given))) => {
+        let differs = recorded.into_iter().zip(told(&learner.describe(), data, own)).find(|(was, given)| was != given);
+        let differs = differs.map(|((what, recorded), (_, given))| (what, recorded, given)).or_else(|| {
+            let (recorded, given) = different_field(was.model.as_ref()?, learner.transformer()?.config())?;
+            Some(("model", recorded, given))
+        });
+        let differs = differs.or_else(|| {
+            let (recorded, given) = (was.dtype.as_ref()?, learner.params().dtype().to_string());
+            (*recorded != given).then(|| ("type of weights", recorded.clone(), format!("weights of type {given}")))
+        });
+        match differs {
+            Some((what, recorded, given)) => {
                 Err(TrainError::OtherRun { path: self.path.clone(), what, recorded, given })
             }
             None => Ok(()),

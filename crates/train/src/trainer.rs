@@ -1,5 +1,6 @@
 //! The training loop.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -18,6 +19,9 @@ use crate::rundir::{Checkpoint, Eval, Lines, Lock, Own, Restored, RunConfig, Run
 
 /// Held-out sequences that attention is looked at on, at most.
 const LOOKED_AT: usize = 8;
+
+/// Steps whose numbers wait on a GPU, at most.
+const MOST_WAITING: usize = 256;
 
 /// What an [`Observer`] is told.
 #[derive(Clone, Copy, Debug)]
@@ -200,132 +204,17 @@ impl<'o> Trainer<'o> {
     /// For settings that cannot be, a run of other data or another learner, files that cannot be
     /// written, and a loss or gradient that stops being finite; the learner then has the weights before
     /// that step.
-    pub fn fit<L, D>(mut self, learner: &mut L, data: &mut D) -> Result<Run, TrainError>
+    pub fn fit<L, D>(self, learner: &mut L, data: &mut D) -> Result<Run, TrainError>
     where
         L: Learner,
         D: Data<Batch = L::Batch> + ?Sized,
     {
-        let config = self.config.clone();
-        config.check()?;
-        let held_out = data.held_out(config.eval_batch_size)?;
-        learner.check(&config, &held_out)?;
-
-        let own = Own {
-            optimizer: self.optimizer.as_ref().map(|o| o.describe(learner.params())),
-            schedule: self.schedule.is_some(),
-            frozen: learner.params().frozen().map(String::from).collect(),
-            perma_hooks: learner.params().perma_hooks().map(String::from).collect(),
-        };
-        let mut optimizer = self.optimizer.take().unwrap_or_else(|| config.optimizer());
-        let mut run = Run { metrics: vec![], evals: vec![], seconds: 0.0, stopped: false, dir: None };
-        let mut record = self.open(learner, data, &held_out, own, &mut optimizer, &mut run)?;
-        let (start, before) = record.as_ref().map_or((0, 0.0), |r| (r.at.step, r.at.seconds));
-        self.tell(Progress::Start(start, record.as_ref().map(|r| &r.dir)), learner);
-        if let Some(r) = &record {
-            if r.resumed {
-                self.tell(Progress::Resumed(start), learner);
-            }
-            r.dir.notices().iter().for_each(|notice| self.tell(Progress::Notice(notice), learner));
+        let mut sitting = Sitting::begin(self, learner, data)?;
+        while sitting.steps < sitting.trainer.config.steps && !sitting.run.stopped {
+            sitting.step()?;
         }
-        let snapshots = config.snapshot_steps();
-        if start == 0
-            && let Some(r) = &mut record
-        {
-            let own_weights = r.dir.config().seed.is_none() && !r.resumed;
-            if own_weights {
-                r.check_finite(learner, &optimizer, 0)?;
-            }
-            r.snapshot(0, learner)?;
-            if own_weights {
-                let checkpoint = r.checkpoint(learner, &optimizer, 0, 0.0)?;
-                self.tell(Progress::Checkpoint(&checkpoint), learner);
-            }
-        }
-
-        data.seek(start * config.accumulate);
-        let clock = Instant::now();
-        let mut step = start;
-        let mut waiting = Vec::new();
-        while step < config.steps {
-            let batches: Vec<_> =
-                (0..config.accumulate).map(|_| data.batch(config.batch_size)).collect::<Result<_, _>>()?;
-            let lr = self.schedule.as_ref().map_or_else(|| config.lr_at(step), |lr_at| lr_at(step));
-            if !(0.0..f64::INFINITY).contains(&lr) {
-                return Err(TrainError::LearningRate { step, given: lr });
-            }
-            let Step { loss, grad_norm } = train_step_of(learner, &mut optimizer, &batches, lr, config.clip())?;
-            waiting.push(Waiting {
-                metric: StepRecord {
-                    step,
-                    loss: 0.0,
-                    lr,
-                    grad_norm: 0.0,
-                    seconds: before + clock.elapsed().as_secs_f64(),
-                },
-                loss,
-                grad_norm,
-            });
-            // Results on the CPU are at hand; a GPU is asked for them only now and then.
-            let next = step + 1;
-            let log =
-                next.is_multiple_of(config.log_every) || next == config.steps || step.is_multiple_of(config.log_every);
-            let stop = self.observer.as_ref().is_some_and(|o| o.should_stop());
-            let keep = snapshots.contains(&next)
-                || (config.checkpoint_every > 0 && next.is_multiple_of(config.checkpoint_every))
-                || stop;
-            let settled = *learner.params().device() == Device::Cpu || log || keep;
-            if settled {
-                for metric in settle(&mut waiting) {
-                    let bad = [("loss", metric.loss), ("gradient norm", metric.grad_norm)];
-                    if let Some((what, number)) = bad.into_iter().find(|(_, x)| !x.is_finite()) {
-                        let checkpoint = last_good(record.as_ref().map(|r| &r.dir));
-                        let hook = first_not_finite(learner, &batches)?;
-                        return Err(TrainError::NotFinite { step: metric.step, what, value: number, hook, checkpoint });
-                    }
-                    run.metrics.push(metric);
-                    if let Some(r) = &mut record {
-                        r.metrics.push(&metric)?;
-                    }
-                    self.tell(Progress::Step(&metric), learner);
-                }
-            }
-
-            step += 1;
-            // An observer may have seen in this step why to stop. What waits on a GPU is not left there: then the next
-            // step asks.
-            run.stopped =
-                (stop || (settled && self.observer.as_ref().is_some_and(|o| o.should_stop()))) && step < config.steps;
-            let last = step == config.steps || run.stopped;
-            if step.is_multiple_of(config.log_every) || last {
-                let eval = Eval { step, loss: learner.loss(&held_out)?.item() };
-                run.evals.push(eval);
-                self.tell(Progress::Eval(&eval), learner);
-                if let Some(r) = &mut record {
-                    r.evals.push(&eval)?;
-                    r.metrics.flush()?;
-                    r.evals.flush()?;
-                }
-            }
-            if let Some(r) = &mut record {
-                let due = last || (config.checkpoint_every > 0 && step.is_multiple_of(config.checkpoint_every));
-                if due {
-                    r.check_finite(learner, &optimizer, step)?;
-                }
-                if snapshots.contains(&step) {
-                    r.snapshot(step, learner)?;
-                }
-                if due {
-                    let seconds = before + clock.elapsed().as_secs_f64();
-                    let checkpoint = r.checkpoint(learner, &optimizer, step, seconds)?;
-                    self.tell(Progress::Checkpoint(&checkpoint), learner);
-                }
-            }
-            if run.stopped {
-                break;
-            }
-        }
-        run.seconds = before + clock.elapsed().as_secs_f64();
-        Ok(run)
+        sitting.run.seconds = sitting.seconds();
+        Ok(sitting.run)
     }
 
     /// Trains a transformer on `data` by `loss`: [`Trainer::fit`] of a [`LanguageModel`].
@@ -374,7 +263,7 @@ impl<'o> Trainer<'o> {
                 (dir, lock, Restored::default())
             }
             Keep::Resumed(dir) => {
-                dir.check_same(&learner.describe(), &data.describe(), &own)?;
+                dir.check_same(learner, &data.describe(), &own)?;
                 let lock = Lock::take(dir.path())?;
                 lock.clean(dir.path());
                 dir.make_folders()?;
@@ -400,6 +289,211 @@ impl<'o> Trainer<'o> {
         if let Some(observer) = &mut self.observer {
             observer.on(progress, Trained { params: learner.params(), transformer: learner.transformer() });
         }
+    }
+}
+
+/// What is due after some steps.
+struct Due {
+    /// A held-out loss, and the lines so far in their files.
+    log: bool,
+    snapshot: bool,
+    checkpoint: bool,
+}
+
+/// A run while it is trained, from its first step or the one that it goes on with.
+struct Sitting<'t, 'o, L: Learner, D: ?Sized> {
+    trainer: Trainer<'o>,
+    learner: &'t mut L,
+    data: &'t mut D,
+    held_out: L::Batch,
+    optimizer: Optimizer,
+    record: Option<Record>,
+    run: Run,
+    /// Steps after which attention is kept.
+    snapshots: Vec<u64>,
+    /// Steps trained.
+    steps: u64,
+    /// Seconds of training in earlier sittings.
+    before: f64,
+    clock: Instant,
+    /// Steps whose numbers are still on a GPU.
+    waiting: Vec<Waiting>,
+    /// See [`step_after`].
+    trouble: Option<Tensor>,
+}
+
+impl<'t, 'o, L, D> Sitting<'t, 'o, L, D>
+where
+    L: Learner,
+    D: Data<Batch = L::Batch> + ?Sized,
+{
+    /// Checks everything, starts or goes on with what is to be kept, and tells of it.
+    fn begin(mut trainer: Trainer<'o>, learner: &'t mut L, data: &'t mut D) -> Result<Self, TrainError> {
+        let config = &trainer.config;
+        config.check()?;
+        let held_out = data.held_out(config.eval_batch_size)?;
+        learner.check(config, &held_out)?;
+
+        let own = Own {
+            optimizer: trainer.optimizer.as_ref().map(|o| o.describe(learner.params())),
+            schedule: trainer.schedule.is_some(),
+            frozen: learner.params().frozen().map(String::from).collect(),
+            perma_hooks: learner.params().perma_hooks().map(String::from).collect(),
+        };
+        let mut optimizer = trainer.optimizer.take().unwrap_or_else(|| trainer.config.optimizer());
+        let mut run = Run { metrics: vec![], evals: vec![], seconds: 0.0, stopped: false, dir: None };
+        let record = trainer.open(learner, data, &held_out, own, &mut optimizer, &mut run)?;
+        let (steps, before) = record.as_ref().map_or((0, 0.0), |r| (r.at.step, r.at.seconds));
+        trainer.tell(Progress::Start(steps, record.as_ref().map(|r| &r.dir)), learner);
+        if let Some(r) = &record {
+            if r.resumed {
+                trainer.tell(Progress::Resumed(steps), learner);
+            }
+            r.dir.notices().iter().for_each(|notice| trainer.tell(Progress::Notice(notice), learner));
+        }
+        let snapshots = trainer.config.snapshot_steps();
+        let mut sitting = Sitting {
+            trainer,
+            learner,
+            data,
+            held_out,
+            optimizer,
+            record,
+            run,
+            snapshots,
+            steps,
+            before,
+            clock: Instant::now(),
+            waiting: Vec::new(),
+            trouble: None,
+        };
+        if steps == 0 {
+            sitting.keep_start()?;
+        }
+        sitting.data.seek(steps * sitting.trainer.config.accumulate);
+        sitting.clock = Instant::now();
+        Ok(sitting)
+    }
+
+    /// Keeps the state before the first step: its attention, and weights that no seed gives.
+    fn keep_start(&mut self) -> Result<(), TrainError> {
+        let Some(r) = &mut self.record else { return Ok(()) };
+        let own_weights = r.dir.config().seed.is_none() && !r.resumed;
+        if own_weights {
+            r.check_finite(self.learner, &self.optimizer, 0)?;
+        }
+        r.snapshot(0, self.learner)?;
+        if own_weights {
+            let checkpoint = r.checkpoint(self.learner, &self.optimizer, 0, 0.0)?;
+            self.trainer.tell(Progress::Checkpoint(&checkpoint), self.learner);
+        }
+        Ok(())
+    }
+
+    /// Seconds of training so far, over all sittings.
+    fn seconds(&self) -> f64 {
+        self.before + self.clock.elapsed().as_secs_f64()
+    }
+
+    fn should_stop(&self) -> bool {
+        self.trainer.observer.as_ref().is_some_and(|o| o.should_stop())
+    }
+
+    /// What is due after the steps so far, if the run `ends` here or at its last step.
+    fn due(&self, ends: bool) -> Due {
+        let (config, steps) = (&self.trainer.config, self.steps);
+        let last = ends || steps == config.steps;
+        Due {
+            log: last || steps.is_multiple_of(config.log_every),
+            snapshot: self.snapshots.contains(&steps),
+            checkpoint: last || (config.checkpoint_every > 0 && steps.is_multiple_of(config.checkpoint_every)),
+        }
+    }
+
+    /// Takes a step and does what is due after it.
+    fn step(&mut self) -> Result<(), TrainError> {
+        self.update()?;
+        let first_of_log = self.steps.is_multiple_of(self.trainer.config.log_every);
+        self.steps += 1;
+        let stop = self.should_stop();
+        // Results on the CPU are at hand; a GPU is asked for them only now and then.
+        let due = self.due(stop);
+        let asked = first_of_log || due.log || due.snapshot || due.checkpoint || self.waiting.len() >= MOST_WAITING;
+        let settled = asked || *self.learner.params().device() == Device::Cpu;
+        if settled {
+            self.settle()?;
+        }
+        // An observer may have seen in this step why to stop. What waits on a GPU is not left there: then the next
+        // step asks.
+        let ends = stop || (settled && self.should_stop());
+        self.run.stopped = ends && self.steps < self.trainer.config.steps;
+        self.keep(self.due(ends))
+    }
+
+    /// Trains on the next batches.
+    fn update(&mut self) -> Result<(), TrainError> {
+        let (config, step) = (&self.trainer.config, self.steps);
+        let lr = self.trainer.schedule.as_ref().map_or_else(|| config.lr_at(step), |lr_at| lr_at(step));
+        if !(0.0..f64::INFINITY).contains(&lr) {
+            return Err(TrainError::LearningRate { step, given: lr });
+        }
+        let batches = (0..config.accumulate).map(|_| self.data.batch(config.batch_size));
+        let (trouble, optimizer) = (&mut self.trouble, &mut self.optimizer);
+        let Step { loss, grad_norm } = step_after(trouble, self.learner, optimizer, batches, lr, config.clip())?;
+        let metric = StepRecord { step, loss: 0.0, lr, grad_norm: 0.0, seconds: self.seconds() };
+        self.waiting.push(Waiting { metric, loss, grad_norm });
+        Ok(())
+    }
+
+    /// Reads the numbers of the steps that wait for theirs, and tells them.
+    fn settle(&mut self) -> Result<(), TrainError> {
+        for metric in settle(&mut self.waiting) {
+            let bad = [("loss", metric.loss), ("gradient norm", metric.grad_norm)];
+            if let Some((what, value)) = bad.into_iter().find(|(_, x)| !x.is_finite()) {
+                let step = metric.step;
+                let checkpoint = last_good(self.record.as_ref().map(|r| &r.dir));
+                // The batches of the step once more: they are by number. Of a GPU this may be an earlier step; the
+                // weights are still those that it began with.
+                let TrainConfig { accumulate, batch_size, .. } = self.trainer.config;
+                self.data.seek(step * accumulate);
+                let hook = first_not_finite(self.learner, (0..accumulate).map(|_| self.data.batch(batch_size)))?;
+                return Err(TrainError::NotFinite { step, what, value, hook, checkpoint });
+            }
+            self.run.metrics.push(metric);
+            if let Some(r) = &mut self.record {
+                r.metrics.push(&metric)?;
+            }
+            self.trainer.tell(Progress::Step(&metric), self.learner);
+        }
+        Ok(())
+    }
+
+    /// Measures and keeps what is due.
+    fn keep(&mut self, due: Due) -> Result<(), TrainError> {
+        let step = self.steps;
+        if due.log {
+            let eval = Eval { step, loss: self.learner.loss(&self.held_out)?.item() };
+            self.run.evals.push(eval);
+            self.trainer.tell(Progress::Eval(&eval), self.learner);
+            if let Some(r) = &mut self.record {
+                r.evals.push(&eval)?;
+                r.metrics.flush()?;
+                r.evals.flush()?;
+            }
+        }
+        let seconds = self.seconds();
+        let Some(r) = &mut self.record else { return Ok(()) };
+        if due.checkpoint {
+            r.check_finite(self.learner, &self.optimizer, step)?;
+        }
+        if due.snapshot {
+            r.snapshot(step, self.learner)?;
+        }
+        if due.checkpoint {
+            let checkpoint = r.checkpoint(self.learner, &self.optimizer, step, seconds)?;
+            self.trainer.tell(Progress::Checkpoint(&checkpoint), self.learner);
+        }
+        Ok(())
     }
 }
 
@@ -431,8 +525,8 @@ pub struct Step {
 }
 
 /// One step of training on a batch: gradients, clipping to the norm `clip`, an update at learning rate
-/// `lr`. On the CPU, if loss or norm is not finite, the weights stay as they were; a GPU is not waited
-/// for, and has them changed when that shows.
+/// `lr`. If loss or norm is not finite, weights and moments stay as they were, also on a GPU, which is not
+/// waited for.
 ///
 /// # Errors
 /// If the batch does not fit the learner.
@@ -461,10 +555,30 @@ pub fn train_step_of<L: Learner>(
     lr: f64,
     clip: Option<f64>,
 ) -> Result<Step, TrainError> {
-    let (first, others) = batches.split_first().expect("a step needs a batch");
-    let (mut loss, mut grads) = learner.gradients(first)?;
-    for batch in others {
-        let (value, more) = learner.gradients(batch)?;
+    assert!(!batches.is_empty(), "a step needs a batch");
+    step_after(&mut None, learner, optimizer, batches.iter().map(Ok), lr, clip)
+}
+
+/// As [`train_step_of`], one of several steps; each of its batches, at least one, is asked for when the gradients of the
+/// one before are there. On a GPU `trouble` is one number, 0 until the loss or norm of a step is not finite, then NaN:
+/// that step and those after it change nothing, so that the weights are those before it when it shows.
+#[track_caller]
+fn step_after<L: Learner>(
+    trouble: &mut Option<Tensor>,
+    learner: &mut L,
+    optimizer: &mut Optimizer,
+    batches: impl IntoIterator<Item = Result<impl Borrow<L::Batch>, TrainError>>,
+    lr: f64,
+    clip: Option<f64>,
+) -> Result<Step, TrainError> {
+    let mut batches = batches.into_iter();
+    let first = batches.next().expect("a step has a batch")?;
+    let (mut loss, mut grads) = learner.gradients(first.borrow())?;
+    drop(first);
+    let mut count = 1u32;
+    for batch in batches {
+        let (value, more) = learner.gradients(batch?.borrow())?;
+        count += 1;
         loss += value.reshape(loss.shape());
         for (grad, more) in grads.iter_mut().zip(more) {
             *grad = match (grad.take(), more) {
@@ -473,15 +587,21 @@ pub fn train_step_of<L: Learner>(
             };
         }
     }
-    if !others.is_empty() {
-        let share = 1.0 / batches.len() as f64;
+    if count > 1 {
+        let share = 1.0 / f64::from(count);
         loss *= share;
         grads.iter_mut().flatten().for_each(|grad| *grad *= share);
     }
     let grad_norm = grad_norm(&grads, learner.params().dtype(), learner.params().device());
-    let at_hand = *learner.params().device() == Device::Cpu;
-    if !at_hand || (loss.item().is_finite() && grad_norm.item().is_finite()) {
-        let scale = clip.map(|max| clip_coefficient(&grad_norm, max));
+    let scale = clip.map(|max| clip_coefficient(&grad_norm, max));
+    if *learner.params().device() != Device::Cpu {
+        let zero_or_nan = |x: &Tensor| x.reshape(&[]).affine(0.0, 0.0);
+        let here = zero_or_nan(&loss) + zero_or_nan(&grad_norm);
+        let so_far = trouble.take().map_or(here.clone(), |before| before + here);
+        let scale = scale.map_or_else(|| so_far.affine(1.0, 1.0), |scale| scale + &so_far);
+        *trouble = Some(so_far);
+        optimizer.step(learner.params_mut(), &grads, lr, Some(&scale));
+    } else if loss.item().is_finite() && grad_norm.item().is_finite() {
         optimizer.step(learner.params_mut(), &grads, lr, scale.as_ref());
     }
     learner.params().device().flush();
@@ -552,9 +672,12 @@ fn not_finite(params: &Params, optimizer: &Optimizer) -> Option<String> {
 }
 
 /// The first hook point of a transformer whose activation is not finite, or a word that there is none.
-fn first_not_finite<L: Learner>(learner: &L, batches: &[L::Batch]) -> Result<String, TrainError> {
+fn first_not_finite<L: Learner>(
+    learner: &L,
+    batches: impl Iterator<Item = Result<L::Batch, TrainError>>,
+) -> Result<String, TrainError> {
     for batch in batches {
-        let (Some(model), Some(sequences)) = (learner.transformer(), learner.sequences(batch)) else {
+        let (Some(model), Some(sequences)) = (learner.transformer(), learner.sequences(&batch?)) else {
             return Ok("unknown (only a transformer names its activations)".into());
         };
         if let Some(name) = sequences.call(model).cached()?.1.first_not_finite() {

@@ -45,9 +45,11 @@ fn sequences_repeat_and_what_cannot_be_foreseen_is_counted() {
     // Who knows how they are drawn: nothing is certain in the first 8, everything after the first comes again.
     let held_out = data.held_out(2000).unwrap();
     let best = loss(&data.references(&held_out), "all that can be foreseen");
-    let first: f64 = (0..8).map(|i| f64::from(32 - i).ln()).sum();
-    let per_token = first / 32.0;
-    assert!(best > per_token && best < per_token + 17f64.ln() * 9.0 / 32.0, "{best} {per_token}");
+    // A sequence of `length` tokens has a chance of 1 in 9 times 1 / (32 * 31 * ..), one factor for each of them, and
+    // the rest of its 32 is certain: its loss is minus the logarithm of that, however it is foreseen token by token.
+    let of_length = |length: u32| (0..length).map(|i| f64::from(32 - i).ln()).sum::<f64>();
+    let expected = (9f64.ln() + (8..=16).map(of_length).sum::<f64>() / 9.0) / 32.0;
+    assert!((expected - 1.28926).abs() < 1e-5 && (best - expected).abs() < 0.03, "{best} {expected}");
 }
 
 #[test]
@@ -90,6 +92,9 @@ fn text_is_cut_in_two_and_described_by_its_bytes() {
     assert_ne!(data.describe(), other.describe());
     assert!(Text::new(*b"too short", "t", &cfg, 1).unwrap_err().to_string().contains("at least 180"));
     assert!(Experiment::Text.data(&cfg, 0, None).is_err());
+    assert!(
+        Experiment::Text.is_of(&cfg, &data.describe()) && !Experiment::Text.is_of(&sizes(257, 8), &data.describe())
+    );
 }
 
 #[test]
@@ -102,6 +107,8 @@ fn every_preset_has_data_for_its_model() {
         assert_eq!(batch.tokens.shape()[1], cfg.n_ctx);
         assert!(batch.labels.as_slice().iter().all(|l| (*l as usize) < cfg.d_vocab_out));
         assert_eq!(Experiment::from_name(experiment.name()), Some(experiment));
+        assert!(experiment.is_of(&cfg, &data.describe()));
+        assert!(Experiment::ALL.into_iter().all(|e| e == experiment || !e.is_of(&cfg, &data.describe())));
         assert!(preset.train().check().is_ok());
     }
 }

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, Read, Seek, Write};
 use std::path::Path;
 
 use ironlens_files::watch::operation;
-use ironlens_files::{FileError, sync_folder};
+use ironlens_files::{FileError, sync_file, sync_folder};
 use ureq::http::StatusCode;
 
 use super::client::{Client, FileInfo};
@@ -57,7 +57,7 @@ impl Blob<'_> {
         let mut part = self.open(&incomplete).map_err(FileError::io(&incomplete, "opening"))?;
         self.client.patiently(progress, |progress| self.go_on(&mut part, &incomplete, progress))?;
         self.check(&part, &incomplete)?;
-        let finished = operation("sync", &incomplete, || part.file.sync_all())
+        let finished = sync_file(&incomplete, &part.file)
             .and_then(|()| operation("rename", &path, || fs::rename(&incomplete, &path)))
             .and_then(|()| sync_folder(folder));
         finished.map_err(|e| self.not_written(&incomplete, part.done, e))

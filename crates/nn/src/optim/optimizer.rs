@@ -1,14 +1,17 @@
 //! An optimiser over stored weights.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ironlens_tensor::Tensor;
 
 use super::rule::{Pace, Rule};
 use crate::error::ParamError;
-use crate::params::Params;
+use crate::params::{Params, check_shape};
 use crate::registry::part_of;
+
+/// What the state calls the steps at which a parameter was trained.
+const COUNT: &str = "step";
 
 type Names = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
@@ -31,6 +34,9 @@ pub struct Optimizer {
     /// Later ones win.
     groups: Vec<(Names, Setting)>,
     steps: u64,
+    /// By stored tensor, for each parameter that is part of it: the steps at which it was trained, by which its bias is
+    /// corrected, as PyTorch counts them.
+    trained: Vec<Vec<u64>>,
     /// By stored tensor: one for each of the rule's moments, or none yet.
     moments: Vec<Vec<Tensor>>,
 }
@@ -45,7 +51,7 @@ enum Setting {
 impl Optimizer {
     /// With no steps taken.
     pub fn new(rule: Rule, weight_decay: f64) -> Optimizer {
-        Optimizer { rule, weight_decay, groups: Vec::new(), steps: 0, moments: Vec::new() }
+        Optimizer { rule, weight_decay, groups: Vec::new(), steps: 0, trained: Vec::new(), moments: Vec::new() }
     }
 
     /// PyTorch's `AdamW`.
@@ -135,12 +141,22 @@ impl Optimizer {
                 &one
             }
         };
-        let pace = |(factor, weight_decay)| Pace { grad_scale, lr: lr * factor, weight_decay, step: self.steps };
+        self.trained.resize_with(params.slots().len(), Vec::new);
+        let pace = |((factor, weight_decay), step)| Pace { grad_scale, lr: lr * factor, weight_decay, step };
         for (slot, grad) in grads.iter().enumerate() {
             let Some(grad) = grad else { continue };
             // Parameters of one stored tensor mostly fare alike, and are updated in one go.
             let names = params.registry().names_of(slot);
             let fares: Vec<_> = names.map(|n| (!params.is_frozen(n)).then(|| self.settings(n))).collect();
+            let trained = &mut self.trained[slot];
+            trained.resize(fares.len(), 0);
+            let step = |(fare, trained): (Option<_>, &mut u64)| {
+                fare.map(|fare| {
+                    *trained += 1;
+                    (fare, *trained)
+                })
+            };
+            let fares: Vec<_> = fares.into_iter().zip(trained).map(step).collect();
             let moments = &mut self.moments[slot];
             if moments.is_empty() && fares.iter().any(Option::is_some) {
                 moments.resize_with(self.rule.moments().len(), || grad.zeros_like());
@@ -185,7 +201,8 @@ impl Optimizer {
     }
 
     /// The moments as named tensors, `m.NAME` and `v.NAME` for every parameter `NAME` that is not frozen;
-    /// none before the first step. Those of a parameter that had no gradient yet are 0.
+    /// none before the first step. Those of a parameter that had no gradient yet are 0. `step.NAME`, one number in
+    /// `f64`, is how many steps trained a parameter that had no gradient at some of [`Optimizer::steps`].
     pub fn state(&self, params: &Params) -> Vec<(String, Tensor)> {
         let mut all = Vec::new();
         for (slot, (moments, stored)) in self.moments.iter().zip(params.slots()).enumerate() {
@@ -194,11 +211,19 @@ impl Optimizer {
                 let named = params.split_slot(slot, &moment).into_iter().filter(|(n, _)| !params.is_frozen(n));
                 all.extend(named.map(|(n, t)| (format!("{kind}.{n}"), t)));
             }
+            if self.rule.corrects_bias() {
+                let names = params.registry().names_of(slot);
+                let counted = names.enumerate().map(|(i, n)| (n, self.trained[slot].get(i).copied().unwrap_or(0)));
+                let fewer = counted.filter(|(n, trained)| *trained != self.steps && !params.is_frozen(n));
+                let count = |trained| Tensor::from_vec_f64(vec![trained as f64], &[]);
+                all.extend(fewer.map(|(n, trained)| (format!("{COUNT}.{n}"), count(trained))));
+            }
         }
         all
     }
 
-    /// Takes up where `steps` steps and the moments of [`Optimizer::state`] left off.
+    /// Takes up where `steps` steps and what [`Optimizer::state`] gave left off. A parameter of which it has no count was
+    /// trained at all of them.
     ///
     /// # Errors
     /// If a name or shape is not the model's, or a moment is missing.
@@ -216,7 +241,16 @@ impl Optimizer {
             0 => BTreeSet::new(),
             _ => trained().flat_map(|n| kinds.iter().map(move |kind| format!("{kind}.{n}"))).collect(),
         };
+        let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
         for (key, value) in state {
+            if let Some(name) = key.strip_prefix(COUNT).and_then(|n| n.strip_prefix('.'))
+                && self.rule.corrects_bias()
+            {
+                params.place(name)?;
+                check_shape(key, &[], value)?;
+                counts.insert(name, value.item() as u64);
+                continue;
+            }
             let place =
                 key.split_once('.').and_then(|(kind, name)| Some((kinds.iter().position(|k| *k == kind)?, name)));
             let Some((kind, name)) = place else {
@@ -230,9 +264,22 @@ impl Optimizer {
             return Err(ParamError::Missing { name });
         }
         self.steps = steps;
+        let slots = 0..params.slots().len();
+        // What is frozen was not trained: nothing is remembered of it.
+        let trained_at = |name: &str| match params.is_frozen(name) {
+            true => 0,
+            false => counts.get(name).copied().unwrap_or(steps),
+        };
+        self.trained = slots.clone().map(|slot| params.registry().names_of(slot).map(trained_at).collect()).collect();
         self.moments = match steps {
             0 => Vec::new(),
-            _ => (0..params.slots().len()).map(|slot| stored.iter().map(|of| of[slot].clone()).collect()).collect(),
+            _ => {
+                let of = |slot: usize| match self.trained[slot].iter().all(|trained| *trained == 0) {
+                    true => Vec::new(),
+                    false => stored.iter().map(|of| of[slot].clone()).collect(),
+                };
+                slots.map(of).collect()
+            }
         };
         Ok(())
     }

@@ -35,7 +35,7 @@ pub(super) struct Pace<'s> {
     pub grad_scale: &'s Tensor,
     pub lr: f64,
     pub weight_decay: f64,
-    /// 1 for the first step.
+    /// Of this tensor; 1 for the first.
     pub step: u64,
 }
 
@@ -47,6 +47,11 @@ impl Rule {
             Rule::Sgd { momentum: 0.0 } => &[],
             Rule::Sgd { .. } => &["m"],
         }
+    }
+
+    /// Whether its steps depend on how many there were before.
+    pub(super) fn corrects_bias(&self) -> bool {
+        matches!(self, Rule::AdamW { .. } | Rule::Adam { .. })
     }
 
     /// One step of `param` and its `moments`, which are of its shape.

@@ -17,8 +17,7 @@ pub(super) fn adamw<E: Elem>(
     v: &mut Tensor,
     step: &AdamWStep,
 ) {
-    let correction1 = 1.0 - step.beta1.powi(step.step as i32);
-    let correction2 = 1.0 - step.beta2.powi(step.step as i32);
+    let (correction1, correction2) = step.corrections();
     let keep = E::from_f64(1.0 - step.lr * step.weight_decay);
     let size = E::from_f64(step.lr / correction1);
     let root = E::from_f64(correction2.sqrt());
@@ -46,4 +45,26 @@ pub(super) fn adamw<E: Elem>(
                 }
             })
         });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{DType, Device};
+
+    /// Where moments have long been of their full size, one more step is as large as any other.
+    #[test]
+    fn steps_are_counted_as_far_as_anybody_trains() {
+        let after = |step: u64| {
+            let number = |x: f64| Tensor::scalar(x, DType::F64, &Device::Cpu);
+            let (mut param, mut m, mut v) = (number(1.0), number(0.5), number(0.25));
+            let step = AdamWStep { lr: 0.1, beta1: 0.9, beta2: 0.99, eps: 1e-8, weight_decay: 0.1, step };
+            adamw::<f64>(&mut param, &number(0.5), &number(1.0), &mut m, &mut v, &step);
+            param.item()
+        };
+        let late = after(1_000_000);
+        for step in [1 << 31, (1 << 32) + 1, u64::MAX] {
+            assert_eq!(after(step), late, "step {step}");
+        }
+    }
 }

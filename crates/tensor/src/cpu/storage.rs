@@ -139,21 +139,59 @@ impl<E: Stored> Drop for Buffer<E> {
     }
 }
 
-/// Freed buffers by length. Lengths repeat from step to step, so a free list per exact length
-/// finds one every time.
+/// Freed buffers by length. Lengths repeat from step to step, so a free list per exact length finds one every time.
+/// Where they do not (texts of every length), the pool fills up: then the lengths that were used longest ago give way.
 #[doc(hidden)]
 pub struct Pool<E>(Mutex<PoolState<E>>);
 
 struct PoolState<E> {
-    free: BTreeMap<usize, Vec<Vec<E>>>,
+    free: BTreeMap<usize, Free<E>>,
     bytes: usize,
+    /// Buffers that were asked for or given back so far.
+    uses: u64,
     /// Fresh allocations of pooled size since the program started.
     allocations: usize,
 }
 
+/// The free buffers of one length.
+struct Free<E> {
+    buffers: Vec<Vec<E>>,
+    /// When the length was last used, by [`PoolState::uses`].
+    used: u64,
+}
+
+impl<E> PoolState<E> {
+    /// The free buffers of a length that is used now.
+    fn of(&mut self, len: usize) -> &mut Free<E> {
+        self.uses += 1;
+        let free = self.free.entry(len).or_insert(Free { buffers: Vec::new(), used: 0 });
+        free.used = self.uses;
+        free
+    }
+
+    /// Takes the buffers of other lengths than `len` out of a full pool, those used longest ago first, until one of
+    /// `len` has room and an eighth of the pool is free: so that the lengths are looked through once for many buffers.
+    fn make_room(&mut self, len: usize) -> Vec<Vec<E>> {
+        let most = (MAX_POOLED_BYTES / 8 * 7).min(MAX_POOLED_BYTES - len * size_of::<E>());
+        let mut others: Vec<(u64, usize)> =
+            self.free.iter().filter(|(other, _)| **other != len).map(|(other, free)| (free.used, *other)).collect();
+        others.sort_unstable();
+        let mut dropped = Vec::new();
+        for (_, other) in others {
+            if self.bytes <= most {
+                break;
+            }
+            let free = self.free.remove(&other).map_or_else(Vec::new, |free| free.buffers);
+            self.bytes -= free.len() * other * size_of::<E>();
+            dropped.extend(free);
+        }
+        dropped
+    }
+}
+
 impl<E: Stored> Pool<E> {
     pub(crate) const fn new() -> Self {
-        Pool(Mutex::new(PoolState { free: BTreeMap::new(), bytes: 0, allocations: 0 }))
+        Pool(Mutex::new(PoolState { free: BTreeMap::new(), bytes: 0, uses: 0, allocations: 0 }))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, PoolState<E>> {
@@ -166,7 +204,7 @@ impl<E: Stored> Pool<E> {
             return None;
         }
         let mut state = self.lock();
-        let found = state.free.get_mut(&len).and_then(Vec::pop);
+        let found = state.of(len).buffers.pop();
         match found {
             Some(v) => {
                 state.bytes -= len * size_of::<E>();
@@ -181,14 +219,21 @@ impl<E: Stored> Pool<E> {
 
     fn give(&self, v: Vec<E>) {
         let bytes = v.len() * size_of::<E>();
-        if v.len() < MIN_POOLED {
+        if v.len() < MIN_POOLED || bytes > MAX_POOLED_BYTES {
             return;
         }
         let mut state = self.lock();
+        let full = state.bytes + bytes > MAX_POOLED_BYTES;
+        let dropped = if full { state.make_room(v.len()) } else { Vec::new() };
+        let len = v.len();
+        let mut left = Some(v);
         if state.bytes + bytes <= MAX_POOLED_BYTES {
             state.bytes += bytes;
-            state.free.entry(v.len()).or_default().push(v);
+            state.of(len).buffers.extend(left.take());
         }
+        // The system takes memory back after the lock is free.
+        drop(state);
+        drop((dropped, left));
     }
 
     pub(crate) fn allocations(&self) -> usize {

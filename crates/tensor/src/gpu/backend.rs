@@ -604,8 +604,7 @@ impl Backend for Ops {
         for t in [&mut *param, &mut *m, &mut *v] {
             *t = self.dense(t);
         }
-        let correction1 = 1.0 - step.beta1.powi(step.step as i32);
-        let correction2 = 1.0 - step.beta2.powi(step.step as i32);
+        let (correction1, correction2) = step.corrections();
         let words = kernels::AdamW {
             count: grad.numel(),
             one_minus_beta1: 1.0 - step.beta1,

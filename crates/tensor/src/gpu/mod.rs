@@ -11,7 +11,7 @@ mod tune;
 mod words;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 
 use crate::{IndexTensor, Tensor};
 
@@ -119,17 +119,18 @@ impl Gpu {
     /// # Errors
     /// Why there is none.
     pub fn open() -> Result<Gpu, String> {
-        static OPENED: OnceLock<Mutex<Option<Gpu>>> = OnceLock::new();
-        let mut opened = OPENED.get_or_init(Mutex::default).lock().unwrap_or_else(|e| e.into_inner());
-        if let Some(gpu) = &*opened {
+        static OPENED: Mutex<Option<Gpu>> = Mutex::new(None);
+        let opened = || OPENED.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some(gpu) = &*opened() {
             return Ok(gpu.clone());
         }
+        // Without the lock: the checks compute on the CPU too, on rayon's threads, and these may wait here themselves.
         let gpu = Gpu::choose()?;
         gpu.self_check()?;
         gpu.check_matrices(&[matmul::COOPERATIVE]);
         tune::tune_if_asked(&gpu)?;
-        *opened = Some(gpu.clone());
-        Ok(gpu)
+        // Another thread may have opened it meanwhile.
+        Ok(opened().get_or_insert(gpu).clone())
     }
 
     fn choose() -> Result<Gpu, String> {

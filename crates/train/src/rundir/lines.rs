@@ -5,7 +5,7 @@ use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
 use ironlens_files::watch::operation;
-use ironlens_files::write_atomically;
+use ironlens_files::{sync_file, write_atomically};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -68,6 +68,6 @@ impl Lines {
     /// Brings the lines to the disk: a power cut does not lose them.
     pub fn sync(&mut self) -> Result<(), TrainError> {
         self.flush()?;
-        operation("sync", &self.path, || self.file.get_ref().sync_data()).map_err(TrainError::io(&self.path, "writing"))
+        sync_file(&self.path, self.file.get_ref()).map_err(TrainError::io(&self.path, "writing"))
     }
 }

@@ -1,6 +1,6 @@
 //! One process holds a run, and cleans up what others left.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, DirEntry, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::Path;
 
@@ -37,40 +37,58 @@ impl Lock {
 
     /// Removes the files that killed processes left half-written in the run's folders.
     pub fn clean(&self, run: &Path) {
+        let entries = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten();
+        // A leftover that stays is in nobody's way.
         for folder in [run.to_path_buf(), run.join("checkpoints"), run.join("snapshots")] {
-            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-                if entry.file_name().to_str().is_some_and(is_leftover) {
-                    // A leftover that stays is in nobody's way.
-                    let _ = match entry.file_type().is_ok_and(|t| t.is_dir()) {
-                        true => fs::remove_dir_all(entry.path()),
-                        false => fs::remove_file(entry.path()),
-                    };
-                }
-            }
+            entries(&folder).filter(is_file_left).for_each(|file| drop(fs::remove_file(file.path())));
         }
+        let checkpoints = entries(&run.join("checkpoints")).filter(is_checkpoint_left);
+        checkpoints.for_each(|folder| drop(fs::remove_dir_all(folder.path())));
     }
 }
 
-/// Whether a file of this name is one that was being written.
-pub(super) fn is_leftover(name: &str) -> bool {
-    name.starts_with(".tmp")
-        || name.starts_with(".ironlens-")
-        || name
-            .strip_suffix(".tmp")
-            .is_some_and(|n| n.starts_with("step-") || ["config.json", "metrics.jsonl", "evals.jsonl"].contains(&n))
+/// Whether this is a file that was being written, and was to be renamed, when its process ended.
+pub(super) fn is_file_left(entry: &DirEntry) -> bool {
+    entry.file_type().is_ok_and(|t| !t.is_dir()) && entry.file_name().to_str().is_some_and(is_name_of_file)
+}
+
+/// Whether this is the folder of a checkpoint that was being written when its process ended.
+pub(super) fn is_checkpoint_left(entry: &DirEntry) -> bool {
+    entry.file_type().is_ok_and(|t| t.is_dir()) && entry.file_name().to_str().is_some_and(is_name_of_checkpoint)
+}
+
+fn is_name_of_file(name: &str) -> bool {
+    name.starts_with(".ironlens-")
+}
+
+fn is_name_of_checkpoint(name: &str) -> bool {
+    let step = name.strip_prefix("step-").and_then(|n| n.strip_suffix(".tmp"));
+    step.is_some_and(|n| n.parse::<u64>().is_ok())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::is_leftover;
+    use super::*;
 
     #[test]
     fn leftovers_are_known_by_their_names() {
-        let left =
-            [".tmpAb3", ".ironlens-7", "step-000004.tmp", "config.json.tmp", "metrics.jsonl.tmp", "evals.jsonl.tmp"];
-        assert!(left.iter().all(|name| is_leftover(name)));
-        for kept in ["step-000004", "config.json", "notes.tmp", "tmp", "ironlens", "step-000004.damaged", ".lock", ""] {
-            assert!(!is_leftover(kept), "{kept}");
+        assert!(is_name_of_file(".ironlens-7") && !is_name_of_checkpoint(".ironlens-7"));
+        assert!(is_name_of_checkpoint("step-000004.tmp") && !is_name_of_file("step-000004.tmp"));
+        for kept in [
+            "step-000004",
+            "step-000004.damaged",
+            "step-by-step.tmp",
+            "config.json",
+            "config.json.tmp",
+            "notes.tmp",
+            "tmp",
+            "ironlens",
+            ".lock",
+            ".tmp",
+            ".tmpAb3",
+            "",
+        ] {
+            assert!(!is_name_of_file(kept) && !is_name_of_checkpoint(kept), "{kept}");
         }
     }
 }

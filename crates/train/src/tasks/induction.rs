@@ -46,6 +46,15 @@ impl Repeated {
     }
 }
 
+/// What was said of a sequence after its 0.
+#[derive(Clone, Copy, Default)]
+struct Said {
+    first: Option<u32>,
+    count: usize,
+    /// Whether the first token came again.
+    again: bool,
+}
+
 impl Source for Repeated {
     fn bytes_of_one(&self) -> usize {
         16 * self.n_ctx
@@ -78,21 +87,29 @@ impl Source for Repeated {
     fn references(&self, held_out: &Labelled) -> Vec<Reference> {
         let (least, most) = self.lengths();
         let tokens = f64::from(self.d_vocab - 1);
-        let foreseen = |seen: &[u32], next: u32| {
-            let said = &seen[1..];
-            if said[said.len().min(1)..].contains(said.first().unwrap_or(&0)) {
+        let sees = |seen: &mut Option<Said>, token: u32| match seen {
+            None => *seen = Some(Said::default()),
+            Some(said) => {
+                said.again |= said.first == Some(token);
+                said.first.get_or_insert(token);
+                said.count += 1;
+            }
+        };
+        let foreseen = |seen: &Option<Said>, next: u32| {
+            let Said { first, count, again } = seen.unwrap_or_default();
+            if again {
                 return 1.0;
             }
             // The chance that there are no more tokens than these.
-            let again = if said.len() < least { 0.0 } else { 1.0 / (most - said.len() + 1) as f64 };
-            match said.first() == Some(&next) {
+            let again = if count < least { 0.0 } else { 1.0 / (most - count + 1) as f64 };
+            match first == Some(next) {
                 true => again,
-                false => (1.0 - again) / (tokens - said.len() as f64),
+                false => (1.0 - again) / (tokens - count as f64),
             }
         };
         vec![
             Reference::new(Reference::EVENLY, tokens.ln()),
-            Reference::best("all that can be foreseen", mean_loss(held_out, foreseen)),
+            Reference::best("all that can be foreseen", mean_loss(held_out, sees, foreseen)),
         ]
     }
 }

@@ -1,6 +1,8 @@
 //! Markov chains whose transitions are drawn anew for each sequence, so that they must be found in context (Edelman
 //! et al. 2024, arXiv 2402.11004). Learning goes by plateaus: guessing evenly, counting states, counting transitions.
 
+use std::collections::HashMap;
+
 use ironlens_tensor::{Device, IndexTensor, Rng};
 use ironlens_transformer::Config;
 
@@ -29,6 +31,29 @@ impl Markov {
         setting((2..=1024).contains(&cfg.d_vocab), "d_vocab", cfg.d_vocab, "from 2 to 1024 states")?;
         setting(cfg.n_ctx >= 3, "n_ctx", cfg.n_ctx, "at least 3 states in a row")?;
         Ok(Drawn::of(Chains { states: cfg.d_vocab, n_ctx: cfg.n_ctx }, seed))
+    }
+}
+
+/// What was seen of a chain.
+#[derive(Default)]
+struct Seen {
+    length: usize,
+    now: Option<u32>,
+    states: HashMap<u32, usize>,
+    transitions: HashMap<(u32, u32), usize>,
+}
+
+impl Seen {
+    fn see(&mut self, state: u32) {
+        self.length += 1;
+        *self.states.entry(state).or_default() += 1;
+        if let Some(before) = self.now.replace(state) {
+            *self.transitions.entry((before, state)).or_default() += 1;
+        }
+    }
+
+    fn times(&self, state: u32) -> f64 {
+        self.states.get(&state).copied().unwrap_or(0) as f64
     }
 }
 
@@ -71,18 +96,17 @@ impl Source for Chains {
     /// (Bayes' rule with the prior that they are drawn from).
     fn references(&self, held_out: &Labelled) -> Vec<Reference> {
         let k = self.states as f64;
-        let count = |seen: &[u32], what: u32| seen.iter().filter(|s| **s == what).count() as f64;
-        let by_states = |seen: &[u32], next: u32| (count(seen, next) + 1.0) / (seen.len() as f64 + k);
-        let by_transitions = |seen: &[u32], next: u32| {
-            let now = seen[seen.len() - 1];
-            let before = seen.windows(2).filter(|w| w[0] == now);
-            let to_next = before.clone().filter(|w| w[1] == next).count() as f64;
-            (to_next + 1.0) / (before.count() as f64 + k)
+        let by_states = |seen: &Seen, next: u32| (seen.times(next) + 1.0) / (seen.length as f64 + k);
+        let by_transitions = |seen: &Seen, next: u32| {
+            let Some(now) = seen.now else { return 1.0 / k };
+            let to_next = seen.transitions.get(&(now, next)).copied().unwrap_or(0) as f64;
+            // After all of its states but this one something came.
+            (to_next + 1.0) / (seen.times(now) - 1.0 + k)
         };
         vec![
             Reference::new(Reference::EVENLY, k.ln()),
-            Reference::new("counting states", mean_loss(held_out, by_states)),
-            Reference::best("counting transitions", mean_loss(held_out, by_transitions)),
+            Reference::new("counting states", mean_loss(held_out, Seen::see, by_states)),
+            Reference::best("counting transitions", mean_loss(held_out, Seen::see, by_transitions)),
         ]
     }
 }

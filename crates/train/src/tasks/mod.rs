@@ -105,6 +105,18 @@ impl Experiment {
         }
     }
 
+    /// Whether `data` is this task's for a model of this configuration: a loss of one's own may have its name.
+    pub fn is_of(self, cfg: &Config, data: &DataRecord) -> bool {
+        match self {
+            Experiment::Induction | Experiment::Markov | Experiment::ModularAddition => {
+                let own = self.data(cfg, data.seed.unwrap_or_default(), None);
+                own.is_ok_and(|own| own.describe() == *data)
+            }
+            // Which text it was is not known here.
+            Experiment::Text => cfg.d_vocab == 256 && data.description.starts_with(&text::beginning(cfg.n_ctx)),
+        }
+    }
+
     /// Its data for a model of this configuration; `text` is the file of [`Experiment::Text`].
     ///
     /// # Errors
@@ -174,17 +186,21 @@ impl Data for TaskData {
     }
 }
 
-/// The mean of -ln `p` over the labels of a batch, where `p` of a row's tokens up to a position is the probability
-/// that a guesser gives the label there.
-fn mean_loss(batch: &Labelled, p: impl Fn(&[u32], u32) -> f64) -> f64 {
+/// The mean of -ln `p` over the labels of a batch. A guesser `sees` the tokens of a row one after the other; `p` is the
+/// probability that it then gives the label there.
+fn mean_loss<S: Default>(batch: &Labelled, sees: impl Fn(&mut S, u32), p: impl Fn(&S, u32) -> f64) -> f64 {
     let (pos, n) = (batch.tokens.shape()[1], batch.labels.shape()[1]);
     let rows = batch.tokens.as_slice().chunks(pos).zip(batch.labels.as_slice().chunks(n));
-    let losses: Vec<f64> = rows
-        .flat_map(|(tokens, labels)| {
-            let p = &p;
-            labels.iter().enumerate().map(move |(i, &label)| -p(&tokens[..=batch.first + i], label).ln())
-        })
-        .collect();
+    let mut losses = Vec::with_capacity(batch.labels.as_slice().len());
+    for (tokens, labels) in rows {
+        let mut seen = S::default();
+        for (i, token) in tokens.iter().enumerate() {
+            sees(&mut seen, *token);
+            if let Some(label) = i.checked_sub(batch.first).and_then(|i| labels.get(i)) {
+                losses.push(-p(&seen, *label).ln());
+            }
+        }
+    }
     losses.iter().sum::<f64>() / losses.len().max(1) as f64
 }
 

@@ -70,6 +70,11 @@ impl Text {
     }
 }
 
+/// How windows of `n_ctx` bytes are described, whatever text they are of.
+pub(super) fn beginning(n_ctx: usize) -> String {
+    format!("windows of {n_ctx} bytes of ")
+}
+
 impl Windows {
     /// Where the held-out part begins.
     fn end(&self) -> usize {
@@ -103,12 +108,8 @@ impl Source for Windows {
             let _ = write!(text, "{byte:02x}");
             text
         });
-        format!(
-            "windows of {} bytes of {} ({} bytes, SHA-256 {hash}..), the last tenth held out",
-            self.n_ctx,
-            self.name,
-            self.bytes.len()
-        )
+        let (beginning, bytes) = (beginning(self.n_ctx), self.bytes.len());
+        format!("{beginning}{} ({bytes} bytes, SHA-256 {hash}..), the last tenth held out", self.name)
     }
 
     /// What those lose who know only how often bytes, and pairs of bytes, are in the part that is trained on. The
@@ -124,15 +125,13 @@ impl Source for Windows {
         }
         let total: f64 = single.iter().sum();
         let rows: Vec<f64> = pairs.chunks(256).map(|row| row.iter().sum()).collect();
-        let by_byte = |_: &[u32], next: u32| single[next as usize] / total;
-        let by_pair = |seen: &[u32], next: u32| {
-            let now = seen[seen.len() - 1] as usize;
-            pairs[now * 256 + next as usize] / rows[now]
-        };
+        let sees = |now: &mut usize, token| *now = token as usize;
+        let by_byte = |_: &usize, next: u32| single[next as usize] / total;
+        let by_pair = |now: &usize, next: u32| pairs[now * 256 + next as usize] / rows[*now];
         vec![
             Reference::new(Reference::EVENLY, 256f64.ln()),
-            Reference::new("bytes by how often they are", mean_loss(held_out, by_byte)),
-            Reference::new("bytes by the one before", mean_loss(held_out, by_pair)),
+            Reference::new("bytes by how often they are", mean_loss(held_out, sees, by_byte)),
+            Reference::new("bytes by the one before", mean_loss(held_out, sees, by_pair)),
         ]
     }
 }
