@@ -195,7 +195,7 @@ pub(crate) fn load(source: &str, options: &LoadOptions) -> Result<HookedTransfor
                 Some(gguf) => {
                     let (hf, source) = gguf::open(gguf)?;
                     let mut model = convert(&hf, &source, &file, options, true)?;
-                    text::of_gguf(&mut model, gguf)?;
+                    text::of_gguf(&mut model, gguf, beside)?;
                     model
                 }
                 None => state_dict::read_alone(&checkpoint, options)?,
@@ -256,18 +256,25 @@ pub(crate) fn find(path: &Path) -> Result<Found, PretrainedError> {
         return of_config(&beside, path);
     }
     let config = path.join("config.json");
-    if config.is_file() {
-        return of_config(&config, path);
-    }
-    // A folder with one GGUF file, as downloads leave it.
-    let mut files: Vec<PathBuf> = fs::read_dir(path)
+    let files: Vec<PathBuf> = fs::read_dir(path)
         .map_err(FileError::io(path, "reading"))?
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|file| file.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf")))
         .collect();
-    match (files.pop(), files.is_empty()) {
-        (Some(file), true) => Ok(Found::Single(file)),
-        (Some(_), false) => {
+    let ends = |file: &PathBuf, endings: &[&str]| {
+        file.extension().is_some_and(|e| endings.iter().any(|ending| e.eq_ignore_ascii_case(ending)))
+    };
+    let mut ggufs = files.iter().filter(|file| ends(file, &["gguf"]));
+    let first = ggufs.next();
+    // A GGUF file says itself what it is: a configuration is of other weights, where there are some.
+    if config.is_file()
+        && (first.is_none() || files.iter().any(|file| ends(file, &["safetensors", "bin", "pt", "pth"])))
+    {
+        return of_config(&config, path);
+    }
+    match (first, ggufs.next()) {
+        // As downloads leave it.
+        (Some(file), None) => Ok(Found::Single(file.clone())),
+        (Some(_), Some(_)) => {
             let reason = "it holds several GGUF files; name the one that is meant".into();
             Err(PretrainedError::NotAModel { path: path.into(), reason })
         }

@@ -148,7 +148,8 @@ impl Tokenizer {
             ends: vocabulary.end_ids(),
             ..Settings::default()
         };
-        settings.chat_templates.extend(vocabulary.chat_template.clone().map(|source| ("default".to_owned(), source)));
+        let default = vocabulary.chat_template.clone().map(|source| ("default".to_owned(), source));
+        settings.chat_templates = default.into_iter().chain(vocabulary.named_chat_templates.clone()).collect();
         let around = |wanted: bool, token: &Option<AddedToken>, id| {
             let text = token.as_ref().filter(|_| wanted)?.content.clone();
             Some((text, id?))
