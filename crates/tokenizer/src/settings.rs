@@ -115,7 +115,13 @@ impl Class {
     }
 }
 
-const ROLES: [&str; 7] = ["bos_token", "eos_token", "pad_token", "unk_token", "cls_token", "sep_token", "mask_token"];
+/// The names of roles.
+pub(crate) const ROLES: [&str; 7] =
+    ["bos_token", "eos_token", "pad_token", "unk_token", "cls_token", "sep_token", "mask_token"];
+
+/// The lists of tokens that are special without a role, the second also as an object of names.
+const ADDITIONAL: &str = "additional_special_tokens";
+const EXTRA: &str = "extra_special_tokens";
 
 impl Settings {
     /// Reads what a folder has of them. A folder with none is one of a tokenizer without special tokens.
@@ -130,6 +136,7 @@ impl Settings {
         };
         let mut settings = Settings { class: class.unwrap_or_default(), raw, ..Settings::default() };
         settings.take_roles(&map);
+        settings.take_additional(&map);
         let generation = read_object(&folder.join("generation_config.json"))?.unwrap_or_default();
         settings.ends = [&generation, &model]
             .into_iter()
@@ -155,6 +162,27 @@ impl Settings {
         };
         self.older = added.iter().filter_map(made).collect();
         self.older.sort_by_key(|(id, _)| *id);
+    }
+
+    /// Folders from before `added_tokens_decoder` name further special tokens in the map, too.
+    fn take_additional(&mut self, map: &Map<String, Value>) {
+        let Some(Value::Array(more)) = map.get(ADDITIONAL) else { return };
+        if self.raw.contains_key("added_tokens_decoder") {
+            return;
+        }
+        let mut all = self.raw.get(ADDITIONAL).and_then(Value::as_array).cloned().unwrap_or_default();
+        let text = |value: &Value| token(value).map(|token| token.content);
+        for value in more {
+            if all.iter().any(|known| text(known) == text(value)) {
+                continue;
+            }
+            let mut value = value.clone();
+            if let Value::Object(object) = &mut value {
+                object.insert("special".to_owned(), json!(true));
+            }
+            all.push(value);
+        }
+        self.raw.insert(ADDITIONAL.to_owned(), Value::Array(all));
     }
 
     fn take_roles(&mut self, map: &Map<String, Value>) {
@@ -248,12 +276,20 @@ impl Settings {
 
     /// The tokens with a role, and those that are special without one.
     pub(crate) fn special(&self) -> Vec<AddedToken> {
-        let further = match self.raw.get("additional_special_tokens").or_else(|| self.raw.get("extra_special_tokens")) {
-            Some(Value::Array(tokens)) => tokens.iter().filter_map(token).collect(),
-            Some(Value::Object(named)) => named.values().filter_map(token).collect(),
-            _ => Vec::new(),
-        };
-        self.roles().into_iter().flatten().cloned().chain(further).collect()
+        let named = self.named().into_iter().map(|(_, token)| token);
+        self.roles().into_iter().flatten().cloned().chain(self.additional()).chain(named).collect()
+    }
+
+    /// The tokens that are special without a role or a name.
+    pub(crate) fn additional(&self) -> Vec<AddedToken> {
+        let lists = [ADDITIONAL, EXTRA].into_iter().filter_map(|key| self.raw.get(key)?.as_array());
+        lists.flatten().filter_map(token).collect()
+    }
+
+    /// Those that a model has names of its own for, such as `image_token`.
+    pub(crate) fn named(&self) -> Vec<(String, AddedToken)> {
+        let names = self.raw.get(EXTRA).and_then(Value::as_object);
+        names.into_iter().flatten().filter_map(|(name, value)| Some((name.clone(), token(value)?))).collect()
     }
 
     /// The tokens with a role, in the order of [`ROLES`].
