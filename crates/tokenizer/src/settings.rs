@@ -68,13 +68,14 @@ impl Class {
     fn of(name: &str) -> Option<Class> {
         let name = name.strip_suffix("Fast").unwrap_or(name);
         Some(match name.strip_suffix("Tokenizer").unwrap_or(name) {
-            "Llama" | "CodeLlama" | "llama" | "mistral" | "mixtral" => Class::Llama,
+            "Llama" | "CodeLlama" | "llama" | "mistral" | "mixtral" | "ministral" | "phi3" => Class::Llama,
             "Gemma" | "gemma" | "gemma2" | "gemma3" | "gemma3_text" => Class::Gemma,
-            "Cohere" | "cohere" => Class::Cohere,
-            "GPTNeoX" | "gpt_neox" => Class::GptNeoX,
-            "GPT2" | "CodeGen" | "gpt2" | "gpt_neo" | "gptj" | "opt" | "codegen" | "phi" => Class::Gpt2,
+            "Cohere" | "cohere" | "cohere2" => Class::Cohere,
+            "GPTNeoX" | "gpt_neox" | "stablelm" | "olmo" | "olmo2" | "olmoe" => Class::GptNeoX,
+            "GPT2" | "CodeGen" | "gpt2" | "gpt_neo" | "gptj" | "opt" | "codegen" | "phi" | "gpt_bigcode"
+            | "starcoder2" | "granite" | "olmo3" => Class::Gpt2,
             "QWen" | "qwen" => Class::Qwen,
-            "Qwen2" | "qwen2" | "qwen3" => Class::Qwen2,
+            "Qwen2" | "qwen2" | "qwen3" | "qwen2_moe" | "qwen3_moe" => Class::Qwen2,
             "Bloom" | "bloom" => Class::Bloom,
             "T5" | "t5" => Class::T5,
             "Bert" | "bert" => Class::Bert,
@@ -254,6 +255,19 @@ impl Settings {
     /// A flag of the configuration.
     pub(crate) fn flag(&self, name: &str) -> Option<bool> {
         self.raw.get(name)?.as_bool()
+    }
+
+    /// Whether Llama's class puts a space before texts: it does unless it is told, and null tells it not to.
+    pub(crate) fn adds_space(&self) -> bool {
+        self.raw.get("add_prefix_space").is_none_or(|value| value.as_bool().unwrap_or(false))
+    }
+
+    /// Whether Llama's class makes its pipeline anew of `tokenizer.model`, whatever `tokenizer.json` has: where it is
+    /// told of the space before texts. CodeLlama's does not.
+    pub(crate) fn makes_anew(&self) -> bool {
+        let name = self.raw.get("tokenizer_class").and_then(Value::as_str);
+        let told = self.class == Class::Llama && self.flag("add_prefix_space").is_some();
+        told && name.is_none_or(|name| !name.starts_with("CodeLlama"))
     }
 
     /// The tokens that the configuration wants found in texts, by id.
