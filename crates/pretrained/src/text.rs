@@ -11,7 +11,10 @@ use crate::error::PretrainedError;
 /// Gives a model the tokenizer of its folder, if there is one.
 pub(crate) fn of_folder(model: &mut HookedTransformer, folder: &Path) -> Result<(), PretrainedError> {
     match HookedTokenizer::from_folder(folder) {
-        Ok(tokenizer) => Ok(model.set_tokenizer(tokenizer)?),
+        Ok(tokenizer) => {
+            model.set_tokenizer_of_any_size(tokenizer);
+            Ok(())
+        }
         Err(TokenizerError::NoTokenizer { .. }) => Ok(()),
         Err(error) => Err(error.into()),
     }
@@ -38,7 +41,8 @@ pub(crate) fn of_gguf(model: &mut HookedTransformer, file: &GgufFile, beside: &P
             Err(other) => return Err(other.into()),
         },
     };
-    Ok(model.set_tokenizer(tokenizer)?)
+    model.set_tokenizer_of_any_size(tokenizer);
+    Ok(())
 }
 
 /// The vocabulary in a file's metadata, if there is one.

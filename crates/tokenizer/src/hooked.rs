@@ -101,10 +101,16 @@ impl HookedTokenizer {
     ///
     /// # Errors
     /// If the model lacks ids that texts are divided into.
-    pub fn with_d_vocab(mut self, d_vocab: usize) -> Result<HookedTokenizer> {
+    pub fn with_d_vocab(self, d_vocab: usize) -> Result<HookedTokenizer> {
         fits(d_vocab, &*self.tokenizer)?;
+        Ok(self.with_any_d_vocab(d_vocab))
+    }
+
+    /// The same for a model that may lack ids that texts are divided into, too: a text with one is an error when it is
+    /// tokenized.
+    pub fn with_any_d_vocab(mut self, d_vocab: usize) -> HookedTokenizer {
         self.d_vocab = d_vocab;
-        Ok(self)
+        self
     }
 
     /// Whether BOS is put before texts if a call does not say.
