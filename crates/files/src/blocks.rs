@@ -1,4 +1,5 @@
-//! Quantised blocks: numbers that share a scale, in the layouts of ggml (`block_q*` in `ggml-common.h`).
+//! Quantised blocks: numbers that share a scale, in the layouts of ggml (`block_q*` and `block_iq4_*` in
+//! `ggml-common.h`).
 //!
 //! Decoding does what `dequantize_row_*` in `ggml-quants.c` does, in the same order of operations, so its
 //! results have the same bits as ggml's where that is not compiled to fuse products and sums.
@@ -32,13 +33,17 @@ pub enum BlockType {
     Q5_K,
     /// 256 numbers of 6 bits, with scales of 8 bits for every 16.
     Q6_K,
+    /// 32 numbers of 4 bits, which name one of 16 levels, with a scale.
+    IQ4_NL,
+    /// 256 of these, with scales of 6 bits for every 32.
+    IQ4_XS,
 }
 
 use BlockType::*;
 
 impl BlockType {
     /// All of them.
-    pub const ALL: [BlockType; 10] = [Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K];
+    pub const ALL: [BlockType; 12] = [Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS];
 
     /// ggml's name.
     pub fn name(self) -> &'static str {
@@ -53,14 +58,16 @@ impl BlockType {
             Q4_K => "Q4_K",
             Q5_K => "Q5_K",
             Q6_K => "Q6_K",
+            IQ4_NL => "IQ4_NL",
+            IQ4_XS => "IQ4_XS",
         }
     }
 
     /// Numbers in a block.
     pub fn elements(self) -> usize {
         match self {
-            Q4_0 | Q4_1 | Q5_0 | Q5_1 | Q8_0 => 32,
-            Q2_K | Q3_K | Q4_K | Q5_K | Q6_K => 256,
+            Q4_0 | Q4_1 | Q5_0 | Q5_1 | Q8_0 | IQ4_NL => 32,
+            Q2_K | Q3_K | Q4_K | Q5_K | Q6_K | IQ4_XS => 256,
         }
     }
 
@@ -77,6 +84,8 @@ impl BlockType {
             Q4_K => 4 + 12 + 128,
             Q5_K => 4 + 12 + 32 + 128,
             Q6_K => 128 + 64 + 16 + 2,
+            IQ4_NL => 2 + 16,
+            IQ4_XS => 2 + 2 + 4 + 128,
         }
     }
 
@@ -93,6 +102,8 @@ impl BlockType {
             Q4_K => |blocks, out| each(blocks, out, q4_k),
             Q5_K => |blocks, out| each(blocks, out, q5_k),
             Q6_K => |blocks, out| each(blocks, out, q6_k),
+            IQ4_NL => |blocks, out| each(blocks, out, iq4_nl),
+            IQ4_XS => |blocks, out| each(blocks, out, iq4_xs),
         }
     }
 }
@@ -246,6 +257,31 @@ fn q6_k(block: &[u8; 210], out: &mut [f32; 256]) {
             let low = (block[i / 128 * 64 + i % 64] >> (4 * (i % 128 / 64))) & 15;
             let x = low | two_bits(&block[128..], i) << 4;
             *y = scale * f32::from(x as i8 - 32);
+        }
+    }
+}
+
+/// The levels that a nibble names in blocks of IQ4 (ggml's `kvalues_iq4nl`).
+const LEVELS: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
+
+/// Scale, 16 bytes of nibbles that name levels.
+fn iq4_nl(block: &[u8; 18], out: &mut [f32; 32]) {
+    let d = half(block, 0);
+    for (i, y) in out.iter_mut().enumerate() {
+        *y = d * f32::from(LEVELS[usize::from(nibble(&block[2..], i))]);
+    }
+}
+
+/// Scale of scales, 8 scales of 6 bits (two upper bits of each in 2 bytes, then low nibbles in 4), 16 bytes of nibbles
+/// for each.
+fn iq4_xs(block: &[u8; 136], out: &mut [f32; 256]) {
+    let (d, upper) = (half(block, 0), u16::from_le_bytes([block[2], block[3]]));
+    for (j, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+        let low = (block[4 + j / 2] >> (4 * (j % 2))) & 15;
+        let scale = low | ((upper >> (2 * j)) as u8 & 3) << 4;
+        let scale = d * f32::from(scale as i8 - 32);
+        for (i, y) in out.iter_mut().enumerate() {
+            *y = scale * f32::from(LEVELS[usize::from(nibble(&block[8 + 16 * j..], i))]);
         }
     }
 }

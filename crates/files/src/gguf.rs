@@ -31,7 +31,7 @@ const ALIGNMENT_KEY: &str = "general.alignment";
 const MAX_AXES: usize = 4;
 
 /// ggml's numbers of the types that are read.
-const TYPES: [(u32, Stored); 18] = [
+const TYPES: [(u32, Stored); 20] = [
     (0, Stored::Plain(Dtype::F32)),
     (1, Stored::Plain(Dtype::F16)),
     (2, Stored::Blocks(BlockType::Q4_0)),
@@ -44,6 +44,8 @@ const TYPES: [(u32, Stored); 18] = [
     (12, Stored::Blocks(BlockType::Q4_K)),
     (13, Stored::Blocks(BlockType::Q5_K)),
     (14, Stored::Blocks(BlockType::Q6_K)),
+    (20, Stored::Blocks(BlockType::IQ4_NL)),
+    (23, Stored::Blocks(BlockType::IQ4_XS)),
     (24, Stored::Plain(Dtype::I8)),
     (25, Stored::Plain(Dtype::I16)),
     (26, Stored::Plain(Dtype::I32)),
@@ -53,7 +55,7 @@ const TYPES: [(u32, Stored); 18] = [
 ];
 
 /// ggml's other types, to name them.
-const OTHERS: [(u32, &str); 17] = [
+const OTHERS: [(u32, &str); 15] = [
     (4, "Q4_2"),
     (5, "Q4_3"),
     (9, "Q8_1"),
@@ -62,10 +64,8 @@ const OTHERS: [(u32, &str); 17] = [
     (17, "IQ2_XS"),
     (18, "IQ3_XXS"),
     (19, "IQ1_S"),
-    (20, "IQ4_NL"),
     (21, "IQ3_S"),
     (22, "IQ2_S"),
-    (23, "IQ4_XS"),
     (29, "IQ1_M"),
     (34, "TQ1_0"),
     (35, "TQ2_0"),

@@ -74,7 +74,11 @@ fn with_weights(names: &[String], weights: Vec<String>) -> Option<Vec<String>> {
 fn beside(names: &[String]) -> Vec<String> {
     // The first Qwen's vocabulary is called after the model.
     let ranks = |name: &str| name.ends_with(".tiktoken") && !name.contains('/');
-    names.iter().filter(|n| BESIDE.contains(&n.as_str()) || ranks(n)).cloned().collect()
+    let template = |name: &str| {
+        let name = name.strip_prefix("additional_chat_templates/").and_then(|name| name.strip_suffix(".jinja"));
+        name.is_some_and(|name| !name.contains('/'))
+    };
+    names.iter().filter(|n| BESIDE.contains(&n.as_str()) || ranks(n) || template(n)).cloned().collect()
 }
 
 /// `stem.extension`, or else the index and every shard, if they are all there.
@@ -128,6 +132,8 @@ mod tests {
         let names = [
             ".gitattributes",
             "64.tflite",
+            "additional_chat_templates/deeper/rag.jinja",
+            "additional_chat_templates/tool_use.jinja",
             "chat_template.jinja",
             "config.json",
             "flax_model.msgpack",
@@ -143,7 +149,8 @@ mod tests {
         ];
         let taken = chosen(&names).unwrap();
         let left = names.into_iter().filter(|n| !taken.iter().any(|t| t == n)).collect::<Vec<_>>();
-        let odd = [".gitattributes", "64.tflite", "flax_model.msgpack", "model.fp16.safetensors"];
+        let deeper = "additional_chat_templates/deeper/rag.jinja";
+        let odd = [".gitattributes", "64.tflite", deeper, "flax_model.msgpack", "model.fp16.safetensors"];
         assert_eq!(left, [&odd[..], &["onnx/config.json", "onnx/model.safetensors"]].concat());
     }
 

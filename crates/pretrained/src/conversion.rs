@@ -192,7 +192,7 @@ impl<'a> Conversion<'a> {
     }
 
     /// The embedding of tokens `[V, m]`, times `scale`, and the unembedding: `head`, or else the embedding
-    /// as it was read, divided by `logits_scale`.
+    /// as it was read, divided by `logits_scale`. Of two that are tied a file may have either.
     pub fn embeddings(
         &mut self,
         embed: &str,
@@ -206,8 +206,9 @@ impl<'a> Conversion<'a> {
         let unembedding = move |rows: Tensor| scaled(rows, 1.0 / logits_scale).t();
         let (v, v_out) = (self.cfg.d_vocab, self.cfg.d_vocab_out);
         if tied {
+            let both = if self.has(embed) || !self.has(head) { embed } else { head };
             self.ignore(head);
-            self.by_rows(embed, v, &[("embed.W_E", 0, &embedding), ("unembed.W_U", 1, &unembedding)])?;
+            self.by_rows(both, v, &[("embed.W_E", 0, &embedding), ("unembed.W_U", 1, &unembedding)])?;
         } else {
             self.by_rows(embed, v, &[("embed.W_E", 0, &embedding)])?;
             self.by_rows(head, v_out, &[("unembed.W_U", 1, &unembedding)])?;

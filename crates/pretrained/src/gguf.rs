@@ -214,14 +214,18 @@ fn scaling(file: &GgufFile, arch: &str, map: &mut Map<String, Value>) -> Result<
         map.insert("rope_scaling".into(), Value::Object(scaling));
         return Ok(());
     }
-    let Some(kind) = metadata.optional::<&str>(&key("type"))? else { return Ok(()) };
-    if kind == "none" {
+    // Older files name no kind, or the factor otherwise; one of 0 is none.
+    let kind = metadata.optional::<&str>(&key("type"))?.unwrap_or("linear");
+    let factor = match metadata.optional::<f64>(&key("factor"))? {
+        None => metadata.optional::<f64>(&format!("{arch}.rope.scale_linear"))?,
+        given => given,
+    };
+    let factor = factor.filter(|factor| *factor != 0.0);
+    if kind == "none" || (kind == "linear" && factor.is_none()) {
         return Ok(());
     }
     let mut scaling = Map::from_iter([("rope_type".to_string(), json!(kind))]);
-    if let Some(factor) = metadata.optional::<f64>(&key("factor"))? {
-        scaling.insert("factor".into(), json!(factor));
-    }
+    scaling.extend(factor.map(|factor| ("factor".to_string(), json!(factor))));
     if let Some(context) = context {
         scaling.insert("original_max_position_embeddings".into(), json!(context));
     }

@@ -179,7 +179,7 @@ pub(crate) fn load(source: &str, options: &LoadOptions) -> Result<HookedTransfor
             let tokenizer = cfg.tokenizer_name.clone();
             let mut model = state_dict::read(*cfg, &Checkpoint::open(&weights)?, options)?;
             text::of_folder(&mut model, beside)?;
-            // TransformerLens's own models name another's tokenizer. One that is not here, or does not fit, is none.
+            // TransformerLens's own models name another's tokenizer. One that is not here, or cannot be read, is none.
             if let (None, Some(folder)) = (model.tokenizer(), tokenizer.as_deref().and_then(names::cached_tokenizer)) {
                 let _ = text::of_folder(&mut model, &folder);
             }
@@ -195,7 +195,7 @@ pub(crate) fn load(source: &str, options: &LoadOptions) -> Result<HookedTransfor
                 Some(gguf) => {
                     let (hf, source) = gguf::open(gguf)?;
                     let mut model = convert(&hf, &source, &file, options, true)?;
-                    text::of_gguf(&mut model, gguf)?;
+                    text::of_gguf(&mut model, gguf, beside)?;
                     model
                 }
                 None => state_dict::read_alone(&checkpoint, options)?,
@@ -256,18 +256,29 @@ pub(crate) fn find(path: &Path) -> Result<Found, PretrainedError> {
         return of_config(&beside, path);
     }
     let config = path.join("config.json");
-    if config.is_file() {
-        return of_config(&config, path);
-    }
-    // A folder with one GGUF file, as downloads leave it.
-    let mut files: Vec<PathBuf> = fs::read_dir(path)
+    let files: Vec<PathBuf> = fs::read_dir(path)
         .map_err(FileError::io(path, "reading"))?
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|file| file.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf")))
         .collect();
-    match (files.pop(), files.is_empty()) {
-        (Some(file), true) => Ok(Found::Single(file)),
-        (Some(_), false) => {
+    let ends = |file: &PathBuf, endings: &[&str]| {
+        file.extension().is_some_and(|e| endings.iter().any(|ending| e.eq_ignore_ascii_case(ending)))
+    };
+    let mut ggufs = files.iter().filter(|file| ends(file, &["gguf"]));
+    let first = ggufs.next();
+    let weights = || files.iter().filter(|file| ends(file, &["safetensors", "bin", "pt", "pth"]));
+    let adapter = path.join("adapter_config.json");
+    let of_adapter = |file: &PathBuf| file.file_stem().is_some_and(|stem| stem == "adapter_model");
+    if adapter.is_file() && first.is_none() && weights().all(of_adapter) {
+        return Err(is_adapter(path, &adapter));
+    }
+    // A GGUF file says itself what it is: a configuration is of other weights, where there are some.
+    if config.is_file() && (first.is_none() || weights().next().is_some()) {
+        return of_config(&config, path);
+    }
+    match (first, ggufs.next()) {
+        // As downloads leave it.
+        (Some(file), None) => Ok(Found::Single(file.clone())),
+        (Some(_), Some(_)) => {
             let reason = "it holds several GGUF files; name the one that is meant".into();
             Err(PretrainedError::NotAModel { path: path.into(), reason })
         }
@@ -278,6 +289,19 @@ pub(crate) fn find(path: &Path) -> Result<Found, PretrainedError> {
             Err(PretrainedError::NotAModel { path: path.into(), reason })
         }
     }
+}
+
+/// What is wrong with a folder that holds a change to another model's weights, such as LoRA's.
+fn is_adapter(folder: &Path, config: &Path) -> PretrainedError {
+    let hf = read_text(config).and_then(|text| HfConfig::from_json(&text)).ok();
+    let named = |key: &str| hf.as_ref().and_then(|hf| hf.get(key)?.as_str());
+    let reason = format!(
+        "it is an adapter ({}) for {}, and no model: merge it into that (`merge_and_unload` of peft, then \
+         `save_pretrained`) and give the folder that this makes",
+        named("peft_type").unwrap_or("of a kind that it does not name"),
+        named("base_model_name_or_path").unwrap_or("a model that it does not name"),
+    );
+    PretrainedError::NotAModel { path: folder.into(), reason }
 }
 
 /// Longest `config.json` that is read.
@@ -298,7 +322,8 @@ pub(crate) fn read_text(path: &Path) -> Result<String, PretrainedError> {
 fn of_config(config: &Path, weights: &Path) -> Result<Found, PretrainedError> {
     let text = read_text(config)?;
     let hf = HfConfig::from_json(&text)?;
-    let own = hf.get("d_model").is_some() && hf.get("n_layers").is_some();
+    // MPT and others have such names in files of Hugging Face's, which name a class.
+    let own = hf.get("d_model").is_some() && hf.get("n_layers").is_some() && hf.architectures().is_empty();
     if own && hf.get(encoder::HEADS).is_some() {
         return Ok(Found::OwnEncoder { text, weights: weights.into() });
     }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use common::{HfCheckpoint, case, load, load_with};
 use ironlens_files::Dtype;
 use ironlens_pretrained::{LoadOptions, Pretrained, PretrainedError};
+use ironlens_tokenizer::TokenOptions;
 use ironlens_transformer::HookedTransformer;
 use serde_json::{Value, json};
 
@@ -51,6 +52,38 @@ fn folders_that_are_no_models() {
 }
 
 #[test]
+fn adapters_are_refused_by_the_name_of_their_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    write("adapter_config.json", r#"{"peft_type": "LORA", "base_model_name_or_path": "someone/base"}"#);
+    write("adapter_model.safetensors", "");
+    for config in [None, Some("{}")] {
+        config.map(|text| write("config.json", text));
+        refused(folder.path(), &["adapter (LORA) for someone/base", "merge_and_unload"]);
+    }
+    write("adapter_config.json", "{");
+    refused(folder.path(), &["it is an adapter", "does not name"]);
+    // Merged, it is a model, whatever was left beside it.
+    let merged = changed("lma31", |_| {});
+    fs::copy(folder.path().join("adapter_config.json"), merged.path().join("adapter_config.json")).unwrap();
+    load(merged.path()).unwrap();
+}
+
+#[test]
+fn a_tokenizer_may_have_more_tokens_than_the_model() {
+    let folder = changed("lma31", |_| {});
+    let gpt2 = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/reference/tokenizers/gpt2");
+    for file in ["vocab.json", "merges.txt", "tokenizer_config.json"] {
+        fs::copy(gpt2.join(file), folder.path().join(file)).unwrap();
+    }
+    let model = load(folder.path()).unwrap();
+    let numbers = TokenOptions { prepend_bos: Some(false), ..TokenOptions::default() };
+    assert_eq!(model.to_tokens_with("0", &numbers).unwrap().tokens.as_slice(), [15]);
+    let text = model.to_tokens_with("hello", &numbers).map(|_| ()).unwrap_err().to_string();
+    assert!(text.contains("token id") && text.contains("below 61"), "{text}");
+}
+
+#[test]
 fn configurations_that_are_none() {
     let folder = changed("lma31", |_| {});
     let path = folder.path();
@@ -79,6 +112,14 @@ fn families_that_are_not_read() {
         let error = refused(folder.path(), &[class, "is not read here", hint]);
         assert!(matches!(error, PretrainedError::Family { .. }), "{error:?}");
     }
+    // Its file has the names of TransformerLens's sizes.
+    let folder = changed("lma31", |c| {
+        c.config = serde_json::Map::new();
+        c.set("architectures", json!(["MPTForCausalLM"]));
+        c.set("d_model", 48);
+        c.set("n_layers", 2);
+    });
+    refused(folder.path(), &["MPTForCausalLM is not read here", "families that are: "]);
     for none in [Value::Null, json!([]), json!("LlamaForCausalLM"), json!([3])] {
         let folder = changed("lma31", |c| c.set("architectures", none));
         refused(folder.path(), &["has no `architectures`"]);

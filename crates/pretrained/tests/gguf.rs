@@ -6,9 +6,10 @@ use std::fs;
 use std::path::Path;
 
 use common::{HfCheckpoint, encoded, error_of, f64_options, load, load_with, tokens};
-use ironlens_files::{Dtype, GgufArray, GgufValue, Stored, StoredTensor, write_gguf};
-use ironlens_pretrained::{LoadOptions, PretrainedError};
+use ironlens_files::{Dtype, GgufArray, GgufFile, GgufValue, Stored, StoredTensor, TensorFile, write_gguf};
+use ironlens_pretrained::{LoadOptions, Pretrained, PretrainedError};
 use ironlens_tensor::IndexTensor;
+use ironlens_tokenizer::Tokenize;
 use ironlens_transformer::NormalizationType;
 
 /// What llama.cpp's converter calls the parts of a layer.
@@ -226,7 +227,19 @@ fn gguf_files_are_the_models_that_they_were_made_from() {
         ),
         ("Qwen 2", "qwen2", qwen, vec![qwen_head.clone()]),
         ("Gemma 3", "gemma3", gemma, vec![window, ("attention.key_length", head("gemma3"))]),
-        ("linear scaling", "llama", linear, scaling("linear", 2.5)),
+        ("linear scaling", "llama", linear.clone(), scaling("linear", 2.5)),
+        (
+            "linear scaling without its kind",
+            "llama",
+            linear.clone(),
+            vec![("attention.key_length", head("lma31")), ("rope.scaling.factor", GgufValue::F32(2.5))],
+        ),
+        (
+            "linear scaling of old files",
+            "llama",
+            linear,
+            vec![("attention.key_length", head("lma31")), ("rope.scale_linear", GgufValue::F32(2.5))],
+        ),
         ("YaRN", "llama", yarn, scaling("yarn", 4.0)),
         (
             "YaRN, told its ramp",
@@ -259,8 +272,11 @@ fn gguf_files_are_the_models_that_they_were_made_from() {
         let x = IndexTensor::new((0..2 * 40).map(|i| (i * 7 + i / 9) % 50).collect::<Vec<_>>(), &[2, 40]);
         let x = if arch == "phi3" { x } else { tokens("lma31") };
         let expected = hf.forward(&x).unwrap();
-        // The file, and the folder that it is alone in.
-        for path in [&gguf, gguf.parent().unwrap()] {
+        // The file, and the folder that it is alone in, without a configuration and with that of the original.
+        for (path, configured) in [(&*gguf, false), (gguf.parent().unwrap(), false), (gguf.parent().unwrap(), true)] {
+            if configured {
+                checkpoint.write_config(path);
+            }
             let found = load_with(path, &f64_options()).unwrap_or_else(|e| panic!("{what}: {e}"));
             let error = error_of(&found.forward(&x).unwrap(), &expected);
             // Epsilon, base and the factors of wavelengths are f32 there, as is 1 + w.
@@ -368,4 +384,52 @@ fn metadata_has_any_value_anywhere() {
     write_as_gguf(&path, &HfCheckpoint::of("gemma3"), "gemma3", &[("rope.freq_base", GgufValue::F32(f32::NAN))]);
     let text = load(&path).map(|_| ()).unwrap_err().to_string();
     assert!(text.contains("gemma3.rope.freq_base") && text.contains("NaN"), "{text}");
+}
+
+/// The tokenizer of a file: four letters, of model "gpt2" and the given cuts.
+fn letters(pre: &str) -> Vec<(String, GgufValue)> {
+    let text = |text: &str| GgufValue::String(text.into());
+    let texts = |texts: &[&str]| GgufValue::Array(GgufArray::String(texts.iter().map(|t| t.to_string()).collect()));
+    let pairs = [
+        ("tokenizer.ggml.model", text("gpt2")),
+        ("tokenizer.ggml.pre", text(pre)),
+        ("tokenizer.ggml.tokens", texts(&["a", "b", "<|eom|>", "[EOS]"])),
+        ("tokenizer.ggml.merges", texts(&[])),
+        ("tokenizer.ggml.eom_token_id", GgufValue::U32(2)),
+        ("tokenizer.chat_template", text("plain")),
+        ("tokenizer.chat_templates", texts(&["tool_use", "absent"])),
+        ("tokenizer.chat_template.tool_use", text("{{ tools }}")),
+    ];
+    pairs.map(|(key, value)| (key.to_string(), value)).into()
+}
+
+/// Adds pairs to the metadata of a GGUF file.
+fn add_pairs(path: &Path, more: Vec<(String, GgufValue)>) {
+    let file = GgufFile::open(path).unwrap();
+    let pairs = [file.metadata().pairs(), &more].concat();
+    let bytes: Vec<_> = file.tensors().iter().map(|t| file.read(&t.name).unwrap()).collect();
+    write_gguf(path, &pairs, file.tensors(), |i, out| out.write_all(&bytes[i])).unwrap();
+}
+
+#[test]
+fn the_tokenizer_is_the_file_s_or_else_the_folder_s() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, other) = (folder.path().join("model.gguf"), folder.path().join("other.gguf"));
+    let head = ("attention.key_length", GgufValue::U32(12));
+    for (path, pre) in [(&path, "gpt-2"), (&other, "nobody-knows")] {
+        write_as_gguf(path, &HfCheckpoint::of("lma31"), "llama", std::slice::from_ref(&head));
+        add_pairs(path, letters(pre));
+    }
+    let model = load(&path).unwrap();
+    assert_eq!(model.tokenizer().unwrap().encode("ba", false).unwrap(), [1, 0]);
+    // "[EOS]" by its spelling, the other by its role.
+    assert_eq!(model.tokenizer().unwrap().end_ids(), [2, 3]);
+    model.save_pretrained(folder.path().join("saved")).unwrap();
+    let saved = fs::read_to_string(folder.path().join("saved/tokenizer_config.json")).unwrap();
+    assert!(saved.contains("tool_use") && saved.contains("plain") && !saved.contains("absent"), "{saved}");
+
+    let text = load(&other).map(|_| ()).unwrap_err().to_string();
+    assert!(text.contains("nobody-knows") && text.contains("tokenizer.json"), "{text}");
+    fs::copy(folder.path().join("saved/tokenizer.json"), folder.path().join("tokenizer.json")).unwrap();
+    assert_eq!(load(&other).unwrap().tokenizer().unwrap().encode("ba", false).unwrap(), [1, 0]);
 }

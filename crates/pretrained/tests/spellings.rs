@@ -99,6 +99,22 @@ fn qwen_1_is_a_llama_under_other_names() {
     assert!(error < 1e-6, "logits differ by {error}");
 }
 
+/// A file may hold a tied matrix under either of its names (`safetensors.torch.save_model` keeps one), and GPT-2's class
+/// with two heads chooses among texts with the second.
+#[test]
+fn a_tied_embedding_may_have_the_name_of_the_head() {
+    let whole = HfCheckpoint::of("gpt2_sharded");
+    let as_head = |name: &str| if name == "transformer.wte.weight" { "lm_head.weight".into() } else { name.into() };
+    let mut double = whole.renamed(|name| Some(as_head(name)));
+    double.set("architectures", json!(["GPT2DoubleHeadsModel"]));
+    for (part, shape) in [("weight", vec![1, 48]), ("bias", vec![1])] {
+        let values = vec![0.5; shape.iter().product()];
+        double.tensors.insert(format!("multiple_choice_head.summary.{part}"), (shape, values));
+    }
+    assert!(!double.tensors.contains_key("transformer.wte.weight"));
+    assert_same_bits(&model(&double), &model(&whole), &tokens("gpt2_sharded"));
+}
+
 /// SantaCoder's first class keeps queries apart, and matrices as GPT-2 does.
 #[test]
 fn santacoder_has_two_classes() {

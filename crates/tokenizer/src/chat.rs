@@ -14,7 +14,8 @@ use serde_json::ser::{CharEscape, Formatter, Serializer};
 use crate::engine::guarded;
 use crate::error::{Result, TokenizerError};
 use crate::python;
-use crate::tokenize::{SpecialToken, Tokenize};
+use crate::settings::ROLES;
+use crate::tokenize::{SpecialTokens, Tokenize};
 use crate::tokenizer::Tokenizer;
 
 /// Instructions that a template may take: far beyond any chat, and reached in seconds by one that never ends.
@@ -41,7 +42,8 @@ impl ChatMessage {
 pub struct ChatOptions {
     /// The beginning of an answer follows the messages.
     add_generation_prompt: bool,
-    /// Which template, if there are several; "default" if `None`.
+    /// Which template, if there are several; if `None`, "tool_use" where there is such a one and tools are given, or
+    /// else "default".
     template: Option<String>,
     variables: Vec<(String, Value)>,
 }
@@ -52,7 +54,7 @@ impl ChatOptions {
         ChatOptions { add_generation_prompt, ..ChatOptions::default() }
     }
 
-    /// With the template of that name, instead of "default".
+    /// With the template of that name, instead of "default", or of "tool_use" where tools are given.
     pub fn with_template(mut self, name: impl Into<String>) -> ChatOptions {
         self.template = Some(name.into());
         self
@@ -95,26 +97,34 @@ impl Tokenizer {
     /// # Errors
     /// As there.
     pub fn apply_chat_template_with(&self, messages: &[impl Serialize], options: &ChatOptions) -> Result<String> {
-        let name = options.template.as_deref().unwrap_or("default");
         let templates = self.chat_templates();
-        let Some((_, source)) = templates.iter().find(|(known, _)| known == name) else {
+        let named = |wanted: &str| templates.iter().find(|(known, _)| known == wanted);
+        let tools = options.variables.iter().any(|(name, value)| name == "tools" && !value.is_none());
+        let name = match &options.template {
+            Some(name) => name,
+            None if tools && named("tool_use").is_some() => "tool_use",
+            None => "default",
+        };
+        let Some((_, source)) = named(name) else {
             let known = templates.iter().map(|(name, _)| name.clone()).collect();
             return Err(TokenizerError::NoChatTemplate { name: name.to_owned(), known });
         };
-        let special = self.special_tokens();
-        let token = |token: &Option<SpecialToken>| token.as_ref().map(|token| token.text.clone());
-        let mut variables = vec![
+        let SpecialTokens { bos, eos, pad, unk, cls, sep, mask, .. } = self.special_tokens();
+        let roles = [bos, eos, pad, unk, cls, sep, mask].map(Option::as_ref);
+        let roles = ROLES.into_iter().zip(roles).filter_map(|(name, role)| Some((name, role?.text.clone().into())));
+        let additional: Vec<String> = self.settings.additional().into_iter().map(|token| token.content).collect();
+        let additional = (!additional.is_empty()).then(|| ("additional_special_tokens", additional.into()));
+        let named = self.settings.named();
+        let named = named.iter().map(|(name, token)| (name.as_str(), token.content.clone().into()));
+        let variables = [
             ("messages", Value::from_serialize(messages)),
             ("tools", Value::from(())),
             ("documents", Value::from(())),
             ("add_generation_prompt", options.add_generation_prompt.into()),
         ];
-        let roles = [("bos_token", &special.bos), ("eos_token", &special.eos), ("pad_token", &special.pad)];
-        for (name, role) in roles.into_iter().chain([("unk_token", &special.unk)]) {
-            variables.extend(token(role).map(|text| (name, text.into())));
-        }
+        let variables = variables.into_iter().chain(roles).chain(additional).chain(named);
         let further = options.variables.iter().map(|(name, value)| (name.as_str(), value.clone()));
-        let context: Value = variables.into_iter().chain(further).collect();
+        let context: Value = variables.chain(further).collect();
         guarded("the chat template", || render(source, context)).map_err(|error| match error {
             TokenizerError::Engine { reason, .. } => TokenizerError::ChatTemplate(reason),
             other => other,
@@ -129,18 +139,19 @@ fn render(source: &str, context: Value) -> Result<String, Reason> {
     environment.set_fuel(Some(FUEL));
     environment.set_unknown_method_callback(python::method);
     environment.set_formatter(|out, state, value| match value.kind() {
-        // As Python prints them.
-        ValueKind::None | ValueKind::Bool | ValueKind::Seq | ValueKind::Map => {
-            let mut text = String::new();
-            python::repr(value, &mut text)?;
-            out.write_str(&text).map_err(Error::from)
+        ValueKind::None | ValueKind::Bool | ValueKind::Seq | ValueKind::Iterable | ValueKind::Map => {
+            out.write_str(&python::str(value)?).map_err(Error::from)
         }
         _ => minijinja::escape_formatter(out, state, value),
     });
     environment.add_filter("wordcount", |text: String| text.split_whitespace().count());
     environment.add_test("sequence", |value: &Value| {
-        matches!(value.kind(), ValueKind::Seq | ValueKind::Map | ValueKind::String)
+        // Parts of lists and sums of them are iterable here, and lists in Python.
+        matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable | ValueKind::Map | ValueKind::String)
     });
+    environment.add_filter("string", |value: &Value| python::str(value));
+    environment.add_filter("length", python::length);
+    environment.add_filter("count", python::length);
     environment.add_filter("tojson", to_json);
     environment.add_function("raise_exception", |message: String| -> Result<String, Error> {
         Err(Error::new(ErrorKind::InvalidOperation, message))
@@ -149,7 +160,8 @@ fn render(source: &str, context: Value) -> Result<String, Reason> {
         jiff::fmt::strtime::format(&format, &jiff::ZonedDateTime::now())
             .map_err(|e| Error::new(ErrorKind::InvalidOperation, format!("strftime_now({format:?}): {e}")))
     });
-    let source = without_generation_marks(source);
+    // Jinja2 reads every line break as one.
+    let source = without_generation_marks(&source.replace("\r\n", "\n").replace('\r', "\n"));
     let template = environment.template_from_str(&source).map_err(Reason)?;
     template.render(context).map_err(Reason)
 }

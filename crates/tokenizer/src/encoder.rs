@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::{Result, TokenizerError};
-use crate::hooked::{decode_known, fits};
+use crate::hooked::{fits, known};
 use crate::prompt::{Texts, Tokens};
 use crate::tokenize::{Parts, Tokenize};
 #[cfg(feature = "formats")]
@@ -146,7 +146,7 @@ impl EncoderTokenizer {
     /// # Errors
     /// If an id is beyond the vocabulary.
     pub fn to_string(&self, ids: &[u32]) -> Result<String> {
-        decode_known(&*self.tokenizer, self.d_vocab, ids, false)
+        self.tokenizer.decode(&known(&*self.tokenizer, self.d_vocab, ids)?, false)
     }
 
     /// The text of each id alone: pieces within a word begin with `##`.

@@ -30,6 +30,8 @@ pub struct GgufVocabulary {
     pub eos_id: Option<u32>,
     /// `eot_token_id`: ends a turn of a chat.
     pub eot_id: Option<u32>,
+    /// `eom_token_id`: ends a message that waits for what a tool answers.
+    pub eom_id: Option<u32>,
     /// `unknown_token_id`.
     pub unk_id: Option<u32>,
     /// `padding_token_id`.
@@ -42,6 +44,8 @@ pub struct GgufVocabulary {
     pub add_space_prefix: Option<bool>,
     /// `tokenizer.chat_template`.
     pub chat_template: Option<String>,
+    /// `tokenizer.chat_template.NAME` of each name in `tokenizer.chat_templates`: names and sources.
+    pub named_chat_templates: Vec<(String, String)>,
 }
 
 impl GgufVocabulary {
@@ -62,24 +66,42 @@ impl GgufVocabulary {
         }
     }
 
-    /// Ids that end what is generated: those that the file names, and control tokens with the usual spellings (those of
-    /// llama.cpp's `special_eog_ids`).
+    /// Ids that end what is generated: those that the file names, and tokens with the usual spellings, whatever their
+    /// kind (those of llama.cpp's `special_eog_ids`).
     pub(crate) fn end_ids(&self) -> Vec<u32> {
         const CONTROL: i32 = 3;
-        const SPELLINGS: [&str; 9] = [
+        const SPELLINGS: [&str; 18] = [
             "<|eot_id|>",
             "<|im_end|>",
             "<|end|>",
             "<|return|>",
+            "<|call|>",
+            "<|flush|>",
+            "<|calls|>",
             "<end_of_turn>",
             "<|endoftext|>",
+            "<|end_of_text|>",
             "<|eom_id|>",
             "<EOT>",
             "_<EOT>",
+            "[EOT]",
+            "[EOS]",
+            "<｜end▁of▁sentence｜>",
+            "<end_of_utterance>",
+            "<eos>",
         ];
-        let spelt = self.tokens.iter().zip(&self.token_types).enumerate();
-        let spelt = spelt.filter(|(_, (text, kind))| **kind == CONTROL && SPELLINGS.contains(&text.as_str()));
-        self.eos_id.into_iter().chain(self.eot_id).chain(spelt.map(|(id, _)| id as u32)).collect()
+        let has = |text: &str| self.tokens.iter().any(|token| token == text);
+        // In formats with channels it ends a message, and the answer goes on.
+        let goes_on = has("<|call|>") && has("<|return|>") || has("<|calls|>") && has("<|flush|>");
+        let kind = |id: usize| self.token_types.get(id).copied().unwrap_or(CONTROL);
+        let ends = |(id, text): &(usize, &String)| match text.as_str() {
+            "<|end|>" => !goes_on,
+            // Gemma has it as a word, of HTML.
+            "</s>" => kind(*id) == CONTROL,
+            text => SPELLINGS.contains(&text),
+        };
+        let spelt = self.tokens.iter().enumerate().filter(ends).map(|(id, _)| id as u32);
+        [self.eos_id, self.eot_id, self.eom_id].into_iter().flatten().chain(spelt).collect()
     }
 
     /// Whether BOS is put before every text.

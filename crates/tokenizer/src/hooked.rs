@@ -1,5 +1,6 @@
 //! TransformerLens's rules: BOS, padding, masks and single tokens.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -100,10 +101,16 @@ impl HookedTokenizer {
     ///
     /// # Errors
     /// If the model lacks ids that texts are divided into.
-    pub fn with_d_vocab(mut self, d_vocab: usize) -> Result<HookedTokenizer> {
+    pub fn with_d_vocab(self, d_vocab: usize) -> Result<HookedTokenizer> {
         fits(d_vocab, &*self.tokenizer)?;
+        Ok(self.with_any_d_vocab(d_vocab))
+    }
+
+    /// The same for a model that may lack ids that texts are divided into, too: a text with one is an error when it is
+    /// tokenized.
+    pub fn with_any_d_vocab(mut self, d_vocab: usize) -> HookedTokenizer {
         self.d_vocab = d_vocab;
-        Ok(self)
+        self
     }
 
     /// Whether BOS is put before texts if a call does not say.
@@ -216,12 +223,12 @@ impl HookedTokenizer {
         mask
     }
 
-    /// Text of ids, with special tokens: TransformerLens's `to_string`.
+    /// Text of ids, with special tokens and all spaces: TransformerLens's `to_string`.
     ///
     /// # Errors
     /// If an id is beyond the model's vocabulary.
     pub fn to_string(&self, ids: &[u32]) -> Result<String> {
-        self.decode(ids, false)
+        self.decode_uncleaned(ids, false)
     }
 
     /// The text of each token of a prompt, each decoded alone: incomplete characters are U+FFFD.
@@ -321,7 +328,11 @@ impl Tokenize for HookedTokenizer {
     }
 
     fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String> {
-        decode_known(&*self.tokenizer, self.d_vocab, ids, skip_special)
+        self.tokenizer.decode(&known(&*self.tokenizer, self.d_vocab, ids)?, skip_special)
+    }
+
+    fn decode_uncleaned(&self, ids: &[u32], skip_special: bool) -> Result<String> {
+        self.tokenizer.decode_uncleaned(&known(&*self.tokenizer, self.d_vocab, ids)?, skip_special)
     }
 
     fn token_to_id(&self, token: &str) -> Option<u32> {
@@ -359,24 +370,16 @@ pub(crate) fn fits(d_vocab: usize, tokenizer: &dyn Tokenize) -> Result<()> {
     Ok(())
 }
 
-/// Text of ids of a model of `d_vocab`; those that the tokenizer lacks are nothing.
-pub(crate) fn decode_known(
-    tokenizer: &dyn Tokenize,
-    d_vocab: usize,
-    ids: &[u32],
-    skip_special: bool,
-) -> Result<String> {
-    let known = tokenizer.vocab_size();
+/// Those of some ids of a model of `d_vocab` that the tokenizer has: the others are nothing as text.
+pub(crate) fn known<'i>(tokenizer: &dyn Tokenize, d_vocab: usize, ids: &'i [u32]) -> Result<Cow<'i, [u32]>> {
     if let Some(&id) = ids.iter().find(|&&id| id as usize >= d_vocab) {
         return Err(TokenizerError::UnknownId { id, vocab_size: d_vocab });
     }
-    match ids.iter().any(|&id| id as usize >= known) {
-        false => tokenizer.decode(ids, skip_special),
-        true => {
-            let ids: Vec<u32> = ids.iter().copied().filter(|&id| (id as usize) < known).collect();
-            tokenizer.decode(&ids, skip_special)
-        }
-    }
+    let has = |id: &&u32| (**id as usize) < tokenizer.vocab_size();
+    Ok(match ids.iter().all(|id| has(&id)) {
+        true => Cow::Borrowed(ids),
+        false => Cow::Owned(ids.iter().filter(has).copied().collect()),
+    })
 }
 
 fn needed<'t>(role: &'static str, token: &'t Option<SpecialToken>, advice: &'static str) -> Result<(&'t str, u32)> {

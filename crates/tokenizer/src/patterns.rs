@@ -50,17 +50,17 @@ const DEEPSEEK_PUNCTUATION: &str = r"\s?[!-/:-~！-／：-～‘-‟　-。]+";
 /// The cuts that a name of `tokenizer.ggml.pre` means; `None` for one that is not known.
 pub(crate) fn of_pre(name: &str) -> Option<Cuts> {
     let (expressions, ignore_merges): (&'static [&'static str], bool) = match name {
-        "llama3" | "llama-v3" | "llama-bpe" | "falcon3" | "falcon-h1" | "pixtral" | "midm-2.0" | "lfm2" => {
-            (&[LLAMA3], true)
-        }
+        "llama3" | "llama-v3" | "llama-bpe" | "falcon3" | "falcon-h1" | "pixtral" | "midm-2.0" | "lfm2"
+        | "jina-v5-nano" => (&[LLAMA3], true),
         "dbrx" | "smaug-bpe" | "glm4" | "chatglm-bpe" => (&[LLAMA3], false),
-        "qwen2" | "deepseek-r1-qwen" | "stablelm2" | "megrez" | "hunyuan" => (&[QWEN2], false),
-        "gpt-4o" | "llama4" => (&[GPT4O], false),
+        "qwen2" | "deepseek-r1-qwen" | "stablelm2" | "megrez" | "hunyuan" | "f2llmv2" | "kormo" | "solar-open" => {
+            (&[QWEN2], false)
+        }
+        "gpt-4o" | "llama4" | "kanana2" | "talkie" => (&[GPT4O], false),
         "tekken" => (&[TEKKEN], true),
         "gpt-2" | "phi-2" | "jina-es" | "jina-de" | "jina-v2-es" | "jina-v2-de" | "jina-v1-en" | "jina-v2-code"
-        | "roberta-bpe" | "gigachat" | "a.x-4.0" | "mellum" | "mpt" | "olmo" | "jais" | "trillion" | "exaone4" => {
-            (&[GPT2], false)
-        }
+        | "roberta-bpe" | "gigachat" | "a.x-4.0" | "mellum" | "mpt" | "olmo" | "jais" | "trillion" | "exaone4"
+        | "granite-docling" | "modern-bert" => (&[GPT2], false),
         "starcoder" | "refact" | "command-r" | "smollm" | "codeshell" | "exaone" | "minerva-7b" => {
             (&[r"\p{N}", GPT2], false)
         }
@@ -72,7 +72,7 @@ pub(crate) fn of_pre(name: &str) -> Option<Cuts> {
         "falcon" => (&[r"[\p{P}\$\+<=>\^~\|`]+", GPT2, "[0-9][0-9][0-9]"], false),
         "poro-chat" | "bloom" | "gpt3-finnish" => (&[BLOOM], false),
         "viking" => (&[BLOOM, r"\p{N}"], false),
-        "bailingmoe" => (&[BAILING], false),
+        "bailingmoe" | "bailingmoe2" | "llada-moe" => (&[BAILING], false),
         "seed-coder" => (&[SEED], false),
         "superbpe" => (&[r"\p{N}+", r"(?=(\d{3})+(?!\d))"], false),
         "default" | "" => (&[r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", "[0-9][0-9][0-9]"], false),
@@ -104,6 +104,16 @@ mod tests {
     fn names_mean_the_expressions_of_their_models() {
         assert_eq!(of_pre("smollm").unwrap().expressions, [r"\p{N}", GPT2]);
         assert!(of_pre("llama-bpe").unwrap().ignore_merges);
+        for (name, expression) in [
+            ("f2llmv2", QWEN2),
+            ("solar-open", QWEN2),
+            ("granite-docling", GPT2),
+            ("kanana2", GPT4O),
+            ("llada-moe", BAILING),
+            ("jina-v5-nano", LLAMA3),
+        ] {
+            assert_eq!(of_pre(name).unwrap().expressions, [expression], "{name}");
+        }
         assert_eq!(of_pre("no-such"), None);
         assert_eq!(of_tiktoken("qwen"), Some(QWEN2));
     }

@@ -87,6 +87,35 @@ fn rsplit<'t>(text: &'t str, at: Option<&str>, parts: usize) -> Result<Vec<&'t s
     Ok(found)
 }
 
+/// The text of a value, as Python's `str` has it.
+///
+/// # Errors
+/// If the value cannot be walked through.
+pub(crate) fn str(value: &Value) -> Result<String, Error> {
+    let mut text = String::new();
+    match (value.as_str(), value.is_undefined()) {
+        (Some(plain), _) => text.push_str(plain),
+        (None, true) => {}
+        (None, false) => repr(value, &mut text)?,
+    }
+    Ok(text)
+}
+
+/// How many items or characters a value has, as Jinja2 counts them: what is undefined has none.
+///
+/// # Errors
+/// If the value cannot be counted.
+pub(crate) fn length(value: &Value) -> Result<usize, Error> {
+    match value.kind() {
+        ValueKind::Undefined => Ok(0),
+        ValueKind::Iterable => Ok(value.try_iter()?.count()),
+        kind => {
+            let wrong = || format!("a value of type {kind} has no length");
+            value.len().ok_or_else(|| Error::new(ErrorKind::InvalidOperation, wrong()))
+        }
+    }
+}
+
 /// Writes a value as Python's `repr` does.
 ///
 /// # Errors

@@ -9,6 +9,7 @@ use crate::engine::Engine;
 use crate::error::{Result, TokenizerError};
 use crate::pieces::{self, Algorithm, Kind, Normalisation, Piece};
 use crate::protobuf::{Field, Fields};
+use crate::settings::{Class, Settings};
 
 /// What such a file says.
 #[derive(Debug)]
@@ -91,15 +92,39 @@ impl SentencePiece {
         Ok(())
     }
 
-    /// The tokenizer; `prefix_after_found` as in [`Normalisation`].
-    pub(crate) fn build(&self, prefix_after_found: bool) -> Result<Engine> {
-        let normalisation = Normalisation {
-            dummy_prefix: self.add_dummy_prefix,
-            prefix_after_found,
-            remove_extra_spaces: self.remove_extra_whitespaces,
-            charsmap: (!self.charsmap.is_empty()).then(|| STANDARD.encode(&self.charsmap)),
+    /// The tokenizer that the class of `settings` makes of it. (As `LlamaConverter` and `GemmaConverter` of
+    /// transformers, these classes obey nothing that the file says of its normaliser.)
+    pub(crate) fn build(&self, settings: &Settings) -> Result<Engine> {
+        let as_class = |dummy_prefix: bool| (dummy_prefix, false, None);
+        let (dummy_prefix, remove_extra_spaces, charsmap) = match settings.class {
+            Class::Llama => as_class(settings.adds_space()),
+            Class::Gemma => as_class(false),
+            _ => {
+                let charsmap = (!self.charsmap.is_empty()).then(|| STANDARD.encode(&self.charsmap));
+                (self.add_dummy_prefix, self.remove_extra_whitespaces, charsmap)
+            }
         };
-        pieces::build(&self.pieces, self.algorithm, normalisation)
+        let prefix_after_found = settings.flag("legacy").unwrap_or(true);
+        let normalisation = Normalisation { dummy_prefix, prefix_after_found, remove_extra_spaces, charsmap };
+        match settings.class {
+            Class::Gemma => pieces::build(&self.pieces_of_gemma(), self.algorithm, normalisation),
+            _ => pieces::build(&self.pieces, self.algorithm, normalisation),
+        }
+    }
+
+    /// The pieces with what Gemma's class mends of its first files: marks of turns that are special, and a tab that is
+    /// none of the bytes.
+    fn pieces_of_gemma(&self) -> Vec<Piece> {
+        let has_tab = self.pieces.iter().any(|piece| piece.text == "\t");
+        let mut pieces = self.pieces.clone();
+        for piece in &mut pieces {
+            match piece.text.as_str() {
+                "<start_of_turn>" | "<end_of_turn>" => piece.kind = Kind::Control,
+                "<0x09>" if !has_tab => *piece = Piece { text: "\t".to_owned(), score: 0.0, kind: Kind::Normal },
+                _ => {}
+            }
+        }
+        pieces
     }
 
     /// Texts of BOS, EOS, padding and unknown.

@@ -68,13 +68,14 @@ impl Class {
     fn of(name: &str) -> Option<Class> {
         let name = name.strip_suffix("Fast").unwrap_or(name);
         Some(match name.strip_suffix("Tokenizer").unwrap_or(name) {
-            "Llama" | "CodeLlama" | "llama" | "mistral" | "mixtral" => Class::Llama,
+            "Llama" | "CodeLlama" | "llama" | "mistral" | "mixtral" | "ministral" | "phi3" => Class::Llama,
             "Gemma" | "gemma" | "gemma2" | "gemma3" | "gemma3_text" => Class::Gemma,
-            "Cohere" | "cohere" => Class::Cohere,
-            "GPTNeoX" | "gpt_neox" => Class::GptNeoX,
-            "GPT2" | "CodeGen" | "gpt2" | "gpt_neo" | "gptj" | "opt" | "codegen" | "phi" => Class::Gpt2,
+            "Cohere" | "cohere" | "cohere2" => Class::Cohere,
+            "GPTNeoX" | "gpt_neox" | "stablelm" | "olmo" | "olmo2" | "olmoe" => Class::GptNeoX,
+            "GPT2" | "CodeGen" | "gpt2" | "gpt_neo" | "gptj" | "opt" | "codegen" | "phi" | "gpt_bigcode"
+            | "starcoder2" | "granite" | "olmo3" => Class::Gpt2,
             "QWen" | "qwen" => Class::Qwen,
-            "Qwen2" | "qwen2" | "qwen3" => Class::Qwen2,
+            "Qwen2" | "qwen2" | "qwen3" | "qwen2_moe" | "qwen3_moe" => Class::Qwen2,
             "Bloom" | "bloom" => Class::Bloom,
             "T5" | "t5" => Class::T5,
             "Bert" | "bert" => Class::Bert,
@@ -115,7 +116,13 @@ impl Class {
     }
 }
 
-const ROLES: [&str; 7] = ["bos_token", "eos_token", "pad_token", "unk_token", "cls_token", "sep_token", "mask_token"];
+/// The names of roles.
+pub(crate) const ROLES: [&str; 7] =
+    ["bos_token", "eos_token", "pad_token", "unk_token", "cls_token", "sep_token", "mask_token"];
+
+/// The lists of tokens that are special without a role, the second also as an object of names.
+const ADDITIONAL: &str = "additional_special_tokens";
+const EXTRA: &str = "extra_special_tokens";
 
 impl Settings {
     /// Reads what a folder has of them. A folder with none is one of a tokenizer without special tokens.
@@ -130,6 +137,7 @@ impl Settings {
         };
         let mut settings = Settings { class: class.unwrap_or_default(), raw, ..Settings::default() };
         settings.take_roles(&map);
+        settings.take_additional(&map);
         let generation = read_object(&folder.join("generation_config.json"))?.unwrap_or_default();
         settings.ends = [&generation, &model]
             .into_iter()
@@ -155,6 +163,27 @@ impl Settings {
         };
         self.older = added.iter().filter_map(made).collect();
         self.older.sort_by_key(|(id, _)| *id);
+    }
+
+    /// Folders from before `added_tokens_decoder` name further special tokens in the map, too.
+    fn take_additional(&mut self, map: &Map<String, Value>) {
+        let Some(Value::Array(more)) = map.get(ADDITIONAL) else { return };
+        if self.raw.contains_key("added_tokens_decoder") {
+            return;
+        }
+        let mut all = self.raw.get(ADDITIONAL).and_then(Value::as_array).cloned().unwrap_or_default();
+        let text = |value: &Value| token(value).map(|token| token.content);
+        for value in more {
+            if all.iter().any(|known| text(known) == text(value)) {
+                continue;
+            }
+            let mut value = value.clone();
+            if let Value::Object(object) = &mut value {
+                object.insert("special".to_owned(), json!(true));
+            }
+            all.push(value);
+        }
+        self.raw.insert(ADDITIONAL.to_owned(), Value::Array(all));
     }
 
     fn take_roles(&mut self, map: &Map<String, Value>) {
@@ -228,6 +257,19 @@ impl Settings {
         self.raw.get(name)?.as_bool()
     }
 
+    /// Whether Llama's class puts a space before texts: it does unless it is told, and null tells it not to.
+    pub(crate) fn adds_space(&self) -> bool {
+        self.raw.get("add_prefix_space").is_none_or(|value| value.as_bool().unwrap_or(false))
+    }
+
+    /// Whether Llama's class makes its pipeline anew of `tokenizer.model`, whatever `tokenizer.json` has: where it is
+    /// told of the space before texts. CodeLlama's does not.
+    pub(crate) fn makes_anew(&self) -> bool {
+        let name = self.raw.get("tokenizer_class").and_then(Value::as_str);
+        let told = self.class == Class::Llama && self.flag("add_prefix_space").is_some();
+        told && name.is_none_or(|name| !name.starts_with("CodeLlama"))
+    }
+
     /// The tokens that the configuration wants found in texts, by id.
     pub(crate) fn added_tokens(&self) -> Vec<AddedToken> {
         self.added().into_iter().map(|(_, token)| token).collect()
@@ -248,12 +290,20 @@ impl Settings {
 
     /// The tokens with a role, and those that are special without one.
     pub(crate) fn special(&self) -> Vec<AddedToken> {
-        let further = match self.raw.get("additional_special_tokens").or_else(|| self.raw.get("extra_special_tokens")) {
-            Some(Value::Array(tokens)) => tokens.iter().filter_map(token).collect(),
-            Some(Value::Object(named)) => named.values().filter_map(token).collect(),
-            _ => Vec::new(),
-        };
-        self.roles().into_iter().flatten().cloned().chain(further).collect()
+        let named = self.named().into_iter().map(|(_, token)| token);
+        self.roles().into_iter().flatten().cloned().chain(self.additional()).chain(named).collect()
+    }
+
+    /// The tokens that are special without a role or a name.
+    pub(crate) fn additional(&self) -> Vec<AddedToken> {
+        let lists = [ADDITIONAL, EXTRA].into_iter().filter_map(|key| self.raw.get(key)?.as_array());
+        lists.flatten().filter_map(token).collect()
+    }
+
+    /// Those that a model has names of its own for, such as `image_token`.
+    pub(crate) fn named(&self) -> Vec<(String, AddedToken)> {
+        let names = self.raw.get(EXTRA).and_then(Value::as_object);
+        names.into_iter().flatten().filter_map(|(name, value)| Some((name.clone(), token(value)?))).collect()
     }
 
     /// The tokens with a role, in the order of [`ROLES`].

@@ -5,9 +5,9 @@ use crate::tokenize::Tokenize;
 
 /// Turns ids into text as they are generated: each call gives what is certain by then, whole characters only.
 ///
-/// The texts and [`finish`](Self::finish)'s are together what decoding all ids at once gives. There is one exception:
-/// where SentencePiece's byte tokens say a whole character and then bytes that are none, decoding all at once marks the
-/// whole run as broken, and here the character was told already.
+/// The texts and [`finish`](Self::finish)'s are together what [`Tokenize::decode_uncleaned`] of all ids at once gives.
+/// There is one exception: where SentencePiece's byte tokens say a whole character and then bytes that are none, decoding
+/// all at once marks the whole run as broken, and here the character was told already.
 #[derive(Debug)]
 pub struct Decoder<'t> {
     tokenizer: &'t dyn Tokenize,
@@ -33,7 +33,7 @@ impl<'t> Decoder<'t> {
     /// If the id is beyond the vocabulary; it is then as if it had not been given.
     pub fn push(&mut self, id: u32) -> Result<String> {
         self.ids.push(id);
-        let text = match self.tokenizer.decode(&self.ids, self.skip_special) {
+        let text = match self.tokenizer.decode_uncleaned(&self.ids, self.skip_special) {
             Ok(text) => text,
             Err(error) => {
                 self.ids.pop();
@@ -50,7 +50,7 @@ impl<'t> Decoder<'t> {
         }
         self.ids.drain(..self.context);
         self.context = self.ids.len();
-        self.told = self.tokenizer.decode(&self.ids, self.skip_special)?;
+        self.told = self.tokenizer.decode_uncleaned(&self.ids, self.skip_special)?;
         Ok(new)
     }
 
@@ -58,7 +58,7 @@ impl<'t> Decoder<'t> {
     fn beyond_told(&self, text: &str) -> Result<String> {
         match text.strip_prefix(&self.told) {
             Some(new) => Ok(new.to_owned()),
-            None => self.tokenizer.decode(&self.ids[self.context..], self.skip_special),
+            None => self.tokenizer.decode_uncleaned(&self.ids[self.context..], self.skip_special),
         }
     }
 
@@ -67,7 +67,7 @@ impl<'t> Decoder<'t> {
     /// # Errors
     /// If the tokenizer fails.
     pub fn finish(self) -> Result<String> {
-        let text = self.tokenizer.decode(&self.ids, self.skip_special)?;
+        let text = self.tokenizer.decode_uncleaned(&self.ids, self.skip_special)?;
         self.beyond_told(&text)
     }
 }

@@ -14,11 +14,21 @@ pub trait Tokenize: fmt::Debug + Send + Sync {
     /// If the tokenizer fails on the text.
     fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>>;
 
-    /// Text of ids, U+FFFD for incomplete characters; `skip_special` leaves special tokens out.
+    /// Text of ids, U+FFFD for incomplete characters; `skip_special` leaves special tokens out. Where a folder's
+    /// `clean_up_tokenization_spaces` is true, spaces that English has not are taken out (before a full stop).
     ///
     /// # Errors
     /// If an id is beyond the vocabulary. Ids below its end that no token has are nothing, as in Hugging Face's.
     fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String>;
+
+    /// The same with all spaces: what TransformerLens's `to_string` gives, and what can be told a token at a time, since
+    /// a space that the next token would take out is told by then.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode).
+    fn decode_uncleaned(&self, ids: &[u32], skip_special: bool) -> Result<String> {
+        self.decode(ids, skip_special)
+    }
 
     /// Id of a token in its stored spelling (`Ġthe`, `▁the`).
     fn token_to_id(&self, token: &str) -> Option<u32>;

@@ -37,7 +37,8 @@ impl Tokenizer {
     /// Beside it are read, if they are there, `tokenizer_config.json`, `special_tokens_map.json`, `config.json` (for
     /// the kind of model) and the files of chat templates. As transformers does, tokens that they name and the
     /// vocabulary lacks get ids behind it, and the classes of Llama, Gemma, Cohere and GPT-NeoX put BOS and EOS
-    /// around texts as `add_bos_token` and `add_eos_token` say, whatever `tokenizer.json` has.
+    /// around texts as `add_bos_token` and `add_eos_token` say, whatever `tokenizer.json` has; where `add_prefix_space`
+    /// is true or false, Llama's reads `tokenizer.model` first.
     ///
     /// # Errors
     /// If there is none of these, or one is broken; the error names the file.
@@ -45,6 +46,12 @@ impl Tokenizer {
         let folder = folder.as_ref();
         let mut settings = Settings::read(folder)?;
         let path = |name: &str| folder.join(name);
+        if settings.makes_anew()
+            && let Some(bytes) = read_bytes(&path("tokenizer.model"))?
+            && !looks_like_ranks(&bytes)
+        {
+            return Tokenizer::of_sentencepiece(&bytes, settings).map_err(|e| e.of_file(&path("tokenizer.model")));
+        }
         if let Some(json) = read_bytes(&path("tokenizer.json"))? {
             let mut engine = Engine::from_json(&json).map_err(|e| e.of_file(&path("tokenizer.json")))?;
             if settings.class == Class::Bert {
@@ -148,7 +155,8 @@ impl Tokenizer {
             ends: vocabulary.end_ids(),
             ..Settings::default()
         };
-        settings.chat_templates.extend(vocabulary.chat_template.clone().map(|source| ("default".to_owned(), source)));
+        let default = vocabulary.chat_template.clone().map(|source| ("default".to_owned(), source));
+        settings.chat_templates = default.into_iter().chain(vocabulary.named_chat_templates.clone()).collect();
         let around = |wanted: bool, token: &Option<AddedToken>, id| {
             let text = token.as_ref().filter(|_| wanted)?.content.clone();
             Some((text, id?))
@@ -161,7 +169,7 @@ impl Tokenizer {
 
     fn of_sentencepiece(bytes: &[u8], mut settings: Settings) -> Result<Tokenizer> {
         let model = SentencePiece::parse(bytes)?;
-        let engine = model.build(settings.flag("legacy").unwrap_or(true))?;
+        let engine = model.build(&settings)?;
         let roles = model.roles().map(|role| role.map(special));
         settings.fill(roles);
         // A model alone is read as Llama's class reads one: with BOS before texts.
@@ -287,9 +295,13 @@ impl Tokenize for Tokenizer {
     }
 
     fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String> {
-        let text = self.engine.decode(ids, skip_special)?;
-        let cleaned = self.settings.class == Class::Bert && self.settings.flag(wordpiece::CLEAN_UP) == Some(true);
-        Ok(if cleaned { wordpiece::clean_up(&text) } else { text })
+        let text = self.decode_uncleaned(ids, skip_special)?;
+        let cleans = self.settings.flag(wordpiece::CLEAN_UP) == Some(true);
+        Ok(if cleans { wordpiece::clean_up(&text) } else { text })
+    }
+
+    fn decode_uncleaned(&self, ids: &[u32], skip_special: bool) -> Result<String> {
+        self.engine.decode(ids, skip_special)
     }
 
     fn token_to_id(&self, token: &str) -> Option<u32> {

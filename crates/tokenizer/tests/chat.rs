@@ -5,7 +5,7 @@ mod common;
 use std::fs;
 
 use common::{gpt2, gpt2_tokenizer};
-use ironlens_tokenizer::{ChatMessage, ChatOptions, GgufVocabulary, Tokenizer, TokenizerError};
+use ironlens_tokenizer::{ChatMessage, ChatOptions, GgufVocabulary, Tokenize, Tokenizer, TokenizerError};
 
 fn with(template: &str) -> Tokenizer {
     Tokenizer::from_gguf_parts(GgufVocabulary { chat_template: Some(template.to_owned()), ..gpt2() }).unwrap()
@@ -47,6 +47,15 @@ fn what_python_has_is_there() {
         ("{%- generation -%} said {%- endgeneration -%} .", "said."),
         ("{{ eos_token }}{{ tools is none }}{{ bos_token is defined }}", "<|endoftext|>TrueFalse"),
         ("{{ strftime_now('%Y') | int > 2020 }}", "True"),
+        // Parts of lists and sums of them are lists.
+        ("{{ ['a', 'b'][1:] }}{{ ['a'] + [none] }}{{ ['a', 'b'][::-1] }}", "['b']['a', None]['b', 'a']"),
+        ("{{ ['a'][1:] is sequence }}{{ (['a'] + ['b']) | length }}{{ messages[0:][0:] | count }}", "True21"),
+        ("{{ ['a', 'b', 'c'][1:][0] }}{{ (['a'] + ['b'])[1]['x'] is defined }}", "bFalse"),
+        ("{{ ['a', 1.5, true] | string }}{{ none | string | length }}", "['a', 1.5, True]4"),
+        ("{{ nothing | length }}{{ nothing | string }}{{ messages[0].nothing | count }}{{ 'é' | length }}", "001"),
+        // Line breaks of any kind are one of Unix's, and the last is none.
+        ("a\r\nb\rc\n\nd\r\n", "a\nb\nc\n\nd"),
+        ("{% if true %}\r\nx{% endif %}", "x"),
     ] {
         assert_eq!(render(template).unwrap(), text, "{template}");
     }
@@ -59,6 +68,7 @@ fn templates_that_fail_say_why() {
         ("{% for %}", "syntax error"),
         ("{%} {% generation %}", "syntax error"),
         ("{{ messages.0.nothing.more }}", "undefined"),
+        ("{{ none | length }}", "no length"),
         ("{{ strftime_now('%!') }}", "strftime_now"),
         ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "recursion"),
         ("{% for a in range(9999) %}{% for b in range(9999) %}{{ b }}{% endfor %}{% endfor %}", "fuel"),
@@ -88,14 +98,51 @@ fn templates_come_from_files_and_have_names() {
     let missing = ChatOptions::new(true).with_template("tool_use");
     let error = tokenizer.apply_chat_template_with(&none, &missing).unwrap_err().to_string();
     assert!(error.contains("tool_use") && error.contains("rag"), "{error}");
-    // Files are believed first, and all of it is saved.
+    // Files are believed first, and all of it is saved; where tools are given, a template of theirs is taken.
     fs::write(folder.path().join("chat_template.jinja"), "file").unwrap();
     fs::create_dir(folder.path().join("additional_chat_templates")).unwrap();
     fs::write(folder.path().join("additional_chat_templates/tool_use.jinja"), "tools").unwrap();
     let tokenizer = Tokenizer::from_folder(folder.path()).unwrap();
     assert_eq!(tokenizer.apply_chat_template(&none, true).unwrap(), "file");
     assert_eq!(tokenizer.apply_chat_template_with(&none, &missing).unwrap(), "tools");
+    for (tools, text) in [("[]", "tools"), ("null", "file")] {
+        let options = ChatOptions::new(true).with_json("tools", tools).unwrap();
+        assert_eq!(tokenizer.apply_chat_template_with(&none, &options).unwrap(), text);
+        let named = options.with_template("rag").with_json("y", "1").unwrap();
+        assert_eq!(tokenizer.apply_chat_template_with(&none, &named).unwrap(), "rag  1");
+    }
     let saved = tempfile::tempdir().unwrap();
     tokenizer.save_into(saved.path()).unwrap();
     assert_eq!(Tokenizer::from_folder(saved.path()).unwrap().chat_templates(), tokenizer.chat_templates());
+}
+
+/// As transformers' `special_tokens_map` names them to a template.
+#[test]
+fn templates_know_special_tokens_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    gpt2_tokenizer().save_into(folder.path()).unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    write(
+        "chat_template.jinja",
+        "{{ cls_token }}{{ sep_token }}{{ mask_token }}{{ additional_special_tokens }}{{ pic }}",
+    );
+    let render = || {
+        let none: [ChatMessage; 0] = [];
+        Tokenizer::from_folder(folder.path()).unwrap().apply_chat_template(&none, true).unwrap()
+    };
+    write(
+        "tokenizer_config.json",
+        r#"{"cls_token": "[C]", "sep_token": {"content": "[S]"}, "mask_token": "[M]",
+            "additional_special_tokens": ["<x>"], "extra_special_tokens": {"pic": "<pic>"}}"#,
+    );
+    assert_eq!(render(), "[C][S][M]['<x>']<pic>");
+    // Folders without `added_tokens_decoder` name more of them in a file of its own.
+    let map = r#"{"cls_token": "[D]", "additional_special_tokens": ["<x>", {"content": "<y>", "special": false}]}"#;
+    write("special_tokens_map.json", map);
+    assert_eq!(render(), "[D][S][M]['<x>', '<y>']<pic>");
+    let tokenizer = Tokenizer::from_folder(folder.path()).unwrap();
+    let ids = tokenizer.encode("hi<y>", true).unwrap();
+    assert_eq!((ids.len(), tokenizer.decode(&ids, true).unwrap()), (2, "hi".to_owned()));
+    write("tokenizer_config.json", r#"{"added_tokens_decoder": {}, "cls_token": "[C]"}"#);
+    assert_eq!(render(), "[C]");
 }

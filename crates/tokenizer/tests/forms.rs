@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use base64::Engine;
-use common::{PLAIN, UNIGRAM, gpt2, gpt2_tokenizer, llama_model, sentencepiece};
+use common::{PLAIN, UNIGRAM, gpt2, gpt2_tokenizer, llama_model, sentencepiece, with_words};
 use ironlens_tokenizer::{GgufVocabulary, TiktokenOptions, Tokenize, Tokenizer};
 
 fn spelt(tokenizer: &Tokenizer, text: &str, add_special: bool) -> Vec<String> {
@@ -58,6 +58,77 @@ fn sentencepiece_settings_are_kept() {
     assert!(error.contains("spaces at the end of words"), "{error}");
     let words = sentencepiece(&pieces, &[0x18, 3], PLAIN);
     assert!(Tokenizer::from_sentencepiece_bytes(&words).unwrap_err().to_string().contains("words"));
+}
+
+/// A normaliser that puts no space before texts and removes those that are too many, with a table that is none.
+const UNUSED_NORMALIZER: &[u8] = &[0x12, 2, 0xFF, 0xFF, 0x18, 0, 0x20, 1];
+
+/// Tokens and text of some texts as transformers 4.57.6 gives them for the same files, but for the table, which it reads
+/// as little.
+#[test]
+fn llama_s_and_gemma_s_classes_obey_their_own_settings() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: &[u8]| fs::write(folder.path().join(name), bytes).unwrap();
+    let all = |text: &str| {
+        let tokenizer = Tokenizer::from_folder(folder.path()).unwrap();
+        let ids = tokenizer.encode(text, true).unwrap();
+        let spelt: Vec<_> = ids.iter().map(|&id| tokenizer.id_to_token(id).unwrap()).collect();
+        (spelt[1..].join("|"), tokenizer.decode(&ids, true).unwrap())
+    };
+    let is = |text: &str, tokens: &str, decoded: &str| assert_eq!(all(text), (tokens.to_owned(), decoded.to_owned()));
+    let llama = [("<unk>", 0.0, 2), ("<s>", 0.0, 3), ("</s>", 0.0, 3)];
+    write("tokenizer.model", &with_words(&llama, UNUSED_NORMALIZER));
+    write("tokenizer_config.json", br#"{"tokenizer_class": "LlamaTokenizer"}"#);
+    is("hi  abc ", "▁hi|▁▁|ab|c|▁", "hi  abc ");
+    is(" hi", "▁|▁hi", " hi");
+    is("hi<s>hi", "▁hi|<s>|▁hi", "hi hi");
+    write("tokenizer_config.json", br#"{"tokenizer_class": "LlamaTokenizer", "legacy": false}"#);
+    is(" hi", "▁hi", "hi");
+    is("hi<s>hi", "▁hi|<s>|h|i", "hihi");
+    for told in ["false", "null"] {
+        let config = format!(r#"{{"tokenizer_class": "LlamaTokenizer", "add_prefix_space": {told}}}"#);
+        write("tokenizer_config.json", config.as_bytes());
+        is("hi  abc ", "h|i|▁▁|ab|c|▁", "hi  abc ");
+        is(" hi", "▁hi", " hi");
+        is("hi<s>hi", "h|i|<s>|h|i", "hihi");
+    }
+    let gemma =
+        [("<pad>", 0.0, 3), ("<eos>", 0.0, 3), ("<bos>", 0.0, 3), ("<unk>", 0.0, 2), ("<start_of_turn>", 0.0, 4)];
+    write("tokenizer.model", &with_words(&gemma, &[0x18, 1, 0x20, 1]));
+    write("tokenizer_config.json", br#"{"tokenizer_class": "GemmaTokenizer"}"#);
+    is("hi  abc ", "h|i|▁▁|ab|c|▁", "hi  abc ");
+    is(" hi", "▁hi", " hi");
+    is("<start_of_turn>hi", "<start_of_turn>|h|i", "hi");
+    is("\t", "\t", "\t");
+}
+
+#[test]
+fn llama_s_class_reads_its_model_where_it_is_told_of_the_space_before_texts() {
+    let folder = tempfile::tempdir().unwrap();
+    gpt2_tokenizer().save_into(folder.path()).unwrap();
+    fs::write(folder.path().join("tokenizer.model"), llama_model()).unwrap();
+    let vocab_size = |config: &str| {
+        fs::write(folder.path().join("tokenizer_config.json"), config).unwrap();
+        Tokenizer::from_folder(folder.path()).unwrap().divided_vocab_size()
+    };
+    let of_json = gpt2_tokenizer().divided_vocab_size();
+    let of_model = Tokenizer::from_sentencepiece_bytes(&llama_model()).unwrap().divided_vocab_size();
+    for (class, told, size) in [
+        ("LlamaTokenizer", "true", of_model),
+        ("LlamaTokenizerFast", "false", of_model),
+        ("LlamaTokenizer", "null", of_json),
+        ("CodeLlamaTokenizer", "true", of_json),
+        ("GPT2Tokenizer", "true", of_json),
+    ] {
+        assert_eq!(
+            vocab_size(&format!(r#"{{"tokenizer_class": "{class}", "add_prefix_space": {told}}}"#)),
+            size,
+            "{class}"
+        );
+    }
+    assert_eq!(vocab_size(r#"{"tokenizer_class": "LlamaTokenizer"}"#), of_json);
+    fs::remove_file(folder.path().join("tokenizer.model")).unwrap();
+    assert_eq!(vocab_size(r#"{"tokenizer_class": "LlamaTokenizer", "add_prefix_space": true}"#), of_json);
 }
 
 fn ranks() -> String {
@@ -178,10 +249,18 @@ fn the_class_decides_over_bos_and_the_configuration_over_roles() {
         assert_eq!(tokenizer.special_tokens().eos.as_ref().unwrap().id, Some(0), "{config}");
     }
     // Without a configuration, the kind of model says the class.
-    let folder = folder_with(&[("config.json", r#"{"model_type": "gpt2"}"#)]);
-    fs::remove_file(folder.path().join("tokenizer_config.json")).unwrap();
-    let special = Tokenizer::from_folder(folder.path()).unwrap().special_tokens().clone();
-    assert_eq!((special.bos.unwrap().id, special.pad), (Some(0), None));
+    let of_kind = |kind: &str| {
+        let folder = folder_with(&[("config.json", &format!(r#"{{"model_type": "{kind}"}}"#))]);
+        fs::remove_file(folder.path().join("tokenizer_config.json")).unwrap();
+        let special = Tokenizer::from_folder(folder.path()).unwrap().special_tokens().clone();
+        [special.bos, special.eos, special.pad].map(|role| role.map(|token| token.text))
+    };
+    let end = || Some("<|endoftext|>".to_owned());
+    for kind in ["gpt2", "starcoder2", "olmo2"] {
+        assert_eq!(of_kind(kind), [end(), end(), None], "{kind}");
+    }
+    assert_eq!(of_kind("qwen3_moe"), [None, end(), end()]);
+    assert_eq!(of_kind("phi3")[0], Some("<s>".to_owned()));
 }
 
 #[test]

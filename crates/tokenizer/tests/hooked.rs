@@ -221,3 +221,34 @@ fn added_tokens_may_be_beyond_the_model() {
     assert_eq!(ids(&tokenizer(), "a<picture>", false), [0, 2]);
     assert!(tokenizer().with_d_vocab(1).is_err(), "a token of the text would have no row");
 }
+
+/// As transformers 4.57.6 (`decode`) and TransformerLens (`to_string`, which asks for all spaces).
+#[test]
+fn spaces_are_cleaned_up_where_a_folder_asks_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let tokens = ["<|endoftext|>", "h", "i", "Ġ", ".", "'", "s"];
+    let vocabulary = GgufVocabulary {
+        tokens: tokens.map(str::to_owned).to_vec(),
+        token_types: vec![3, 1, 1, 1, 1, 1, 1],
+        merges: vec![],
+        ..gpt2()
+    };
+    Tokenizer::from_gguf_parts(vocabulary).unwrap().save_into(folder.path()).unwrap();
+    let text = "hi 's hi . ";
+    for (cleans, cleaned) in [("false", text), ("true", "hi's hi. "), ("null", text)] {
+        let config = format!(r#"{{"tokenizer_class": "GPT2Tokenizer", "clean_up_tokenization_spaces": {cleans}}}"#);
+        std::fs::write(folder.path().join("tokenizer_config.json"), config).unwrap();
+        let plain = Tokenizer::from_folder(folder.path()).unwrap();
+        let ids = plain.encode(text, false).unwrap();
+        assert_eq!(plain.decode(&ids, false).unwrap(), cleaned);
+        let hooked = HookedTokenizer::new(plain).unwrap();
+        assert_eq!(
+            (hooked.decode(&ids, true).unwrap(), hooked.to_string(&ids).unwrap()),
+            (cleaned.into(), text.into())
+        );
+        let mut decoder = Decoder::new(&hooked, true);
+        let mut told: String = ids.iter().map(|&id| decoder.push(id).unwrap()).collect();
+        told += &decoder.finish().unwrap();
+        assert_eq!(told, text);
+    }
+}

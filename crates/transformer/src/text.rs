@@ -27,13 +27,20 @@ impl HookedTransformer {
     /// # Errors
     /// If the tokenizer has more tokens than the model.
     pub fn set_tokenizer(&mut self, tokenizer: HookedTokenizer) -> Result<(), ModelError> {
+        let d_vocab = self.config().d_vocab;
+        self.set_tokenizer_of_any_size(tokenizer.with_d_vocab(d_vocab)?);
+        Ok(())
+    }
+
+    /// The same with a tokenizer that may have more tokens than the model, as that in a model's folder may: a text with
+    /// one that the model lacks is an error when it is tokenized.
+    pub fn set_tokenizer_of_any_size(&mut self, tokenizer: HookedTokenizer) {
         let cfg = self.config();
         let tokenizer = tokenizer
             .with_default_prepend_bos(cfg.default_prepend_bos)
             .with_n_ctx(cfg.n_ctx)
-            .with_d_vocab(cfg.d_vocab)?;
+            .with_any_d_vocab(cfg.d_vocab);
         self.tokenizer = Some(tokenizer.into());
-        Ok(())
     }
 
     /// The tokenizer.

@@ -36,6 +36,7 @@ writer.add_tensor("bfloat16", bfloat.astype(np.uint16).view(np.uint8), raw_dtype
 HALVES = {
     "Q4_0": [0], "Q4_1": [0, 2], "Q5_0": [0], "Q5_1": [0, 2], "Q8_0": [0],
     "Q2_K": [80, 82], "Q3_K": [108], "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208],
+    "IQ4_NL": [0], "IQ4_XS": [0],
 }
 for name, halves in HALVES.items():
     kind = gguf.GGMLQuantizationType[name]

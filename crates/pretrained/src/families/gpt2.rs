@@ -51,6 +51,10 @@ pub(super) fn gpt_keys(hf: &HfConfig) -> Read<Config> {
 
 fn tensors(c: &mut Conversion<'_>) -> Read<()> {
     c.conv1d = true;
+    // What chooses among several texts, in the class with two heads.
+    for part in ["weight", "bias"] {
+        c.ignore(&format!("multiple_choice_head.summary.{part}"));
+    }
     weights(c)
 }
 

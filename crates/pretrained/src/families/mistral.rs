@@ -1,6 +1,6 @@
 //! Mistral: Llama, with a window in its first version.
 
-use super::{Family, Read, llama, llama_keys, windows};
+use super::{Family, Read, llama, llama_keys, windows, windows_everywhere};
 use crate::hf::HfConfig;
 use ironlens_transformer::config::Config;
 
@@ -21,6 +21,9 @@ fn config(hf: &HfConfig) -> Read<Config> {
     // TransformerLens names its weights as of grouped queries also where every head has its own.
     cfg.n_key_value_heads = hf.size_if_given("num_key_value_heads")?.unwrap_or(cfg.n_heads);
     cfg.final_rms = false;
-    windows(hf, &mut cfg, |_| true)?;
+    match hf.architectures().contains(&"MinistralForCausalLM") {
+        true => windows(hf, &mut cfg, |_| true)?,
+        false => windows_everywhere(hf, &mut cfg)?,
+    }
     Ok(cfg)
 }

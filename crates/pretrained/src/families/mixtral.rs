@@ -1,6 +1,6 @@
 //! Mixtral: Mistral with experts.
 
-use super::{Family, Read, layer, llama, llama_keys, windows};
+use super::{Family, Read, layer, llama, llama_keys, windows_everywhere};
 use crate::conversion::Conversion;
 use crate::hf::HfConfig;
 use ironlens_transformer::config::Config;
@@ -24,7 +24,7 @@ fn config(hf: &HfConfig) -> Read<Config> {
     cfg.final_rms = false;
     cfg.num_experts = hf.size("num_local_experts")?;
     cfg.experts_per_token = hf.size("num_experts_per_tok")?;
-    windows(hf, &mut cfg, |_| true)?;
+    windows_everywhere(hf, &mut cfg)?;
     Ok(cfg)
 }
 

@@ -277,6 +277,10 @@ fn set_rotated(cfg: &mut Config, part: f64) -> Read<()> {
     Ok(())
 }
 
+fn is_phi_3(hf: &HfConfig) -> bool {
+    hf.architectures().iter().any(|class| class.starts_with("Phi3"))
+}
+
 fn apply_scaling(hf: &HfConfig, scaling: &HfConfig, cfg: &mut Config) -> Read<()> {
     let context = scaling.size_if_given("original_max_position_embeddings")?;
     let numbers = |name: &str| {
@@ -284,7 +288,12 @@ fn apply_scaling(hf: &HfConfig, scaling: &HfConfig, cfg: &mut Config) -> Read<()
             .list_if_given(name, Value::as_f64)?
             .ok_or_else(|| mistaken(&format!("rope_scaling.{name}"), "not given", "a list of numbers"))
     };
-    match rope_type(scaling)? {
+    let kind = match rope_type(scaling)? {
+        // What the first files of Phi 3 call it.
+        Some("yarn") if is_phi_3(hf) && scaling.get("short_factor").is_some() => Some("longrope"),
+        kind => kind,
+    };
+    match kind {
         // Texts are not longer than the context beyond which "dynamic" stretches (`load::configuration`).
         None | Some("default" | "dynamic") => {}
         Some("linear") => cfg.rope_scaling = Some(RopeScaling::Linear { factor: scaling.number("factor")? }),
@@ -354,6 +363,14 @@ fn windows(hf: &HfConfig, cfg: &mut Config, local: impl Fn(usize) -> bool) -> Re
         None => (0..cfg.n_layers).map(|l| local_if(local(l))).collect(),
     };
     set_windows(cfg, window, types);
+    Ok(())
+}
+
+/// The same for every layer, in the classes that ask no `layer_types`.
+fn windows_everywhere(hf: &HfConfig, cfg: &mut Config) -> Read<()> {
+    if let Some(window) = hf.size_if_given("sliding_window")? {
+        set_windows(cfg, window, vec![AttnType::Local; cfg.n_layers]);
+    }
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! Phi 1, 1.5 and 2 (side by side, from one norm, with biases everywhere), and Phi 3 and 4 (Llama with packed
 //! matrices).
 
-use super::{Family, Read, layer, llama, llama_keys, windows};
+use super::{Family, Read, layer, llama, llama_keys, windows_everywhere};
 use crate::conversion::Conversion;
 use crate::error::PretrainedError;
 use crate::hf::HfConfig;
@@ -67,7 +67,7 @@ fn tensors(c: &mut Conversion<'_>) -> Read<()> {
 fn config_3(hf: &HfConfig) -> Read<Config> {
     let mut cfg = llama_keys(hf)?;
     cfg.final_rms = false;
-    windows(hf, &mut cfg, |_| true)?;
+    windows_everywhere(hf, &mut cfg)?;
     Ok(cfg)
 }
 

@@ -1,6 +1,6 @@
 //! StarCoder 2: rotary, grouped queries, layer norms and biases everywhere, a plain MLP.
 
-use super::{Family, Read, act_fn, layer, llama, llama_keys, windows};
+use super::{Family, Read, act_fn, layer, llama, llama_keys, windows_everywhere};
 use crate::conversion::Conversion;
 use crate::hf::HfConfig;
 use ironlens_transformer::config::{Config, NormalizationType};
@@ -19,7 +19,7 @@ pub(super) const FAMILY: Family = Family {
 
 fn config(hf: &HfConfig) -> Read<Config> {
     let mut cfg = llama_keys(hf)?;
-    windows(hf, &mut cfg, |_| true)?;
+    windows_everywhere(hf, &mut cfg)?;
     Ok(Config {
         eps: hf.number_if_given("norm_epsilon")?.unwrap_or(1e-5),
         act_fn: act_fn(hf, "hidden_act", "gelu_pytorch_tanh")?,

@@ -103,6 +103,13 @@ fn windows_are_where_the_class_has_them() {
     assert_eq!(local("Cohere2ForCausalLM", window(json!({ "sliding_window_pattern": 2 }))), [0, 2]);
     assert_eq!(local("MistralForCausalLM", window(json!({}))), [0, 1, 2, 3]);
     assert_eq!(local("MistralForCausalLM", window(json!({ "sliding_window": null }))), [0usize; 0]);
+    // Some classes look at no types.
+    let types = json!({ "layer_types": ["full_attention", "sliding_attention", "full_attention", "full_attention"] });
+    for class in ["MistralForCausalLM", "MixtralForCausalLM", "Phi3ForCausalLM", "Starcoder2ForCausalLM"] {
+        assert_eq!(local(class, window(types.clone())), [0, 1, 2, 3], "{class}");
+    }
+    assert_eq!(local("MinistralForCausalLM", window(types)), [1]);
+    assert_eq!(local("MinistralForCausalLM", window(json!({}))), [0, 1, 2, 3]);
     let types = json!({ "layer_types": ["full_attention", "chunked_attention", "full_attention", "full_attention"] });
     refused("Qwen2ForCausalLM", window(types), &["layer_types", "chunked_attention", "sliding_attention"]);
 }
@@ -121,9 +128,16 @@ fn rotation_is_read_as_the_class_reads_it() {
         other => panic!("{other:?}"),
     };
     assert_eq!(context(llama(factors.clone()).unwrap()), 2048);
-    let beside = json!({ "rope_scaling": factors, "original_max_position_embeddings": 16 });
+    let beside = json!({ "rope_scaling": factors.clone(), "original_max_position_embeddings": 16 });
     assert_eq!(context(config("LlamaForCausalLM", beside).unwrap()), 16);
-    assert_eq!(context(config("LlamaForCausalLM", json!({ "rope_parameters": factors })).unwrap()), 8);
+    assert_eq!(context(config("LlamaForCausalLM", json!({ "rope_parameters": factors.clone() })).unwrap()), 8);
+    // The first files of Phi 3 call it YaRN.
+    let (mut early, given) = (factors.clone(), factors);
+    early["rope_type"] = json!("yarn");
+    let phi = |scaling: &Value| config("Phi3ForCausalLM", json!({ "rope_scaling": scaling })).unwrap().rope_scaling;
+    assert!(matches!(phi(&early), Some(RopeScaling::LongRope { context: 4096, .. })), "{:?}", phi(&early));
+    assert_eq!(phi(&early), phi(&given));
+    assert!(matches!(llama(early).unwrap().rope_scaling, Some(RopeScaling::Yarn { .. })));
     // Stretched are layers that look at all positions, whatever the kind.
     let llama3 = json!({ "rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 64,
                          "low_freq_factor": 1.0, "high_freq_factor": 4.0 });

@@ -34,13 +34,18 @@ pub const PLAIN: &[u8] = &[0x20, 0];
 
 /// Llama's kind: BPE, BOS before texts, bytes for what has no piece.
 pub fn llama_model() -> Vec<u8> {
+    with_words(&[("<unk>", 0.0, 2), ("<s>", 0.0, 3), ("</s>", 0.0, 3)], PLAIN)
+}
+
+/// A model of BPE: these pieces, then all bytes, a few words and letters.
+pub fn with_words(first: &[(&str, f32, u8)], normalizer: &[u8]) -> Vec<u8> {
     let bytes: Vec<String> = (0..256).map(|byte| format!("<0x{byte:02X}>")).collect();
-    let mut pieces = vec![("<unk>", 0.0, 2), ("<s>", 0.0, 3), ("</s>", 0.0, 3)];
+    let mut pieces = first.to_vec();
     pieces.extend(bytes.iter().map(|byte| (byte.as_str(), 0.0, 6)));
     let merged = ["▁h", "▁hi", "ab", "bc", "▁▁"];
     pieces.extend(merged.iter().zip(1..).map(|(piece, rank)| (*piece, -(rank as f32), 1)));
     pieces.extend(["▁", "h", "i", "a", "b", "c"].iter().map(|piece| (*piece, -100.0, 1)));
-    sentencepiece(&pieces, BPE, PLAIN)
+    sentencepiece(&pieces, BPE, normalizer)
 }
 
 /// GPT-2's kind: `<|endoftext|>` 0, a few letters and words, and the three bytes of "€".

@@ -68,7 +68,9 @@ pub struct Generated {
 }
 
 impl Generated {
-    /// Prompt and new text of each sequence: what TransformerLens gives for a prompt of text.
+    /// Prompt and new text of each sequence: what TransformerLens gives for a prompt of text. It takes spaces out of
+    /// that text, as `clean_up_tokenization_spaces`, where the tokenizer's files ask for it; here texts are what was
+    /// told while they were written, with all spaces.
     ///
     /// # Errors
     /// If the model has no tokenizer, or the prompts were given as tokens.
