@@ -131,7 +131,7 @@ impl Ops {
 fn unary_text(op: UnaryOp) -> (&'static str, &'static str) {
     match op {
         UnaryOp::Neg => ("-x", "-1.0"),
-        UnaryOp::Abs => ("abs(x)", "sign(x)"),
+        UnaryOp::Abs => ("abs(x)", "select(sign(x), -1.0, is_nan(x))"),
         UnaryOp::Sign => ("select(sign(x), x, is_nan(x))", "0.0"),
         UnaryOp::Exp => ("exp_(x)", "exp_(x)"),
         UnaryOp::Log => ("log_(x)", "1.0 / x"),
@@ -142,10 +142,7 @@ fn unary_text(op: UnaryOp) -> (&'static str, &'static str) {
         UnaryOp::Affine { .. } => ("x * p() + q()", "p()"),
         UnaryOp::Clamp { .. } => {
             // The upper limit goes last, as on the CPU: it holds where it is below the lower one.
-            (
-                "select(select(x, p(), x < p()), q(), select(x, p(), x < p()) > q())",
-                "select(1.0, 0.0, x < p() || x > q())",
-            )
+            ("select(min(max(x, p()), q()), x, is_nan(x))", "select(1.0, 0.0, (x < p() || x > q()) && !is_nan(x))")
         }
         UnaryOp::Sin => ("sin_(x)", "cos_(x)"),
         UnaryOp::Cos => ("cos_(x)", "-sin_(x)"),
@@ -198,12 +195,12 @@ fn binary_text(op: BinaryOp) -> &'static str {
         BinaryOp::Sub => "a - b",
         BinaryOp::Mul => "a * b",
         BinaryOp::Div => "a / b",
-        BinaryOp::Maximum => "select(b, a, a > b || is_nan(a))",
-        BinaryOp::Minimum => "select(b, a, a < b || is_nan(a))",
-        BinaryOp::Gt => "select(0.0, 1.0, a > b)",
-        BinaryOp::Ge => "select(0.0, 1.0, a >= b)",
-        BinaryOp::Eq => "select(0.0, 1.0, a == b)",
-        BinaryOp::Keep => "select(0.0, a, b != 0.0)",
+        BinaryOp::Maximum => "select(select(select(b, a, a > b), b, is_nan(b)), a, is_nan(a))",
+        BinaryOp::Minimum => "select(select(select(b, a, a < b), b, is_nan(b)), a, is_nan(a))",
+        BinaryOp::Gt => "select(0.0, 1.0, a > b && ordered(a, b))",
+        BinaryOp::Ge => "select(0.0, 1.0, a >= b && ordered(a, b))",
+        BinaryOp::Eq => "select(0.0, 1.0, a == b && ordered(a, b))",
+        BinaryOp::Keep => "select(0.0, a, bits_of(b) != 0u)",
     }
 }
 
@@ -211,7 +208,7 @@ fn binary_text(op: BinaryOp) -> &'static str {
 fn reduce_text(op: ReduceOp) -> &'static str {
     match op {
         ReduceOp::Sum => "acc + v",
-        ReduceOp::Max => "select(max(acc, v), acc + v, is_nan(v) || is_nan(acc))",
+        ReduceOp::Max => "select(select(max(acc, v), v, is_nan(v)), acc, is_nan(acc))",
     }
 }
 

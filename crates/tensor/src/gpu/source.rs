@@ -133,6 +133,8 @@ mod tests {
             let (metal, _) = msl::write_string(&module, &info, &options, &pipeline)
                 .unwrap_or_else(|e| panic!("{name} for Metal: {e}"));
             assert!(metal.contains("kernel void"));
+            let operators = operators_on_matrices(&metal);
+            assert!(operators.is_empty(), "{name}: Metal's matrices have no operators: {}", operators.join("; "));
             let vulkan = spv::write_vec(&module, &info, &spv::Options::default(), None)
                 .unwrap_or_else(|e| panic!("{name} for Vulkan: {e}"));
             assert!(vulkan.len() > 100);
@@ -204,6 +206,37 @@ mod tests {
             }
         }
         false
+    }
+
+    /// Lines of Metal's language with an operator beside a matrix of a SIMD group. Such are declared by their type
+    /// and nothing else has their names.
+    fn operators_on_matrices(metal: &str) -> Vec<&str> {
+        let plain = |word: &'_ str| -> String { word.chars().filter(|c| c.is_alphanumeric() || *c == '_').collect() };
+        let words = |line: &str| -> Vec<String> { line.split_whitespace().map(String::from).collect() };
+        let mut matrices = std::collections::HashSet::new();
+        for line in metal.lines() {
+            let words = words(line);
+            let declared = words.windows(2).filter(|pair| pair[0].starts_with("metal::simdgroup_float"));
+            matrices.extend(declared.map(|pair| plain(&pair[1])));
+        }
+        let is_operator = |word: &str| ["+", "-", "*", "/", "+=", "-=", "*=", "/="].contains(&word);
+        let is_matrix = |word: &str| matrices.contains(&plain(word));
+        let has_operator = |line: &&str| {
+            let words = words(line);
+            words.windows(2).any(|pair| {
+                (is_operator(&pair[0]) && is_matrix(&pair[1])) || (is_matrix(&pair[0]) && is_operator(&pair[1]))
+            })
+        };
+        metal.lines().filter(has_operator).map(str::trim).collect()
+    }
+
+    #[test]
+    fn the_lint_sees_an_operator_on_a_matrix() {
+        let made = "metal::simdgroup_float8x8 m = NagaCooperativeLoad(&r2.inner[4u * at], 8u, true);\n\
+                    metal::simdgroup_float8x8 c = {};\nuint at = at + 8u * pitch;\n";
+        assert!(operators_on_matrices(made).is_empty());
+        assert_eq!(operators_on_matrices(&format!("{made}    c = c + m;\n")), ["c = c + m;"]);
+        assert_eq!(operators_on_matrices(&format!("{made}c = load(r) + c;")), ["c = load(r) + c;"]);
     }
 
     #[test]

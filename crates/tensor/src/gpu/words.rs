@@ -6,13 +6,16 @@
 pub(super) const WORDS: usize = 32;
 /// The last word, negative infinity: WGSL has no literal for it.
 const MINUS_INFINITY: usize = WORDS - 1;
+/// The word before it, 0: one that no compiler can know (`exactly` in `kernels/shared/math.wgsl`).
+const ZERO: usize = WORDS - 2;
 /// Axes of a tensor that is read by its strides.
 const AXES: usize = 7;
 
 /// What every kernel begins with: its words by their places, which only functions below read.
 pub(super) const READ_WORDS: &str = "struct Words { all: array<vec4<u32>, 8> }\nvar<immediate> words: Words;\n\
      fn word(i: u32) -> u32 { return words.all[i >> 2u][i & 3u]; }\n\
-     fn minus_infinity() -> f32 { return bitcast<f32>(word(31u)); }\n";
+     fn minus_infinity() -> f32 { return bitcast<f32>(word(31u)); }\n\
+     fn zero() -> u32 { return word(30u); }\n";
 
 /// One word or several, as the host gives them and as WGSL reads them.
 pub(super) trait Words {
@@ -41,7 +44,7 @@ pub(super) struct Args {
 
 impl Args {
     pub fn of<W: Words>(words: &W) -> Args {
-        const { assert!(W::COUNT <= MINUS_INFINITY, "a kernel has more words than there is room for") }
+        const { assert!(W::COUNT <= ZERO, "a kernel has more words than there is room for") }
         let mut args = Args { words: [0; WORDS], len: 0 };
         args.words[MINUS_INFINITY] = f32::NEG_INFINITY.to_bits();
         words.write(&mut args);
@@ -231,7 +234,7 @@ mod tests {
         let words = Args::of(&whole).words;
         assert_eq!(words[..8], [9, 0, 0, 0, 0, 0, 3, 1]);
         assert_eq!(words[8..12], [2, 0.5f32.to_bits(), 5, 6]);
-        assert_eq!(words[31], f32::NEG_INFINITY.to_bits());
+        assert_eq!(words[30..], [0, f32::NEG_INFINITY.to_bits()]);
         let text = declarations::<Whole>();
         let read = [
             "fn count() -> u32 { return word(0u); }",

@@ -6,6 +6,6 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
     let total = row_sum_exp(row, largest, lid);
     for (var j = lid; j < width(); j += 64u) {
         let v = r0[row * width() + j];
-        w0[row * width() + j] = select(exp_(v - largest) / total, 0.0, is_hidden(v));
+        w0[row * width() + j] = select(exp_(exactly(v - largest)) / total, 0.0, is_hidden(v));
     }
 }

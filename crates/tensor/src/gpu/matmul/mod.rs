@@ -6,7 +6,7 @@ mod tiled;
 mod variant;
 
 use super::backend::{Ops, memory};
-use super::context::MAX_GROUPS;
+use super::context::{MAX_GROUPS, MAX_WORK};
 use super::words::Args;
 use crate::backend::AttentionSpec;
 use crate::{DType, Device, Rng, Tensor};
@@ -101,11 +101,17 @@ impl Product<'_> {
         let reads: Vec<_> = [&self.a, &self.b].into_iter().chain(&self.extras).map(|x| &**memory(x)).collect();
         let size = |x: usize| u32::try_from(x).expect("sizes of GPU tensors fit 32 bits");
         let tile = variant.tile;
-        // A grid has so many groups along an axis: the batch, or tiles of rows or columns, may take several.
-        let parts = |count: usize| (0..count).step_by(MAX_GROUPS).map(move |at| (at, MAX_GROUPS.min(count - at)));
+        // A grid has so many groups along an axis: the batch, or tiles of rows or columns, may take several. Nor is
+        // one kernel to take long.
+        let parts = |count: usize, of: f64| {
+            let most = MAX_GROUPS.min((MAX_WORK / of) as usize).max(1);
+            (0..count).step_by(most).map(move |at| (at, most.min(count - at)))
+        };
         let tiles = [n.div_ceil(tile.cols), m.div_ceil(tile.rows)];
-        for (item, items) in parts(self.batch()) {
-            for ((row, rows), (col, cols)) in parts(tiles[1]).flat_map(|r| parts(tiles[0]).map(move |c| (r, c))) {
+        let work_of = |items: usize, rows: usize| 2.0 * items as f64 * rows as f64 * k as f64 * n as f64;
+        for (item, items) in parts(self.batch(), work_of(1, m)) {
+            let places = parts(tiles[1], work_of(1, tile.rows));
+            for ((row, rows), (col, cols)) in places.flat_map(|r| parts(tiles[0], 1.0).map(move |c| (r, c))) {
                 let product = ProductWords {
                     rows: m,
                     inner: k,
@@ -131,7 +137,8 @@ impl Product<'_> {
                 };
                 let groups = [size(cols), size(rows), size(items)];
                 let source = || variant.source();
-                ops.0.dispatch_made(variant.to_string(), source, &reads, &[memory(&self.out)], &args, groups);
+                let work = work_of(items, rows * tile.rows);
+                ops.0.dispatch_made(variant.to_string(), source, &reads, &[memory(&self.out)], &args, groups, work);
             }
         }
     }
