@@ -19,6 +19,9 @@ use crate::rundir::{Checkpoint, Eval, Lines, Lock, Own, Restored, RunConfig, Run
 /// Held-out sequences that attention is looked at on, at most.
 const LOOKED_AT: usize = 8;
 
+/// Steps whose numbers wait on a GPU, at most.
+const MOST_WAITING: usize = 256;
+
 /// What an [`Observer`] is told.
 #[derive(Clone, Copy, Debug)]
 pub enum Progress<'a> {
@@ -246,6 +249,7 @@ impl<'o> Trainer<'o> {
         let clock = Instant::now();
         let mut step = start;
         let mut waiting = Vec::new();
+        let mut trouble = None;
         while step < config.steps {
             let batches: Vec<_> =
                 (0..config.accumulate).map(|_| data.batch(config.batch_size)).collect::<Result<_, _>>()?;
@@ -253,7 +257,8 @@ impl<'o> Trainer<'o> {
             if !(0.0..f64::INFINITY).contains(&lr) {
                 return Err(TrainError::LearningRate { step, given: lr });
             }
-            let Step { loss, grad_norm } = train_step_of(learner, &mut optimizer, &batches, lr, config.clip())?;
+            let Step { loss, grad_norm } =
+                step_after(&mut trouble, learner, &mut optimizer, &batches, lr, config.clip())?;
             waiting.push(Waiting {
                 metric: StepRecord {
                     step,
@@ -273,12 +278,20 @@ impl<'o> Trainer<'o> {
             let keep = snapshots.contains(&next)
                 || (config.checkpoint_every > 0 && next.is_multiple_of(config.checkpoint_every))
                 || stop;
-            let settled = *learner.params().device() == Device::Cpu || log || keep;
+            let enough = waiting.len() >= MOST_WAITING;
+            let settled = *learner.params().device() == Device::Cpu || log || keep || enough;
             if settled {
                 for metric in settle(&mut waiting) {
                     let bad = [("loss", metric.loss), ("gradient norm", metric.grad_norm)];
                     if let Some((what, number)) = bad.into_iter().find(|(_, x)| !x.is_finite()) {
                         let checkpoint = last_good(record.as_ref().map(|r| &r.dir));
+                        // Of a GPU this may be an earlier step. The weights are still those that it began with.
+                        let batches = if metric.step == step {
+                            batches
+                        } else {
+                            data.seek(metric.step * config.accumulate);
+                            (0..config.accumulate).map(|_| data.batch(config.batch_size)).collect::<Result<_, _>>()?
+                        };
                         let hook = first_not_finite(learner, &batches)?;
                         return Err(TrainError::NotFinite { step: metric.step, what, value: number, hook, checkpoint });
                     }
@@ -431,8 +444,8 @@ pub struct Step {
 }
 
 /// One step of training on a batch: gradients, clipping to the norm `clip`, an update at learning rate
-/// `lr`. On the CPU, if loss or norm is not finite, the weights stay as they were; a GPU is not waited
-/// for, and has them changed when that shows.
+/// `lr`. If loss or norm is not finite, weights and moments stay as they were, also on a GPU, which is not
+/// waited for.
 ///
 /// # Errors
 /// If the batch does not fit the learner.
@@ -461,6 +474,21 @@ pub fn train_step_of<L: Learner>(
     lr: f64,
     clip: Option<f64>,
 ) -> Result<Step, TrainError> {
+    step_after(&mut None, learner, optimizer, batches, lr, clip)
+}
+
+/// As [`train_step_of`], one of several steps. On a GPU `trouble` is one number, 0 until the loss or norm of a step is
+/// not finite, then NaN: that step and those after it change nothing, so that the weights are those before it
+/// when it shows.
+#[track_caller]
+fn step_after<L: Learner>(
+    trouble: &mut Option<Tensor>,
+    learner: &mut L,
+    optimizer: &mut Optimizer,
+    batches: &[L::Batch],
+    lr: f64,
+    clip: Option<f64>,
+) -> Result<Step, TrainError> {
     let (first, others) = batches.split_first().expect("a step needs a batch");
     let (mut loss, mut grads) = learner.gradients(first)?;
     for batch in others {
@@ -479,9 +507,15 @@ pub fn train_step_of<L: Learner>(
         grads.iter_mut().flatten().for_each(|grad| *grad *= share);
     }
     let grad_norm = grad_norm(&grads, learner.params().dtype(), learner.params().device());
-    let at_hand = *learner.params().device() == Device::Cpu;
-    if !at_hand || (loss.item().is_finite() && grad_norm.item().is_finite()) {
-        let scale = clip.map(|max| clip_coefficient(&grad_norm, max));
+    let scale = clip.map(|max| clip_coefficient(&grad_norm, max));
+    if *learner.params().device() != Device::Cpu {
+        let zero_or_nan = |x: &Tensor| x.reshape(&[]).affine(0.0, 0.0);
+        let here = zero_or_nan(&loss) + zero_or_nan(&grad_norm);
+        let so_far = trouble.take().map_or(here.clone(), |before| before + here);
+        let scale = scale.map_or_else(|| so_far.affine(1.0, 1.0), |scale| scale + &so_far);
+        *trouble = Some(so_far);
+        optimizer.step(learner.params_mut(), &grads, lr, Some(&scale));
+    } else if loss.item().is_finite() && grad_norm.item().is_finite() {
         optimizer.step(learner.params_mut(), &grads, lr, scale.as_ref());
     }
     learner.params().device().flush();

@@ -17,6 +17,9 @@ pub(super) fn adamw<E: Elem>(
     v: &mut Tensor,
     step: &AdamWStep,
 ) {
+    if !grad_scale.item().is_finite() {
+        return;
+    }
     let correction1 = 1.0 - step.beta1.powi(step.step as i32);
     let correction2 = 1.0 - step.beta2.powi(step.step as i32);
     let keep = E::from_f64(1.0 - step.lr * step.weight_decay);

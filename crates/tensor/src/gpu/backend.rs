@@ -269,12 +269,8 @@ impl Backend for Ops {
     fn contiguous(&self, x: &Tensor) -> Tensor {
         let out = self.empty(x.shape());
         let l = x.layout();
-        let words = kernels::Contiguous {
-            count: x.numel(),
-            offset: l.offset(),
-            shape: AxisList::lengths(l.shape()),
-            strides: AxisList::strides(l.strides()),
-        };
+        let (shape, [strides]) = AxisList::merged(l.shape(), [l.strides()]);
+        let words = kernels::Contiguous { count: x.numel(), offset: l.offset(), shape, strides };
         self.fill_by(&kernels::CONTIGUOUS, &[memory(x)], &out, &words);
         out
     }
@@ -286,13 +282,15 @@ impl Backend for Ops {
 
     fn assign(&self, dst: &mut Tensor, region: &Layout, src: &Tensor) {
         let src = src.expand(region.shape());
+        let (shape, [region_strides, src_strides]) =
+            AxisList::merged(region.shape(), [region.strides(), src.layout().strides()]);
         let words = kernels::Assign {
             count: region.numel(),
             region_offset: region.offset(),
             src_offset: src.layout().offset(),
-            shape: AxisList::lengths(region.shape()),
-            region_strides: AxisList::strides(region.strides()),
-            src_strides: AxisList::strides(src.layout().strides()),
+            shape,
+            region_strides,
+            src_strides,
         };
         self.each(&kernels::ASSIGN, "", words.count, &[&src], &[dst], &words);
     }
@@ -330,13 +328,15 @@ impl Backend for Ops {
     fn binary(&self, op: BinaryOp, a: &Tensor, b: &Tensor, shape: &[usize]) -> Tensor {
         let out = self.empty(shape);
         let (a, b) = (a.expand(shape), b.expand(shape));
+        let (merged, [a_strides, b_strides]) = AxisList::merged(shape, [a.layout().strides(), b.layout().strides()]);
         let words = kernels::Binary {
             count: out.numel(),
+            dense: kernels::DenseOperands { a_dense: a.is_contiguous(), b_dense: b.is_contiguous() },
             a_offset: a.layout().offset(),
             b_offset: b.layout().offset(),
-            shape: AxisList::lengths(shape),
-            a_strides: AxisList::strides(a.layout().strides()),
-            b_strides: AxisList::strides(b.layout().strides()),
+            shape: merged,
+            a_strides,
+            b_strides,
         };
         self.each(&kernels::BINARY, binary_text(op), words.count, &[&a, &b], &[&out], &words);
         out
@@ -371,7 +371,7 @@ impl Backend for Ops {
         let x = self.dense(x);
         let words = rows_of(&x);
         let out = self.empty(&[words.rows]);
-        self.fill_by(&kernels::ARGMAX, &[memory(&x)], &out, &words);
+        self.rows(&kernels::ARGMAX, words.rows, &[memory(&x)], &[&out], &words);
         IndexTensor::new(self.0.read(memory(&out), words.rows), &x.shape()[..x.ndim() - 1])
     }
 

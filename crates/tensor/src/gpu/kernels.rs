@@ -93,6 +93,7 @@ words! {
     }
     Binary {
         count: usize,
+        dense: DenseOperands,
         a_offset: usize,
         b_offset: usize,
         shape: AxisList,
@@ -179,6 +180,14 @@ words! {
     EndPass {
         /// The number that is counted as 0.
         starts_again: usize,
+    }
+}
+
+flags! {
+    /// Operands of which element `i` is the one at `i`.
+    DenseOperands {
+        a_dense,
+        b_dense,
     }
 }
 

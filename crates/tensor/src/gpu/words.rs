@@ -124,6 +124,25 @@ impl AxisList {
         AxisList::filled(strides, 0)
     }
 
+    /// Lengths and strides of operands of `shape` with as few axes as they all allow: those of length 1 are left out,
+    /// and neighbours that each operand has side by side are one.
+    pub fn merged<const N: usize>(shape: &[usize], strides: [&[usize]; N]) -> (AxisList, [AxisList; N]) {
+        let mut lengths: Vec<usize> = Vec::new();
+        let mut merged: [Vec<usize>; N] = [const { Vec::new() }; N];
+        for (axis, &length) in shape.iter().enumerate().filter(|(_, length)| **length != 1) {
+            let own = strides.map(|s| s[axis]);
+            let beside = |(before, own): (&Vec<usize>, usize)| before.last() == Some(&own.saturating_mul(length));
+            if merged.iter().zip(own).all(beside) {
+                *lengths.last_mut().expect("there is an axis before") *= length;
+                merged.iter_mut().for_each(|m| m.truncate(lengths.len() - 1));
+            } else {
+                lengths.push(length);
+            }
+            merged.iter_mut().zip(own).for_each(|(m, own)| m.push(own));
+        }
+        (AxisList::lengths(&lengths), merged.map(|m| AxisList::strides(&m)))
+    }
+
     fn filled(values: &[usize], before: usize) -> AxisList {
         assert!(values.len() <= AXES, "GPU kernels take tensors of up to seven axes, not {}", values.len());
         let mut all = [before; AXES];
@@ -245,6 +264,23 @@ mod tests {
             "fn batch(i: u32) -> u32 { return word(10u + i); }",
         ];
         assert_eq!(text.lines().collect::<Vec<_>>(), read);
+    }
+
+    #[test]
+    fn axes_that_lie_side_by_side_in_all_operands_are_one() {
+        let merged = |shape: &[usize], a: &[usize], b: &[usize]| {
+            let (lengths, [a, b]) = AxisList::merged(shape, [a, b]);
+            assert_eq!((lengths.0[..4].iter().product::<usize>(), a.0[..4].iter().sum::<usize>()), (1, 0));
+            [lengths, a, b].map(|list| list.0[4..].to_vec())
+        };
+        // Dense, and a scalar.
+        assert_eq!(merged(&[2, 3, 4], &[12, 4, 1], &[0, 0, 0]), [[1, 1, 24], [0, 0, 1], [0, 0, 0]]);
+        // A row for each of several, with an axis of length 1 of any stride.
+        assert_eq!(merged(&[2, 3, 1, 4], &[12, 4, 9, 1], &[0, 0, 0, 1]), [[1, 6, 4], [0, 4, 1], [0, 0, 1]]);
+        // A number for each row, and a transposed matrix.
+        assert_eq!(merged(&[2, 3, 4], &[12, 1, 3], &[3, 1, 0]), [[2, 3, 4], [12, 1, 3], [3, 1, 0]]);
+        assert_eq!(merged(&[], &[], &[]), [[1, 1, 1], [0, 0, 0], [0, 0, 0]]);
+        assert_eq!(merged(&[1, 1], &[7, 1], &[0, 0]), [[1, 1, 1], [0, 0, 0], [0, 0, 0]]);
     }
 
     #[test]

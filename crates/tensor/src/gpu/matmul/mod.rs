@@ -1,6 +1,7 @@
 //! Matrix products: from tensors to the kernel that makes them.
 
 mod cooperative;
+mod few_rows;
 mod tile;
 mod tiled;
 mod variant;
@@ -10,7 +11,7 @@ use super::context::{MAX_GROUPS, MAX_WORK};
 use super::words::Args;
 use crate::backend::AttentionSpec;
 use crate::{DType, Device, Rng, Tensor};
-pub(super) use tile::{COOPERATIVE, Class, TILES, Tile, Transposition};
+pub(super) use tile::{COOPERATIVE, Class, FEW_ROWS, TILES, Tile, Transposition};
 #[cfg(test)]
 pub(super) use variant::every_variant;
 pub(super) use variant::{Epilogue, Variant};
@@ -75,11 +76,12 @@ impl Product<'_> {
         variant.is_possible(self.sizes()).then_some(variant)
     }
 
-    /// By the tile that the device's table has.
+    /// By the tile of a few rows, if there are, or the one that the device's table has.
     pub fn run(&self, ops: &Ops) {
         let [m, _, n] = self.sizes();
         let class = Class::of(self.order(), self.batch(), m, n);
-        let variant = self.variant(ops.0.tiles.of(class)).or_else(|| self.variant(class.plain()));
+        let tiles = [FEW_ROWS, ops.0.tiles.of(class), class.plain()];
+        let variant = tiles.into_iter().find_map(|tile| self.variant(tile));
         self.run_by(ops, variant.expect("a tile by threads makes any product"));
     }
 
@@ -204,13 +206,18 @@ mod tests {
         let device = Device::gpu().expect("an adapter; IRONLENS_ADAPTER may name a software one");
         let Device::Gpu(gpu) = &device else { unreachable!("a GPU was asked for") };
         let sizes =
-            [[1, 65, 130, 77], [1, 64, 48, 72], [3, 132, 36, 68], [2, 3, 20, 5], [1, 1, 5, 1], [2, 128, 24, 64]];
+            [[1, 65, 130, 77], [1, 64, 48, 72], [3, 132, 36, 68], [2, 3, 20, 5], [1, 1, 5, 1], [2, 128, 24, 64]]
+                .into_iter()
+                .chain([[1, 1, 300, 101], [2, 4, 132, 72]]);
         gpu.check_matrices(&TILES);
         let there = |tile: &Tile| gpu.ops.0.tiles.may_take(*tile);
-        for (tile, order) in
-            TILES.into_iter().filter(there).flat_map(|tile| Transposition::ALL.map(|order| (tile, order)))
+        for (tile, order) in TILES
+            .into_iter()
+            .chain([FEW_ROWS])
+            .filter(there)
+            .flat_map(|tile| Transposition::ALL.map(|order| (tile, order)))
         {
-            for [batch, m, k, n] in sizes {
+            for [batch, m, k, n] in sizes.clone() {
                 let random = |shape: &[usize], stream| Rng::new(7, stream).normal(shape, 0.0, 1.0, &Device::Cpu);
                 let turned = |on, x: &Tensor| if on { x.transpose(3, 4).contiguous() } else { x.clone() };
                 let (a, b) = (random(&[1, batch, 1, m, k], 0), random(&[1, batch, 1, k, n], 1));
@@ -230,7 +237,7 @@ mod tests {
                     let out = Tensor::zeros(&[1, batch, 1, m, n], DType::F32, &device);
                     let product = Product { a: ga.clone(), b: gb.clone(), out, epilogue, extras, spec: None };
                     if !product.run_with(&gpu.ops, tile) {
-                        assert!(tile.is_cooperative(), "{tile} makes anything");
+                        assert!(tile.is_cooperative() || tile == FEW_ROWS, "{tile} makes anything");
                         continue;
                     }
                     let found = product.out.to_device(&Device::Cpu).to_dtype(DType::F64);
