@@ -90,6 +90,29 @@ mod tests {
         kernels::all().into_iter().flat_map(with_ops).chain(products)
     }
 
+    fn to_metal(module: &naga::Module, info: &naga::valid::ModuleInfo) -> Result<String, msl::Error> {
+        let entry = &module.entry_points[0];
+        let mut resources = msl::EntryPointResources { immediates_buffer: Some(30), ..Default::default() };
+        for (_, v) in module.global_variables.iter() {
+            if let Some(binding) = v.binding {
+                let target =
+                    msl::BindTarget { buffer: Some(binding.binding as u8), mutable: true, ..Default::default() };
+                resources.resources.insert(binding, target);
+            }
+        }
+        resources.sizes_buffer = Some(29);
+        let options = msl::Options {
+            lang_version: (2, 4),
+            per_entry_point_map: [(entry.name.clone(), resources)].into_iter().collect(),
+            fake_missing_bindings: false,
+            zero_initialize_workgroup_memory: false,
+            ..Default::default()
+        };
+        let pipeline =
+            msl::PipelineOptions { entry_point: Some((entry.stage, entry.name.clone())), ..Default::default() };
+        msl::write_string(module, info, &options, &pipeline).map(|(text, _)| text)
+    }
+
     #[test]
     fn every_kernel_translates_for_metal_and_vulkan() {
         for (name, Source { text, reads, writes }) in every_kernel() {
@@ -112,26 +135,7 @@ mod tests {
             assert!(reads + writes <= MAX_BUFFERS);
             assert!(!barrier_may_diverge(&text), "{name}: a barrier after a return, or within an if");
 
-            let mut resources = msl::EntryPointResources { immediates_buffer: Some(30), ..Default::default() };
-            for (_, v) in module.global_variables.iter() {
-                if let Some(binding) = v.binding {
-                    let target =
-                        msl::BindTarget { buffer: Some(binding.binding as u8), mutable: true, ..Default::default() };
-                    resources.resources.insert(binding, target);
-                }
-            }
-            resources.sizes_buffer = Some(29);
-            let options = msl::Options {
-                lang_version: (2, 4),
-                per_entry_point_map: [(entry.name.clone(), resources)].into_iter().collect(),
-                fake_missing_bindings: false,
-                zero_initialize_workgroup_memory: false,
-                ..Default::default()
-            };
-            let pipeline =
-                msl::PipelineOptions { entry_point: Some((entry.stage, entry.name.clone())), ..Default::default() };
-            let (metal, _) = msl::write_string(&module, &info, &options, &pipeline)
-                .unwrap_or_else(|e| panic!("{name} for Metal: {e}"));
+            let metal = to_metal(&module, &info).unwrap_or_else(|e| panic!("{name} for Metal: {e}"));
             assert!(metal.contains("kernel void"));
             let operators = operators_on_matrices(&metal);
             assert!(operators.is_empty(), "{name}: Metal's matrices have no operators: {}", operators.join("; "));
@@ -232,11 +236,24 @@ mod tests {
 
     #[test]
     fn the_lint_sees_an_operator_on_a_matrix() {
-        let made = "metal::simdgroup_float8x8 m = NagaCooperativeLoad(&r2.inner[4u * at], 8u, true);\n\
-                    metal::simdgroup_float8x8 c = {};\nuint at = at + 8u * pitch;\n";
-        assert!(operators_on_matrices(made).is_empty());
-        assert_eq!(operators_on_matrices(&format!("{made}    c = c + m;\n")), ["c = c + m;"]);
-        assert_eq!(operators_on_matrices(&format!("{made}c = load(r) + c;")), ["c = load(r) + c;"]);
+        let metal = |step: &str| {
+            let text = format!(
+                "enable wgpu_cooperative_matrix;\n\
+                 @group(0) @binding(0) var<storage, read> r0: array<f32>;\n\
+                 @group(0) @binding(1) var<storage, read_write> w0: array<f32>;\n\
+                 @compute @workgroup_size(64) fn main() {{\n\
+                 var c = coop_mat8x8<f32, C>(); let pitch = 8u; let at = 64u * pitch + 8u;\n{step}\n\
+                 coopStoreT(c, &w0[at], pitch);\n}}"
+            );
+            let module = naga::front::wgsl::parse_str(&text).unwrap_or_else(|e| panic!("{}", e.emit_to_string(&text)));
+            let info = Validator::new(ValidationFlags::all(), Capabilities::all()).validate(&module).unwrap();
+            to_metal(&module, &info).unwrap()
+        };
+        let loaded = "c = coopLoadT<coop_mat8x8<f32, C>>(&r0[at], pitch);";
+        let added = "c = c + coopLoadT<coop_mat8x8<f32, C>>(&r0[at], pitch);";
+        let (plain, sum) = (metal(loaded), metal(added));
+        assert!(operators_on_matrices(&plain).is_empty(), "{plain}");
+        assert!(!operators_on_matrices(&sum).is_empty(), "{sum}");
     }
 
     #[test]
