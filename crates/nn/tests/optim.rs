@@ -104,6 +104,23 @@ fn one_of_two_matrices_of_one_tensor_is_frozen() {
 }
 
 #[test]
+fn a_factor_of_the_gradient_that_is_not_finite_changes_nothing() {
+    let betas = (0.9, 0.999);
+    let adam = [Optimizer::adamw(betas, 1e-8, 0.1), Optimizer::adam(betas, 1e-8, 0.1)];
+    for optimizer in adam.into_iter().chain([Optimizer::sgd(0.9, 0.1), Optimizer::sgd(0.0, 0.0)]) {
+        for factor in [f64::NAN, f64::INFINITY] {
+            let (start, mut after, mut optimizer) = (params(), params(), optimizer.clone());
+            let factor = Tensor::from_vec_f64(vec![factor], &[]);
+            optimizer.step(&mut after, &grads(&start, 0), 0.1, Some(&factor));
+            for name in ["W_Q", "W_K", "b"] {
+                assert_eq!(values(&after, name), values(&start, name));
+            }
+            assert!(optimizer.moments().flat_map(|m| m.to_vec_f64()).all(|m| m == 0.0));
+        }
+    }
+}
+
+#[test]
 fn a_frozen_tensor_has_no_moments() {
     let mut params = params();
     params.freeze(|name| name.starts_with("W_"));

@@ -371,7 +371,7 @@ pub(crate) trait Backend {
     fn cross_entropy_grad(&self, logits: &Tensor, targets: &IndexTensor, drow: &Tensor) -> Tensor;
 
     // Training
-    /// `grad` is multiplied by the one number of `grad_scale` first (clipping).
+    /// `grad` is multiplied by the one number of `grad_scale` first (clipping); if that is not finite, nothing changes.
     fn adamw(
         &self,
         param: &mut Tensor,

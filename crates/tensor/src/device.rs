@@ -78,6 +78,16 @@ impl Device {
         }
     }
 
+    /// Bytes of the memory that tensors here are in, if that is known: the machine's, on the CPU and on a GPU that has
+    /// no memory of its own.
+    pub fn memory_bytes(&self) -> Option<u64> {
+        match self {
+            Device::Cpu => crate::machine::memory(),
+            #[cfg(feature = "gpu")]
+            Device::Gpu(gpu) => gpu.shares_memory().then(crate::machine::memory).flatten(),
+        }
+    }
+
     /// Hands over what a GPU has recorded so far, without waiting for it; does nothing on the CPU.
     pub fn flush(&self) {
         match self {

@@ -54,6 +54,7 @@ mod failure;
 pub mod gpu;
 mod index;
 mod layout;
+mod machine;
 mod ops;
 pub mod profile;
 mod random;

@@ -624,7 +624,8 @@ impl Tensor {
     // ---- training -----------------------------------------------------------------------
 
     /// One AdamW step on this parameter, in place; `m` and `v` are its moments. The gradient is
-    /// multiplied by `grad_scale`, one number on the same device, first (clipping).
+    /// multiplied by `grad_scale`, one number on the same device, first (clipping); if that is not finite, nothing
+    /// changes.
     #[track_caller]
     pub fn adamw(&mut self, grad: &Tensor, grad_scale: &Tensor, m: &mut Tensor, v: &mut Tensor, step: &AdamWStep) {
         let op = "adamw";

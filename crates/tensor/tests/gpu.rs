@@ -71,6 +71,44 @@ fn elementwise_and_reductions() {
     assert!(!Tensor::from_vec(vec![f32::INFINITY], &[1], &gpu()).all_finite());
 }
 
+/// What compilers with fast math may take to be nowhere is where it is on the CPU.
+#[test]
+#[ignore = "needs an adapter"]
+fn numbers_that_are_not_finite() {
+    let (nan, inf) = (f32::NAN, f32::INFINITY);
+    let (no_number, one) = (Tensor::from([nan, 0.5]), Tensor::from([1.0, 1.0]));
+    for op in UnaryOp::ALL {
+        compare(op.name(), 2e-6, &[&no_number, &one], |t| vec![t[0].unary(op), t[0].unary_grad(op, t[1].clone())]);
+    }
+    let odd = Tensor::from([nan, inf, -inf, 0.0, -0.0, -1.5, 0.2]);
+    let clamp = UnaryOp::Clamp { min: -0.6, max: 0.4 };
+    for op in [UnaryOp::Neg, UnaryOp::Abs, UnaryOp::Exp, UnaryOp::Log, UnaryOp::Sqrt, UnaryOp::Recip, clamp]
+        .into_iter()
+        .chain([UnaryOp::Sin, UnaryOp::Cos, UnaryOp::Tanh, UnaryOp::Sigmoid, UnaryOp::Relu])
+    {
+        compare(op.name(), 2e-6, &[&odd], |t| vec![t[0].unary(op)]);
+    }
+    let tiny = Tensor::from([1e-40f32, 3e-45, 1.2e-38, 3.4e38, -1e-40]);
+    compare("log of subnormal numbers", 2e-6, &[&tiny], |t| vec![t[0].log()]);
+    let a = Tensor::from([nan, 1.0, nan, inf, -inf, 0.0, 2.0, 0.0]);
+    let b = Tensor::from([1.0, nan, nan, 1.0, -inf, -0.0, nan, -inf]);
+    for op in BinaryOp::ALL {
+        compare(op.name(), 2e-6, &[&a, &b], |t| vec![t[0].binary(op, &t[1]), t[1].binary(op, &t[0])]);
+    }
+    let hidden = -inf;
+    let rows = Tensor::from([[1.0, nan, 3.0], [hidden, 2.0, hidden], [hidden, hidden, hidden], [hidden, nan, 0.0]]);
+    compare("rows with NaN", 2e-6, &[&rows], |t| {
+        vec![t[0].max(&[1]), t[0].max(&[0]), t[0].sum(&[1]), t[0].softmax(), t[0].narrow(0, 0, 2).log_softmax()]
+    });
+    // A loss of 1e-6 beside logits of 100.
+    let logits = Tensor::from([[100.0, 86.0, 50.0], [86.0, 100.0, 86.5]]);
+    let (ids, drow) = (IndexTensor::new(vec![0, 1], &[2]), Tensor::from([1.0, 1.0]));
+    compare("small losses", 0.1, &[&logits, &drow], |t| {
+        let y = t[0].log_softmax();
+        vec![t[0].cross_entropy(&ids), t[0].cross_entropy_grad(&ids, &t[1]), y.select(0, 0).narrow(0, 0, 1)]
+    });
+}
+
 #[test]
 #[ignore = "needs an adapter"]
 fn views_copies_and_writes() {
@@ -202,6 +240,13 @@ fn a_step_of_adamw() {
         // The operands are as they were.
         vec![p, m, v, t[0].clone(), t[2].clone()]
     });
+    for factor in [f64::NAN, f64::INFINITY] {
+        compare("adamw by a factor that is not finite", 0.0, &[&p, &g, &m, &v], |t| {
+            let (mut p, mut m, mut v) = (t[0].clone(), t[2].clone(), t[3].clone());
+            p.adamw(&t[1], &Tensor::scalar(factor, p.dtype(), &p.device()), &mut m, &mut v, &step);
+            vec![p, m, v]
+        });
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ironlens_tensor::Tensor;
+use ironlens_tensor::{Device, Tensor};
 
 use super::rule::{Pace, Rule};
 use crate::error::ParamError;
@@ -117,7 +117,8 @@ impl Optimizer {
     }
 
     /// One step at learning rate `lr` with gradients by stored tensor (see [`Params::slots`]); those
-    /// are multiplied by the one number of `grad_scale`, if given (see [`clip_coefficient`]).
+    /// are multiplied by the one number of `grad_scale`, if given (see [`clip_coefficient`]). If that is not
+    /// finite, no weight and no moment changes.
     ///
     /// [`clip_coefficient`]: super::clip_coefficient
     ///
@@ -133,6 +134,7 @@ impl Optimizer {
         );
         self.steps += 1;
         self.moments.resize_with(params.slots().len(), Vec::new);
+        self.trained.resize_with(params.slots().len(), Vec::new);
         let one;
         let grad_scale = match grad_scale {
             Some(scale) => scale,
@@ -141,7 +143,10 @@ impl Optimizer {
                 &one
             }
         };
-        self.trained.resize_with(params.slots().len(), Vec::new);
+        // On a GPU the rules look at it, for it is not known here.
+        if *params.device() == Device::Cpu && !grad_scale.item().is_finite() {
+            return;
+        }
         let pace = |((factor, weight_decay), step)| Pace { grad_scale, lr: lr * factor, weight_decay, step };
         for (slot, grad) in grads.iter().enumerate() {
             let Some(grad) = grad else { continue };

@@ -1,6 +1,6 @@
 //! How one tensor is updated.
 
-use ironlens_tensor::{AdamWStep, Tensor};
+use ironlens_tensor::{AdamWStep, Device, Operand, Tensor};
 
 /// The rule by which an [`Optimizer`](super::Optimizer) updates weights: PyTorch's optimisers of these
 /// names.
@@ -31,7 +31,7 @@ pub enum Rule {
 /// The numbers of one step of one tensor.
 #[derive(Clone, Copy)]
 pub(super) struct Pace<'s> {
-    /// One number by which the gradient is multiplied first.
+    /// One number by which the gradient is multiplied first; if it is not finite, nothing changes.
     pub grad_scale: &'s Tensor,
     pub lr: f64,
     pub weight_decay: f64,
@@ -68,19 +68,20 @@ impl Rule {
             }
             (Rule::Adam { betas, eps }, [m, v]) => {
                 let grad = with_decay(param, grad, grad_scale, weight_decay);
-                let one = Tensor::scalar(1.0, param.dtype(), &param.device());
+                // Which it was multiplied by: 1, or NaN.
+                let one = grad_scale.affine(0.0, 1.0);
                 param.adamw(&grad, &one, m, v, &adamw(betas, eps, 0.0));
             }
             (Rule::Sgd { momentum }, moments) => {
                 let grad = with_decay(param, grad, grad_scale, weight_decay);
                 let change = match moments {
                     [m] => {
-                        *m = &*m * momentum + &grad;
+                        *m = if_finite(grad_scale, &*m * momentum + &grad, &*m);
                         m.clone()
                     }
                     _ => grad,
                 };
-                *param -= change * lr;
+                *param -= if_finite(grad_scale, change * lr, 0);
             }
             (Rule::AdamW { .. } | Rule::Adam { .. }, _) => unreachable!("Adam has two moments"),
         }
@@ -91,6 +92,15 @@ impl Rule {
 fn with_decay(param: &Tensor, grad: &Tensor, grad_scale: &Tensor, weight_decay: f64) -> Tensor {
     let grad = grad * grad_scale.to_dtype(grad.dtype());
     if weight_decay == 0.0 { grad } else { grad + param * weight_decay }
+}
+
+/// `new` if `grad_scale` is finite, else `old`. On the CPU it is: [`Optimizer::step`](super::Optimizer::step) has
+/// seen to that.
+fn if_finite(grad_scale: &Tensor, new: Tensor, old: impl Operand<Tensor>) -> Tensor {
+    match new.device() == Device::Cpu {
+        true => new,
+        false => Tensor::where_(grad_scale.affine(0.0, 0.0).eq(0.0), new, old),
+    }
 }
 
 impl std::fmt::Display for Rule {

@@ -17,6 +17,9 @@ pub(super) fn adamw<E: Elem>(
     v: &mut Tensor,
     step: &AdamWStep,
 ) {
+    if !grad_scale.item().is_finite() {
+        return;
+    }
     let (correction1, correction2) = step.corrections();
     let keep = E::from_f64(1.0 - step.lr * step.weight_decay);
     let size = E::from_f64(step.lr / correction1);

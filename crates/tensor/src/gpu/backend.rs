@@ -131,7 +131,7 @@ impl Ops {
 fn unary_text(op: UnaryOp) -> (&'static str, &'static str) {
     match op {
         UnaryOp::Neg => ("-x", "-1.0"),
-        UnaryOp::Abs => ("abs(x)", "sign(x)"),
+        UnaryOp::Abs => ("abs(x)", "select(sign(x), -1.0, is_nan(x))"),
         UnaryOp::Sign => ("select(sign(x), x, is_nan(x))", "0.0"),
         UnaryOp::Exp => ("exp_(x)", "exp_(x)"),
         UnaryOp::Log => ("log_(x)", "1.0 / x"),
@@ -142,10 +142,7 @@ fn unary_text(op: UnaryOp) -> (&'static str, &'static str) {
         UnaryOp::Affine { .. } => ("x * p() + q()", "p()"),
         UnaryOp::Clamp { .. } => {
             // The upper limit goes last, as on the CPU: it holds where it is below the lower one.
-            (
-                "select(select(x, p(), x < p()), q(), select(x, p(), x < p()) > q())",
-                "select(1.0, 0.0, x < p() || x > q())",
-            )
+            ("select(min(max(x, p()), q()), x, is_nan(x))", "select(1.0, 0.0, (x < p() || x > q()) && !is_nan(x))")
         }
         UnaryOp::Sin => ("sin_(x)", "cos_(x)"),
         UnaryOp::Cos => ("cos_(x)", "-sin_(x)"),
@@ -198,12 +195,12 @@ fn binary_text(op: BinaryOp) -> &'static str {
         BinaryOp::Sub => "a - b",
         BinaryOp::Mul => "a * b",
         BinaryOp::Div => "a / b",
-        BinaryOp::Maximum => "select(b, a, a > b || is_nan(a))",
-        BinaryOp::Minimum => "select(b, a, a < b || is_nan(a))",
-        BinaryOp::Gt => "select(0.0, 1.0, a > b)",
-        BinaryOp::Ge => "select(0.0, 1.0, a >= b)",
-        BinaryOp::Eq => "select(0.0, 1.0, a == b)",
-        BinaryOp::Keep => "select(0.0, a, b != 0.0)",
+        BinaryOp::Maximum => "select(select(select(b, a, a > b), b, is_nan(b)), a, is_nan(a))",
+        BinaryOp::Minimum => "select(select(select(b, a, a < b), b, is_nan(b)), a, is_nan(a))",
+        BinaryOp::Gt => "select(0.0, 1.0, a > b && ordered(a, b))",
+        BinaryOp::Ge => "select(0.0, 1.0, a >= b && ordered(a, b))",
+        BinaryOp::Eq => "select(0.0, 1.0, a == b && ordered(a, b))",
+        BinaryOp::Keep => "select(0.0, a, bits_of(b) != 0u)",
     }
 }
 
@@ -211,7 +208,7 @@ fn binary_text(op: BinaryOp) -> &'static str {
 fn reduce_text(op: ReduceOp) -> &'static str {
     match op {
         ReduceOp::Sum => "acc + v",
-        ReduceOp::Max => "select(max(acc, v), acc + v, is_nan(v) || is_nan(acc))",
+        ReduceOp::Max => "select(select(max(acc, v), v, is_nan(v)), acc, is_nan(acc))",
     }
 }
 
@@ -272,12 +269,8 @@ impl Backend for Ops {
     fn contiguous(&self, x: &Tensor) -> Tensor {
         let out = self.empty(x.shape());
         let l = x.layout();
-        let words = kernels::Contiguous {
-            count: x.numel(),
-            offset: l.offset(),
-            shape: AxisList::lengths(l.shape()),
-            strides: AxisList::strides(l.strides()),
-        };
+        let (shape, [strides]) = AxisList::merged(l.shape(), [l.strides()]);
+        let words = kernels::Contiguous { count: x.numel(), offset: l.offset(), shape, strides };
         self.fill_by(&kernels::CONTIGUOUS, &[memory(x)], &out, &words);
         out
     }
@@ -289,13 +282,15 @@ impl Backend for Ops {
 
     fn assign(&self, dst: &mut Tensor, region: &Layout, src: &Tensor) {
         let src = src.expand(region.shape());
+        let (shape, [region_strides, src_strides]) =
+            AxisList::merged(region.shape(), [region.strides(), src.layout().strides()]);
         let words = kernels::Assign {
             count: region.numel(),
             region_offset: region.offset(),
             src_offset: src.layout().offset(),
-            shape: AxisList::lengths(region.shape()),
-            region_strides: AxisList::strides(region.strides()),
-            src_strides: AxisList::strides(src.layout().strides()),
+            shape,
+            region_strides,
+            src_strides,
         };
         self.each(&kernels::ASSIGN, "", words.count, &[&src], &[dst], &words);
     }
@@ -333,13 +328,15 @@ impl Backend for Ops {
     fn binary(&self, op: BinaryOp, a: &Tensor, b: &Tensor, shape: &[usize]) -> Tensor {
         let out = self.empty(shape);
         let (a, b) = (a.expand(shape), b.expand(shape));
+        let (merged, [a_strides, b_strides]) = AxisList::merged(shape, [a.layout().strides(), b.layout().strides()]);
         let words = kernels::Binary {
             count: out.numel(),
+            dense: kernels::DenseOperands { a_dense: a.is_contiguous(), b_dense: b.is_contiguous() },
             a_offset: a.layout().offset(),
             b_offset: b.layout().offset(),
-            shape: AxisList::lengths(shape),
-            a_strides: AxisList::strides(a.layout().strides()),
-            b_strides: AxisList::strides(b.layout().strides()),
+            shape: merged,
+            a_strides,
+            b_strides,
         };
         self.each(&kernels::BINARY, binary_text(op), words.count, &[&a, &b], &[&out], &words);
         out
@@ -374,7 +371,7 @@ impl Backend for Ops {
         let x = self.dense(x);
         let words = rows_of(&x);
         let out = self.empty(&[words.rows]);
-        self.fill_by(&kernels::ARGMAX, &[memory(&x)], &out, &words);
+        self.rows(&kernels::ARGMAX, words.rows, &[memory(&x)], &[&out], &words);
         IndexTensor::new(self.0.read(memory(&out), words.rows), &x.shape()[..x.ndim() - 1])
     }
 

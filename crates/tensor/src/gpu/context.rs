@@ -16,6 +16,15 @@ use crate::GpuFailure;
 pub const MATRICES_VARIABLE: &str = "IRONLENS_MATRICES";
 /// Dispatches per submission at most.
 const MAX_DISPATCHES: u64 = 4096;
+/// Floating-point operations of a pass, but that one kernel may have more. wgpu makes a command buffer of each pass,
+/// and macOS stops those that take some seconds: this is a tenth of a second or two of a small GPU.
+pub(super) const MAX_WORK: f64 = 1e11;
+/// Operations in whose time a GPU reads or writes an element.
+const WORK_OF_ELEMENT: f64 = 64.0;
+/// Passes of a submission at most: what a device takes of command buffers that wait for theirs has limits.
+const MAX_PASSES: u64 = 64;
+/// Where the number of passes begins again at 0: up to here `f32` counts.
+const PASSES_COUNTED: usize = 1 << 24;
 /// Submissions that may run or wait at one time.
 const MAX_IN_FLIGHT: usize = 3;
 /// Bind groups that are kept; all are dropped when there are more.
@@ -30,7 +39,9 @@ const GRID: u32 = 32768;
 pub struct Counts {
     /// Kernels started.
     pub dispatches: u64,
-    /// Command buffers handed to the device.
+    /// Passes that kernels were recorded in, each a command buffer of its own.
+    pub passes: u64,
+    /// Times that commands were handed to the device.
     pub submits: u64,
     /// Times that the host waited for results.
     pub reads: u64,
@@ -61,6 +72,10 @@ pub(crate) struct Context {
     pub(super) limits: wgpu::Limits,
     pub(super) name: String,
     pub(super) pool: Pool,
+    /// Whether its memory is the machine's.
+    pub(super) unified: bool,
+    /// One number: the passes that the device has done.
+    passes_done: wgpu::Buffer,
     recorder: Mutex<Recorder>,
     /// Number of submissions so far.
     epoch: AtomicU64,
@@ -77,13 +92,19 @@ pub(crate) struct Context {
 struct Recorder {
     encoder: Option<wgpu::CommandEncoder>,
     pass: Option<wgpu::ComputePass<'static>>,
+    /// What the pass does so far, and may do, in floating-point operations.
+    work: f64,
+    most_work: f64,
+    /// Passes that have ended and dispatches since the last submission.
+    passes: u64,
     dispatches: u64,
     in_flight: VecDeque<wgpu::SubmissionIndex>,
     counts: Counts,
     pipelines: HashMap<String, Arc<Pipeline>>,
     layouts: HashMap<(usize, usize), (wgpu::BindGroupLayout, wgpu::PipelineLayout)>,
     groups: HashMap<Vec<u64>, wgpu::BindGroup>,
-    mark: u32,
+    /// What counts passes on the device, once it was needed.
+    counter: Option<(Arc<Pipeline>, wgpu::BindGroup)>,
 }
 
 struct Pipeline {
@@ -164,13 +185,27 @@ impl Context {
                 told.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(lost);
             }
         });
+        let info = adapter.get_info();
+        let unified = match info.device_type {
+            wgpu::DeviceType::IntegratedGpu | wgpu::DeviceType::Cpu => true,
+            wgpu::DeviceType::DiscreteGpu | wgpu::DeviceType::VirtualGpu | wgpu::DeviceType::Other => false,
+        };
+        // It is 0 from the start: WebGPU's buffers are.
+        let passes_done = device.create_buffer(&wgpu::BufferDescriptor {
+            label: None,
+            size: 4,
+            usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
         Ok(Arc::new(Context {
-            name: adapter.get_info().name,
+            name: info.name,
             device,
             queue,
             limits,
-            pool: Pool::default(),
-            recorder: Mutex::default(),
+            pool: Pool::beside(unified.then(crate::machine::memory).flatten()),
+            unified,
+            passes_done,
+            recorder: Mutex::new(Recorder { most_work: MAX_WORK, ..Recorder::default() }),
             epoch: AtomicU64::new(0),
             fault,
             checks,
@@ -218,10 +253,9 @@ impl Context {
 
     /// What went wrong, if anything has.
     pub(super) fn failure(&self) -> Option<GpuFailure> {
-        let adapter = self.name.clone();
         self.fault.lock().unwrap_or_else(|e| e.into_inner()).clone().map(|fault| match fault {
-            Fault::OutOfMemory => GpuFailure::OutOfMemory { adapter, live_bytes: self.memory().live_bytes },
-            Fault::Other(what) => GpuFailure::Failed { adapter, what },
+            Fault::OutOfMemory => self.out_of_memory(),
+            Fault::Other(what) => GpuFailure::Failed { adapter: self.name.clone(), what },
         })
     }
 
@@ -244,10 +278,14 @@ impl Context {
         groups: [u32; 3],
     ) {
         let key = if op.is_empty() { kernel.name.to_string() } else { format!("{} {op}", kernel.name) };
-        self.dispatch_made(key, || kernel.source(op), reads, writes, &Args::of(words), groups);
+        let elements: usize = reads.iter().chain(writes).map(|m| m.len()).sum();
+        let work = WORK_OF_ELEMENT * elements as f64;
+        self.dispatch_made(key, || kernel.source(op), reads, writes, &Args::of(words), groups, work);
     }
 
-    /// Records the kernel that `make` gives when it is called `key` for the first time.
+    /// Records the kernel that `make` gives when it is called `key` for the first time, of `work` floating-point
+    /// operations.
+    #[expect(clippy::too_many_arguments, reason = "a kernel and all that it is given")]
     pub(super) fn dispatch_made(
         &self,
         key: String,
@@ -256,23 +294,16 @@ impl Context {
         writes: &[&Memory],
         args: &Args,
         groups: [u32; 3],
+        work: f64,
     ) {
-        if !groups.contains(&0) {
-            self.record(&mut self.recorder(), key, make, reads, writes, args, groups);
+        if groups.contains(&0) {
+            return;
         }
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "a kernel and all that it is given")]
-    fn record(
-        &self,
-        recorder: &mut Recorder,
-        key: String,
-        make: impl FnOnce() -> Source,
-        reads: &[&Memory],
-        writes: &[&Memory],
-        args: &Args,
-        groups: [u32; 3],
-    ) {
+        let mut recorder = self.recorder();
+        let recorder = &mut *recorder;
+        if recorder.work + work > recorder.most_work {
+            self.end_pass(recorder);
+        }
         let pipeline = self.pipeline(recorder, key, make);
         debug_assert_eq!((pipeline.reads, pipeline.writes), (reads.len(), writes.len()));
         let group = self.bind_group(recorder, reads, writes);
@@ -286,11 +317,44 @@ impl Context {
         pass.set_bind_group(0, &group, &[]);
         pass.set_immediates(0, args.as_bytes());
         pass.dispatch_workgroups(groups[0], groups[1], groups[2]);
+        recorder.work += work;
         recorder.dispatches += 1;
         recorder.counts.dispatches += 1;
-        if recorder.dispatches >= MAX_DISPATCHES {
+        if recorder.dispatches >= MAX_DISPATCHES || recorder.passes >= MAX_PASSES {
             self.submit(recorder);
         }
+    }
+
+    /// Ends the pass that is being recorded, if one is. Its last kernel counts it on the device: Metal reports a
+    /// command buffer that failed as finished, and one that is not read itself would go unnoticed.
+    fn end_pass(&self, recorder: &mut Recorder) {
+        if recorder.pass.is_none() {
+            return;
+        }
+        let (pipeline, group) = match recorder.counter.clone() {
+            Some(counter) => counter,
+            None => {
+                let pipeline = self.pipeline(recorder, kernels::END_PASS.name.into(), || kernels::END_PASS.source(""));
+                let (layout, _) = self.layout(recorder, 0, 1);
+                let entry = wgpu::BindGroupEntry { binding: 0, resource: self.passes_done.as_entire_binding() };
+                let group = self.device.create_bind_group(&wgpu::BindGroupDescriptor {
+                    label: None,
+                    layout: &layout,
+                    entries: &[entry],
+                });
+                recorder.counter.insert((pipeline, group)).clone()
+            }
+        };
+        let Some(mut pass) = recorder.pass.take() else { return };
+        pass.set_pipeline(&pipeline.raw);
+        pass.set_bind_group(0, &group, &[]);
+        let args = Args::of(&kernels::EndPass { starts_again: PASSES_COUNTED });
+        pass.set_immediates(0, args.as_bytes());
+        pass.dispatch_workgroups(1, 1, 1);
+        drop(pass);
+        recorder.work = 0.0;
+        recorder.passes += 1;
+        recorder.counts.passes += 1;
     }
 
     fn new_encoder(&self) -> wgpu::CommandEncoder {
@@ -389,22 +453,27 @@ impl Context {
 
     /// Hands what was recorded to the device, and waits if too much is on its way.
     fn submit(&self, recorder: &mut Recorder) {
-        recorder.pass = None;
+        self.end_pass(recorder);
         let Some(encoder) = recorder.encoder.take() else { return };
         let index = self.queue.submit([encoder.finish()]);
         recorder.in_flight.push_back(index);
         recorder.counts.submits += 1;
-        recorder.dispatches = 0;
+        (recorder.dispatches, recorder.passes) = (0, 0);
         self.epoch.fetch_add(1, Ordering::AcqRel);
-        let gone = self.pool.take_gone();
-        if !gone.is_empty() {
-            recorder.groups.retain(|ids, _| !ids.iter().any(|id| gone.contains(id)));
-        }
+        self.forget_gone(recorder);
         while recorder.in_flight.len() > MAX_IN_FLIGHT {
             let oldest = recorder.in_flight.pop_front();
             self.wait(oldest);
         }
         self.check();
+    }
+
+    /// Drops what refers to buffers that the pool has given up.
+    fn forget_gone(&self, recorder: &mut Recorder) {
+        let gone = self.pool.take_gone();
+        if !gone.is_empty() {
+            recorder.groups.retain(|ids, _| !ids.iter().any(|id| gone.contains(id)));
+        }
     }
 
     fn wait(&self, submission: Option<wgpu::SubmissionIndex>) {
@@ -420,14 +489,55 @@ impl Context {
 
     /// Hands over what was recorded, and waits for all of it.
     pub fn finish(&self) {
-        let mut recorder = self.recorder();
-        self.submit(&mut recorder);
+        self.finish_recorded(&mut self.recorder());
+        self.check();
+    }
+
+    fn finish_recorded(&self, recorder: &mut Recorder) {
+        self.submit(recorder);
         let last = recorder.in_flight.pop_back();
         recorder.in_flight.clear();
         if last.is_some() {
             self.wait(last);
         }
+    }
+
+    /// A buffer for tensors; `None` if the device has no memory for it, of which it knows how to go on.
+    fn try_buffer(&self, bytes: u64) -> Option<wgpu::Buffer> {
+        let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: None,
+            size: bytes,
+            usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        let error = pollster::block_on(scope.pop());
         self.check();
+        error.is_none().then_some(buffer)
+    }
+
+    /// A buffer for tensors. If there is no memory for it, it is asked for again when all that waits for reuse was given
+    /// back to the device; `None` if that does not help.
+    pub(super) fn buffer(&self, bytes: u64) -> Option<wgpu::Buffer> {
+        self.try_buffer(bytes).or_else(|| {
+            self.give_back();
+            self.try_buffer(bytes)
+        })
+    }
+
+    /// Waits for all that was recorded, and gives the buffers that wait for reuse back to the device.
+    fn give_back(&self) {
+        let mut recorder = self.recorder();
+        self.pool.drop_free();
+        self.finish_recorded(&mut recorder);
+        self.forget_gone(&mut recorder);
+        // What was dropped now is gone when the device is asked once more.
+        self.wait(None);
+    }
+
+    /// There is no memory left for what was asked for; the device goes on.
+    pub(super) fn out_of_memory(&self) -> GpuFailure {
+        GpuFailure::OutOfMemory { adapter: self.name.clone(), live_bytes: self.memory().live_bytes }
     }
 
     /// Hands over what was recorded, without waiting for it.
@@ -448,9 +558,6 @@ impl Context {
 
     /// The first `len` words of a buffer, after all that was recorded before.
     pub(super) fn read(self: &Arc<Self>, memory: &Memory, len: usize) -> Vec<u32> {
-        // A word that the last kernel of the submission writes: Metal reports a command buffer that
-        // failed as finished.
-        let sentinel = Memory::new(self, &[1], false);
         let bytes = len as u64 * 4;
         let staging = self.device.create_buffer(&wgpu::BufferDescriptor {
             label: None,
@@ -460,17 +567,13 @@ impl Context {
         });
         // One lock for all that follows: another thread's submission would split it.
         let mut recorder = self.recorder();
-        recorder.mark = recorder.mark % 1_000_000 + 1;
-        let mark = recorder.mark;
-        let args = Args::of(&kernels::Fill { count: 1, value: f64::from(mark) });
-        let fill = kernels::FILL;
-        self.record(&mut recorder, fill.name.into(), || fill.source(""), &[], &[&sentinel], &args, [1, 1, 1]);
-        recorder.pass = None;
+        self.end_pass(&mut recorder);
+        let passes = recorder.counts.passes % PASSES_COUNTED as u64;
         let encoder = recorder.encoder.get_or_insert_with(|| self.new_encoder());
         if len > 0 {
             encoder.copy_buffer_to_buffer(&memory.raw, 0, &staging, 0, bytes);
         }
-        encoder.copy_buffer_to_buffer(&sentinel.raw, 0, &staging, bytes, 4);
+        encoder.copy_buffer_to_buffer(&self.passes_done, 0, &staging, bytes, 4);
         self.submit(&mut recorder);
         recorder.counts.reads += 1;
         let (tell, told) = std::sync::mpsc::channel();
@@ -497,7 +600,7 @@ impl Context {
             }
         };
         staging.unmap();
-        if words.pop() != Some((mark as f32).to_bits()) {
+        if words.pop() != Some((passes as f32).to_bits()) {
             self.fail("it dropped a part of its work without an error (out of memory, or stopped for time)");
             self.check();
         }
@@ -525,6 +628,73 @@ mod tests {
         assert_eq!(context.try_pipeline("fill".into(), || kernels::FILL.source("")), Ok(()));
         assert_eq!(context.failure(), None);
         assert_eq!(Tensor::full(&[3], 1.0, DType::F32, &device).sum_all().item(), 3.0);
+    }
+
+    #[test]
+    #[ignore = "needs an adapter"]
+    fn a_pass_that_was_dropped_is_noticed_by_the_next_read() {
+        // A device of its own, since it ends here.
+        let gpu = Gpu::choose().expect("an adapter; IRONLENS_ADAPTER may name a software one");
+        let device = Device::Gpu(gpu.clone());
+        let full = || Tensor::full(&[3], 1.0, DType::F32, &device);
+        // As if it had counted very long.
+        let context = &gpu.ops.0;
+        context.finish();
+        let near_the_end = PASSES_COUNTED as u32 - 3;
+        context.queue.write_buffer(&context.passes_done, 0, bytemuck::bytes_of(&(near_the_end as f32)));
+        context.recorder().counts.passes = u64::from(near_the_end);
+        for _ in 0..5 {
+            let (kept, before) = (full(), context.counts());
+            context.flush();
+            assert_eq!(kept.sum_all().item(), 3.0);
+            let after = context.counts();
+            assert_eq!((after.passes - before.passes, after.submits - before.submits), (2, 2));
+        }
+        context.recorder().counts.passes += 1;
+        let payload = catch_unwind(AssertUnwindSafe(|| full().sum_all().item())).unwrap_err();
+        let failure = payload.downcast::<GpuFailure>().expect("a failure, not a text").to_string();
+        assert!(failure.contains("dropped a part of its work"), "{failure}");
+    }
+
+    #[test]
+    #[ignore = "needs an adapter"]
+    fn long_work_is_cut_into_passes_of_one_submission() {
+        let gpu = Gpu::choose().expect("an adapter; IRONLENS_ADAPTER may name a software one");
+        let device = Device::Gpu(gpu.clone());
+        let context = &gpu.ops.0;
+        let x = Tensor::full(&[64, 64], 1.0, DType::F32, &device);
+        let passes_of = |products: usize, most_work: f64| {
+            context.finish();
+            context.recorder().most_work = most_work;
+            let before = context.counts();
+            let y = (0..products).fold(x.clone(), |y, _| y.matmul(&x).affine(1.0 / 64.0, 0.0));
+            assert_eq!(y.max_all().item(), 1.0);
+            let after = context.counts();
+            (after.passes - before.passes, after.submits - before.submits)
+        };
+        assert_eq!(passes_of(10, MAX_WORK), (1, 1));
+        // A product is 2^19 operations, a function of 4096 elements 2^19, too.
+        let (passes, submits) = passes_of(10, f64::from(1 << 20));
+        assert!((10..=12).contains(&passes) && submits == 1, "{passes} passes in {submits} submissions");
+        let (passes, submits) = passes_of(100, 1.0);
+        assert!(passes >= 200 && submits as usize == passes as usize / MAX_PASSES as usize + 1, "{passes} {submits}");
+        context.recorder().most_work = MAX_WORK;
+    }
+
+    #[test]
+    #[ignore = "needs an adapter"]
+    fn memory_that_waits_for_reuse_is_given_back_when_there_is_no_other() {
+        let gpu = Gpu::choose().expect("an adapter; IRONLENS_ADAPTER may name a software one");
+        let device = Device::Gpu(gpu.clone());
+        let work = |x: &Tensor| x.matmul(x).sum_all().item();
+        let x = Tensor::full(&[64, 64], 1.0, DType::F32, &device);
+        assert_eq!(work(&x), 262_144.0);
+        assert!(gpu.memory().free_bytes > 0);
+        gpu.ops.0.give_back();
+        let (memory, groups) = (gpu.memory(), gpu.ops.0.recorder().groups.len());
+        // What is left is what made `x`.
+        assert_eq!((memory.free_bytes, memory.live_bytes, groups), (0, 16384, 1));
+        assert_eq!(work(&x), 262_144.0);
     }
 
     #[test]

@@ -63,6 +63,7 @@ kernels! {
     CROSS_ENTROPY = "cross_entropy": Rows;
     CROSS_ENTROPY_GRAD = "cross_entropy_grad": Rows;
     ADAMW = "adamw": AdamW;
+    END_PASS = "end_pass": EndPass;
 }
 
 words! {
@@ -92,6 +93,7 @@ words! {
     }
     Binary {
         count: usize,
+        dense: DenseOperands,
         a_offset: usize,
         b_offset: usize,
         shape: AxisList,
@@ -174,6 +176,18 @@ words! {
         /// What weight decay leaves of a parameter.
         keep: f64,
         step_size: f64,
+    }
+    EndPass {
+        /// The number that is counted as 0.
+        starts_again: usize,
+    }
+}
+
+flags! {
+    /// Operands of which element `i` is the one at `i`.
+    DenseOperands {
+        a_dense,
+        b_dense,
     }
 }
 

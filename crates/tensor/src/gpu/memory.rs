@@ -9,8 +9,9 @@ use crate::GpuFailure;
 
 /// Smallest buffer, and the multiple of all sizes.
 const SMALLEST: u64 = 256;
-/// The pool keeps at most this many free bytes.
+/// The pool keeps at most this many free bytes, and at most this share of a memory that is the machine's.
 const MAX_FREE_BYTES: u64 = 4 << 30;
+const MAX_FREE_SHARE: u64 = 8;
 
 /// The memory of a GPU tensor: `len` four-byte elements.
 pub(crate) struct Memory {
@@ -45,13 +46,10 @@ impl Memory {
         }
         let bytes = size_class(needed).min(limit);
         let (raw, id) = context.pool.take(bytes, for_host.then(|| context.epoch())).unwrap_or_else(|id| {
-            let raw = context.device.create_buffer(&wgpu::BufferDescriptor {
-                label: None,
-                size: bytes,
-                usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
-                mapped_at_creation: false,
+            let raw = context.buffer(bytes).unwrap_or_else(|| {
+                context.pool.take_back(bytes);
+                context.out_of_memory().raise()
             });
-            context.check();
             (raw, id)
         });
         Memory { raw, id, bytes, len, context: context.clone() }
@@ -96,8 +94,11 @@ pub struct MemoryUse {
 }
 
 /// Free buffers by size.
-#[derive(Default)]
-pub(super) struct Pool(Mutex<State>);
+pub(super) struct Pool {
+    state: Mutex<State>,
+    /// Bytes that may be free.
+    most_free: u64,
+}
 
 #[derive(Default)]
 struct State {
@@ -108,9 +109,15 @@ struct State {
 }
 
 impl Pool {
+    /// A pool in a memory that it shares with the machine's programs, of so many bytes, or in one of its own.
+    pub fn beside(shared: Option<u64>) -> Pool {
+        let most_free = shared.map_or(MAX_FREE_BYTES, |bytes| MAX_FREE_BYTES.min(bytes / MAX_FREE_SHARE));
+        Pool { state: Mutex::default(), most_free }
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         // The state is valid between any two statements, so a poisoned lock is still usable.
-        self.0.lock().unwrap_or_else(|e| e.into_inner())
+        self.state.lock().unwrap_or_else(|e| e.into_inner())
     }
 
     pub fn usage(&self) -> MemoryUse {
@@ -121,12 +128,27 @@ impl Pool {
         let mut state = self.lock();
         state.usage.live_buffers -= 1;
         state.usage.live_bytes -= bytes;
-        if state.usage.free_bytes + bytes <= MAX_FREE_BYTES {
+        if state.usage.free_bytes + bytes <= self.most_free {
             state.usage.free_bytes += bytes;
             state.free.entry(bytes).or_default().push(free);
         } else {
             state.gone.insert(free.id);
         }
+    }
+
+    /// Gives up all buffers that are free.
+    pub fn drop_free(&self) {
+        let mut state = self.lock();
+        state.usage.free_bytes = 0;
+        let freed: Vec<Free> = state.free.drain().flat_map(|(_, list)| list).collect();
+        state.gone.extend(freed.iter().map(|free| free.id));
+    }
+
+    /// Counts a buffer that was taken and could not be made as one that nobody holds.
+    fn take_back(&self, bytes: u64) {
+        let mut state = self.lock();
+        state.usage.live_buffers -= 1;
+        state.usage.live_bytes -= bytes;
     }
 
     /// Numbers of the buffers that were given up since this was last asked. What still refers to one keeps its memory
@@ -178,6 +200,12 @@ fn size_class(bytes: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pool_in_the_machine_s_memory_keeps_a_share_of_it() {
+        let most = |shared| Pool::beside(shared).most_free;
+        assert_eq!([most(None), most(Some(8 << 30)), most(Some(64 << 30))], [4 << 30, 1 << 30, 4 << 30]);
+    }
 
     #[test]
     fn size_classes_waste_little() {

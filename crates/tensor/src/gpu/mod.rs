@@ -187,6 +187,11 @@ impl Gpu {
         memory::largest_tensor(&self.ops.0.limits)
     }
 
+    /// Whether its memory is the machine's, as on Apple's chips.
+    pub fn shares_memory(&self) -> bool {
+        self.ops.0.unified
+    }
+
     /// What was recorded so far.
     pub fn counts(&self) -> Counts {
         self.ops.0.counts()

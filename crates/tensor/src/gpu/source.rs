@@ -90,6 +90,29 @@ mod tests {
         kernels::all().into_iter().flat_map(with_ops).chain(products)
     }
 
+    fn to_metal(module: &naga::Module, info: &naga::valid::ModuleInfo) -> Result<String, msl::Error> {
+        let entry = &module.entry_points[0];
+        let mut resources = msl::EntryPointResources { immediates_buffer: Some(30), ..Default::default() };
+        for (_, v) in module.global_variables.iter() {
+            if let Some(binding) = v.binding {
+                let target =
+                    msl::BindTarget { buffer: Some(binding.binding as u8), mutable: true, ..Default::default() };
+                resources.resources.insert(binding, target);
+            }
+        }
+        resources.sizes_buffer = Some(29);
+        let options = msl::Options {
+            lang_version: (2, 4),
+            per_entry_point_map: [(entry.name.clone(), resources)].into_iter().collect(),
+            fake_missing_bindings: false,
+            zero_initialize_workgroup_memory: false,
+            ..Default::default()
+        };
+        let pipeline =
+            msl::PipelineOptions { entry_point: Some((entry.stage, entry.name.clone())), ..Default::default() };
+        msl::write_string(module, info, &options, &pipeline).map(|(text, _)| text)
+    }
+
     #[test]
     fn every_kernel_translates_for_metal_and_vulkan() {
         for (name, Source { text, reads, writes }) in every_kernel() {
@@ -112,27 +135,10 @@ mod tests {
             assert!(reads + writes <= MAX_BUFFERS);
             assert!(!barrier_may_diverge(&text), "{name}: a barrier after a return, or within an if");
 
-            let mut resources = msl::EntryPointResources { immediates_buffer: Some(30), ..Default::default() };
-            for (_, v) in module.global_variables.iter() {
-                if let Some(binding) = v.binding {
-                    let target =
-                        msl::BindTarget { buffer: Some(binding.binding as u8), mutable: true, ..Default::default() };
-                    resources.resources.insert(binding, target);
-                }
-            }
-            resources.sizes_buffer = Some(29);
-            let options = msl::Options {
-                lang_version: (2, 4),
-                per_entry_point_map: [(entry.name.clone(), resources)].into_iter().collect(),
-                fake_missing_bindings: false,
-                zero_initialize_workgroup_memory: false,
-                ..Default::default()
-            };
-            let pipeline =
-                msl::PipelineOptions { entry_point: Some((entry.stage, entry.name.clone())), ..Default::default() };
-            let (metal, _) = msl::write_string(&module, &info, &options, &pipeline)
-                .unwrap_or_else(|e| panic!("{name} for Metal: {e}"));
+            let metal = to_metal(&module, &info).unwrap_or_else(|e| panic!("{name} for Metal: {e}"));
             assert!(metal.contains("kernel void"));
+            let operators = operators_on_matrices(&metal);
+            assert!(operators.is_empty(), "{name}: Metal's matrices have no operators: {}", operators.join("; "));
             let vulkan = spv::write_vec(&module, &info, &spv::Options::default(), None)
                 .unwrap_or_else(|e| panic!("{name} for Vulkan: {e}"));
             assert!(vulkan.len() > 100);
@@ -204,6 +210,50 @@ mod tests {
             }
         }
         false
+    }
+
+    /// Lines of Metal's language with an operator beside a matrix of a SIMD group. Such are declared by their type
+    /// and nothing else has their names.
+    fn operators_on_matrices(metal: &str) -> Vec<&str> {
+        let plain = |word: &'_ str| -> String { word.chars().filter(|c| c.is_alphanumeric() || *c == '_').collect() };
+        let words = |line: &str| -> Vec<String> { line.split_whitespace().map(String::from).collect() };
+        let mut matrices = std::collections::HashSet::new();
+        for line in metal.lines() {
+            let words = words(line);
+            let declared = words.windows(2).filter(|pair| pair[0].starts_with("metal::simdgroup_float"));
+            matrices.extend(declared.map(|pair| plain(&pair[1])));
+        }
+        let is_operator = |word: &str| ["+", "-", "*", "/", "+=", "-=", "*=", "/="].contains(&word);
+        let is_matrix = |word: &str| matrices.contains(&plain(word));
+        let has_operator = |line: &&str| {
+            let words = words(line);
+            words.windows(2).any(|pair| {
+                (is_operator(&pair[0]) && is_matrix(&pair[1])) || (is_matrix(&pair[0]) && is_operator(&pair[1]))
+            })
+        };
+        metal.lines().filter(has_operator).map(str::trim).collect()
+    }
+
+    #[test]
+    fn the_lint_sees_an_operator_on_a_matrix() {
+        let metal = |step: &str| {
+            let text = format!(
+                "enable wgpu_cooperative_matrix;\n\
+                 @group(0) @binding(0) var<storage, read> r0: array<f32>;\n\
+                 @group(0) @binding(1) var<storage, read_write> w0: array<f32>;\n\
+                 @compute @workgroup_size(64) fn main() {{\n\
+                 var c = coop_mat8x8<f32, C>(); let pitch = 8u; let at = 64u * pitch + 8u;\n{step}\n\
+                 coopStoreT(c, &w0[at], pitch);\n}}"
+            );
+            let module = naga::front::wgsl::parse_str(&text).unwrap_or_else(|e| panic!("{}", e.emit_to_string(&text)));
+            let info = Validator::new(ValidationFlags::all(), Capabilities::all()).validate(&module).unwrap();
+            to_metal(&module, &info).unwrap()
+        };
+        let loaded = "c = coopLoadT<coop_mat8x8<f32, C>>(&r0[at], pitch);";
+        let added = "c = c + coopLoadT<coop_mat8x8<f32, C>>(&r0[at], pitch);";
+        let (plain, sum) = (metal(loaded), metal(added));
+        assert!(operators_on_matrices(&plain).is_empty(), "{plain}");
+        assert!(!operators_on_matrices(&sum).is_empty(), "{sum}");
     }
 
     #[test]

@@ -6,13 +6,16 @@
 pub(super) const WORDS: usize = 32;
 /// The last word, negative infinity: WGSL has no literal for it.
 const MINUS_INFINITY: usize = WORDS - 1;
+/// The word before it, 0: one that no compiler can know (`exactly` in `kernels/shared/math.wgsl`).
+const ZERO: usize = WORDS - 2;
 /// Axes of a tensor that is read by its strides.
 const AXES: usize = 7;
 
 /// What every kernel begins with: its words by their places, which only functions below read.
 pub(super) const READ_WORDS: &str = "struct Words { all: array<vec4<u32>, 8> }\nvar<immediate> words: Words;\n\
      fn word(i: u32) -> u32 { return words.all[i >> 2u][i & 3u]; }\n\
-     fn minus_infinity() -> f32 { return bitcast<f32>(word(31u)); }\n";
+     fn minus_infinity() -> f32 { return bitcast<f32>(word(31u)); }\n\
+     fn zero() -> u32 { return word(30u); }\n";
 
 /// One word or several, as the host gives them and as WGSL reads them.
 pub(super) trait Words {
@@ -41,7 +44,7 @@ pub(super) struct Args {
 
 impl Args {
     pub fn of<W: Words>(words: &W) -> Args {
-        const { assert!(W::COUNT <= MINUS_INFINITY, "a kernel has more words than there is room for") }
+        const { assert!(W::COUNT <= ZERO, "a kernel has more words than there is room for") }
         let mut args = Args { words: [0; WORDS], len: 0 };
         args.words[MINUS_INFINITY] = f32::NEG_INFINITY.to_bits();
         words.write(&mut args);
@@ -119,6 +122,25 @@ impl AxisList {
 
     pub fn strides(strides: &[usize]) -> AxisList {
         AxisList::filled(strides, 0)
+    }
+
+    /// Lengths and strides of operands of `shape` with as few axes as they all allow: those of length 1 are left out,
+    /// and neighbours that each operand has side by side are one.
+    pub fn merged<const N: usize>(shape: &[usize], strides: [&[usize]; N]) -> (AxisList, [AxisList; N]) {
+        let mut lengths: Vec<usize> = Vec::new();
+        let mut merged: [Vec<usize>; N] = [const { Vec::new() }; N];
+        for (axis, &length) in shape.iter().enumerate().filter(|(_, length)| **length != 1) {
+            let own = strides.map(|s| s[axis]);
+            let beside = |(before, own): (&Vec<usize>, usize)| before.last() == Some(&own.saturating_mul(length));
+            if merged.iter().zip(own).all(beside) {
+                *lengths.last_mut().expect("there is an axis before") *= length;
+                merged.iter_mut().for_each(|m| m.truncate(lengths.len() - 1));
+            } else {
+                lengths.push(length);
+            }
+            merged.iter_mut().zip(own).for_each(|(m, own)| m.push(own));
+        }
+        (AxisList::lengths(&lengths), merged.map(|m| AxisList::strides(&m)))
     }
 
     fn filled(values: &[usize], before: usize) -> AxisList {
@@ -231,7 +253,7 @@ mod tests {
         let words = Args::of(&whole).words;
         assert_eq!(words[..8], [9, 0, 0, 0, 0, 0, 3, 1]);
         assert_eq!(words[8..12], [2, 0.5f32.to_bits(), 5, 6]);
-        assert_eq!(words[31], f32::NEG_INFINITY.to_bits());
+        assert_eq!(words[30..], [0, f32::NEG_INFINITY.to_bits()]);
         let text = declarations::<Whole>();
         let read = [
             "fn count() -> u32 { return word(0u); }",
@@ -242,6 +264,23 @@ mod tests {
             "fn batch(i: u32) -> u32 { return word(10u + i); }",
         ];
         assert_eq!(text.lines().collect::<Vec<_>>(), read);
+    }
+
+    #[test]
+    fn axes_that_lie_side_by_side_in_all_operands_are_one() {
+        let merged = |shape: &[usize], a: &[usize], b: &[usize]| {
+            let (lengths, [a, b]) = AxisList::merged(shape, [a, b]);
+            assert_eq!((lengths.0[..4].iter().product::<usize>(), a.0[..4].iter().sum::<usize>()), (1, 0));
+            [lengths, a, b].map(|list| list.0[4..].to_vec())
+        };
+        // Dense, and a scalar.
+        assert_eq!(merged(&[2, 3, 4], &[12, 4, 1], &[0, 0, 0]), [[1, 1, 24], [0, 0, 1], [0, 0, 0]]);
+        // A row for each of several, with an axis of length 1 of any stride.
+        assert_eq!(merged(&[2, 3, 1, 4], &[12, 4, 9, 1], &[0, 0, 0, 1]), [[1, 6, 4], [0, 4, 1], [0, 0, 1]]);
+        // A number for each row, and a transposed matrix.
+        assert_eq!(merged(&[2, 3, 4], &[12, 1, 3], &[3, 1, 0]), [[2, 3, 4], [12, 1, 3], [3, 1, 0]]);
+        assert_eq!(merged(&[], &[], &[]), [[1, 1, 1], [0, 0, 0], [0, 0, 0]]);
+        assert_eq!(merged(&[1, 1], &[7, 1], &[0, 0]), [[1, 1, 1], [0, 0, 0], [0, 0, 0]]);
     }
 
     #[test]

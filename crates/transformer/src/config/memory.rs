@@ -1,7 +1,5 @@
 //! How much memory a configuration asks for, known before anything is built.
 
-use std::sync::LazyLock;
-
 use ironlens_tensor::Device;
 
 use super::Config;
@@ -68,7 +66,7 @@ impl Config {
     /// # Errors
     /// If they do not; the error names the setting that is farthest beyond what models have.
     pub fn check_memory(&self, device: &Device) -> Result<(), ConfigError> {
-        let available = if *device == Device::Cpu { machine_memory() } else { UNKNOWN };
+        let available = device.memory_bytes().unwrap_or(UNKNOWN);
         self.check_bytes(self.weight_bytes(), available)
     }
 
@@ -124,29 +122,7 @@ fn amount(bytes: u64) -> String {
 
 /// Bytes of this machine's memory, or of what a container may take of it; 1 TiB if that is not known, as on Windows.
 pub fn machine_memory() -> u64 {
-    static KNOWN: LazyLock<Option<u64>> =
-        LazyLock::new(|| if cfg!(target_os = "macos") { of_mac() } else { of_linux() });
-    KNOWN.unwrap_or(UNKNOWN)
-}
-
-fn of_mac() -> Option<u64> {
-    let told = std::process::Command::new("/usr/sbin/sysctl").args(["-n", "hw.memsize"]).output().ok()?;
-    String::from_utf8(told.stdout).ok()?.trim().parse().ok()
-}
-
-fn of_linux() -> Option<u64> {
-    let installed = mem_total(&std::fs::read_to_string("/proc/meminfo").ok()?)?;
-    // "max", or a number beyond all memory, where there is no limit.
-    let limits = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
-    let limit = limits.iter().filter_map(|file| std::fs::read_to_string(file).ok()?.trim().parse().ok()).min();
-    Some(limit.map_or(installed, |limit: u64| limit.min(installed)))
-}
-
-/// The line `MemTotal:  65742468 kB`, in bytes.
-fn mem_total(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|l| l.strip_prefix("MemTotal:"))?;
-    let kilobytes: u64 = line.split_whitespace().next()?.parse().ok()?;
-    kilobytes.checked_mul(1024)
+    Device::Cpu.memory_bytes().unwrap_or(UNKNOWN)
 }
 
 #[cfg(test)]
@@ -210,14 +186,5 @@ mod tests {
         let rotary = PositionalEmbeddingType::Rotary;
         let long = Config { n_ctx: 1 << 30, positional_embedding_type: rotary, ..notebook() };
         long.check_bytes(long.weight_bytes(), machine).unwrap();
-    }
-
-    #[test]
-    fn this_machine_s_memory_is_read_where_the_system_tells() {
-        assert_eq!(mem_total("MemFree: 1 kB\nMemTotal:       65742468 kB\n"), Some(65_742_468 * 1024));
-        assert_eq!(mem_total("MemTotal: much"), None);
-        if cfg!(target_os = "linux") {
-            assert!(of_linux().unwrap() > 1 << 26);
-        }
     }
 }

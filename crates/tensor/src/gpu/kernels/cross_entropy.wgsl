@@ -5,6 +5,6 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
     let largest = row_max(row, lid);
     let rest = log_(row_sum_exp(row, largest, lid));
     if (lid == 0u) {
-        w0[row] = rest - (r0[row * width() + r1[row]] - largest);
+        w0[row] = rest - exactly(r0[row * width() + r1[row]] - largest);
     }
 }

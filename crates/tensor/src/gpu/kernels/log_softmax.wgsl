@@ -5,6 +5,6 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
     let largest = row_max(row, lid);
     let rest = log_(row_sum_exp(row, largest, lid));
     for (var j = lid; j < width(); j += 64u) {
-        w0[row * width() + j] = (r0[row * width() + j] - largest) - rest;
+        w0[row * width() + j] = exactly(r0[row * width() + j] - largest) - rest;
     }
 }

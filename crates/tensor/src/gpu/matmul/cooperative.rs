@@ -1,6 +1,10 @@
 //! Products by SIMD groups, with the matrix instructions of their device (Metal's `simdgroup_matrix`,
 //! Vulkan's cooperative matrices): each group makes its part of the tile from matrices of 8 x 8, read
 //! where they lie. The result must be whole tiles.
+//!
+//! Metal's matrices are loaded, stored, and multiplied with a sum, and nothing else: they have no `+`. What is added
+//! to a product is multiplied by the identity, which changes no bit of it (beside infinities and NaN, whose products
+//! with 0 are NaN in all 8 rows).
 
 use std::fmt::{self, Write};
 
@@ -19,10 +23,14 @@ pub(super) fn body(v: &Variant, text: &mut String) -> fmt::Result {
         Epilogue::Residual => (false, Some("r2")),
         Epilogue::BiasResidual => (true, Some("r3")),
     };
+    let adds = bias || residual.is_some();
     // `T` reads what lies row by row.
     let load = |transposed| if transposed { "coopLoad" } else { "coopLoadT" };
     if bias {
         writeln!(text, "var<workgroup> biases: array<f32, {}>;", SIDE * t.cols)?;
+    }
+    if adds {
+        writeln!(text, "var<workgroup> identity: array<f32, {}>;", SIDE * SIDE)?;
     }
     writeln!(text, "@compute @workgroup_size({})", t.threads())?;
     writeln!(text, "fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(local_invocation_index) lid: u32,")?;
@@ -37,7 +45,12 @@ pub(super) fn body(v: &Variant, text: &mut String) -> fmt::Result {
         // Instructions take matrices only: the bias as one of equal rows.
         writeln!(text, "for (var e = lid; e < {}u; e += {}u) {{", SIDE * t.cols, t.threads())?;
         writeln!(text, "biases[e] = r2[col0 + e % {}u];\n}}", t.cols)?;
+    }
+    if adds {
+        writeln!(text, "for (var e = lid; e < {}u; e += {}u) {{", SIDE * SIDE, t.threads())?;
+        writeln!(text, "identity[e] = select(0.0, 1.0, e / {SIDE}u == e % {SIDE}u);\n}}")?;
         writeln!(text, "workgroupBarrier();")?;
+        writeln!(text, "let side = {SIDE}u; let one = coopLoadT<coop_mat8x8<f32, A>>(&identity[0], side);")?;
     }
     // Strides are named: one that is an expression has no value yet where naga's SPIR-V wants it.
     let (a_stride, b_stride) = (
@@ -73,11 +86,13 @@ pub(super) fn body(v: &Variant, text: &mut String) -> fmt::Result {
             writeln!(text, "let bias_at{i}_{j} = col_in + {}u; let bias_pitch{i}_{j} = {}u;", SIDE * j, t.cols)?;
             writeln!(
                 text,
-                "c{i}_{j} = c{i}_{j} + coopLoadT<coop_mat8x8<f32, C>>(&biases[bias_at{i}_{j}], bias_pitch{i}_{j});"
+                "let bias{i}_{j} = coopLoadT<coop_mat8x8<f32, B>>(&biases[bias_at{i}_{j}], bias_pitch{i}_{j});"
             )?;
+            writeln!(text, "c{i}_{j} = coopMultiplyAdd(one, bias{i}_{j}, c{i}_{j});")?;
         }
         if let Some(buffer) = residual {
-            writeln!(text, "c{i}_{j} = coopLoadT<coop_mat8x8<f32, C>>(&{buffer}[at{i}_{j}], pitch) + c{i}_{j};")?;
+            writeln!(text, "let more{i}_{j} = coopLoadT<coop_mat8x8<f32, B>>(&{buffer}[at{i}_{j}], pitch);")?;
+            writeln!(text, "c{i}_{j} = coopMultiplyAdd(one, more{i}_{j}, c{i}_{j});")?;
         }
         writeln!(text, "coopStoreT(c{i}_{j}, &w0[at{i}_{j}], pitch);")?;
     }

@@ -1,16 +1,17 @@
 //! Matrix products: from tensors to the kernel that makes them.
 
 mod cooperative;
+mod few_rows;
 mod tile;
 mod tiled;
 mod variant;
 
 use super::backend::{Ops, memory};
-use super::context::MAX_GROUPS;
+use super::context::{MAX_GROUPS, MAX_WORK};
 use super::words::Args;
 use crate::backend::AttentionSpec;
 use crate::{DType, Device, Rng, Tensor};
-pub(super) use tile::{COOPERATIVE, Class, TILES, Tile, Transposition};
+pub(super) use tile::{COOPERATIVE, Class, FEW_ROWS, TILES, Tile, Transposition};
 #[cfg(test)]
 pub(super) use variant::every_variant;
 pub(super) use variant::{Epilogue, Variant};
@@ -75,11 +76,12 @@ impl Product<'_> {
         variant.is_possible(self.sizes()).then_some(variant)
     }
 
-    /// By the tile that the device's table has.
+    /// By the tile of a few rows, if there are, or the one that the device's table has.
     pub fn run(&self, ops: &Ops) {
         let [m, _, n] = self.sizes();
         let class = Class::of(self.order(), self.batch(), m, n);
-        let variant = self.variant(ops.0.tiles.of(class)).or_else(|| self.variant(class.plain()));
+        let tiles = [FEW_ROWS, ops.0.tiles.of(class), class.plain()];
+        let variant = tiles.into_iter().find_map(|tile| self.variant(tile));
         self.run_by(ops, variant.expect("a tile by threads makes any product"));
     }
 
@@ -101,11 +103,17 @@ impl Product<'_> {
         let reads: Vec<_> = [&self.a, &self.b].into_iter().chain(&self.extras).map(|x| &**memory(x)).collect();
         let size = |x: usize| u32::try_from(x).expect("sizes of GPU tensors fit 32 bits");
         let tile = variant.tile;
-        // A grid has so many groups along an axis: the batch, or tiles of rows or columns, may take several.
-        let parts = |count: usize| (0..count).step_by(MAX_GROUPS).map(move |at| (at, MAX_GROUPS.min(count - at)));
+        // A grid has so many groups along an axis: the batch, or tiles of rows or columns, may take several. Nor is
+        // one kernel to take long.
+        let parts = |count: usize, of: f64| {
+            let most = MAX_GROUPS.min((MAX_WORK / of) as usize).max(1);
+            (0..count).step_by(most).map(move |at| (at, most.min(count - at)))
+        };
         let tiles = [n.div_ceil(tile.cols), m.div_ceil(tile.rows)];
-        for (item, items) in parts(self.batch()) {
-            for ((row, rows), (col, cols)) in parts(tiles[1]).flat_map(|r| parts(tiles[0]).map(move |c| (r, c))) {
+        let work_of = |items: usize, rows: usize| 2.0 * items as f64 * rows as f64 * k as f64 * n as f64;
+        for (item, items) in parts(self.batch(), work_of(1, m)) {
+            let places = parts(tiles[1], work_of(1, tile.rows));
+            for ((row, rows), (col, cols)) in places.flat_map(|r| parts(tiles[0], 1.0).map(move |c| (r, c))) {
                 let product = ProductWords {
                     rows: m,
                     inner: k,
@@ -131,7 +139,8 @@ impl Product<'_> {
                 };
                 let groups = [size(cols), size(rows), size(items)];
                 let source = || variant.source();
-                ops.0.dispatch_made(variant.to_string(), source, &reads, &[memory(&self.out)], &args, groups);
+                let work = work_of(items, rows * tile.rows);
+                ops.0.dispatch_made(variant.to_string(), source, &reads, &[memory(&self.out)], &args, groups, work);
             }
         }
     }
@@ -197,13 +206,18 @@ mod tests {
         let device = Device::gpu().expect("an adapter; IRONLENS_ADAPTER may name a software one");
         let Device::Gpu(gpu) = &device else { unreachable!("a GPU was asked for") };
         let sizes =
-            [[1, 65, 130, 77], [1, 64, 48, 72], [3, 132, 36, 68], [2, 3, 20, 5], [1, 1, 5, 1], [2, 128, 24, 64]];
+            [[1, 65, 130, 77], [1, 64, 48, 72], [3, 132, 36, 68], [2, 3, 20, 5], [1, 1, 5, 1], [2, 128, 24, 64]]
+                .into_iter()
+                .chain([[1, 1, 300, 101], [2, 4, 132, 72]]);
         gpu.check_matrices(&TILES);
         let there = |tile: &Tile| gpu.ops.0.tiles.may_take(*tile);
-        for (tile, order) in
-            TILES.into_iter().filter(there).flat_map(|tile| Transposition::ALL.map(|order| (tile, order)))
+        for (tile, order) in TILES
+            .into_iter()
+            .chain([FEW_ROWS])
+            .filter(there)
+            .flat_map(|tile| Transposition::ALL.map(|order| (tile, order)))
         {
-            for [batch, m, k, n] in sizes {
+            for [batch, m, k, n] in sizes.clone() {
                 let random = |shape: &[usize], stream| Rng::new(7, stream).normal(shape, 0.0, 1.0, &Device::Cpu);
                 let turned = |on, x: &Tensor| if on { x.transpose(3, 4).contiguous() } else { x.clone() };
                 let (a, b) = (random(&[1, batch, 1, m, k], 0), random(&[1, batch, 1, k, n], 1));
@@ -223,7 +237,7 @@ mod tests {
                     let out = Tensor::zeros(&[1, batch, 1, m, n], DType::F32, &device);
                     let product = Product { a: ga.clone(), b: gb.clone(), out, epilogue, extras, spec: None };
                     if !product.run_with(&gpu.ops, tile) {
-                        assert!(tile.is_cooperative(), "{tile} makes anything");
+                        assert!(tile.is_cooperative() || tile == FEW_ROWS, "{tile} makes anything");
                         continue;
                     }
                     let found = product.out.to_device(&Device::Cpu).to_dtype(DType::F64);

@@ -9,6 +9,8 @@ pub(in crate::gpu) enum Unit {
     Thread,
     /// The threads of a SIMD group together, by the matrix instructions of their device.
     Group,
+    /// All threads of the workgroup together, each with a part of the inner dimension; there is one micro-tile.
+    All,
 }
 
 /// The part of the result that a workgroup makes, and how it is shared out.
@@ -23,6 +25,9 @@ pub(in crate::gpu) struct Tile {
     pub micro_tile: [usize; 2],
     pub unit: Unit,
 }
+
+/// Threads of a workgroup with one micro-tile.
+const ALL: usize = 256;
 
 /// Threads of a SIMD group on the devices that [`Unit::Group`] is for. Only their number in a
 /// workgroup follows from it, no result.
@@ -47,6 +52,7 @@ impl Tile {
         match self.unit {
             Unit::Thread => self.micro_tiles(),
             Unit::Group => self.micro_tiles() * GROUP,
+            Unit::All => ALL,
         }
     }
 
@@ -57,7 +63,11 @@ impl Tile {
 
 impl fmt::Display for Tile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let by = if self.is_cooperative() { "/simd" } else { "" };
+        let by = match self.unit {
+            Unit::Thread => "",
+            Unit::Group => "/simd",
+            Unit::All => "/all",
+        };
         write!(f, "{}x{}x{}/{}x{}{by}", self.rows, self.cols, self.k_tile, self.micro_tile[0], self.micro_tile[1])
     }
 }
@@ -71,6 +81,10 @@ pub(in crate::gpu) const TILES: [Tile; 6] = [
     Tile::groups_of(64, 32, [32, 16]),
     Tile::groups_of(64, 64, [32, 32]),
 ];
+
+/// The tile of products of so few rows, where `b` lies row by row, on all devices. Which it is follows from the number
+/// of rows alone, and not from the sizes by which others are chosen.
+pub(in crate::gpu) const FEW_ROWS: Tile = Tile { rows: 4, cols: 32, k_tile: 1, micro_tile: [4, 32], unit: Unit::All };
 
 /// The tile of devices that have matrix instructions and were not tuned.
 pub(in crate::gpu) const COOPERATIVE: Tile = TILES[4];

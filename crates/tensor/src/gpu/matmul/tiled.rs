@@ -1,7 +1,7 @@
 //! Products by threads: a workgroup makes a tile of the result from tiles of both operands in
 //! workgroup memory, kept as they lie in memory (no transposing stores); loops over a tile are
 //! unrolled, since naga's are not by Metal's compiler. The inner dimension is summed in order,
-//! whatever the tile.
+//! whatever the tile (but see `few_rows.rs`).
 
 use std::fmt::{self, Write};
 
@@ -185,14 +185,19 @@ pub(super) fn body(v: &Variant, text: &mut String) -> fmt::Result {
     store(v, text)
 }
 
-fn store(v: &Variant, text: &mut String) -> fmt::Result {
-    let part = ["x", "y", "z", "w"];
-    let sum = |at: &str, col: &str, c: &str| match v.epilogue {
+/// The product `c` and what is added to it, at the element `at` of the result, in the column `col`.
+pub(super) fn sum(epilogue: Epilogue, at: &str, col: &str, c: &str) -> String {
+    match epilogue {
         Epilogue::None | Epilogue::Scores => c.to_string(),
         Epilogue::Bias => format!("{c} + r2[{col}]"),
         Epilogue::Residual => format!("r2[{at}] + {c}"),
         Epilogue::BiasResidual => format!("r3[{at}] + ({c} + r2[{col}])"),
-    };
+    }
+}
+
+fn store(v: &Variant, text: &mut String) -> fmt::Result {
+    let part = ["x", "y", "z", "w"];
+    let sum = |at: &str, col: &str, c: &str| sum(v.epilogue, at, col, c);
     writeln!(text, "fn store(item: Item, row: u32, col: u32, c: vec4<f32>) {{")?;
     writeln!(text, "let n = cols(); let at = item.out + row * out_row() + col;")?;
     match (v.epilogue, v.vec4) {

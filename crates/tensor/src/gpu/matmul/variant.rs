@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use super::tile::{Tile, Transposition};
-use super::{cooperative, tiled};
+use super::tile::{Tile, Transposition, Unit};
+use super::{cooperative, few_rows, tiled};
 use crate::gpu::kernels::Scores;
 use crate::gpu::source::{self, Source, head};
 use crate::gpu::words::{declarations, words};
@@ -109,7 +109,9 @@ impl Variant {
         let wide = self.vec4 && !self.tile.is_cooperative();
         let element = if wide { "vec4<f32>" } else { "f32" };
         let more = if self.epilogue == Epilogue::Scores { "f32" } else { element };
-        let mut reads = vec![element; 2];
+        // Of a few rows one number is taken at a time.
+        let left = if self.tile.unit == Unit::All { "f32" } else { element };
+        let mut reads = vec![left, element];
         reads.extend(vec![more; self.epilogue.reads()]);
         let mut text = String::new();
         if self.tile.is_cooperative() {
@@ -121,16 +123,25 @@ impl Variant {
             text += source::MATH;
             text += source::SCORES;
         }
-        let body = if self.tile.is_cooperative() { cooperative::body } else { tiled::body };
+        let body = match self.tile.unit {
+            Unit::Thread => tiled::body,
+            Unit::Group => cooperative::body,
+            Unit::All => few_rows::body,
+        };
         body(self, &mut text).expect("strings take all that is written");
         Source { text, reads: reads.len(), writes: 1 }
     }
 
-    /// Whether the tile can make it: matrix instructions take whole matrices, and have no other
-    /// epilogues than sums.
+    /// Whether the tile can make it: matrix instructions take whole matrices, and neither they nor a few rows have
+    /// other epilogues than sums.
     pub fn is_possible(&self, [m, k, n]: [usize; 3]) -> bool {
         let whole = m % self.tile.rows == 0 && n % self.tile.cols == 0 && k % self.tile.k_tile == 0;
-        !self.tile.is_cooperative() || (self.vec4 && whole && self.epilogue != Epilogue::Scores)
+        let sums = self.epilogue != Epilogue::Scores;
+        match self.tile.unit {
+            Unit::Thread => true,
+            Unit::Group => self.vec4 && whole && sums,
+            Unit::All => m <= self.tile.rows && self.order == Transposition::Plain && sums,
+        }
     }
 }
 
@@ -139,7 +150,7 @@ impl Variant {
 pub(in crate::gpu) fn every_variant() -> Vec<Variant> {
     let epilogues = Epilogue::SUMS.into_iter().chain([Epilogue::Scores]);
     let mut all = Vec::new();
-    for tile in super::tile::TILES {
+    for tile in super::tile::TILES.into_iter().chain([super::tile::FEW_ROWS]) {
         for order in Transposition::ALL {
             for (epilogue, vec4) in epilogues.clone().flat_map(|e| [(e, false), (e, true)]) {
                 let variant = Variant { tile, order, vec4, epilogue };

@@ -1,5 +1,13 @@
 // Scalar functions that agree with the CPU's to a few units in the last place on every driver: a
-// driver's own tanh and log may be coarse near 0 and 1, and Metal compiles with fast math.
+// driver's own tanh and log may be coarse near 0 and 1, and Metal compiles with fast math. That lets a
+// compiler regroup sums, for which `exactly` is, and take it that nothing is NaN or infinite: comparisons of
+// numbers may come out either way for NaN, so what is to be done with it is decided by bits.
+
+// x, as a number of which a compiler knows nothing (zero() is given at run time): a sum of it and others is not
+// regrouped. (a - largest) - rest, of a near the largest, would be lost in a - (largest + rest).
+fn exactly(x: f32) -> f32 {
+    return bitcast<f32>(bitcast<u32>(x) ^ zero());
+}
 
 fn bits_of(x: f32) -> u32 {
     return bitcast<u32>(x) & 0x7fffffffu;
@@ -7,6 +15,11 @@ fn bits_of(x: f32) -> u32 {
 
 fn is_nan(x: f32) -> bool {
     return bits_of(x) > 0x7f800000u;
+}
+
+// Whether neither is NaN.
+fn ordered(a: f32, b: f32) -> bool {
+    return !is_nan(a) && !is_nan(b);
 }
 
 fn not_finite(x: f32) -> bool {
@@ -46,13 +59,16 @@ fn pow_(x: f32, p: f32) -> f32 {
 }
 
 fn exp_(x: f32) -> f32 {
-    if (is_nan(x) || x > 88.0) {
+    if (not_finite(x)) {
+        return select(x, 0.0, bitcast<u32>(x) == 0xff800000u);
+    }
+    if (x > 88.0) {
         return exp(x);
     }
     // Cody-Waite reduction and a polynomial, as on the CPU.
     let c = max(x, -87.0);
     let n = round(c * 1.44269504089);
-    let r = (c - n * 0.6933594) + n * 2.1219444e-4;
+    let r = exactly(c - n * 0.6933594) + n * 2.1219444e-4;
     var p = 1.9875691e-4;
     p = p * r + 1.3981999e-3;
     p = p * r + 8.333452e-3;
@@ -82,11 +98,24 @@ fn tanh_(x: f32) -> f32 {
 
 // Cephes logf.
 fn log_(x: f32) -> f32 {
-    if (!(x > 1.2e-38) || x > 3.0e38) {
-        return log(x);
+    var bits = bitcast<u32>(x);
+    if (bits_of(x) == 0u) {
+        return minus_infinity();
     }
-    let bits = bitcast<u32>(x);
-    var e = f32(bits >> 23u) - 126.0;
+    // Below 0, NaN, and infinity.
+    if (bits > 0x80000000u) {
+        return bitcast<f32>(bits | 0x7fc00000u);
+    }
+    if (bits >= 0x7f800000u) {
+        return x;
+    }
+    var e = -126.0;
+    if (bits < 0x00800000u) {
+        // A subnormal number, which devices take for 0: so many times 2^-149.
+        bits = bitcast<u32>(f32(bits));
+        e = -275.0;
+    }
+    e = e + f32(bits >> 23u);
     var m = bitcast<f32>((bits & 0x007fffffu) | 0x3f000000u);
     if (m < 0.70710678) {
         e = e - 1.0;
@@ -140,7 +169,7 @@ fn sigmoid_(x: f32) -> f32 {
 // parts so that the difference is exact, and a polynomial for each of the four quarters.
 fn turn(x: f32, start: i32) -> f32 {
     let q = round(x * 0.63661977);
-    let r = ((x - q * 1.5703125) - q * 4.83751297e-4) - q * 7.54978995e-8;
+    let r = exactly(exactly(x - q * 1.5703125) - q * 4.83751297e-4) - q * 7.54978995e-8;
     let z = r * r;
     let s = ((-1.9515295891e-4 * z + 8.3321608736e-3) * z - 1.6666654611e-1) * z * r + r;
     let c = ((2.443315711809948e-5 * z - 1.388731625493765e-3) * z + 4.166664568298827e-2) * z * z - 0.5 * z + 1.0;
@@ -150,14 +179,20 @@ fn turn(x: f32, start: i32) -> f32 {
 }
 
 fn sin_(x: f32) -> f32 {
-    if (not_finite(x) || abs(x) > 8192.0) {
+    if (not_finite(x)) {
+        return bitcast<f32>(bitcast<u32>(x) | 0x7fc00000u);
+    }
+    if (abs(x) > 8192.0) {
         return sin(x);
     }
     return turn(x, 0);
 }
 
 fn cos_(x: f32) -> f32 {
-    if (not_finite(x) || abs(x) > 8192.0) {
+    if (not_finite(x)) {
+        return bitcast<f32>(bitcast<u32>(x) | 0x7fc00000u);
+    }
+    if (abs(x) > 8192.0) {
         return cos(x);
     }
     return turn(x, 1);

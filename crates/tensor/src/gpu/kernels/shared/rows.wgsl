@@ -47,7 +47,7 @@ fn row_sum_exp(row: u32, largest: f32, lid: u32) -> f32 {
     for (var j = lid; j < width(); j += 64u) {
         let v = r0[row * width() + j];
         if (!is_hidden(v)) {
-            total += exp_(v - largest);
+            total += exp_(exactly(v - largest));
         }
     }
     return sum_all(total, lid);

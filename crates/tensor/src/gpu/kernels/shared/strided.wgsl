@@ -2,10 +2,14 @@
 fn strided(i: u32, shape: u32, strides: u32) -> u32 {
     var rest = i;
     var at = 0u;
-    for (var k = 0u; k < 7u; k++) {
-        let n = word(shape + 6u - k);
-        at += (rest % n) * word(strides + 6u - k);
-        rest = rest / n;
+    // Divisions are slow. There is one for each axis but the first of those that `i` reaches into: none where a
+    // tensor lies densely, for the host makes one axis of it.
+    var k = 6u;
+    for (; k > 0u && rest >= word(shape + k); k--) {
+        let n = word(shape + k);
+        let before = rest / n;
+        at += (rest - before * n) * word(strides + k);
+        rest = before;
     }
-    return at;
+    return at + rest * word(strides + k);
 }
