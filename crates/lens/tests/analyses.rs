@@ -247,7 +247,12 @@ fn factored_matrices_are_what_they_multiply_to() {
     assert_close(&m.left_matmul(&wide.t()).ab(), &wide.t().matmul(&dense), 1e-5);
     assert_close(&m.apply(&wide.select(1, 0)), &dense.matmul(&wide.narrow(1, 0, 1)).squeeze(2), 1e-5);
     assert_close(&m.at(1).block((2, 3), (0, 7)).ab(), &dense.select(0, 1).narrow(0, 2, 3), 1e-6);
-    assert_close(&m.get_corner(3), &dense.narrow(1, 0, 3).narrow(2, 0, 3), 1e-6);
+    assert_close(&m.get_corner(2), &dense.narrow(0, 0, 2).narrow(1, 0, 2).narrow(2, 0, 2), 1e-6);
+    assert_close(&m.get_corner(5), &dense.narrow(1, 0, 5).narrow(2, 0, 5), 1e-6);
+    let two = FactoredMatrix::new(random(&[3, 4, 5, 2]), random(&[3, 4, 2, 6]));
+    assert_close(&two.select(1, -1).select(0, 2).ab(), &two.ab().select(0, 2).select(0, 3), 1e-6);
+    assert_close(&two.select(1, 3).ab(), &two.ab().select(1, 3), 1e-6);
+    assert_close(&two.at(1).at(0).ab(), &two.ab().select(0, 1).select(0, 0), 1e-6);
     assert_close(&m.unsqueeze(0).scale(2.0).ab(), &(&dense * 2.0).unsqueeze(0), 1e-5);
     // The trace is the sum of the eigenvalues.
     let (re, im) = m.eigenvalues();
