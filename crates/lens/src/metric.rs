@@ -111,23 +111,30 @@ impl<'m> Metric<'m> {
     /// Refuses a metric that asks for other items, or for logits that a model does not have, where that is known.
     pub(crate) fn check(&self, model: &HookedTransformer, sequences: &Sequences) -> Result<(), LensError> {
         let shape = sequences.tokens.shape();
-        let (fits, given, expected, largest) = match &self.reads {
+        let largest = match &self.reads {
             Reads::Anything => return Ok(()),
             Reads::Items(n, largest) => {
                 let batch = shape.first().copied().unwrap_or_default();
-                (batch == *n, format!("for {n} items"), format!("one for each of {batch} sequences"), *largest)
+                if batch != *n {
+                    let expected = format!("{batch}, one of each for every sequence");
+                    return Err(LensError::argument("the number of the metric's answers", n.to_string(), expected));
+                }
+                *largest
             }
-            Reads::Targets(of, largest) => (shape == of, format!("for targets {of:?}"), format!("{shape:?}"), *largest),
+            Reads::Targets(of, _) if of != shape => {
+                let expected = format!("{shape:?}, as the tokens");
+                return Err(LensError::argument("the shape of the metric's targets", format!("{of:?}"), expected));
+            }
+            Reads::Targets(_, largest) => *largest,
         };
         let d_vocab = model.config().d_vocab_out;
-        match (fits, (largest as usize) < d_vocab) {
-            (false, _) => Err(LensError::argument("the metric's answers", given, expected)),
-            (true, false) => Err(LensError::argument(
-                "the metric's tokens",
+        match (largest as usize) < d_vocab {
+            true => Ok(()),
+            false => Err(LensError::argument(
+                "a token that the metric asks for",
                 largest.to_string(),
-                format!("ids below d_vocab_out = {d_vocab}"),
+                format!("an id below d_vocab_out = {d_vocab}"),
             )),
-            (true, true) => Ok(()),
         }
     }
 

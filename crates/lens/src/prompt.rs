@@ -197,6 +197,9 @@ impl Place<'_> {
 
     /// The `k` likeliest tokens, or as many as there are.
     fn top(&self, k: usize) -> Result<Vec<Candidate>, ModelError> {
+        if k == 0 {
+            return Ok(Vec::new());
+        }
         let (_, best) = self.logits.topk(k.min(self.values.len()), 0);
         best.as_slice().iter().map(|&token| self.candidate(token)).collect()
     }

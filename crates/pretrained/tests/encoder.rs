@@ -12,7 +12,7 @@ use ironlens_pretrained::{LoadOptions, Pretrained, PretrainedError, check_encode
 use ironlens_tensor::{DType, Device, IndexTensor, Tensor};
 use ironlens_transformer::{
     ActFn, ActivationCache, BertNextSentencePrediction, EncoderOutput, Head, Heads, HookedEncoder, HookedTransformer,
-    Hooks, Pooling, Sentences,
+    Hooks, PaddingSide, Pooling, Sentences,
 };
 use serde_json::{Value, json};
 
