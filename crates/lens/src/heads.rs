@@ -392,9 +392,7 @@ mod tests {
                 error_measure,
                 ..DetectOptions::default()
             };
-            let of = |attention: &[f32], measure| {
-                score(HeadKind::PreviousToken, attention, &tokens, &options(measure))
-            };
+            let of = |attention: &[f32], measure| score(HeadKind::PreviousToken, attention, &tokens, &options(measure));
             let wanted = [
                 (of(&attention, ErrorMeasure::Abs), previous),
                 (of(&uneven, ErrorMeasure::Mul), mul),

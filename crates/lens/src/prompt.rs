@@ -96,10 +96,7 @@ pub fn test_prompt_with(
         let place = Place::new(model, &logits.select(0, prompt.len() - 1 + i));
         Ok(Step { answer: place.candidate(token)?, rank: place.rank(token), top: place.top(options.top_k)? })
     });
-    Ok(PromptTest {
-        steps: steps.collect::<Result<_, ModelError>>()?,
-        prompt: model.to_str_tokens(prompt.as_slice())?,
-    })
+    Ok(PromptTest { steps: steps.collect::<Result<_, ModelError>>()?, prompt: model.to_str_tokens(prompt.as_slice())? })
 }
 
 /// The rank and probability of the first token of each of several answers after `prompt`, and the likeliest tokens
@@ -151,12 +148,7 @@ fn answer_ids(model: &HookedTransformer, answer: &str, options: &PromptOptions) 
 }
 
 /// Ids of `which` text, at least one.
-fn ids(
-    model: &HookedTransformer,
-    which: &str,
-    text: &str,
-    prepend_bos: Option<bool>,
-) -> Result<Vec<u32>, ModelError> {
+fn ids(model: &HookedTransformer, which: &str, text: &str, prepend_bos: Option<bool>) -> Result<Vec<u32>, ModelError> {
     let whole = TokenOptions { prepend_bos, truncate: false, ..TokenOptions::default() };
     let ids = model.to_tokens_with(text, &whole)?.tokens.as_slice().to_vec();
     match ids.is_empty() {
@@ -225,9 +217,7 @@ fn write_place<'c>(
     answers: impl IntoIterator<Item = (&'c Candidate, usize)>,
     top: &[Candidate],
 ) -> fmt::Result {
-    let line = |c: &Candidate| {
-        format!("Logit {:>7.3}  Prob {:>6.2}%  {:?}", c.logit, 100.0 * c.probability, c.text)
-    };
+    let line = |c: &Candidate| format!("Logit {:>7.3}  Prob {:>6.2}%  {:?}", c.logit, 100.0 * c.probability, c.text);
     for (answer, rank) in answers {
         writeln!(f, "Rank {rank:<6} {}", line(answer))?;
     }

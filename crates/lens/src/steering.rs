@@ -207,7 +207,10 @@ impl SteeringVector {
         let metadata = [
             ("general.architecture".into(), GgufValue::String(ARCHITECTURE.into())),
             ("controlvector.model_hint".into(), GgufValue::String(model_hint.into())),
-            ("controlvector.layer_count".into(), GgufValue::U32(u32::try_from(count).expect("new refuses such layers"))),
+            (
+                "controlvector.layer_count".into(),
+                GgufValue::U32(u32::try_from(count).expect("new refuses such layers")),
+            ),
         ];
         let (infos, values): (Vec<StoredTensor>, Vec<Tensor>) = all()
             .map(|(name, d)| (StoredTensor { name, stored: Stored::Plain(Dtype::F32), shape: d.shape().to_vec() }, d))

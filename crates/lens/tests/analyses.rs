@@ -13,7 +13,8 @@ use ironlens_lens::patching::PatchOptions;
 use ironlens_lens::patterns::{attention_distance, attention_entropy};
 use ironlens_lens::svd::{Matrix, singular_vectors};
 use ironlens_lens::{
-    BatchItems, CacheExt, Composition, FactoredMatrix, Metric, Processing, StackOptions, Sublayers, WeightsExt, process_weights,
+    BatchItems, CacheExt, Composition, FactoredMatrix, Metric, Processing, StackOptions, Sublayers, WeightsExt,
+    process_weights,
 };
 use ironlens_nn::Init;
 use ironlens_tensor::{DType, Device, IndexTensor, Rng, Tensor};
@@ -74,7 +75,8 @@ fn stacks_are_scaled_in_the_axes_that_they_have() {
         let whole = cache.apply_ln_to_stack(&stack, &all, everything).unwrap();
         let sliced = BatchItems::of_sliced_stack(second);
         let of_second = stack.narrow(1, 1, 1);
-        let apply = |stack: &Tensor, options, items: BatchItems| cache.apply_ln_to_stack(stack, options, items).unwrap();
+        let apply =
+            |stack: &Tensor, options, items: BatchItems| cache.apply_ln_to_stack(stack, options, items).unwrap();
         for (found, wanted) in [
             (apply(&stack, &all, second.into()), whole.narrow(1, 1, 1)),
             (apply(&of_second, &all, sliced.clone()), whole.narrow(1, 1, 1)),

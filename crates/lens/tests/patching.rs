@@ -4,12 +4,12 @@ mod common;
 
 use common::{base, model, tokens};
 use ironlens_autograd::Var;
+use ironlens_lens::ablation::ablate_neurons;
 use ironlens_lens::attribution::{attribution_patch, edge_attribution};
 use ironlens_lens::patching::path::{Receiver, Sender, direct_path_patch};
 use ironlens_lens::patching::{
     self, Axis, Cells, Method, PatchOptions, PatchResult, Patching, generic_activation_patch,
 };
-use ironlens_lens::ablation::ablate_neurons;
 use ironlens_lens::steering::dose_response;
 use ironlens_lens::{LensError, Metric, SteeringVector};
 use ironlens_tensor::{DType, IndexTensor, Tensor, profile};

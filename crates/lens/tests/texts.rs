@@ -106,9 +106,7 @@ fn answers_may_be_texts() {
 fn the_loss_of_a_text_is_that_of_its_pieces() {
     let text = "a b c d and a to b.";
     let ids = [1, 5, 6, 15, 7, 4, 8, 5, 9];
-    for (default_prepend_bos, pieces) in
-        [(true, vec![0..4, 4..8, 8..9]), (false, vec![0..5, 5..9])]
-    {
+    for (default_prepend_bos, pieces) in [(true, vec![0..4, 4..8, 8..9]), (false, vec![0..5, 5..9])] {
         let model = reader(Config { n_ctx: 5, default_prepend_bos, ..base() });
         let found = evaluate_text(&model, text, |_, _| {}).unwrap();
         assert_eq!(found.tokens, ids);

@@ -66,7 +66,9 @@ pub use generate::{Finish, GenerateOptions, Generated, Generation, HooksOn, NewT
 pub use hooked::HookedModel;
 pub use input::Input;
 pub use ironlens_nn::{HookError, HookFailure, HookInfo, Hooks, Leaves, ParamError, Params, Target};
-pub use ironlens_tokenizer::{EncoderTokenizer, HookedTokenizer, Occurrence, PaddingSide, Prompt, Single, TokenOptions};
+pub use ironlens_tokenizer::{
+    EncoderTokenizer, HookedTokenizer, Occurrence, PaddingSide, Prompt, Single, TokenOptions,
+};
 pub use key_value_cache::KeyValueCache;
 pub use loss::{next_token_accuracies, next_token_accuracy, next_token_loss, next_token_losses};
 pub use model::HookedTransformer;

@@ -81,7 +81,7 @@ fn targets(tokens: &IndexTensor, mask: Option<&IndexTensor>) -> IndexTensor {
     let next = tokens.narrow(1, 1, tokens.shape()[1] - 1);
     let Some(mask) = mask else { return next };
     let counted = next.as_slice().iter().zip(real_pairs(mask)).map(|(&id, real)| if real { id } else { 0 });
-    IndexTensor::new(counted.collect(), next.shape())
+    IndexTensor::new(counted.collect::<Vec<u32>>(), next.shape())
 }
 
 /// 1 where both a token and the next are no padding.
