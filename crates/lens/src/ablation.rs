@@ -214,7 +214,8 @@ fn mean_of_tokens(x: &Tensor, of: &Sequences, axis: usize) -> Tensor {
 /// stream, so no MLP is run again.
 ///
 /// # Errors
-/// If tokens do not fit, the layer has no MLP but experts or nothing, or norms stand after MLPs.
+/// If tokens do not fit, the metric does not fit them, the layer has no MLP but experts or nothing, or norms stand
+/// after MLPs.
 pub fn ablate_neurons(
     model: &HookedTransformer,
     sequences: impl Into<Sequences>,
@@ -225,6 +226,7 @@ pub fn ablate_neurons(
     LensError::unless_mlp(model.config(), layer, "its neurons")?;
     refuse_post_norms(model, "the ablation of neurons")?;
     let sequences = sequences.into();
+    metric.check(model, &sequences)?;
     let name = format!("blocks.{layer}.mlp.hook_post");
     if only_whole(model, &sequences).is_some() {
         return ablate_neurons_by_whole_passes(model, &sequences, metric, &name, options);

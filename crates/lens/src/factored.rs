@@ -193,7 +193,27 @@ impl FactoredMatrix {
     #[track_caller]
     pub fn at(&self, index: usize) -> FactoredMatrix {
         assert!(!self.lead().is_empty(), "a single matrix {:?} has no leading axis to index", self.shape());
-        FactoredMatrix { a: self.a.select(0, index), b: self.b.select(0, index) }
+        self.select(0, index as isize)
+    }
+
+    /// The matrices at `index` along the leading axis `axis`, negative counting from the end.
+    ///
+    /// # Panics
+    /// If `axis` is no leading axis, or has no such index.
+    #[must_use]
+    #[track_caller]
+    pub fn select(&self, axis: usize, index: isize) -> FactoredMatrix {
+        let lead = self.lead();
+        assert!(axis < lead.len(), "axis {axis} is not a leading axis of {:?}", self.shape());
+        let length = lead[axis] as isize;
+        let from_start = if index < 0 { index + length } else { index };
+        assert!(
+            (0..length).contains(&from_start),
+            "index {index} of axis {axis} of {:?}, which has {length}",
+            self.shape()
+        );
+        let at = from_start as usize;
+        FactoredMatrix { a: self.a.select(axis, at), b: self.b.select(axis, at) }
     }
 
     /// Rows `rows` and columns `columns` (start, length) of the product.
@@ -207,9 +227,14 @@ impl FactoredMatrix {
         FactoredMatrix { a: self.a.narrow(n - 2, rows.0, rows.1), b: self.b.narrow(n - 1, columns.0, columns.1) }
     }
 
-    /// The top left corner of the product, at most `k x k`, for a look.
+    /// The corner of the product for a look: the first `k` along every axis, leading ones, too.
     pub fn get_corner(&self, k: usize) -> Tensor {
-        self.block((0, k.min(self.ldim())), (0, k.min(self.rdim()))).ab()
+        let mut corner = self.block((0, k.min(self.ldim())), (0, k.min(self.rdim())));
+        for (axis, &length) in self.lead().iter().enumerate() {
+            let first = |t: &Tensor| t.narrow(axis, 0, k.min(length));
+            corner = FactoredMatrix { a: first(&corner.a), b: first(&corner.b) };
+        }
+        corner.ab()
     }
 
     /// With a new leading axis of length 1 at `axis`.

@@ -116,7 +116,7 @@ pub enum ErrorMeasure {
     /// sum(A * D) / sum(A), the share of attention that the pattern covers.
     #[default]
     Mul,
-    /// 1 - sum|A - D| / pos, rounded to three digits; can fall below -1.
+    /// 1 - sum|A - D| / pos, rounded to three digits; can fall below -1. What is excluded is in no sum.
     Abs,
 }
 
@@ -312,11 +312,8 @@ fn compare(attention: &[f32], ideal: &[f32], pos: usize, options: &DetectOptions
         let excluded = options.exclude_bos && j == 0 || options.exclude_current_token && i == j;
         !excluded
     };
-    let pairs = attention
-        .iter()
-        .zip(ideal)
-        .enumerate()
-        .map(|(at, (&a, &d))| (if counts(at) { f64::from(a) } else { 0.0 }, f64::from(d)));
+    let pairs = attention.iter().zip(ideal).enumerate();
+    let pairs = pairs.filter(|(at, _)| counts(*at)).map(|(_, (&a, &d))| (f64::from(a), f64::from(d)));
     match options.error_measure {
         ErrorMeasure::Mul => {
             let (covered, all) = pairs.fold((0.0, 0.0), |(c, s), (a, d)| (c + a * d, s + a));
@@ -375,6 +372,36 @@ mod tests {
         let bos = DetectOptions { exclude_bos: true, ..options };
         assert_eq!(score(HeadKind::PreviousToken, &previous, &tokens, &bos), 1.0);
         assert_eq!(score(HeadKind::FirstToken, &previous, &tokens, &bos), 0.0);
+    }
+
+    /// The numbers of TransformerLens's `compute_head_attention_similarity_score` for the same patterns.
+    #[test]
+    fn what_is_excluded_is_in_no_sum() {
+        let attention = [1., 0., 0., 1., 0., 0., 0., 1., 0.];
+        let uneven = [1., 0., 0., 0.6, 0.4, 0., 0.2, 0.5, 0.3];
+        let tokens = [5, 3, 4];
+        for (exclude_bos, exclude_current_token, previous, mul, abs) in [
+            (false, false, 0.667, 0.366_667, 0.067),
+            (true, false, 1.0, 0.416_667, 0.6),
+            (false, true, 1.0, 0.846_154, 0.633),
+            (true, true, 1.0, 1.0, 0.833),
+        ] {
+            let options = |error_measure| DetectOptions {
+                exclude_bos,
+                exclude_current_token,
+                error_measure,
+                ..DetectOptions::default()
+            };
+            let of = |attention: &[f32], measure| score(HeadKind::PreviousToken, attention, &tokens, &options(measure));
+            let wanted = [
+                (of(&attention, ErrorMeasure::Abs), previous),
+                (of(&uneven, ErrorMeasure::Mul), mul),
+                (of(&uneven, ErrorMeasure::Abs), abs),
+            ];
+            for (found, wanted) in wanted {
+                assert!((found - wanted).abs() < 1e-6, "{exclude_bos} {exclude_current_token}: {found}, not {wanted}");
+            }
+        }
     }
 
     #[test]

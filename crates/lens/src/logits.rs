@@ -1,6 +1,6 @@
 //! From the residual stream to logits: the logit lens, and direct logit attribution.
 
-use ironlens_tensor::{IndexTensor, Tensor};
+use ironlens_tensor::{IndexTensor, Tensor, UnaryOp};
 use ironlens_transformer::{ActivationCache, HookedTransformer, NormalizationType, Slice};
 
 use crate::error::LensError;
@@ -11,13 +11,16 @@ use crate::weights::WeightsExt;
 /// `[.., d_model]`, put through its final norm: the logit lens (nostalgebraist 2020). `columns` limits
 /// how many tokens are unembedded at a time (all if 0), which bounds the memory beside the result.
 ///
+/// # Errors
+/// Never, for a model.
+///
 /// # Panics
 /// If the last axis is not d_model.
 #[track_caller]
 pub fn logit_lens(model: &HookedTransformer, stack: &Tensor, columns: usize) -> Result<Tensor, LensError> {
     let normalized = model.ln_final(stack);
-    let vocab = model.config().d_vocab_out;
-    if columns == 0 || columns >= vocab || model.config().output_logits_soft_cap > 0.0 {
+    let (vocab, cap) = (model.config().d_vocab_out, model.config().output_logits_soft_cap);
+    if columns == 0 || columns >= vocab {
         return Ok(model.unembed(&normalized));
     }
     let (w, b) = (model.w_u()?, model.b_u()?);
@@ -26,7 +29,8 @@ pub fn logit_lens(model: &HookedTransformer, stack: &Tensor, columns: usize) -> 
         .step_by(columns)
         .map(|at| {
             let n = columns.min(vocab - at);
-            normalized.linear(&w.narrow(1, at, n), Some(&b.narrow(0, at, n)), None)
+            let logits = normalized.linear(&w.narrow(1, at, n), Some(&b.narrow(0, at, n)), None);
+            if cap > 0.0 { logits.unary(UnaryOp::SoftCap(cap)) } else { logits }
         })
         .collect();
     Ok(Tensor::cat(&parts, last))

@@ -4,7 +4,7 @@ use std::fmt;
 
 use ironlens_autograd::Var;
 use ironlens_tensor::{IndexTensor, Tensor};
-use ironlens_transformer::{LogitsAt, Sequences};
+use ironlens_transformer::{HookedTransformer, LogitsAt, Sequences};
 
 use crate::error::LensError;
 
@@ -26,6 +26,17 @@ type Function<'m> = Box<dyn Fn(&Var) -> Var + Sync + 'm>;
 pub struct Metric<'m> {
     function: Function<'m>,
     positions: LogitsAt,
+    reads: Reads,
+}
+
+/// What a metric must find, as far as it is known.
+enum Reads {
+    /// Nobody knows.
+    Anything,
+    /// So many items, and logits up to that of this token.
+    Items(usize, u32),
+    /// Targets of this shape, and logits up to that of this token.
+    Targets(Vec<usize>, u32),
 }
 
 impl fmt::Debug for Metric<'_> {
@@ -37,12 +48,12 @@ impl fmt::Debug for Metric<'_> {
 impl<'m> Metric<'m> {
     /// A function of all logits, `[batch, pos, d_vocab_out]`, that gives one number.
     pub fn all(function: impl Fn(&Var) -> Var + Sync + 'm) -> Metric<'m> {
-        Metric { function: Box::new(function), positions: LogitsAt::All }
+        Metric { function: Box::new(function), positions: LogitsAt::All, reads: Reads::Anything }
     }
 
     /// A function of the logits of the last position, `[batch, d_vocab_out]`, that gives one number.
     pub fn last(function: impl Fn(&Var) -> Var + Sync + 'm) -> Metric<'m> {
-        Metric { function: Box::new(function), positions: LogitsAt::Last }
+        Metric { function: Box::new(function), positions: LogitsAt::Last, reads: Reads::Anything }
     }
 
     /// The logit of `right` minus that of `wrong` at the last position, averaged over the batch; one of
@@ -59,7 +70,9 @@ impl<'m> Metric<'m> {
             ));
         }
         let (right, wrong) = (right.to_vec(), wrong.to_vec());
-        Ok(Metric::last(move |logits| {
+        let largest = right.iter().chain(&wrong).max().copied().unwrap_or_default();
+        let reads = Reads::Items(right.len(), largest);
+        let metric = Metric::last(move |logits| {
             let (batch, vocab) = (logits.dim(0), logits.dim(1));
             assert!(batch == right.len(), "the metric has answers for {} items, the batch {batch}", right.len());
             if let Some(id) = right.iter().chain(&wrong).find(|id| **id as usize >= vocab) {
@@ -84,12 +97,45 @@ impl<'m> Metric<'m> {
             let signs = Tensor::from_vec_f64(signs, &[batch, vocab]);
             let signs = signs.to_dtype(logits.value().dtype()).to_device(&logits.value().device());
             (logits * &Var::from(signs)).sum_all()
-        }))
+        });
+        Ok(Metric { reads, ..metric })
     }
 
     /// The mean loss of predicting `targets` `[batch, pos]` from the logits of all positions.
     pub fn loss(targets: IndexTensor) -> Metric<'static> {
-        Metric::all(move |logits| logits.cross_entropy(&targets).mean_all())
+        let largest = targets.as_slice().iter().max().copied().unwrap_or_default();
+        let reads = Reads::Targets(targets.shape().to_vec(), largest);
+        Metric { reads, ..Metric::all(move |logits| logits.cross_entropy(&targets).mean_all()) }
+    }
+
+    /// Refuses a metric that asks for other items, or for logits that a model does not have, where that is known.
+    pub(crate) fn check(&self, model: &HookedTransformer, sequences: &Sequences) -> Result<(), LensError> {
+        let shape = sequences.tokens.shape();
+        let largest = match &self.reads {
+            Reads::Anything => return Ok(()),
+            Reads::Items(n, largest) => {
+                let batch = shape.first().copied().unwrap_or_default();
+                if batch != *n {
+                    let expected = format!("{batch}, one of each for every sequence");
+                    return Err(LensError::argument("the number of the metric's answers", n.to_string(), expected));
+                }
+                *largest
+            }
+            Reads::Targets(of, _) if of != shape => {
+                let expected = format!("{shape:?}, as the tokens");
+                return Err(LensError::argument("the shape of the metric's targets", format!("{of:?}"), expected));
+            }
+            Reads::Targets(_, largest) => *largest,
+        };
+        let d_vocab = model.config().d_vocab_out;
+        match (largest as usize) < d_vocab {
+            true => Ok(()),
+            false => Err(LensError::argument(
+                "a token that the metric asks for",
+                largest.to_string(),
+                format!("an id below d_vocab_out = {d_vocab}"),
+            )),
+        }
     }
 
     /// Which logits it reads.
@@ -100,7 +146,8 @@ impl<'m> Metric<'m> {
     /// Its value at logits `[batch, pos, d_vocab_out]`.
     ///
     /// # Panics
-    /// If its function does not give one number.
+    /// If its function does not give one number, or answers are for another number of items or beyond the logits.
+    /// (Analyses refuse such a metric.)
     #[track_caller]
     pub fn of(&self, logits: &Tensor) -> f64 {
         self.apply(&Var::from(logits.clone())).value().item()
@@ -109,7 +156,7 @@ impl<'m> Metric<'m> {
     /// Its value at logits `[batch, pos, d_vocab_out]`, differentiable.
     ///
     /// # Panics
-    /// If its function does not give one number.
+    /// As [`Metric::of`].
     #[track_caller]
     pub fn apply(&self, logits: &Var) -> Var {
         self.apply_to(logits, &[])
@@ -118,7 +165,7 @@ impl<'m> Metric<'m> {
     /// As [`Metric::of`], of padded sequences: "the last position" is that of each sequence's last token.
     ///
     /// # Panics
-    /// If its function does not give one number, or a sequence is all padding.
+    /// As [`Metric::of`], or if a sequence is all padding.
     #[track_caller]
     pub fn of_sequences(&self, logits: &Tensor, sequences: &Sequences) -> f64 {
         self.apply_to_sequences(&Var::from(logits.clone()), sequences).value().item()

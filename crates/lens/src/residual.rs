@@ -2,13 +2,14 @@
 //!
 //! Methods of [`ActivationCache`], through [`CacheExt`]; TransformerLens's methods of the same
 //! names. Components come first: `[component, batch, pos, d_model]`, without `batch` if the cache
-//! has none. Positions that are sliced keep their axis.
+//! has none. Positions and items that are sliced keep their axis.
 
 use ironlens_tensor::{IndexTensor, Tensor};
+use ironlens_transformer::names::act;
 use ironlens_transformer::{ActivationCache, HookedTransformer, NormalizationType, Slice};
 
 use crate::error::LensError;
-use crate::weights::{WeightsExt, widened};
+use crate::weights::{TokenNames, WeightsExt, widened};
 
 /// Vectors in the residual stream, and what each is called.
 #[derive(Clone, Debug)]
@@ -31,6 +32,30 @@ pub struct StackOptions {
     pub apply_ln: bool,
     /// Which positions.
     pub pos_slice: Slice,
+}
+
+/// Which items of the batch a stack is scaled for, made of a [`Slice`]: `(&Slice::At(1)).into()` takes them from a stack
+/// of all items, and [`BatchItems::of_sliced_stack`] is for a stack that is of these alone.
+#[derive(Clone, Debug, Default)]
+pub struct BatchItems {
+    slice: Slice,
+    /// Whether the stack is of these alone.
+    sliced: bool,
+}
+
+impl BatchItems {
+    /// Items that a stack is of: of the cache's, these belong to it (TransformerLens's `has_batch_dim=False`). A stack
+    /// of one item may lack the batch's axis.
+    pub fn of_sliced_stack(slice: &Slice) -> BatchItems {
+        BatchItems { slice: slice.clone(), sliced: true }
+    }
+}
+
+impl From<&Slice> for BatchItems {
+    /// Items that are taken from a stack of all.
+    fn from(slice: &Slice) -> BatchItems {
+        BatchItems { slice: slice.clone(), sliced: false }
+    }
 }
 
 /// Which sublayers [`CacheExt::decompose_resid`] lists.
@@ -71,6 +96,14 @@ pub trait CacheExt {
     /// If `z` is not cached, or the layer does not exist.
     fn stack_head_results(&self, options: &StackOptions, remainder: bool) -> Result<Stack, LensError>;
 
+    /// Puts what each head writes into the cache as `hook_result` `[batch, pos, head, d_model]`, for every layer that
+    /// has none there: `cache[("result", 3)]`, as of a model with `use_attn_result`. This takes `n_heads` times the
+    /// memory of the stream for each layer; [`CacheExt::stack_head_results`] needs no such call.
+    ///
+    /// # Errors
+    /// If `z` is not cached.
+    fn compute_head_results(&mut self) -> Result<(), LensError>;
+
     /// What each of the `neurons` of every layer writes, `L0N0`, `L0N1`, .., without `b_out`; with
     /// `remainder`, the rest of the stream follows. Reads `layer`, `apply_ln` and `pos_slice`.
     ///
@@ -95,19 +128,13 @@ pub trait CacheExt {
     /// As the methods for the parts.
     fn get_full_resid_decomposition(&self, options: &StackOptions, expand_neurons: bool) -> Result<Stack, LensError>;
 
-    /// Activation `name` (such as `attn_out`) of layers `0..layer`, along a new first axis.
-    ///
-    /// # Errors
-    /// If one is not cached or the layer does not exist.
-    fn stack_activation(&self, name: &str, layer: Option<usize>, layer_type: Option<&str>)
-    -> Result<Tensor, LensError>;
-
     /// Components `[component, batch, pos, d_model]` as the norm before `layer` (or its MLP, or the
     /// final norm) scaled the whole: centred in a model of layer norms (also for a final RMS norm, as in
     /// TransformerLens), divided by its cached scale. Its
     /// weights are left out, as in TransformerLens; fold them first. The positions of the stack are
-    /// those of `options.pos_slice`, its batch items those of `batch_slice`. Does nothing in a model
-    /// without norms.
+    /// those of `options.pos_slice` already; items of the batch are taken from it ([`BatchItems`]). It may lack its axis
+    /// of components, and that of the batch or of positions where there is one item or one position; axes stay as
+    /// given. A model without norms scales nothing.
     ///
     /// # Errors
     /// If the scale is not cached, or does not fit the stack.
@@ -115,12 +142,13 @@ pub trait CacheExt {
         &self,
         stack: &Tensor,
         options: &StackOptions,
-        batch_slice: &Slice,
+        items: impl Into<BatchItems>,
     ) -> Result<Tensor, LensError>;
 
     /// How much each component adds to the logit of `tokens` (to its difference from the logit of
-    /// `incorrect`, if given): `[component, batch, pos]`. `tokens` are `[]`, `[batch]` or `[batch,
-    /// pos]`. `b_U` and the final norm's weights are left out, as in TransformerLens; fold them first,
+    /// `incorrect`, if given): `[component, batch, pos]`, without the axes that the stack lacks. Tokens are texts or
+    /// ids, of shape `[]`, `[batch]` or `[batch, pos]`; stack and `items` as of [`CacheExt::apply_ln_to_stack`]. `b_U`
+    /// and the final norm's weights are left out, as in TransformerLens; fold them first,
     /// or use [`crate::logits::direct_logit_attribution`].
     ///
     /// # Errors
@@ -128,10 +156,10 @@ pub trait CacheExt {
     fn logit_attrs(
         &self,
         stack: &Tensor,
-        tokens: &IndexTensor,
-        incorrect: Option<&IndexTensor>,
+        tokens: impl Into<TokenNames>,
+        incorrect: Option<TokenNames>,
         pos_slice: &Slice,
-        batch_slice: &Slice,
+        items: impl Into<BatchItems>,
     ) -> Result<Tensor, LensError>;
 }
 
@@ -186,6 +214,7 @@ impl CacheExt for ActivationCache {
     }
 
     fn stack_head_results(&self, options: &StackOptions, remainder: bool) -> Result<Stack, LensError> {
+        let options = &options.at_attention();
         let layer = target(self, options)?;
         let mut parts = Vec::new();
         for l in 0..layer {
@@ -196,12 +225,26 @@ impl CacheExt for ActivationCache {
         scaled(self, joined(self, parts, labels, layer, options, remainder)?, options)
     }
 
+    fn compute_head_results(&mut self) -> Result<(), LensError> {
+        for l in 0..layers(self) {
+            if !self.contains(("result", l)) {
+                let results = head_results(self, l, &Slice::All)?;
+                // [head, .., d_model] as [.., head, d_model].
+                let n = results.ndim();
+                let axes: Vec<usize> = (1..n - 1).chain([0, n - 1]).collect();
+                self.insert(act("result", l), results.permute(&axes).contiguous());
+            }
+        }
+        Ok(())
+    }
+
     fn stack_neuron_results(
         &self,
         options: &StackOptions,
         neurons: &Slice,
         remainder: bool,
     ) -> Result<Stack, LensError> {
+        let options = &options.at_attention();
         let layer = target(self, options)?;
         let (mut parts, mut labels) = (Vec::new(), Vec::new());
         for l in 0..layer {
@@ -259,68 +302,27 @@ impl CacheExt for ActivationCache {
         scaled(self, Stack { values: Tensor::cat(&values, 0), labels }, options)
     }
 
-    fn stack_activation(
-        &self,
-        name: &str,
-        layer: Option<usize>,
-        layer_type: Option<&str>,
-    ) -> Result<Tensor, LensError> {
-        let layer = target(self, &StackOptions { layer, ..Default::default() })?;
-        let at = |l: usize| match layer_type {
-            Some(t) => self.get((name, l, t)).cloned(),
-            None => self.get((name, l)).cloned(),
-        };
-        let parts: Vec<Tensor> = (0..layer).map(at).collect::<Result<_, _>>()?;
-        if parts.is_empty() {
-            return Err(LensError::argument("layer", "0", "at least 1: there is nothing before layer 0 to stack"));
-        }
-        Ok(Tensor::stack(&parts, 0))
-    }
-
     fn apply_ln_to_stack(
         &self,
         stack: &Tensor,
         options: &StackOptions,
-        batch_slice: &Slice,
+        items: impl Into<BatchItems>,
     ) -> Result<Tensor, LensError> {
-        let (n, layer) = (layers(self), target(self, options)?);
-        let centred = match self.model().config().normalization_type {
-            NormalizationType::None => return Ok(stack.clone()),
-            NormalizationType::LN | NormalizationType::LNPre => stack.center(),
-            NormalizationType::RMS | NormalizationType::RMSPre => stack.clone(),
-        };
-        let scale = match (layer == n, options.mlp_input) {
-            (true, _) => self.get("ln_final.hook_scale")?,
-            (false, mlp) => self.get(("scale", layer, if mlp { "ln2" } else { "ln1" }))?,
-        };
-        let scale = options.pos_slice.apply(scale, scale.ndim() - 2)?;
-        let scale = if self.has_batch_dim() { batch_slice.apply(&scale, 0)? } else { scale };
-        if centred.ndim() != scale.ndim() + 1
-            || centred.shape()[1..centred.ndim() - 1] != scale.shape()[..scale.ndim() - 1]
-        {
-            return Err(LensError::argument(
-                "the stack's shape",
-                format!("{:?}", stack.shape()),
-                format!(
-                    "[component, ..{:?}, d_model], as the norm's scale {:?}",
-                    &scale.shape()[..scale.ndim() - 1],
-                    scale.shape()
-                ),
-            ));
-        }
-        Ok(&centred / &scale)
+        Ok(normalised(self, stack, options, &items.into())?.0)
     }
 
     fn logit_attrs(
         &self,
         stack: &Tensor,
-        tokens: &IndexTensor,
-        incorrect: Option<&IndexTensor>,
+        tokens: impl Into<TokenNames>,
+        incorrect: Option<TokenNames>,
         pos_slice: &Slice,
-        batch_slice: &Slice,
+        items: impl Into<BatchItems>,
     ) -> Result<Tensor, LensError> {
-        let mut directions = self.model().tokens_to_residual_directions(tokens)?;
+        let tokens = tokens.into().ids(self.model())?;
+        let mut directions = residual_directions(self.model(), &tokens)?;
         if let Some(wrong) = incorrect {
+            let wrong = wrong.ids(self.model())?;
             if wrong.shape() != tokens.shape() {
                 return Err(LensError::argument(
                     "incorrect tokens of shape",
@@ -328,20 +330,22 @@ impl CacheExt for ActivationCache {
                     format!("{:?}, as the tokens", tokens.shape()),
                 ));
             }
-            directions -= self.model().tokens_to_residual_directions(wrong)?;
+            directions -= residual_directions(self.model(), &wrong)?;
         }
-        if tokens.shape().len() == 1 && self.has_batch_dim() {
+        let options = StackOptions { pos_slice: pos_slice.clone(), ..Default::default() };
+        let (scaled, axes) = normalised(self, stack, &options, &items.into())?;
+        if tokens.shape().len() == 1 && axes.batch && axes.pos {
             // One answer per item of the batch, at every position.
             directions = directions.unsqueeze(1);
         }
-        let options = StackOptions { pos_slice: pos_slice.clone(), ..Default::default() };
-        let scaled = self.apply_ln_to_stack(stack, &options, batch_slice)?;
         let last = scaled.ndim() - 1;
         // The directions' places are the stack's, or one for many of them.
-        let (places, given) = (&scaled.shape()[1..last], &directions.shape()[..directions.ndim() - 1]);
+        let places = &scaled.shape()[usize::from(axes.component)..last];
+        let given = &directions.shape()[..directions.ndim() - 1];
         let fits =
             given.len() <= places.len() && given.iter().rev().zip(places.iter().rev()).all(|(g, p)| g == p || *g == 1);
-        if !fits {
+        // A single answer in a list is one for all.
+        if !fits && tokens.numel() != 1 {
             return Err(LensError::argument(
                 "tokens of shape",
                 format!("{:?}", tokens.shape()),
@@ -350,8 +354,108 @@ impl CacheExt for ActivationCache {
                 ),
             ));
         }
+        if !fits {
+            directions = directions.reshape(&[directions.numel()]);
+        }
         Ok((&scaled * &directions).sum(&[last]))
     }
+}
+
+impl StackOptions {
+    /// The same up to the attention of the layer, for sums that know of no other input.
+    fn at_attention(&self) -> StackOptions {
+        StackOptions { mlp_input: false, ..self.clone() }
+    }
+}
+
+/// Which axes a stack has before `d_model`, in this order.
+#[derive(Clone, Copy, Debug)]
+struct Axes {
+    component: bool,
+    batch: bool,
+    pos: bool,
+}
+
+impl Axes {
+    /// Those of a stack `lead`, without its last axis, of so many items (`None` of a cache without a batch) and
+    /// positions: axes of length 1 may be missing. Where several readings are left they differ by axes of length 1.
+    fn of(lead: &[usize], batch: Option<usize>, pos: usize) -> Option<Axes> {
+        for component in [true, false] {
+            for (with_batch, with_pos) in [(true, true), (true, false), (false, true), (false, false)] {
+                let complete = (with_batch || batch.is_none_or(|b| b == 1)) && (with_pos || pos == 1);
+                if !complete || (with_batch && batch.is_none()) {
+                    continue;
+                }
+                let sizes = batch.filter(|_| with_batch).into_iter().chain(with_pos.then_some(pos));
+                let given = lead.get(usize::from(component)..).unwrap_or_default();
+                if lead.len() >= usize::from(component) && sizes.eq(given.iter().copied()) {
+                    return Some(Axes { component, batch: with_batch, pos: with_pos });
+                }
+            }
+        }
+        None
+    }
+}
+
+/// The scale of a model without norms, 1 everywhere, in the sizes of anything that is cached by item and position.
+fn unscaled(cache: &ActivationCache, stack: &Tensor) -> Result<Tensor, LensError> {
+    let registry = cache.model().registry();
+    let sized = |name: &str| registry.hook_axes(name).is_some_and(|axes| axes.starts_with("batch pos"));
+    let sizes = match cache.iter().find(|(name, _)| sized(name)) {
+        Some((_, value)) => value.shape(),
+        None => cache.get("embed")?.shape(),
+    };
+    let places = &sizes[..1 + usize::from(cache.has_batch_dim())];
+    Ok(Tensor::ones(&[places, &[1]].concat(), stack.dtype(), &stack.device()))
+}
+
+/// A stack as [`CacheExt::apply_ln_to_stack`] gives it, and its axes.
+fn normalised(
+    cache: &ActivationCache,
+    stack: &Tensor,
+    options: &StackOptions,
+    items: &BatchItems,
+) -> Result<(Tensor, Axes), LensError> {
+    let (n, layer, cfg) = (layers(cache), target(cache, options)?, cache.model().config());
+    let scale = match (cfg.normalization_type, layer == n, options.mlp_input) {
+        (NormalizationType::None, ..) => unscaled(cache, stack)?,
+        (_, true, _) => cache.get("ln_final.hook_scale")?.clone(),
+        (_, false, mlp) => cache.get(("scale", layer, if mlp { "ln2" } else { "ln1" }))?.clone(),
+    };
+    let whole = options.pos_slice.apply(&scale, scale.ndim() - 2)?;
+    let scale = if cache.has_batch_dim() { items.slice.apply(&whole, 0)? } else { whole.clone() };
+    let of_stack = if items.sliced { &scale } else { &whole };
+    let batch = cache.has_batch_dim().then(|| of_stack.dim(0));
+    let pos = of_stack.dim(of_stack.ndim() - 2);
+    let axes = match stack.shape() {
+        [lead @ .., d] if *d == cfg.d_model => Axes::of(lead, batch, pos),
+        _ => None,
+    };
+    let Some(axes) = axes.filter(|axes| axes.batch || scale.numel() == pos) else {
+        let batch = batch.map_or(String::new(), |b| format!("batch = {b}, "));
+        return Err(LensError::argument(
+            "the stack's shape",
+            format!("{:?}", stack.shape()),
+            format!(
+                "[component, {batch}pos = {pos}, d_model = {}], as the norm's scale; axes of length 1 and that of \
+                 components may be missing (a stack of some items alone: BatchItems::of_sliced_stack)",
+                cfg.d_model
+            ),
+        ));
+    };
+    let of_items = match axes.batch && !items.sliced {
+        true => items.slice.apply(stack, usize::from(axes.component))?,
+        false => stack.clone(),
+    };
+    let centred = match cfg.normalization_type {
+        NormalizationType::None => return Ok((of_items, axes)),
+        NormalizationType::LN | NormalizationType::LNPre => of_items.center(),
+        NormalizationType::RMS | NormalizationType::RMSPre => of_items,
+    };
+    let mut shape: Vec<usize> = if axes.batch { vec![scale.dim(0)] } else { vec![] };
+    shape.extend(axes.pos.then_some(pos));
+    shape.push(1);
+    Ok((&centred / &scale.reshape(&shape), axes))
 }
 
 /// Number of layers of the model that was run.
@@ -400,7 +504,7 @@ fn scaled(cache: &ActivationCache, stack: Stack, options: &StackOptions) -> Resu
     if !options.apply_ln {
         return Ok(stack);
     }
-    Ok(Stack { values: cache.apply_ln_to_stack(&stack.values, options, &Slice::All)?, ..stack })
+    Ok(Stack { values: cache.apply_ln_to_stack(&stack.values, options, BatchItems::default())?, ..stack })
 }
 
 /// `[.., component, d_model]` as `[component, .., d_model]`.

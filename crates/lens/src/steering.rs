@@ -32,7 +32,7 @@ use ironlens_autograd::Var;
 use ironlens_files::{Checkpoint, Dtype, GgufValue, Stored, StoredTensor, TensorFile, write_gguf};
 use ironlens_nn::{Hooks, write_tensors, write_values};
 use ironlens_tensor::{DType, Device, Tensor};
-use ironlens_transformer::{HookedTransformer, Input, LogitsAt, ModelError, Sequences};
+use ironlens_transformer::{HookedTransformer, Input, LogitsAt, ModelError, Sequences, TokenOptions};
 
 use crate::error::LensError;
 use crate::metric::Metric;
@@ -58,13 +58,23 @@ pub struct SteeringVector {
 /// The architecture that GGUF files of control vectors name (llama.cpp, `convert_hf_to_gguf` and `cvector-generator`).
 const ARCHITECTURE: &str = "controlvector";
 
+/// Layers are below this: a control vector has their number in 32 bits.
+const MOST_LAYERS: usize = u32::MAX as usize;
+
 impl SteeringVector {
     /// Any directions, by layer.
     ///
     /// # Errors
-    /// If there is none, or they are not vectors of one length.
+    /// If there is none, they are not vectors of one length, or a layer is none that a file could name.
     pub fn new(directions: impl IntoIterator<Item = (usize, Tensor)>) -> Result<SteeringVector, LensError> {
         let directions: BTreeMap<usize, Tensor> = directions.into_iter().collect();
+        if let Some(layer) = directions.keys().next_back().filter(|last| **last >= MOST_LAYERS) {
+            return Err(LensError::argument(
+                "the layer of a direction",
+                layer.to_string(),
+                format!("a number below {MOST_LAYERS}"),
+            ));
+        }
         let width = directions.values().next().map(Tensor::numel);
         match directions.iter().find(|(_, d)| Some(d.numel()) != width || d.ndim() != 1 || d.numel() == 0) {
             Some((layer, d)) => Err(LensError::argument(
@@ -197,7 +207,10 @@ impl SteeringVector {
         let metadata = [
             ("general.architecture".into(), GgufValue::String(ARCHITECTURE.into())),
             ("controlvector.model_hint".into(), GgufValue::String(model_hint.into())),
-            ("controlvector.layer_count".into(), GgufValue::U32(count as u32)),
+            (
+                "controlvector.layer_count".into(),
+                GgufValue::U32(u32::try_from(count).expect("new refuses such layers")),
+            ),
         ];
         let (infos, values): (Vec<StoredTensor>, Vec<Tensor>) = all()
             .map(|(name, d)| (StoredTensor { name, stored: Stored::Plain(Dtype::F32), shape: d.shape().to_vec() }, d))
@@ -238,7 +251,11 @@ fn is_gguf(path: &Path) -> bool {
 /// Texts and tokens as `[batch, pos]`, with a mask of as many where some are padding.
 fn sequences_of(model: &HookedTransformer, input: Input) -> Result<Sequences, LensError> {
     let sequences: Sequences = match input {
-        Input::Texts(texts) => model.to_tokens_with(texts.as_slice(), &Default::default())?.into(),
+        // A text that is too long is refused by the model, and not cut in silence.
+        Input::Texts(texts) => {
+            let whole = TokenOptions { truncate: false, ..TokenOptions::default() };
+            model.to_tokens_with(texts.as_slice(), &whole)?.into()
+        }
         Input::Sequences(sequences) => sequences,
         Input::Residual(_) => {
             return Err(LensError::argument("prompts", "a residual stream", "texts, or tokens [batch, pos]"));
@@ -331,7 +348,7 @@ pub struct Dose {
 /// padded sequences both are as of the sequences alone.
 ///
 /// # Errors
-/// If the input or the vector does not fit the model.
+/// If the input or the vector does not fit the model, or the metric does not fit the input.
 pub fn dose_response(
     model: &HookedTransformer,
     input: impl Into<Input>,
@@ -341,6 +358,7 @@ pub fn dose_response(
 ) -> Result<Vec<Dose>, LensError> {
     vector.check(model)?;
     let sequences = sequences_of(model, input.into())?;
+    metric.check(model, &sequences)?;
     let clean = model.forward(&sequences)?;
     let counted: Vec<bool> = match &sequences.mask {
         Some(mask) => mask.as_slice().iter().map(|&seen| seen != 0).collect(),

@@ -233,16 +233,7 @@ impl WeightsExt for HookedTransformer {
     }
 
     fn tokens_to_residual_directions(&self, tokens: impl Into<TokenNames>) -> Result<Tensor, LensError> {
-        let tokens = match tokens.into() {
-            TokenNames::Ids(ids) => ids,
-            TokenNames::Text(text) => IndexTensor::new(vec![self.to_single_token(&text)?], &[]),
-            TokenNames::Texts(texts) => {
-                let ids = texts.iter().map(|t| self.to_single_token(t)).collect::<Result<Vec<u32>, _>>()?;
-                let count = ids.len();
-                IndexTensor::new(ids, &[count])
-            }
-        };
-        residual_directions(self, &tokens)
+        residual_directions(self, &tokens.into().ids(self)?)
     }
 }
 
@@ -255,6 +246,21 @@ pub enum TokenNames {
     Text(String),
     /// Texts, each of which is one token.
     Texts(Vec<String>),
+}
+
+impl TokenNames {
+    /// Ids: `[]` of one text, `[text]` of several.
+    pub(crate) fn ids(self, model: &HookedTransformer) -> Result<IndexTensor, LensError> {
+        Ok(match self {
+            TokenNames::Ids(ids) => ids,
+            TokenNames::Text(text) => IndexTensor::new(vec![model.to_single_token(&text)?], &[]),
+            TokenNames::Texts(texts) => {
+                let ids = texts.iter().map(|t| model.to_single_token(t)).collect::<Result<Vec<u32>, _>>()?;
+                let count = ids.len();
+                IndexTensor::new(ids, &[count])
+            }
+        })
+    }
 }
 
 impl From<&IndexTensor> for TokenNames {

@@ -13,7 +13,8 @@ use ironlens_lens::patching::PatchOptions;
 use ironlens_lens::patterns::{attention_distance, attention_entropy};
 use ironlens_lens::svd::{Matrix, singular_vectors};
 use ironlens_lens::{
-    CacheExt, Composition, FactoredMatrix, Metric, Processing, StackOptions, Sublayers, WeightsExt, process_weights,
+    BatchItems, CacheExt, Composition, FactoredMatrix, Metric, Processing, StackOptions, Sublayers, WeightsExt,
+    process_weights,
 };
 use ironlens_nn::Init;
 use ironlens_tensor::{DType, Device, IndexTensor, Rng, Tensor};
@@ -60,6 +61,82 @@ fn every_decomposition_adds_up_to_the_stream() {
     }
 }
 
+/// With all axes and without some, of all items and of some.
+#[test]
+fn stacks_are_scaled_in_the_axes_that_they_have() {
+    let none = Config { normalization_type: NormalizationType::None, ..base() };
+    for cfg in [base(), none, Config { normalization_type: NormalizationType::RMS, ..base() }] {
+        let model = model(cfg);
+        let (_, cache) = model.run_with_cache(&tokens(6)[0]).unwrap();
+        let all = StackOptions::default();
+        let last = StackOptions { pos_slice: Slice::At(-1), ..all.clone() };
+        let stack = cache.decompose_resid(&all, Sublayers::All, true).unwrap().values;
+        let (everything, second) = (&Slice::All, &Slice::At(1));
+        let whole = cache.apply_ln_to_stack(&stack, &all, everything).unwrap();
+        let sliced = BatchItems::of_sliced_stack(second);
+        let of_second = stack.narrow(1, 1, 1);
+        let apply =
+            |stack: &Tensor, options, items: BatchItems| cache.apply_ln_to_stack(stack, options, items).unwrap();
+        for (found, wanted) in [
+            (apply(&stack, &all, second.into()), whole.narrow(1, 1, 1)),
+            (apply(&of_second, &all, sliced.clone()), whole.narrow(1, 1, 1)),
+            (apply(&of_second.squeeze(1), &all, sliced.clone()), whole.select(1, 1)),
+            (apply(&stack.select(2, 5), &last, everything.into()), whole.select(2, 5)),
+            (apply(&stack.select(2, 5), &last, second.into()), whole.select(2, 5).narrow(1, 1, 1)),
+            (apply(&stack.select(0, 3), &all, everything.into()), whole.select(0, 3)),
+            (apply(&stack.select(0, 3).select(1, 5), &last, everything.into()), whole.select(0, 3).select(1, 5)),
+            (apply(&of_second.squeeze(1).select(1, 5), &last, sliced.clone()), whole.select(1, 1).select(1, 5)),
+        ] {
+            assert_close(&found, &wanted, 1e-6);
+        }
+        let text = cache.apply_ln_to_stack(&of_second, &all, second).unwrap_err().to_string();
+        assert!(text.contains("batch = 2, pos = 6") && text.contains("of_sliced_stack"), "{text}");
+
+        let ids = |ids: &[u32]| IndexTensor::new(ids.to_vec(), &[ids.len()]);
+        let attrs = |stack: &Tensor, answers: &[u32], pos: &Slice, items: BatchItems| {
+            cache.logit_attrs(stack, &ids(answers), None, pos, items).unwrap()
+        };
+        let found = attrs(&stack, &[3, 5], everything, everything.into());
+        let by_hand = (&whole * &model.tokens_to_residual_directions(&ids(&[3, 5])).unwrap().unsqueeze(1)).sum(&[3]);
+        assert_close(&found, &by_hand, 1e-6);
+        for (other, wanted) in [
+            (attrs(&stack, &[5], everything, second.into()), found.narrow(1, 1, 1)),
+            (attrs(&of_second.squeeze(1), &[5], everything, sliced.clone()), found.select(1, 1)),
+            (attrs(&stack.select(2, 5), &[3, 5], &Slice::At(-1), everything.into()), found.select(2, 5)),
+            (attrs(&stack.select(0, 3), &[3, 5], everything, everything.into()), found.select(0, 3)),
+        ] {
+            assert_close(&other, &wanted, 1e-6);
+        }
+    }
+}
+
+#[test]
+fn results_of_heads_are_put_into_the_cache() {
+    let mut split = model(base());
+    let (_, mut cache) = split.run_with_cache(&tokens(6)[0]).unwrap();
+    split.set_use_attn_result(true).unwrap();
+    let (_, own) = split.run_with_cache(&tokens(6)[0]).unwrap();
+    let options = StackOptions { layer: Some(2), apply_ln: true, ..Default::default() };
+    let before = cache.stack_head_results(&options, true).unwrap();
+    assert!(cache.get(("result", 1)).is_err());
+    cache.compute_head_results().unwrap();
+    assert_close(&cache[("result", 1)], &own[("result", 1)], 1e-5);
+    assert_close(&cache.stack_activation("result", None, None).unwrap().select(0, 2), &own[("result", 2)], 1e-5);
+    assert_close(&cache.stack_head_results(&options, true).unwrap().values, &before.values, 1e-5);
+    // The input of an MLP is not a sum of heads of earlier layers: nothing reads the field.
+    let at_mlp = StackOptions { mlp_input: true, ..options };
+    assert_close(&cache.stack_head_results(&at_mlp, true).unwrap().values, &before.values, 1e-5);
+    let neurons = |options: &StackOptions| cache.stack_neuron_results(options, &Slice::Range(0, 2), true).unwrap();
+    assert_close(&neurons(&at_mlp).values, &neurons(&options_of(&at_mlp)).values, 0.0);
+    let text = cache.stack_activation("z", Some(4), None).unwrap_err().to_string();
+    assert!(text.contains("layer 4") && text.contains("1 to 3"), "{text}");
+}
+
+/// The same before attention.
+fn options_of(at_mlp: &StackOptions) -> StackOptions {
+    StackOptions { mlp_input: false, ..at_mlp.clone() }
+}
+
 #[test]
 fn stacks_refuse_what_does_not_exist() {
     let model = model(base());
@@ -85,8 +162,13 @@ fn the_last_logit_lens_is_the_output() {
     let whole = logit_lens(&model, &stack.values, 0).unwrap();
     assert_close(&whole.select(0, 6), &logits, 0.0);
     assert_close(&logit_lens(&model, &stack.values, 5).unwrap(), &whole, 2e-6);
-    let top = top_tokens(&logits, 3);
-    assert!(top.len() == 12 && top[0][0].1 >= top[0][1].1 && top[0].len() == 3);
+    let rows = Tensor::from(vec![0.5, 3.0, -1.0, 2.0, -7.0, -5.0, -6.0, -8.0]).reshape(&[1, 2, 4]);
+    assert_eq!(top_tokens(&rows, 2), [vec![(1, 3.0), (3, 2.0)], vec![(1, -5.0), (2, -6.0)]]);
+    // Capped logits come in pieces, too.
+    let capped = common::model(Config { output_logits_soft_cap: 4.0, ..base() });
+    let whole = logit_lens(&capped, &stack.values, 0).unwrap();
+    assert!(whole.abs().max(&[0, 1, 2, 3]).item() < 4.0);
+    assert_close(&logit_lens(&capped, &stack.values, 5).unwrap(), &whole, 2e-6);
 }
 
 #[test]
@@ -247,7 +329,12 @@ fn factored_matrices_are_what_they_multiply_to() {
     assert_close(&m.left_matmul(&wide.t()).ab(), &wide.t().matmul(&dense), 1e-5);
     assert_close(&m.apply(&wide.select(1, 0)), &dense.matmul(&wide.narrow(1, 0, 1)).squeeze(2), 1e-5);
     assert_close(&m.at(1).block((2, 3), (0, 7)).ab(), &dense.select(0, 1).narrow(0, 2, 3), 1e-6);
-    assert_close(&m.get_corner(3), &dense.narrow(1, 0, 3).narrow(2, 0, 3), 1e-6);
+    assert_close(&m.get_corner(2), &dense.narrow(0, 0, 2).narrow(1, 0, 2).narrow(2, 0, 2), 1e-6);
+    assert_close(&m.get_corner(5), &dense.narrow(1, 0, 5).narrow(2, 0, 5), 1e-6);
+    let two = FactoredMatrix::new(random(&[3, 4, 5, 2]), random(&[3, 4, 2, 6]));
+    assert_close(&two.select(1, -1).select(0, 2).ab(), &two.ab().select(0, 2).select(0, 3), 1e-6);
+    assert_close(&two.select(1, 3).ab(), &two.ab().select(1, 3), 1e-6);
+    assert_close(&two.at(1).at(0).ab(), &two.ab().select(0, 1).select(0, 0), 1e-6);
     assert_close(&m.unsqueeze(0).scale(2.0).ab(), &(&dense * 2.0).unsqueeze(0), 1e-5);
     // The trace is the sum of the eigenvalues.
     let (re, im) = m.eigenvalues();

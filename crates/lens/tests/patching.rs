@@ -4,12 +4,14 @@ mod common;
 
 use common::{base, model, tokens};
 use ironlens_autograd::Var;
+use ironlens_lens::ablation::ablate_neurons;
 use ironlens_lens::attribution::{attribution_patch, edge_attribution};
 use ironlens_lens::patching::path::{Receiver, Sender, direct_path_patch};
 use ironlens_lens::patching::{
     self, Axis, Cells, Method, PatchOptions, PatchResult, Patching, generic_activation_patch,
 };
-use ironlens_lens::{LensError, Metric};
+use ironlens_lens::steering::dose_response;
+use ironlens_lens::{LensError, Metric, SteeringVector};
 use ironlens_tensor::{DType, IndexTensor, Tensor, profile};
 use ironlens_transformer::config::{QkNormType, RopeScaling};
 use ironlens_transformer::{
@@ -224,7 +226,9 @@ fn cells_of_ones_own() {
     let result = run("post", false);
     assert!(matches!(&result.method, Method::Plain(why) if why.contains("`post`")), "{:?}", result.method);
     assert_eq!((result.values.shape(), result.axes.len()), (&[3][..], 0));
-    assert!(result.statistics().std > 0.0);
+    let values = Tensor::from(vec![1.0, 2.0, 4.0, 9.0]).reshape(&[2, 2]);
+    let of_four = PatchResult { values, ..result }.statistics();
+    assert_eq!((of_four.mean, of_four.std, of_four.min, of_four.max), (4.0, 9.5f64.sqrt(), 1.0, 9.0));
 }
 
 #[test]
@@ -346,7 +350,96 @@ fn estimates_are_exact_where_the_model_is_linear() {
         0.0,
         "a later part does not reach an earlier one"
     );
-    assert_eq!(edges.top(3).len(), 3);
+    let mut largest = edges.scores.to_vec_f64();
+    largest.sort_by(|a, b| b.abs().total_cmp(&a.abs()));
+    let top = edges.top(3);
+    assert_eq!(top.iter().map(|(_, _, score)| *score).collect::<Vec<_>>(), largest[..3]);
+    let place = |names: &[String], name: &str| names.iter().position(|n| n == name).unwrap();
+    for (sender, receiver, score) in top {
+        let row = edges.scores.select(0, place(&edges.senders, sender));
+        assert_eq!(row.select(0, place(&edges.receivers, receiver)).item(), score);
+    }
+}
+
+/// The senders that come before a receiver are all that differs in what it reads.
+#[test]
+fn edges_into_a_receiver_add_up_to_the_node() {
+    for cfg in [base(), Config { n_key_value_heads: 2, parallel_attn_mlp: true, ..base() }] {
+        let (model, [clean, corrupted]) = (model(cfg), tokens(6));
+        let metric = Metric::logit_diff(&[3, 5], &[4, 6]).unwrap();
+        let mut split = model.clone();
+        split.set_use_split_qkv_input(true).unwrap();
+        split.set_use_hook_mlp_in(true).unwrap();
+        let mut names = Vec::new();
+        for layer in 0..3 {
+            names.extend(["q_input", "k_input", "v_input", "mlp_in"].map(|x| format!("blocks.{layer}.hook_{x}")));
+        }
+        names.push("blocks.2.hook_resid_post".into());
+        let nodes = attribution_patch(&split, &clean, &corrupted, &metric, names.clone(), 2).unwrap();
+        let mut wanted = Vec::new();
+        for name in &names {
+            let scores = nodes.get(name).unwrap();
+            match scores.ndim() {
+                4 => wanted.extend(scores.sum(&[0, 1, 3]).to_vec_f64()),
+                _ => wanted.push(scores.sum_all().item()),
+            }
+        }
+        let edges = edge_attribution(&model, &clean, &corrupted, &metric, 2).unwrap();
+        assert_eq!(edges.receivers.len(), wanted.len());
+        for (i, sum) in edges.scores.sum(&[0]).to_vec_f64().into_iter().enumerate() {
+            assert!((sum - wanted[i]).abs() < 1e-5, "{}: {sum}, not {}", edges.receivers[i], wanted[i]);
+        }
+        assert!(wanted.iter().all(|w| w.abs() > 1e-7), "{wanted:?}");
+    }
+}
+
+#[test]
+fn one_clean_sequence_is_for_all_corrupted_ones() {
+    let (model, [clean, corrupted]) = (model(base()), tokens(6));
+    let metric = Metric::logit_diff(&[3, 5], &[4, 6]).unwrap();
+    let cache_of = |rows: &[usize]| model.run_with_cache(&clean.rows(rows)).unwrap().1;
+    let (one, twice) = (cache_of(&[0]), cache_of(&[0, 0]));
+    for (name, sweep) in SWEEPS {
+        for plain in [false, true] {
+            let of = |cache: &ActivationCache| {
+                sweep(&model, &corrupted, cache, &metric, PatchOptions { plain, ..Default::default() }).unwrap().values
+            };
+            let (off, alike) = of(&one).max_abs_diff(&of(&twice));
+            assert!(alike && off < 1e-6, "{name}: {off}");
+        }
+    }
+}
+
+#[test]
+fn metrics_of_other_items_or_tokens_are_refused() {
+    let (model, [clean, corrupted]) = (model(base()), tokens(6));
+    let (_, cache) = model.run_with_cache(&clean).unwrap();
+    let texts = |metric: &Metric<'_>| {
+        let receivers = [Receiver::Logits];
+        let options = PatchOptions::default;
+        [
+            Patching::new(&model, &corrupted, &cache, metric).map(|_| ()),
+            direct_path_patch(&model, &clean, &corrupted, metric, Sender::Embed, &receivers, options()).map(|_| ()),
+            attribution_patch(&model, &clean, &corrupted, metric, "hook_embed", 1).map(|_| ()),
+            edge_attribution(&model, &clean, &corrupted, metric, 1).map(|_| ()),
+            ablate_neurons(&model, &clean, metric, 0, options()).map(|_| ()),
+            dose_response(&model, &clean, &vector(), &[1.0], metric).map(|_| ()),
+        ]
+        .map(|refused| refused.unwrap_err().to_string())
+    };
+    for text in texts(&Metric::logit_diff(&[3], &[4]).unwrap()) {
+        assert!(text.contains("answers cannot be 1: expected 2"), "{text}");
+    }
+    for text in texts(&Metric::logit_diff(&[3, 17], &[4, 6]).unwrap()) {
+        assert!(text.contains("17") && text.contains("d_vocab_out = 17"), "{text}");
+    }
+    for text in texts(&Metric::loss(IndexTensor::from([[1, 2]]))) {
+        assert!(text.contains("[1, 2]") && text.contains("[2, 6]"), "{text}");
+    }
+}
+
+fn vector() -> SteeringVector {
+    SteeringVector::new([(0, Tensor::from(vec![1.0; 24]))]).unwrap()
 }
 
 #[test]

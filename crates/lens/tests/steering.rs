@@ -6,7 +6,7 @@ use ironlens_lens::evaluation::ioi::{IoiOptions, Order, ioi_dataset};
 use ironlens_lens::steering::{Reading, dose_response, kl_divergence};
 use ironlens_lens::{Metric, SteeringVector, induction_loss};
 use ironlens_tensor::{DType, Device, IndexTensor, Rng, Tensor};
-use ironlens_transformer::{ActFn, Config, HookedTransformer, Sequences};
+use ironlens_transformer::{ActFn, Config, HookedTransformer, Sequences, write_tensors};
 
 fn model() -> HookedTransformer {
     let cfg = Config {
@@ -106,6 +106,12 @@ fn vectors_are_kept_in_both_forms() {
     let error = SteeringVector::load(folder.path().join("other.safetensors")).unwrap_err().to_string();
     assert!(error.contains("direction.1"), "{error}");
     assert!(SteeringVector::load(Path::new("nowhere.gguf")).is_err());
+    // A layer that no file could count up to.
+    let path = folder.path().join("far.safetensors");
+    let far = format!("direction.{}", u64::MAX);
+    write_tensors(&path, [(far.as_str(), direction(1))]).unwrap();
+    let error = SteeringVector::load(&path).unwrap_err().to_string();
+    assert!(error.contains("18446744073709551615") && error.contains("layer"), "{error}");
 }
 
 #[test]
@@ -179,8 +185,22 @@ fn prompts_of_indirect_objects_are_drawn() {
         assert_eq!((&pair[0].io, &pair[0].s), (&pair[1].s, &pair[1].io));
     }
     assert_eq!(of(Order::Both, false), both, "the same by the same seed");
+    // As they are written, the second template begins with the subject.
+    for sample in of(Order::AsWritten, false) {
+        let (io, s) = (sample.io.trim(), sample.s.trim());
+        let begins = |start: String| sample.text.starts_with(&start);
+        assert!(begins(format!("{io} and {s} went")) || begins(format!("Then, {s} and {io} went")), "{}", sample.text);
+        assert!(["milk", "eggs", "bread"].iter().any(|noun| sample.text.contains(noun)), "{}", sample.text);
+    }
+    assert_eq!(ioi_dataset(&IoiOptions::default()).unwrap().len(), 1000);
+    let huge = IoiOptions { num_samples: usize::MAX, ..IoiOptions::default() };
+    assert!(ioi_dataset(&huge).unwrap_err().to_string().contains("at most 10000000"));
     let bad = IoiOptions { templates: vec!["[A] and [B]".into()], ..IoiOptions::default() };
     assert!(ioi_dataset(&bad).unwrap_err().to_string().contains("ends with [A]"));
+    let unordered = IoiOptions { templates: vec!["[B] gave to [A]".into()], ..IoiOptions::default() };
+    assert!(ioi_dataset(&unordered).is_ok());
+    let ordered = IoiOptions { order: Order::Abba, ..unordered };
+    assert!(ioi_dataset(&ordered).unwrap_err().to_string().contains("AsWritten"));
     let bad = IoiOptions { names: vec!["Ann".into()], ..IoiOptions::default() };
     assert!(ioi_dataset(&bad).is_err());
 }

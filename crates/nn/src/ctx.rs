@@ -64,11 +64,14 @@ pub struct Ctx<'a, 'h> {
 }
 
 impl<'a, 'h> Ctx<'a, 'h> {
-    /// A pass that records nothing.
+    /// A pass that records nothing. Permanent backward hooks wait for one that does.
     ///
     /// # Errors
-    /// If a hook names no hook point that fires.
+    /// If a hook names no hook point that fires, or is a backward hook.
     pub fn evaluate(params: &'a Params, hooks: &'a mut Hooks<'h>) -> Result<Self, HookError> {
+        if let Some(target) = hooks.first_backward() {
+            return Err(HookError::ForwardOnly { at: format!("{target:?}") });
+        }
         Ctx::new(params, None, hooks, |_, value| Var::from(value))
     }
 

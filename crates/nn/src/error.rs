@@ -44,6 +44,15 @@ pub enum HookError {
         /// The type that it is stored in.
         storage: DType,
     },
+    /// A backward hook in a pass that has no gradients.
+    #[error(
+        "a backward hook listens at {at}, and this pass goes forward only, so that it would never run: run it with \
+         `gradients` (or `cached_gradients`), which take a loss"
+    )]
+    ForwardOnly {
+        /// Where it listens.
+        at: String,
+    },
     /// A hook left a value or gradient of another shape, type or device.
     #[error(
         "a hook at `{name}` turned a {what} of {expected} into one of {given}; shape, type and device must stay (see \

@@ -298,7 +298,12 @@ impl<'h> Hooks<'h> {
 
     /// Whether there is a backward hook.
     pub fn has_backward(&self) -> bool {
-        self.entries.iter().any(|(_, a)| matches!(a, Action::Backward(_)))
+        self.first_backward().is_some()
+    }
+
+    /// Where the first backward hook listens.
+    pub(crate) fn first_backward(&self) -> Option<&Target<'h>> {
+        self.entries.iter().find(|(_, action)| matches!(action, Action::Backward(_))).map(|(target, _)| target)
     }
 }
 

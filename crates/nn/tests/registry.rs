@@ -171,6 +171,10 @@ fn backward_hooks_see_and_replace_gradients_and_their_errors_are_told() {
         Ok::<_, HookError>(found.iter().map(|grad| grad.as_ref().unwrap().to_vec()).collect::<Vec<_>>())
     };
     assert_eq!(gradients(&mut Hooks::new()).unwrap()[1], [1.0, 1.0, 1.0]);
+    // Where nothing goes backward, it is told that they would not run.
+    let mut unheard = Hooks::new().fwd("hook_out", |_, _| ()).bwd(["hook_out"], |_, _| ());
+    let refused = Ctx::evaluate(&params, &mut unheard).unwrap_err().to_string();
+    assert!(refused.contains(r#"["hook_out"]"#) && refused.contains("`gradients`"), "{refused}");
     let mut doubled = Hooks::new().bwd("hook_out", |grad, _| *grad = grad.affine(2.0, 0.0));
     assert_eq!(gradients(&mut doubled).unwrap()[1], [2.0, 2.0, 2.0]);
 

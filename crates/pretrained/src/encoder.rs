@@ -46,6 +46,7 @@ pub(crate) fn load(source: &str, options: &LoadOptions) -> Result<HookedEncoder,
             "refactor_factored_attn_matrices: weights of an encoder stay as they are",
         ),
         (options.default_prepend_bos.is_some(), "default_prepend_bos: an encoder's texts begin with its own token"),
+        (options.default_padding_side.is_some(), "default_padding_side: an encoder's texts are padded on the right"),
         (options.storage.is_storage(), "storage: matrices of an encoder are f32"),
     ];
     if let Some((_, what)) = unfit.iter().find(|(given, _)| *given) {

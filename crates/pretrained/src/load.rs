@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use ironlens_files::{Checkpoint, FileError};
 use ironlens_lens::{Processing, process_weights_of};
 use ironlens_tensor::{DType, Device};
-use ironlens_transformer::{Config, HookedTransformer};
+use ironlens_transformer::{Config, HookedTransformer, PaddingSide};
 use serde_json::Value;
 
 use crate::check::checked;
@@ -35,6 +35,9 @@ pub struct LoadOptions {
     pub n_ctx: Option<usize>,
     /// Whether text is given a beginning-of-sequence token; the family's habit if `None`.
     pub default_prepend_bos: Option<bool>,
+    /// Where shorter texts of a batch are padded; on the right if `None`. (Texts to go on from are padded on the left
+    /// whatever this says.)
+    pub default_padding_side: Option<PaddingSide>,
     /// Type of weights and activations.
     pub dtype: DType,
     /// Type that matrices are stored in, `F32`, `Bf16` or `F16`; all else, and what is computed, is `f32`. For models
@@ -64,6 +67,7 @@ impl Default for LoadOptions {
             first_n_layers: None,
             n_ctx: None,
             default_prepend_bos: None,
+            default_padding_side: None,
             dtype: DType::F32,
             storage: DType::F32,
             device: Device::Cpu,
@@ -203,6 +207,9 @@ pub(crate) fn load(source: &str, options: &LoadOptions) -> Result<HookedTransfor
         }
     };
     let mut model = process(model, options)?;
+    if let Some(side) = options.default_padding_side {
+        model.set_default_padding_side(side)?;
+    }
     if options.storage.is_storage() {
         model.params_mut().store_as(options.storage);
     }

@@ -12,7 +12,7 @@ use ironlens_pretrained::{LoadOptions, Pretrained, PretrainedError, check_encode
 use ironlens_tensor::{DType, Device, IndexTensor, Tensor};
 use ironlens_transformer::{
     ActFn, ActivationCache, BertNextSentencePrediction, EncoderOutput, Head, Heads, HookedEncoder, HookedTransformer,
-    Hooks, Pooling, Sentences,
+    Hooks, PaddingSide, Pooling, Sentences,
 };
 use serde_json::{Value, json};
 
@@ -398,6 +398,10 @@ fn options_are_obeyed_or_refused() {
         (LoadOptions { first_n_layers: Some(3), ..LoadOptions::default() }, "first_n_layers is 3"),
         (LoadOptions { n_ctx: Some(21), ..LoadOptions::default() }, "n_ctx is 21"),
         (LoadOptions { default_prepend_bos: Some(true), ..LoadOptions::default() }, "default_prepend_bos"),
+        (
+            LoadOptions { default_padding_side: Some(PaddingSide::Left), ..LoadOptions::default() },
+            "default_padding_side",
+        ),
         (LoadOptions { refactor_factored_attn_matrices: true, ..LoadOptions::default() }, "refactor_factored"),
     ] {
         let error = with(options).unwrap_err().to_string();

@@ -6,7 +6,7 @@ use common::{HfCheckpoint, case, load, load_with, tokens};
 use ironlens_files::Dtype;
 use ironlens_pretrained::LoadOptions;
 use ironlens_tensor::{DType, IndexTensor};
-use ironlens_transformer::NormalizationType;
+use ironlens_transformer::{NormalizationType, PaddingSide};
 
 #[test]
 fn the_first_layers_are_those_of_the_whole_model() {
@@ -103,6 +103,10 @@ fn the_other_options_reach_the_model() {
     let model = load_with(&hf, &options).unwrap();
     assert_eq!((model.params().dtype(), model.config().default_prepend_bos), (DType::F64, false));
     assert!(load(&hf).unwrap().config().default_prepend_bos);
+    // There is no tokenizer in this folder whose texts could be padded.
+    let padded = LoadOptions { default_padding_side: Some(PaddingSide::Left), ..LoadOptions::default() };
+    let text = load_with(&hf, &padded).map(|_| ()).unwrap_err().to_string();
+    assert!(text.contains("no tokenizer"), "{text}");
     // Families have habits of their own.
     assert!(!load(&case("qwen2_moe").join("hf")).unwrap().config().default_prepend_bos);
     assert_eq!(model.config().original_architecture.as_deref(), Some("MixtralForCausalLM"));

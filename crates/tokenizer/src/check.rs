@@ -156,7 +156,10 @@ fn batch(tokenizer: &HookedTokenizer, case: &Batch) -> Result<(), String> {
     let options = TokenOptions { prepend_bos: Some(case.prepend_bos), padding_side, ..TokenOptions::default() };
     let tokens = tokenizer.to_tokens(&case.texts, &options).map_err(|e| e.to_string())?;
     compare((0..tokens.rows).map(|row| tokens.row(row).to_vec()).collect(), case.tokens.clone())?;
-    compare((0..tokens.rows).map(|row| tokens.mask(row).to_vec()).collect(), case.attention_mask.clone())
+    // TransformerLens's mask is one of ids, without a look at the texts.
+    let side = padding_side.unwrap_or_default();
+    let mask = |row| tokenizer.attention_mask(tokens.row(row), side, case.prepend_bos);
+    compare((0..tokens.rows).map(mask).collect(), case.attention_mask.clone())
 }
 
 fn position(tokenizer: &HookedTokenizer, case: &Position) -> Result<(), String> {

@@ -156,7 +156,7 @@ impl HookedTokenizer {
         let texts = texts.texts();
         let rows: Vec<Vec<u32>> =
             texts.iter().map(|text| self.ids(text, prepend, options.truncate)).collect::<Result<_>>()?;
-        self.padded(&rows, side, prepend)
+        self.padded(&rows, side)
     }
 
     /// Ids of one text, not padded.
@@ -179,27 +179,27 @@ impl HookedTokenizer {
         Ok(ids[cut..].to_vec())
     }
 
-    fn padded(&self, rows: &[Vec<u32>], side: PaddingSide, prepend: bool) -> Result<Tokens> {
+    /// The mask is 0 where a row was filled, and nowhere else: a text may have the padding token itself, as its
+    /// first or last token, too.
+    fn padded(&self, rows: &[Vec<u32>], side: PaddingSide) -> Result<Tokens> {
         let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
         let needs_padding = rows.iter().any(|row| row.len() < columns);
         let pad = if needs_padding { self.pad()? } else { 0 };
         let mut ids = Vec::with_capacity(rows.len() * columns);
+        let mut attention_mask = Vec::with_capacity(rows.len() * columns);
         for row in rows {
-            let fill = std::iter::repeat_n(pad, columns - row.len());
-            match side {
-                PaddingSide::Right => ids.extend(row.iter().copied().chain(fill)),
-                PaddingSide::Left => ids.extend(fill.chain(row.iter().copied())),
-            }
+            let filled = columns - row.len();
+            let before = if side == PaddingSide::Left { filled } else { 0 };
+            ids.extend(std::iter::repeat_n(pad, before).chain(row.iter().copied()));
+            attention_mask.extend(std::iter::repeat_n(0, before).chain(std::iter::repeat_n(1, row.len())));
+            ids.extend(std::iter::repeat_n(pad, filled - before));
+            attention_mask.extend(std::iter::repeat_n(0, filled - before));
         }
-        let mut tokens = Tokens { ids, attention_mask: Vec::new(), rows: rows.len(), columns };
-        for row in 0..tokens.rows {
-            let mask = self.attention_mask(tokens.row(row), side, prepend);
-            tokens.attention_mask.extend(mask);
-        }
-        Ok(tokens)
+        Ok(Tokens { ids, attention_mask, rows: rows.len(), columns })
     }
 
-    /// The mask of one row of ids: 0 at padding tokens at its end (or its beginning, for left padding), else 1.
+    /// The mask of one row of ids of which nobody knows where they were filled: 0 at padding tokens at its end (or its
+    /// beginning, for left padding), else 1. [`to_tokens`](Self::to_tokens) knows, and gives the mask itself.
     ///
     /// If BOS is the padding token, the last padding token at the beginning is BOS and is attended to; on the right
     /// nothing tells padding from tokens of the text that are the padding token. (TransformerLens's rule.)

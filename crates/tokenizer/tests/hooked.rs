@@ -70,6 +70,27 @@ fn bos_that_is_the_padding_token_is_attended_to() {
 }
 
 #[test]
+fn only_what_was_filled_is_padding() {
+    let tokenizer = small();
+    let mask = |texts: &[&str], side, prepend| {
+        let options = TokenOptions { padding_side: Some(side), ..TokenOptions::prepend_bos(prepend) };
+        let tokens = tokenizer.to_tokens(texts, &options).unwrap();
+        (0..tokens.rows).map(|row| (tokens.row(row).to_vec(), tokens.mask(row).to_vec())).collect::<Vec<_>>()
+    };
+    // BOS, EOS and padding are the same token: a text may be nothing else, or begin or end with it.
+    for side in [PaddingSide::Right, PaddingSide::Left] {
+        assert_eq!(mask(&[""], side, true), [(vec![0], vec![1])]);
+        assert_eq!(mask(&["hi<|endoftext|>"], side, true), [(vec![0, 4, 0], vec![1, 1, 1])]);
+        assert_eq!(mask(&["<|endoftext|>hi"], side, false), [(vec![0, 4], vec![1, 1])]);
+    }
+    let texts = ["hi hi hi", "hi<|endoftext|>", ""];
+    let right = mask(&texts, PaddingSide::Right, true);
+    assert_eq!(right[1..], [(vec![0, 4, 0, 0], vec![1, 1, 1, 0]), (vec![0; 4], vec![1, 0, 0, 0])]);
+    let left = mask(&texts, PaddingSide::Left, true);
+    assert_eq!(left[1..], [(vec![0, 0, 4, 0], vec![0, 1, 1, 1]), (vec![0; 4], vec![0, 0, 0, 1])]);
+}
+
+#[test]
 fn empty_batches_and_texts_are_no_special_case() {
     let tokenizer = small();
     let none: [&str; 0] = [];

@@ -177,6 +177,32 @@ impl<M: HookedModel> ActivationCache<M> {
         self.get(format!("{name}_grad").as_str())
     }
 
+    /// Activation `name` (such as `attn_out`) of layers `0..layer`, of all unless given, along a new first axis. A name
+    /// that several parts of a block have needs the part's, such as `ln1` for `scale`.
+    ///
+    /// # Errors
+    /// If one is not cached, or there is no such layer.
+    pub fn stack_activation(
+        &self,
+        name: &str,
+        layer: Option<usize>,
+        layer_type: Option<&str>,
+    ) -> Result<Tensor, ModelError> {
+        let n = self.model.config().n_layers;
+        let layer = layer.unwrap_or(n);
+        if layer == 0 || layer > n {
+            return Err(ModelError::Options(format!(
+                "activations of the layers before layer {layer} were asked for: give a layer from 1 to {n}"
+            )));
+        }
+        let at = |l: usize| match layer_type {
+            Some(of) => self.get((name, l, of)).cloned(),
+            None => self.get((name, l)).cloned(),
+        };
+        let parts: Vec<Tensor> = (0..layer).map(at).collect::<Result<_, _>>()?;
+        Ok(Tensor::stack(&parts, 0))
+    }
+
     /// Whether `key` is cached.
     pub fn contains<'k>(&self, key: impl Into<ActKey<'k>>) -> bool {
         self.get(key).is_ok()

@@ -217,8 +217,8 @@ impl<'a, 'h> Call<'a, 'h> {
     /// Runs.
     ///
     /// # Errors
-    /// For input that does not fit the model, options that do not go together, and hooks that
-    /// fail.
+    /// For input that does not fit the model, options that do not go together, hooks that
+    /// fail, and backward hooks, which [`Call::gradients`] runs.
     pub fn output(self) -> Result<Output, ModelError> {
         let params = &self.model.params;
         let checked = Checked::new(&self)?;

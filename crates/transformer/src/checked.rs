@@ -10,7 +10,7 @@ use crate::error::ModelError;
 use crate::fit;
 use crate::input::{Input, check_beside, check_tokens};
 use crate::key_value_cache::KeyValueCache;
-use crate::loss::{next_token_loss, next_token_losses};
+use crate::loss::{next_token_loss, next_token_losses, real_pairs};
 use crate::model::HookedTransformer;
 use crate::names::resolve_layer;
 use crate::net::{Entry, Net, Pass};
@@ -118,9 +118,11 @@ impl Checked {
             if pos < 2 {
                 return Err(ModelError::Options("the next-token loss needs at least two positions".into()));
             }
-            if let Some(&t) = tokens.iter().flat_map(|t| t.as_slice()).find(|t| **t as usize >= cfg.d_vocab_out) {
+            let is_unpredictable = |id: &u32| *id as usize >= cfg.d_vocab_out;
+            if let Some(id) = tokens.iter().find_map(|t| targets(t, attention_mask.as_ref()).find(is_unpredictable)) {
                 return Err(ModelError::Options(format!(
-                    "the next-token loss needs every token among the predictions: token {t} is not below d_vocab_out = {}",
+                    "the next-token loss needs every token after the first among the predictions: token {id} is not \
+                     below d_vocab_out = {}",
                     cfg.d_vocab_out
                 )));
             }
@@ -232,4 +234,11 @@ impl Checked {
         };
         Var::cat(&(0..self.batch).map(of).collect::<Vec<_>>(), 0)
     }
+}
+
+/// The tokens `[batch, pos]` that the next-token loss asks for: none that is first or that a pair with padding has.
+fn targets(tokens: &IndexTensor, mask: Option<&IndexTensor>) -> impl Iterator<Item = u32> {
+    let next = tokens.narrow(1, 1, tokens.shape()[1] - 1);
+    let counts = mask.map(|mask| real_pairs(mask).collect::<Vec<bool>>());
+    (0..next.numel()).filter(move |i| counts.as_ref().is_none_or(|c| c[*i])).map(move |i| next.as_slice()[i])
 }

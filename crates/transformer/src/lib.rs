@@ -66,14 +66,16 @@ pub use generate::{Finish, GenerateOptions, Generated, Generation, HooksOn, NewT
 pub use hooked::HookedModel;
 pub use input::Input;
 pub use ironlens_nn::{HookError, HookFailure, HookInfo, Hooks, Leaves, ParamError, Params, Target};
-pub use ironlens_tokenizer::{EncoderTokenizer, HookedTokenizer, Occurrence, PaddingSide, TokenOptions};
+pub use ironlens_tokenizer::{
+    EncoderTokenizer, HookedTokenizer, Occurrence, PaddingSide, Prompt, Single, TokenOptions,
+};
 pub use key_value_cache::KeyValueCache;
-pub use loss::{next_token_loss, next_token_losses};
+pub use loss::{next_token_accuracies, next_token_accuracy, next_token_loss, next_token_losses};
 pub use model::HookedTransformer;
 pub use modules::Part;
 pub use output::{LogitsAt, Output, ParamGradients, ReturnType};
 pub use rerun::{Change, Reached, Rerun, Site};
 pub use sequences::Sequences;
 pub use slice::{Slice, SliceError};
-pub use text::TextTokens;
+pub use text::{IntoPrompt, TextTokens};
 pub use weights::{WeightsError, is_buffer, load_params, read_tensors, save_params, write_atomically, write_tensors};

@@ -1,10 +1,68 @@
 //! Text in and out of a model, by TransformerLens's names.
 
 use ironlens_tensor::IndexTensor;
-use ironlens_tokenizer::{HookedTokenizer, Occurrence, Prompt, Single, Texts, TokenOptions, Tokenize};
+use ironlens_tokenizer::{HookedTokenizer, Occurrence, PaddingSide, Prompt, Single, Texts, TokenOptions, Tokenize};
 
 use crate::error::ModelError;
 use crate::model::HookedTransformer;
+
+/// One prompt: a text, ids, or tokens `[pos]` or `[1, pos]`.
+pub trait IntoPrompt<'p> {
+    /// As the tokenizer takes it.
+    ///
+    /// # Errors
+    /// If tokens are of more than one row.
+    fn into_prompt(self) -> Result<Prompt<'p>, ModelError>;
+}
+
+impl<'p> IntoPrompt<'p> for Prompt<'p> {
+    fn into_prompt(self) -> Result<Prompt<'p>, ModelError> {
+        Ok(self)
+    }
+}
+
+impl<'p> IntoPrompt<'p> for &'p IndexTensor {
+    fn into_prompt(self) -> Result<Prompt<'p>, ModelError> {
+        Ok(Prompt::Ids(one_row(self, "take one with tokens.select(0, row)")?))
+    }
+}
+
+macro_rules! prompts {
+    ($($kind:ty)*) => {$(
+        impl<'p> IntoPrompt<'p> for &'p $kind {
+            fn into_prompt(self) -> Result<Prompt<'p>, ModelError> {
+                Ok(self.into())
+            }
+        }
+    )*};
+}
+prompts!(str String [u32] Vec<u32>);
+
+/// The ids of tokens `[pos]` or `[1, pos]`; of several rows `advice` says what to do.
+pub(crate) fn one_row<'t>(tokens: &'t IndexTensor, advice: &str) -> Result<&'t [u32], ModelError> {
+    match tokens.shape() {
+        [] | [_] | [1, _] => Ok(tokens.as_slice()),
+        shape => Err(ModelError::Options(format!(
+            "tokens of shape {shape:?} are several texts, and one was expected: {advice}"
+        ))),
+    }
+}
+
+/// The rows of tokens `[batch, pos]`, of which there is one if they are `[pos]`.
+pub(crate) fn rows_of(tokens: &IndexTensor) -> Result<impl Iterator<Item = &[u32]>, ModelError> {
+    let (rows, pos) = match *tokens.shape() {
+        [pos] => (1, pos),
+        [batch, pos] => (batch, pos),
+        _ => {
+            let (given, expected) = (tokens.shape().to_vec(), "[batch, pos] or [pos]".into());
+            return Err(ModelError::Shape { what: "the tokens", given, expected });
+        }
+    };
+    Ok((0..rows).map(move |row| &tokens.as_slice()[row * pos..][..pos]))
+}
+
+/// What to do with several rows where one text is wanted.
+pub(crate) const ALL_ROWS: &str = "to_strings gives the text of each row";
 
 /// Texts as a model reads them.
 #[derive(Clone, Debug)]
@@ -41,6 +99,15 @@ impl HookedTransformer {
             .with_n_ctx(cfg.n_ctx)
             .with_any_d_vocab(cfg.d_vocab);
         self.tokenizer = Some(tokenizer.into());
+    }
+
+    /// Where shorter texts of a batch are padded if a call does not say.
+    ///
+    /// # Errors
+    /// If the model has no tokenizer.
+    pub fn set_default_padding_side(&mut self, side: PaddingSide) -> Result<(), ModelError> {
+        self.tokenizer = Some(self.needs_tokenizer()?.clone().with_padding_side(side).into());
+        Ok(())
     }
 
     /// The tokenizer.
@@ -87,20 +154,42 @@ impl HookedTransformer {
         Ok(IndexTensor::new(ids, &[1, pos]))
     }
 
-    /// The text of ids, special tokens included.
+    /// The text of ids `[pos]` or `[1, pos]`, special tokens included.
+    ///
+    /// # Errors
+    /// If the model has no tokenizer, an id is beyond the vocabulary, or there is more than one row: see
+    /// [`HookedTransformer::to_strings`].
+    pub fn to_string(&self, tokens: &IndexTensor) -> Result<String, ModelError> {
+        Ok(self.needs_tokenizer()?.to_string(one_row(tokens, ALL_ROWS)?)?)
+    }
+
+    /// The text of each row of ids `[batch, pos]`, special tokens (padding, too) included.
     ///
     /// # Errors
     /// If the model has no tokenizer, or an id is beyond the vocabulary.
-    pub fn to_string(&self, tokens: &IndexTensor) -> Result<String, ModelError> {
-        Ok(self.needs_tokenizer()?.to_string(tokens.as_slice())?)
+    pub fn to_strings(&self, tokens: &IndexTensor) -> Result<Vec<String>, ModelError> {
+        let tokenizer = self.needs_tokenizer()?;
+        rows_of(tokens)?.map(|row| Ok(tokenizer.to_string(row)?)).collect()
     }
 
     /// The text of each token of a prompt.
     ///
     /// # Errors
     /// As [`HookedTransformer::to_tokens`] and [`HookedTransformer::to_string`].
-    pub fn to_str_tokens<'p>(&self, prompt: impl Into<Prompt<'p>>) -> Result<Vec<String>, ModelError> {
-        Ok(self.needs_tokenizer()?.to_str_tokens(prompt, &TokenOptions::default())?)
+    pub fn to_str_tokens<'p>(&self, prompt: impl IntoPrompt<'p>) -> Result<Vec<String>, ModelError> {
+        self.to_str_tokens_with(prompt, &TokenOptions::default())
+    }
+
+    /// The same with options, of a prompt that is text: with or without a beginning-of-sequence token, whole or cut.
+    ///
+    /// # Errors
+    /// As [`HookedTransformer::to_str_tokens`].
+    pub fn to_str_tokens_with<'p>(
+        &self,
+        prompt: impl IntoPrompt<'p>,
+        options: &TokenOptions,
+    ) -> Result<Vec<String>, ModelError> {
+        Ok(self.needs_tokenizer()?.to_str_tokens(prompt.into_prompt()?, options)?)
     }
 
     /// The id of a text that is one token.
@@ -126,9 +215,23 @@ impl HookedTransformer {
     pub fn get_token_position<'a>(
         &self,
         token: impl Into<Single<'a>>,
-        prompt: impl Into<Prompt<'a>>,
+        prompt: impl IntoPrompt<'a>,
         mode: Occurrence,
     ) -> Result<usize, ModelError> {
-        Ok(self.needs_tokenizer()?.get_token_position(token, prompt, mode, &TokenOptions::default())?)
+        self.get_token_position_with(token, prompt, mode, &TokenOptions::default())
+    }
+
+    /// The same with options, of a prompt that is text.
+    ///
+    /// # Errors
+    /// As [`HookedTransformer::get_token_position`].
+    pub fn get_token_position_with<'a>(
+        &self,
+        token: impl Into<Single<'a>>,
+        prompt: impl IntoPrompt<'a>,
+        mode: Occurrence,
+        options: &TokenOptions,
+    ) -> Result<usize, ModelError> {
+        Ok(self.needs_tokenizer()?.get_token_position(token, prompt.into_prompt()?, mode, options)?)
     }
 }

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use ironlens_autograd::Var;
 use ironlens_tensor::{AdamWStep, DType, Device, IndexTensor, Rng, Tensor, profile};
 use ironlens_transformer::{
-    ActFn, AttentionDir, Config, HookedTransformer, Hooks, Leaves, Output, PositionalEmbeddingType, ReturnType,
-    Sequences,
+    ActFn, AttentionDir, Config, GenerateOptions, HookedTransformer, Hooks, Leaves, ModelError, Output,
+    PositionalEmbeddingType, ReturnType, Sequences, next_token_accuracies, next_token_accuracy,
 };
 
 /// A small model with biases and norm weights off 0 and 1.
@@ -122,6 +122,61 @@ fn products<R>(f: impl FnOnce() -> R) -> (R, [u64; 2]) {
     let (result, kernels) = profile::record(f);
     let count = |name| kernels.iter().filter(|k| k.name == name).map(|k| k.calls).sum();
     (result, ["linear", "matmul"].map(count))
+}
+
+/// A model of fewer predictions than tokens: the first token, and what pairs with padding have, is not asked for.
+#[test]
+fn only_tokens_that_are_predicted_need_a_logit() {
+    let model = model(Config { d_vocab_out: 12, ..config() });
+    let loss_of = |tokens: &IndexTensor, mask: &IndexTensor| {
+        let call = model.call(tokens).attention_mask(mask).return_type(ReturnType::Loss).loss_per_token();
+        call.output().map(|out| out.loss().value().to_vec())
+    };
+    let mask = IndexTensor::from([[1, 1, 1, 1], [1, 1, 1, 0]]);
+    let plain = loss_of(&IndexTensor::from([[16, 2, 3, 4], [15, 6, 7, 0]]), &mask).unwrap();
+    let padded = loss_of(&IndexTensor::from([[16, 2, 3, 4], [15, 6, 7, 14]]), &mask).unwrap();
+    assert_eq!((plain.len(), &plain), (6, &padded));
+    assert!(plain[..5].iter().all(|loss| *loss > 0.0) && plain[5] == 0.0);
+    let refused = loss_of(&IndexTensor::from([[1, 2, 3, 4], [5, 13, 7, 0]]), &mask).unwrap_err().to_string();
+    assert!(refused.contains("token 13") && refused.contains("d_vocab_out = 12"), "{refused}");
+    let alone = model.call(&IndexTensor::from([[16, 2, 3]])).return_type(ReturnType::Loss).output();
+    assert!(alone.unwrap().loss().value().item() > 0.0);
+}
+
+#[test]
+fn accuracy_is_of_the_likeliest_next_token() {
+    // The likeliest are 2, 0, 1 and 1, 1, 0.
+    let rows = vec![0., 1., 2., 3., 0., 0., 0., 9., 1., 0., 2., 1., -1., 0., -2., 5., 4., 4.5];
+    let logits = Tensor::from(rows).reshape(&[2, 3, 3]);
+    let tokens = IndexTensor::from([[1, 2, 2], [0, 1, 1]]);
+    assert_eq!(next_token_accuracies(&logits, &tokens, None).to_vec(), [1.0, 0.0, 1.0, 1.0]);
+    assert_eq!(next_token_accuracy(&logits, &tokens, None), 0.75);
+    let mask = IndexTensor::from([[1, 1, 1], [0, 1, 1]]);
+    assert_eq!(next_token_accuracies(&logits, &tokens, Some(&mask)).to_vec(), [1.0, 0.0, 0.0, 1.0]);
+    assert!((next_token_accuracy(&logits, &tokens, Some(&mask)) - 2.0 / 3.0).abs() < 1e-6);
+}
+
+/// Where nothing goes backward they would never run.
+#[test]
+fn backward_hooks_of_a_forward_call_are_refused() {
+    let mut model = model(config());
+    let tokens = IndexTensor::from([[1, 2, 3, 4]]);
+    let name = "blocks.0.hook_resid_post";
+    let refused = |result: Result<(), ModelError>| {
+        let text = result.unwrap_err().to_string();
+        assert!(text.contains(name) && text.contains("`gradients`"), "{text}");
+    };
+    let hooks = || Hooks::new().bwd(name, |_, _| ());
+    refused(model.run_with_hooks(&tokens, &mut hooks()).map(|_| ()));
+    refused(model.call(&tokens).hooks(&mut hooks()).output().map(|_| ()));
+    refused(model.call(&tokens).hooks(&mut hooks()).cached().map(|_| ()));
+    let options = GenerateOptions { stop_at_eos: false, ..GenerateOptions::greedy() };
+    refused(model.generation(&tokens).options(options).hooks(&mut hooks()).run().map(|_| ()));
+    assert!(model.call(&tokens).hooks(&mut hooks()).gradients(loss).is_ok());
+    assert!(model.call(&tokens).hooks(&mut hooks()).cached_gradients(loss).is_ok());
+    // Permanent ones wait.
+    model.add_perma_bwd_hook(name, |_, _| ()).unwrap();
+    assert!(model.forward(&tokens).is_ok());
 }
 
 #[test]

@@ -131,3 +131,13 @@ fn precision_and_switches_keep_the_weights() {
     encoder.set_use_split_qkv_input(false).unwrap();
     assert_eq!(encoder.forward(&tokens).unwrap().to_vec(), plain.to_vec());
 }
+
+#[test]
+fn activations_of_all_layers_are_stacked() {
+    let model = model();
+    let (_, cache) = model.call(&IndexTensor::from([[1, 2, 3]])).head(Head::None).cached().unwrap();
+    let stack = cache.stack_activation("z", None, None).unwrap();
+    assert_eq!(stack.shape(), [2, 1, 3, 2, 4]);
+    assert_eq!(stack.select(0, 1).to_vec(), cache[("z", 1)].to_vec());
+    assert_eq!(cache.stack_activation("scale", Some(1), Some("ln1")).unwrap().shape(), [1, 1, 3, 1]);
+}

@@ -342,7 +342,7 @@ fn decompositions(case: &Case, names: &[&str]) -> Result<Tensors> {
                     let last = StackOptions { pos_slice: Slice::At(-1), ..all.clone() };
                     let stack = cache.decompose_resid(&last, Sublayers::All, true)?.values;
                     let [right, wrong] = ANSWERS.map(|ids| IndexTensor::new(ids.to_vec(), &[3]));
-                    cache.logit_attrs(&stack, &right, Some(&wrong), &last.pos_slice, &Slice::All)?.squeeze(2)
+                    cache.logit_attrs(&stack, &right, Some((&wrong).into()), &last.pos_slice, &Slice::All)?.squeeze(2)
                 }
                 other => bail!("{other} is no method that this program knows"),
             };

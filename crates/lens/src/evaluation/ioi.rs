@@ -1,17 +1,20 @@
 //! Indirect object identification (Wang et al. 2022): "When John and Mary went to the shops, John gave a bag to" Mary.
 //!
 //! TransformerLens's `IOIDataset` and `ioi_eval`, with its templates, names and nouns as the defaults, and the order
-//! of the two names as a choice. A prompt begins with one token that begins texts, also where a tokenizer puts one by
-//! itself (there TransformerLens 2.18 has two).
+//! of the two names as a choice. Two things are not copied from TransformerLens 2.18: it seeds Python's `random` with 42
+//! anew for each prompt, so that all prompts of a data set are the same (here each is drawn), and where a tokenizer puts
+//! a token that begins texts by itself, its prompts begin with two (here with one).
 
 use ironlens_tensor::Rng;
 use ironlens_transformer::{HookedTransformer, TokenOptions};
 
 use crate::error::LensError;
 
-/// Which of the two names comes first, and which a second time.
+/// Which of the two names comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
+    /// As each template says (TransformerLens).
+    AsWritten,
     /// Indirect object, subject, subject: "Mary and John .. John gave .. to Mary".
     Abba,
     /// Subject, indirect object, subject: "John and Mary .. John gave .. to Mary".
@@ -33,7 +36,7 @@ pub struct IoiOptions {
     pub num_samples: usize,
     /// With each prompt, also the one with its names exchanged.
     pub symmetric: bool,
-    /// The order of names in the first sentence of templates that say `[A] and [B]`.
+    /// The order of the first `[A]` and the first `[B]` of a template, which change places for the other one.
     pub order: Order,
     /// Of what is drawn.
     pub seed: u64,
@@ -44,14 +47,17 @@ impl Default for IoiOptions {
         let all = |list: &[&str]| list.iter().map(|s| s.to_string()).collect::<Vec<_>>();
         IoiOptions {
             templates: all(&[
-                "Then, [A] and [B] went to the [LOCATION]. [B] gave a [OBJECT] to [A]",
-                "When [A] and [B] got a [OBJECT] at the [LOCATION], [B] decided to give it to [A]",
+                "[A] and [B] went to the [LOCATION] to buy [OBJECT]. [B] handed the [OBJECT] to [A]",
+                "Then, [B] and [A] went to the [LOCATION]. [B] gave the [OBJECT] to [A]",
             ]),
             names: all(&["John", "Mary"]),
-            nouns: vec![("LOCATION".into(), all(&["store", "market"])), ("OBJECT".into(), all(&["drink", "kiss"]))],
+            nouns: vec![
+                ("LOCATION".into(), all(&["store", "market"])),
+                ("OBJECT".into(), all(&["milk", "eggs", "bread"])),
+            ],
             num_samples: 1000,
             symmetric: false,
-            order: Order::Abba,
+            order: Order::AsWritten,
             seed: 0,
         }
     }
@@ -68,10 +74,14 @@ pub struct IoiSample {
     pub s: String,
 }
 
+/// The most prompts of a data set.
+const MOST: usize = 10_000_000;
+
 /// Draws prompts.
 ///
 /// # Errors
-/// If there is no template, there are fewer than two names, or a template does not end with `[A]` or has no `[B]`.
+/// If there is no template, there are fewer than two names, a template does not end with `[A]` or has no `[B]` (or no
+/// second `[A]` where an [`Order`] is asked for), or more than ten million prompts are asked for.
 pub fn ioi_dataset(options: &IoiOptions) -> Result<Vec<IoiSample>, LensError> {
     let refuse = |what, given: String, expected| Err(LensError::argument(what, given, expected));
     if options.names.len() < 2 {
@@ -83,22 +93,37 @@ pub fn ioi_dataset(options: &IoiOptions) -> Result<Vec<IoiSample>, LensError> {
     if let Some(template) = options.templates.iter().find(|t| !t.ends_with("[A]") || !t.contains("[B]")) {
         return refuse("a template", format!("{template:?}"), "a text with [B] that ends with [A]");
     }
+    if options.num_samples > MOST {
+        return refuse("num_samples", options.num_samples.to_string(), "at most 10000000");
+    }
+    let one_a = |t: &&String| t.matches("[A]").count() < 2;
+    if let Some(template) = options.templates.iter().find(one_a).filter(|_| options.order != Order::AsWritten) {
+        let expected = "a text with an [A] before its end, or Order::AsWritten";
+        return refuse("a template whose names are ordered", format!("{template:?}"), expected);
+    }
     let mut rng = Rng::new(options.seed, 0);
     let mut draw = |n: usize| rng.integers(&[1], 0, n as u32).as_slice()[0] as usize;
-    let mut samples = Vec::with_capacity(options.num_samples);
-    let mut flip = false;
+    let mut samples = Vec::new();
+    let mut baba = false;
     while samples.len() < options.num_samples {
         let mut template = options.templates[draw(options.templates.len())].clone();
         for (name, nouns) in options.nouns.iter().filter(|(_, nouns)| !nouns.is_empty()) {
             template = template.replace(&format!("[{name}]"), &nouns[draw(nouns.len())]);
         }
-        flip = match options.order {
-            Order::Abba => false,
-            Order::Baba => true,
-            Order::Both => !flip,
+        let first_b = match options.order {
+            Order::AsWritten => None,
+            Order::Abba => Some(false),
+            Order::Baba => Some(true),
+            Order::Both => {
+                baba = !baba;
+                Some(baba)
+            }
         };
-        if flip {
-            template = template.replacen("[A] and [B]", "[B] and [A]", 1);
+        if let (Some(a), Some(b)) = (template.find("[A]"), template.find("[B]"))
+            && first_b.is_some_and(|wanted| wanted != (b < a))
+        {
+            template.replace_range(a..a + 3, "[B]");
+            template.replace_range(b..b + 3, "[A]");
         }
         let first = draw(options.names.len());
         let second = (first + 1 + draw(options.names.len() - 1)) % options.names.len();
@@ -125,14 +150,28 @@ pub struct IoiScore {
 }
 
 /// How well a model tells the indirect object from the subject: the logits are those before the first token in which
-/// the two names differ.
+/// the two names differ. Prompts begin with a token that begins texts where the model is used to one.
 ///
 /// # Errors
-/// If the model has no tokenizer, or there are no prompts.
+/// If the model has no tokenizer, there are no prompts, or one is longer than the context.
 pub fn ioi_eval(
     model: &HookedTransformer,
     samples: &[IoiSample],
     batch_size: usize,
+    progress: impl FnMut(usize, usize),
+) -> Result<IoiScore, LensError> {
+    ioi_eval_with(model, samples, batch_size, None, progress)
+}
+
+/// The same with or without a token that begins texts; TransformerLens's `prepend_bos` is true unless told.
+///
+/// # Errors
+/// As [`ioi_eval`].
+pub fn ioi_eval_with(
+    model: &HookedTransformer,
+    samples: &[IoiSample],
+    batch_size: usize,
+    prepend_bos: Option<bool>,
     mut progress: impl FnMut(usize, usize),
 ) -> Result<IoiScore, LensError> {
     if samples.is_empty() || batch_size == 0 {
@@ -150,7 +189,8 @@ pub fn ioi_eval(
     for (done, batch) in samples.chunks(batch_size).enumerate() {
         progress(done * batch_size, samples.len());
         let texts: Vec<&str> = batch.iter().map(|s| s.text.as_str()).collect();
-        let read = model.to_tokens_with(texts.as_slice(), &TokenOptions::default())?;
+        let whole = TokenOptions { prepend_bos, truncate: false, ..TokenOptions::default() };
+        let read = model.to_tokens_with(texts.as_slice(), &whole)?;
         let mut call = model.call(&read.tokens);
         if let Some(mask) = &read.attention_mask {
             call = call.attention_mask(mask);

@@ -206,12 +206,12 @@ impl fmt::Debug for Patching<'_> {
 
 impl<'p> Patching<'p> {
     /// Runs `model` on the corrupted tokens `[batch, pos]`, with their mask if they are padded. Sweeps take
-    /// activations from `clean` and are judged by `metric`, whose last position is that of each sequence's last
+    /// activations from `clean`, of as many sequences or of one for all, and are judged by `metric`, whose last position is that of each sequence's last
     /// token. A model with permanent hooks and padded sequences are run as a whole for each cell, which takes
     /// longer, and which the result says.
     ///
     /// # Errors
-    /// If the tokens do not fit the model.
+    /// If the tokens do not fit the model, or the metric does not fit them.
     pub fn new(
         model: &'p HookedTransformer,
         corrupted: impl Into<Sequences>,
@@ -219,6 +219,7 @@ impl<'p> Patching<'p> {
         metric: &'p Metric<'p>,
     ) -> Result<Patching<'p>, LensError> {
         let sequences = corrupted.into();
+        metric.check(model, &sequences)?;
         let (way, corrupted) = match only_whole(model, &sequences) {
             None => {
                 let rerun = Rerun::new(model, &sequences.tokens)?;
@@ -347,23 +348,27 @@ fn enumerate(
     }
 }
 
-/// A clean run must be of as many sequences and positions as the corrupted one.
+/// A clean run must be of as many sequences and positions as the corrupted one, or of one sequence for all.
 fn check_clean(clean: &ActivationCache, corrupted: &IndexTensor, name: &str) -> Result<(), LensError> {
     let shape = clean.get((name, 0))?.shape();
     let pos = shape.get(if name == "pattern" { 2 } else { 1 });
-    if clean.has_batch_dim() && shape.first() == corrupted.shape().first() && pos == corrupted.shape().get(1) {
+    let as_many = shape.first() == Some(&1) || shape.first() == corrupted.shape().first();
+    if clean.has_batch_dim() && as_many && pos == corrupted.shape().get(1) {
         return Ok(());
     }
     Err(LensError::argument(
         "the clean cache's activations",
         format!("{shape:?} at `{name}`"),
-        format!("[batch, pos] = {:?} as the corrupted tokens, with a batch axis", corrupted.shape()),
+        format!(
+            "[batch, pos] = {:?} as the corrupted tokens, or a batch of one for all of them, with a batch axis",
+            corrupted.shape()
+        ),
     ))
 }
 
-/// Copies the view of `clean` that `part` gives over that of `x`.
+/// Copies the view of `clean`, of one item or as many as `x`, that `part` gives over that of `x`.
 fn copy(x: &mut Tensor, clean: &Tensor, part: impl Fn(&Tensor) -> Tensor) {
-    let src = part(clean);
+    let src = part(&clean.expand(x.shape()));
     x.assign(part, &src);
 }
 

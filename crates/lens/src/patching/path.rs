@@ -54,8 +54,8 @@ impl fmt::Display for Sender {
 /// corrupted run where the sender does not come before the receiver.
 ///
 /// # Errors
-/// If the tokens do not fit or differ in shape, a part does not exist, or norms stand between heads
-/// and the stream.
+/// If the tokens do not fit or differ in shape, the metric does not fit them, a part does not exist, or norms stand
+/// between heads and the stream.
 pub fn direct_path_patch(
     model: &HookedTransformer,
     clean: impl Into<Sequences>,
@@ -74,6 +74,7 @@ pub fn direct_path_patch(
             format!("{:?}, as the clean ones", clean.tokens.shape()),
         ));
     }
+    metric.check(model, corrupted)?;
     let mut split = model.clone();
     split.set_use_attn_in(false)?;
     split.set_use_split_qkv_input(true)?;

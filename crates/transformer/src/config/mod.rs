@@ -394,8 +394,8 @@ impl Config {
         let attention = product([self.d_model, self.d_head, self.n_heads(), 4]);
         let mut mlp = product([self.d_model, self.d_mlp(), 2 + usize::from(self.gated_mlp), 1]);
         if self.num_experts != 0 {
-            // TransformerLens adds a number for each expert to each expert.
-            mlp = mlp.saturating_add(self.num_experts).saturating_mul(self.num_experts);
+            // Each expert, and its column of the gate.
+            mlp = mlp.saturating_add(self.d_model).saturating_mul(self.num_experts);
         }
         self.n_layers.saturating_mul(attention.saturating_add(mlp))
     }
@@ -431,6 +431,9 @@ mod tests {
         assert_eq!(Config { attn_only: true, ..notebook() }.n_params(), 4_718_592);
         let llama = Config { d_model: 32, d_head: 8, d_mlp: 64, gated_mlp: true, n_key_value_heads: 2, ..notebook() };
         assert_eq!(llama.n_params(), 20480);
+        // The reference case `mixtral`.
+        let mixtral = Config { d_model: 48, d_head: 12, d_mlp: 80, gated_mlp: true, num_experts: 4, ..notebook() };
+        assert_eq!(mixtral.n_params(), 110_976);
         assert_eq!(Config::default().n_params(), 0);
         assert_eq!(Config { d_model: usize::MAX, ..notebook() }.n_params(), usize::MAX);
     }

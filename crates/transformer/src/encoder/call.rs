@@ -183,7 +183,8 @@ impl<'a, 'h> EncoderCall<'a, 'h> {
     /// Runs.
     ///
     /// # Errors
-    /// For input that does not fit the model, a head that it has not, and hooks that fail.
+    /// For input that does not fit the model, a head that it has not, hooks that fail, and backward hooks, which
+    /// [`EncoderCall::gradients`] runs.
     pub fn output(self) -> Result<EncoderOutput, ModelError> {
         Ok(self.ran()?.1)
     }

@@ -8,6 +8,7 @@ use ironlens_tokenizer::{EncoderTokenizer, EncoderTokens, Texts};
 use super::HookedEncoder;
 use crate::error::ModelError;
 use crate::input::Input;
+use crate::text::{ALL_ROWS, one_row, rows_of};
 
 /// Texts as an encoder reads them: what TransformerLens's `HookedEncoder.to_tokens` gives.
 #[derive(Clone, Debug)]
@@ -83,12 +84,22 @@ impl HookedEncoder {
         Ok(EncoderInputs::new(self.needs_tokenizer()?.pairs_to_tokens(pairs)?))
     }
 
-    /// The text of ids, special tokens included.
+    /// The text of ids `[pos]` or `[1, pos]`, special tokens included.
+    ///
+    /// # Errors
+    /// If the model has no tokenizer, an id is beyond the vocabulary, or there is more than one row: see
+    /// [`HookedEncoder::to_strings`].
+    pub fn to_string(&self, tokens: &IndexTensor) -> Result<String, ModelError> {
+        Ok(self.needs_tokenizer()?.to_string(one_row(tokens, ALL_ROWS)?)?)
+    }
+
+    /// The text of each row of ids `[batch, pos]`, special tokens (padding, too) included.
     ///
     /// # Errors
     /// If the model has no tokenizer, or an id is beyond the vocabulary.
-    pub fn to_string(&self, tokens: &IndexTensor) -> Result<String, ModelError> {
-        Ok(self.needs_tokenizer()?.to_string(tokens.as_slice())?)
+    pub fn to_strings(&self, tokens: &IndexTensor) -> Result<Vec<String>, ModelError> {
+        let tokenizer = self.needs_tokenizer()?;
+        rows_of(tokens)?.map(|row| Ok(tokenizer.to_string(row)?)).collect()
     }
 
     /// The text of each token that a text becomes.

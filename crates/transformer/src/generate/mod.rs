@@ -78,7 +78,7 @@ impl Generated {
         match (&self.prompts, &self.new_texts) {
             (Some(prompts), Some(new)) => Ok(prompts.iter().zip(new).map(|(p, n)| format!("{p}{n}")).collect()),
             (None, Some(_)) => Err(ModelError::Options(
-                "the prompts were tokens: take new_texts, or HookedTransformer::to_string of the tokens".into(),
+                "the prompts were tokens: take new_texts, or HookedTransformer::to_strings of the tokens".into(),
             )),
             (_, None) => Err(ModelError::NoTokenizer),
         }
