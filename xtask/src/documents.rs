@@ -147,6 +147,12 @@ fn readable(text: &str) -> String {
     out
 }
 
+/// Whether a label in brackets is the name of an item, which rustdoc makes a link of; `1` or `batch, pos` are none.
+fn is_item(label: &str) -> bool {
+    label.starts_with(|c: char| c.is_alphabetic() || c == '_')
+        && label.chars().all(|c| c.is_alphanumeric() || c == '_' || c == ':')
+}
+
 /// A line without its links to items of Rust; those to pages stay.
 fn without_item_links(line: &str) -> String {
     let mut out = String::new();
@@ -172,7 +178,7 @@ fn without_item_links(line: &str) -> String {
                 out.push_str(label);
                 after
             }
-            None if is_code => {
+            None if is_code || is_item(label) => {
                 out.push_str(label);
                 after
             }
@@ -218,9 +224,9 @@ mod tests {
 
     #[test]
     fn hidden_lines_and_item_links_go() {
-        let page = "See [`Var`], [`at`]`(1)`, [this](crate::This) and [that](https://a.b/c).\n\n\
+        let page = "See [`Var`], [`at`]`(1)`, [this](crate::This) and [that](https://a.b/c), the [guide] and [1].\n\n\
                     ```\nuse a;\n\n# let b = 1;\nb[0]\n# Ok(())\n```\n\n```toml\n# kept\n```\n";
-        let shown = "See `Var`, `at(1)`, this and [that](https://a.b/c).\n\n\
+        let shown = "See `Var`, `at(1)`, this and [that](https://a.b/c), the guide and [1].\n\n\
                      ```rust\nuse a;\n\nb[0]\n```\n\n```toml\n# kept\n```\n";
         assert_eq!(readable(page), shown);
     }

@@ -41,7 +41,7 @@ fn main() -> ExitCode {
     let args: Vec<OsString> = env::args_os().skip(1).collect();
     let root = root();
     let mut chosen = match args.first().map(|arg| arg.to_string_lossy()).as_deref() {
-        None | Some("--help" | "-h") => {
+        _ if is_help(&args) => {
             println!("{HELP}");
             return ExitCode::SUCCESS;
         }
@@ -53,7 +53,7 @@ fn main() -> ExitCode {
             c.arg(root.join(".ci/run")).args(&args[1..]).current_dir(&root);
             c
         }
-        Some(_) => {
+        _ => {
             let mut c = cargo();
             c.args(["run", "--quiet", "--release", "--manifest-path"]).arg(root.join("Cargo.toml"));
             c.args(["--package", "ironlens-cli", "--bin", "ironlens", "--"]).args(&args);
@@ -62,6 +62,12 @@ fn main() -> ExitCode {
         }
     };
     run(&mut chosen)
+}
+
+/// Whether these words ask for the list of commands: `help train` asks the command, which is built for it.
+fn is_help(words: &[OsString]) -> bool {
+    let help = ["help", "--help", "-h"];
+    words.first().is_none_or(|word| words.len() == 1 && help.iter().any(|known| word == known))
 }
 
 /// A command that is not told of this program's own package, as Cargo told this program. Build scripts that ask for these
@@ -115,6 +121,13 @@ fn run(command: &mut Command) -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_list_of_commands_needs_no_build() {
+        let is_help = |words: &[&str]| is_help(&words.iter().map(OsString::from).collect::<Vec<_>>());
+        assert!(is_help(&[]) && is_help(&["help"]) && is_help(&["--help"]) && is_help(&["-h"]));
+        assert!(!is_help(&["help", "train"]) && !is_help(&["train", "--help"]));
+    }
 
     #[test]
     fn commands_are_not_told_of_this_package() {

@@ -247,6 +247,9 @@ impl Var {
     ///
     /// # Errors
     /// The first error of `observe`, which ends the walk.
+    ///
+    /// # Panics
+    /// As [`Var::backward`], and if `observe` leaves a gradient of another shape, type or device.
     #[track_caller]
     pub fn backward_with<E>(
         &self,

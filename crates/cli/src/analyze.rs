@@ -14,8 +14,8 @@ use ironlens::tensor::Device;
 use ironlens::train::{Data, DataRecord, RandomTokens, RunDir};
 use ironlens::transformer::{Config, HookedTransformer};
 
-use crate::device::DeviceArg;
 use crate::input::read_text;
+use crate::pretrained::Loading;
 use crate::say::say_aside;
 use crate::threads;
 
@@ -24,7 +24,7 @@ use crate::threads;
 #[group(skip)]
 pub struct Args {
     /// A run, a weights file in TransformerLens's names, or, with --text, a pretrained model by name or path
-    target: PathBuf,
+    pub(crate) target: PathBuf,
     /// Analyse a pretrained model on this text, or on those of a file with a JSON object {"prompt": .., "answer": ..,
     /// "wrong": .., "corrupted": ..} a line
     #[arg(long, value_name = "TEXT|FILE")]
@@ -51,7 +51,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     figures: Option<PathBuf>,
     #[command(flatten)]
-    device: DeviceArg,
+    loading: Loading,
 }
 
 /// Analyses and writes the report.
@@ -60,12 +60,20 @@ pub struct Args {
 /// If the target is neither a run nor a weights file that fits its configuration, or a file cannot
 /// be written.
 pub fn run(args: &Args) -> Result<()> {
-    let device = args.device.open()?;
+    // A device is looked for before there are threads: drivers are quieter then.
+    if let Some(text) = &args.text {
+        let options = args.loading.options()?;
+        threads::start()?;
+        return on_text(args, text, options);
+    }
+    if let [flag, ..] = args.loading.given()[..] {
+        bail!("{flag} goes with --text and a pretrained model; a run or a weights file is taken as it is");
+    }
+    let device = args.loading.device.open()?;
     threads::start()?;
-    match &args.text {
-        Some(text) => on_text(args, text, device),
-        None if args.target.is_dir() => on_run(args, &device),
-        None => on_weights(args, &device),
+    match args.target.is_dir() {
+        true => on_run(args, &device),
+        false => on_weights(args, &device),
     }
 }
 
@@ -126,13 +134,19 @@ fn on_weights(args: &Args, device: &Device) -> Result<()> {
 }
 
 /// A pretrained model on a text.
-fn on_text(args: &Args, text: &str, device: Device) -> Result<()> {
+fn on_text(args: &Args, text: &str, options: LoadOptions) -> Result<()> {
     if args.config.is_some() {
         bail!("--config goes with a weights file; a pretrained model has its own configuration");
     }
+    if args.target.is_dir() && !is_pretrained(&args.target) && RunDir::open(&args.target).is_ok() {
+        bail!(
+            "{} is a run, which is analysed on what it kept of its own data; leave --text out",
+            args.target.display()
+        );
+    }
     let questions = questions(args, text)?;
     let name = args.target.to_string_lossy().into_owned();
-    let model = crate::pretrained::load(&name, LoadOptions { device, ..LoadOptions::default() })?;
+    let model = crate::pretrained::load(&name, &options)?;
     let prompts = Prompts::new(model, questions)?;
     let analysis = prompts.analyse();
     for part in &analysis.sections {

@@ -10,30 +10,35 @@ use ironlens::lens::{evaluate_text, induction_loss};
 use ironlens::tokenizer::Tokenize;
 use serde_json::{Value, json};
 
-use crate::input::read_text;
+use crate::input::{from_one, from_zero, read_text};
 use crate::pretrained::ModelArgs;
+use crate::say::say_aside;
 
 /// Flags of `eval`.
 #[derive(ClapArgs, Clone, Debug)]
 #[group(skip)]
 pub struct Args {
     #[command(flatten)]
-    model: ModelArgs,
+    pub(crate) model: ModelArgs,
     /// A text: its loss, perplexity and accuracy
     #[arg(long, value_name = "FILE")]
     text: Option<PathBuf>,
     /// Print the loss of every token of the text, too
     #[arg(long, requires = "text")]
     tokens: bool,
-    /// The loss on random tokens when they are said a second time, of sequences of N
-    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "384")]
-    induction: Option<usize>,
+    /// The loss on random tokens when they are said a second time, of sequences of N [without N: 384, or half of the
+    /// context if that is less]
+    #[arg(long, value_name = "N", value_parser = from_one::<usize>, allow_negative_numbers = true)]
+    induction: Option<Option<usize>>,
     /// The logit difference and accuracy on N prompts with an indirect object
-    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "200")]
+    #[arg(
+        long, value_name = "N", num_args = 0..=1, default_missing_value = "200",
+        value_parser = from_one::<usize>, allow_negative_numbers = true
+    )]
     ioi: Option<usize>,
-    /// Of what is drawn
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    seed: u64,
+    /// Of what is drawn for --induction and --ioi [default: 0]
+    #[arg(long, value_name = "N", value_parser = from_zero::<u64>, allow_negative_numbers = true)]
+    seed: Option<u64>,
     /// Print JSON, an object a line
     #[arg(long)]
     json: bool,
@@ -47,6 +52,10 @@ pub fn run(args: &Args) -> Result<()> {
     if args.text.is_none() && args.induction.is_none() && args.ioi.is_none() {
         bail!("nothing to measure: give --text FILE, --induction or --ioi");
     }
+    if args.seed.is_some() && args.induction.is_none() && args.ioi.is_none() {
+        bail!("--seed is of what is drawn, and nothing is; leave it out, or add --induction or --ioi");
+    }
+    let seed = args.seed.unwrap_or(0);
     let text = args.text.as_ref().map(|path| read_text(path, "the text")).transpose()?;
     let model = args.model.load()?;
     if let Some(text) = &text {
@@ -73,10 +82,16 @@ pub fn run(args: &Args) -> Result<()> {
         );
     }
     if let Some(n) = args.induction {
-        let n = n.min(model.config().n_ctx / 2);
+        let (n_ctx, most) = (model.config().n_ctx, model.config().n_ctx / 2);
+        if let Some(n) = n.filter(|n| *n > most) {
+            say_aside(format_args!(
+                "--induction {n}: {most} tokens are taken, the most that a context of {n_ctx} has twice"
+            ));
+        }
+        let n = n.unwrap_or(384).min(most);
         let bos = model.tokenizer().filter(|t| t.default_prepend_bos());
         let bos = bos.and_then(|t| t.special_tokens().bos.as_ref()?.id);
-        let loss = induction_loss(&model, 4, n, bos, args.seed)?;
+        let loss = induction_loss(&model, 4, n, bos, seed)?;
         tell(
             args.json,
             json!({ "induction_loss": loss, "subseq_len": n }),
@@ -84,7 +99,7 @@ pub fn run(args: &Args) -> Result<()> {
         );
     }
     if let Some(n) = args.ioi {
-        let samples = ioi_dataset(&IoiOptions { num_samples: n, seed: args.seed, ..IoiOptions::default() })?;
+        let samples = ioi_dataset(&IoiOptions { num_samples: n, seed, ..IoiOptions::default() })?;
         let bar = Bar::new("prompts");
         let score = ioi_eval(&model, &samples, 8, |done, all| bar.show(done, all))?;
         drop(bar);

@@ -8,13 +8,14 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args as ClapArgs;
 use ironlens::lens::steering::kl_divergence;
 use ironlens::nn::Hooks;
-use ironlens::report::bar;
+use ironlens::report::{Figure, bar};
 use ironlens::tensor::IndexTensor;
 use ironlens::transformer::{
     Finish, GenerateOptions, Generated, HookedTransformer, HooksOn, Input, KeyValueCache, TokenOptions,
 };
 use serde_json::json;
 
+use crate::input::{finite, from_one, from_zero};
 use crate::pretrained::ModelArgs;
 use crate::say::say_aside;
 use crate::signals::Stop;
@@ -25,37 +26,40 @@ use crate::steer::Steer;
 #[group(skip)]
 pub struct Args {
     #[command(flatten)]
-    model: ModelArgs,
+    pub(crate) model: ModelArgs,
     /// The prompt
     #[arg(value_name = "PROMPT", required_unless_present = "chat")]
     prompt: Option<String>,
     /// How many tokens at most are written (in a chat, in each answer)
-    #[arg(long, value_name = "N", default_value_t = 100)]
+    #[arg(
+        long, value_name = "N", default_value_t = 100,
+        value_parser = from_zero::<usize>, allow_negative_numbers = true
+    )]
     max_new_tokens: usize,
-    /// Take the likeliest token every time, instead of drawing
-    #[arg(long, conflicts_with_all = ["temperature", "top_k", "top_p", "min_p"])]
+    /// Take the likeliest token every time, instead of drawing (after --repetition-penalty, if it is given)
+    #[arg(long, conflicts_with_all = ["temperature", "top_k", "top_p", "min_p", "freq_penalty", "seed"])]
     greedy: bool,
-    /// Below 1 likely tokens become likelier, above 1 less likely
-    #[arg(long, value_name = "T", default_value_t = 1.0, allow_negative_numbers = true)]
+    /// Below 1 likely tokens become likelier, above 1 less likely; 0 is --greedy
+    #[arg(long, value_name = "T", default_value_t = 1.0, value_parser = finite, allow_negative_numbers = true)]
     temperature: f64,
     /// Draw among the K likeliest tokens only (of these, with --top-p, from the part that it says)
-    #[arg(long, value_name = "K")]
+    #[arg(long, value_name = "K", value_parser = from_one::<usize>, allow_negative_numbers = true)]
     top_k: Option<usize>,
     /// Draw among the likeliest tokens only that together have this probability
-    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    #[arg(long, value_name = "P", value_parser = finite, allow_negative_numbers = true)]
     top_p: Option<f64>,
     /// Draw only from tokens with this part of the likeliest one's probability
-    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    #[arg(long, value_name = "P", value_parser = finite, allow_negative_numbers = true)]
     min_p: Option<f64>,
-    /// Logits lose this much for every time that their token was used
-    #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true)]
-    freq_penalty: f64,
-    /// Logits of used tokens are divided by this if above 0, multiplied if below
-    #[arg(long, value_name = "X", default_value_t = 1.0, allow_negative_numbers = true)]
+    /// Logits lose this much for every time that their token was used (in a chat: since the last answer)
+    #[arg(long, value_name = "X", value_parser = finite, allow_negative_numbers = true)]
+    freq_penalty: Option<f64>,
+    /// Logits of used tokens are divided by this if above 0, multiplied if below (in a chat: used since the last answer)
+    #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = finite, allow_negative_numbers = true)]
     repetition_penalty: f64,
-    /// Of what is drawn: the same seed writes the same text
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    seed: u64,
+    /// Of what is drawn: the same seed writes the same text [default: 0]
+    #[arg(long, value_name = "N", value_parser = from_zero::<u64>, allow_negative_numbers = true)]
+    seed: Option<u64>,
     /// Stop before this text (may be given several times)
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
@@ -100,13 +104,26 @@ pub fn run(args: &Args) -> Result<()> {
         min_p: args.min_p,
         top_k_then_top_p: true,
         temperature: args.temperature,
-        freq_penalty: args.freq_penalty,
+        freq_penalty: args.freq_penalty.unwrap_or(0.0),
         repetition_penalty: args.repetition_penalty,
-        seed: args.seed,
+        seed: args.seed.unwrap_or(0),
         ..GenerateOptions::default()
     };
     // Before the model is read, which takes longer.
     options.sampling()?;
+    if args.temperature == 0.0 {
+        let all = [
+            ("--top-k", args.top_k.is_some()),
+            ("--top-p", args.top_p.is_some()),
+            ("--min-p", args.min_p.is_some()),
+            ("--freq-penalty", args.freq_penalty.is_some()),
+            ("--seed", args.seed.is_some()),
+        ];
+        if let Some((flag, _)) = all.iter().find(|(_, given)| *given) {
+            bail!("{flag} is of what is drawn, and --temperature 0 takes the likeliest token; leave one of them out");
+        }
+    }
+    args.figure.as_deref().map(Figure::check_name).transpose()?;
     let model = args.model.load()?;
     let mut steering = Vec::new();
     args.steer.iter().try_for_each(|steer| steer.add_to(&model, &mut steering))?;

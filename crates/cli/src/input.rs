@@ -51,6 +51,11 @@ pub fn from_zero<T: TryFrom<u64>>(text: &str) -> Result<T, String> {
     whole(text, 0)
 }
 
+/// A flag's finite number.
+pub fn finite(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|x: &f64| x.is_finite()).ok_or_else(|| "expected a finite number".into())
+}
+
 /// A flag's finite number above 0.
 pub fn above_zero(text: &str) -> Result<f64, String> {
     let number = text.parse().ok().filter(|x: &f64| x.is_finite() && *x > 0.0);

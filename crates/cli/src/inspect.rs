@@ -15,7 +15,7 @@ use crate::pretrained::{Model, ModelArgs};
 #[group(skip)]
 pub struct Args {
     #[command(flatten)]
-    model: ModelArgs,
+    pub(crate) model: ModelArgs,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -38,12 +38,16 @@ fn show<M: HookedModel + Display>(model: &M, checks: &[Check], has_tokenizer: bo
     let counts: Vec<(&str, &[usize])> = model.params().registry().params().collect();
     let total: usize = counts.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum();
     let bytes = model.params().bytes();
+    let (dtype, storage) = (model.params().dtype(), model.params().storage());
     let passed = checks.iter().all(|c| c.passed);
     if as_json {
         let checks: Vec<Value> =
             checks.iter().map(|c| json!({ "what": c.what, "found": c.found, "passed": c.passed })).collect();
         let params: Vec<Value> = counts.iter().map(|(n, s)| json!({ "name": n, "shape": s })).collect();
-        let all = json!({ "config": config, "parameters": params, "count": total, "bytes": bytes, "checks": checks });
+        let all = json!({
+            "config": config, "parameters": params, "count": total, "bytes": bytes, "checks": checks,
+            "dtype": dtype.to_string(), "storage": storage.to_string(), "tokenizer": has_tokenizer,
+        });
         println!("{}", serde_json::to_string_pretty(&all)?);
         return Ok(passed);
     }
@@ -63,7 +67,6 @@ fn show<M: HookedModel + Display>(model: &M, checks: &[Check], has_tokenizer: bo
     if cfg.n_layers > 1 {
         println!("  and so on for {} layers", cfg.n_layers);
     }
-    let (dtype, storage) = (model.params().dtype(), model.params().storage());
     let stored = if storage == dtype { dtype.to_string() } else { format!("{storage}, vectors as {dtype}") };
     println!("{total} numbers, {:.1} MB as {stored}", bytes as f64 / 1e6);
     println!();

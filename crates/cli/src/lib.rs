@@ -1,7 +1,7 @@
 //! The `ironlens` command, one module per subcommand.
 //!
 //! ```text
-//! cargo install ironlens-cli                  # or a binary: cargo binstall ironlens-cli
+//! cargo install --path crates/cli             # of a clone; once published: cargo install ironlens-cli
 //! ironlens pipeline --preset tiny             # train a small model, and write a page about it
 //! ironlens analyze gpt2 --text "The capital of France is" --answer " Paris"
 //! ```
@@ -42,28 +42,31 @@ mod threads;
 mod train;
 pub mod verify;
 
+use std::path::Path;
+
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use hint::Asked;
 pub use settings::Recipe;
 pub use signals::Interrupted;
-pub use tell::tell;
 
 /// What `--help` says of the environment.
 const ENVIRONMENT: &str = "\
 Environment:
   IRONLENS_ADAPTER        take the GPU whose name holds this text; the only way to a software driver
-  IRONLENS_MATRICES       0: do without the GPU's matrix instructions
+  IRONLENS_MATRICES       0: do without the GPU's matrix instructions; try: also where its driver lists none for f32
   IRONLENS_AUTOTUNE       1: measure once on this GPU which tiles suit which products; again: anew
   IRONLENS_SHADER_CHECKS  1: check bounds in every kernel
   IRONLENS_ACCELERATE     0: on macOS, do without Apple's products; release: in debug builds only
   RAYON_NUM_THREADS       threads that compute on the CPU; results have the same bits for any number
+                          (of Apple's library: VECLIB_MAXIMUM_THREADS)
   HF_HOME, HF_HUB_CACHE   where pretrained models are kept
   HF_HUB_OFFLINE          1: download nothing
   HF_TOKEN                the token for models that ask for one";
 
 /// Train small transformers, look inside, and report what they learned.
 #[derive(Parser, Debug)]
-#[command(name = "ironlens", version, about, max_term_width = 100, after_help = ENVIRONMENT)]
+#[command(name = "ironlens", version, max_term_width = 100, after_help = ENVIRONMENT)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -105,10 +108,41 @@ enum Command {
     Man(man::Args),
 }
 
+impl Command {
+    /// What of it decides how an error is told.
+    fn asked(&self) -> Asked<'_> {
+        let trains = matches!(self, Command::Train(_) | Command::Pipeline(_));
+        let model = match self {
+            Command::Analyze(args) => Some(args.target.as_path()),
+            Command::Prompt(args) => Some(Path::new(&args.model.model)),
+            Command::Generate(args) => Some(Path::new(&args.model.model)),
+            Command::Steer(args) => Some(Path::new(&args.model.model)),
+            Command::Eval(args) => Some(Path::new(&args.model.model)),
+            Command::Inspect(args) => Some(Path::new(&args.model.model)),
+            Command::Train(_)
+            | Command::Report(_)
+            | Command::Pipeline(_)
+            | Command::Models(_)
+            | Command::Download(_)
+            | Command::Verify(_)
+            | Command::Devices
+            | Command::Bench(_)
+            | Command::Completions(_)
+            | Command::Man(_) => None,
+        };
+        Asked { trains, model }
+    }
+}
+
 impl Cli {
     /// Whether the command goes on when nobody reads its output any more: a training is too dear to lose.
     pub fn outlives_its_reader(&self) -> bool {
-        matches!(self.command, Command::Train(_) | Command::Pipeline(_))
+        self.command.asked().trains
+    }
+
+    /// How an error of this command is told on the terminal: what went wrong, its causes, and what to try.
+    pub fn tell(&self, error: &anyhow::Error) -> String {
+        tell::tell(error, self.command.asked())
     }
 
     /// Runs the command; false if it ran but found something wrong.

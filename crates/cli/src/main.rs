@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use ironlens::tensor::GpuFailure;
-use ironlens_cli::{Cli, Interrupted, tell};
+use ironlens_cli::{Cli, Interrupted};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -31,7 +31,7 @@ fn main() -> ExitCode {
             ExitCode::from(error.downcast_ref().map_or(1, |i: &Interrupted| i.exit_status()))
         }
         Err(error) => {
-            eprintln!("{}", tell(&error));
+            eprintln!("{}", cli.tell(&error));
             ExitCode::FAILURE
         }
     }

@@ -2,8 +2,8 @@
 
 use anyhow::{Result, bail};
 use clap::Args as ClapArgs;
-use ironlens::pretrained::families;
 use ironlens::pretrained::hub::{Hub, HubConfig, model_files, names, nearest};
+use ironlens::pretrained::{families, not_read};
 use serde_json::json;
 
 /// Flags of `models`.
@@ -36,9 +36,13 @@ pub fn run(args: &Args) -> Result<()> {
     if args.json {
         for n in &found {
             let size = size_in(n.official);
+            let (downloaded, readable) = (here(n.official), not_read(n.official).is_none());
             println!(
                 "{}",
-                json!({ "name": n.official, "aliases": n.aliases, "parameters": size, "downloaded": here(n.official) })
+                json!({
+                    "name": n.official, "aliases": n.aliases, "parameters": size, "downloaded": downloaded,
+                    "readable": readable,
+                })
             );
         }
         return Ok(());
@@ -55,10 +59,17 @@ pub fn run(args: &Args) -> Result<()> {
         let size = size_in(n.official);
         let count = size.map_or_else(String::new, |n| format!("{:.2}B", n / 1e9));
         let bytes = size.map_or_else(String::new, |n| format!("{:.1} GB", 4.0 * n / 1e9));
-        let mark = if here(n.official) { "*" } else { " " };
+        let mark = match not_read(n.official) {
+            Some(_) => "-",
+            None if here(n.official) => "*",
+            None => " ",
+        };
         println!("{mark} {:46} {count:>8} {bytes:>9}  {}", n.official, n.aliases.join(", "));
     }
     println!("\n{} names; * is on this machine. Sizes are as the name says them.", found.len());
+    if found.iter().any(|n| not_read(n.official).is_some()) {
+        println!("- is not read here: models of sound, and those with an encoder and a decoder.");
+    }
     Ok(())
 }
 

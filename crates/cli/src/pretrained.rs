@@ -14,6 +14,7 @@ use ironlens::tensor::{DType, Device};
 use ironlens::transformer::{HookedEncoder, HookedTransformer};
 
 use crate::device::DeviceArg;
+use crate::input::{from_one, from_zero};
 use crate::say::say_aside;
 use crate::threads;
 
@@ -25,7 +26,10 @@ pub struct Version {
     #[arg(long, value_name = "NAME")]
     pub revision: Option<String>,
     /// Take the checkpoint of this step (or number of tokens) of training
-    #[arg(long, value_name = "N", conflicts_with = "revision")]
+    #[arg(
+        long, value_name = "N", conflicts_with = "revision",
+        value_parser = from_zero::<u64>, allow_negative_numbers = true
+    )]
     pub checkpoint: Option<u64>,
 }
 
@@ -37,12 +41,20 @@ pub struct ModelArgs {
     /// .safetensors file
     pub model: String,
     #[command(flatten)]
+    loading: Loading,
+}
+
+/// Flags that say how a model is loaded.
+#[derive(ClapArgs, Clone, Debug)]
+#[group(skip)]
+pub struct Loading {
+    #[command(flatten)]
     version: Version,
     /// Take the first N layers only
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = from_one::<usize>, allow_negative_numbers = true)]
     first_n_layers: Option<usize>,
     /// Longest sequence, if not the model's own
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = from_one::<usize>, allow_negative_numbers = true)]
     n_ctx: Option<usize>,
     /// Weights as they are stored: norms are not folded, nothing is centred
     #[arg(long)]
@@ -54,7 +66,7 @@ pub struct ModelArgs {
     #[arg(long, value_name = "true|false")]
     prepend_bos: Option<bool>,
     #[command(flatten)]
-    device: DeviceArg,
+    pub device: DeviceArg,
     /// f64 computes in double precision on the CPU
     #[arg(long, value_name = "f32|f64", default_value = "f32", value_parser = ["f32", "f64"])]
     dtype: String,
@@ -63,7 +75,23 @@ pub struct ModelArgs {
     storage: String,
 }
 
-impl ModelArgs {
+impl Loading {
+    /// The flags that were given and mean something for pretrained models only.
+    pub fn given(&self) -> Vec<&'static str> {
+        let all = [
+            ("--revision", self.version.revision.is_some()),
+            ("--checkpoint", self.version.checkpoint.is_some()),
+            ("--first-n-layers", self.first_n_layers.is_some()),
+            ("--n-ctx", self.n_ctx.is_some()),
+            ("--no-processing", self.no_processing),
+            ("--like-transformerlens", self.like_transformerlens),
+            ("--prepend-bos", self.prepend_bos.is_some()),
+            ("--dtype", self.dtype != "f32"),
+            ("--storage", self.storage != "f32"),
+        ];
+        all.into_iter().filter_map(|(flag, given)| given.then_some(flag)).collect()
+    }
+
     /// What they say of loading.
     ///
     /// # Errors
@@ -93,19 +121,26 @@ impl ModelArgs {
             ..base
         })
     }
+}
 
+impl ModelArgs {
     /// The model, a decoder or an encoder, fetched first if it is a name that is not on this machine.
     ///
     /// # Errors
     /// As [`Pretrained::from_pretrained`].
     pub fn load_any(&self) -> Result<Model> {
         // A device is looked for before there are threads: drivers are quieter then.
-        let options = self.options()?;
+        let options = self.loading.options()?;
         threads::start()?;
         let path = path_of(&self.model, &options)?.to_string_lossy().into_owned();
         let options = options.of_path();
         Ok(match is_encoder(&path, &options)? {
-            true => Model::Encoder(timed(|| HookedEncoder::from_pretrained_with(&path, &options))?),
+            true => {
+                if self.loading.no_processing {
+                    say_aside("--no-processing changes nothing here: the weights of an encoder are never processed");
+                }
+                Model::Encoder(timed(|| HookedEncoder::from_pretrained_with(&path, &options))?)
+            }
             false => Model::Decoder(timed(|| HookedTransformer::from_pretrained_with(&path, &options))?),
         })
     }
@@ -135,9 +170,9 @@ pub enum Model {
 ///
 /// # Errors
 /// As [`Pretrained::from_pretrained`].
-pub fn load(model: &str, options: LoadOptions) -> Result<HookedTransformer> {
-    let path = path_of(model, &options)?;
-    timed(|| HookedTransformer::from_pretrained_with(path.to_string_lossy(), &options.of_path()))
+pub fn load(model: &str, options: &LoadOptions) -> Result<HookedTransformer> {
+    let path = path_of(model, options)?;
+    timed(|| HookedTransformer::from_pretrained_with(path.to_string_lossy(), &options.clone().of_path()))
 }
 
 /// What `load` gives; says how long it took if that is long.

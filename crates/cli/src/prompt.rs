@@ -12,13 +12,14 @@ use serde_json::{Value, json};
 use crate::fill_mask;
 use crate::input::read_text;
 use crate::pretrained::{Model, ModelArgs};
+use crate::say::say_aside;
 
 /// Flags of `prompt`.
 #[derive(ClapArgs, Clone, Debug)]
 #[group(skip)]
 pub struct Args {
     #[command(flatten)]
-    model: ModelArgs,
+    pub(crate) model: ModelArgs,
     /// The prompt; for an encoder, with [MASK] where a word is to be guessed
     #[arg(value_name = "PROMPT", required_unless_present = "text")]
     prompt: Option<String>,
@@ -49,6 +50,9 @@ pub fn run(args: &Args) -> Result<()> {
         }
         (None, None) => bail!("give a prompt, or a file of prompts with --text"),
     };
+    if questions.iter().any(|question| question.corrupted.is_some()) {
+        say_aside("\"corrupted\" is for `analyze`, which patches; nothing is done with it here");
+    }
     let model = args.model.load_any()?;
     for (i, question) in questions.iter().enumerate() {
         if i > 0 && !args.json {

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use ironlens::nn::nearest;
 use ironlens::tensor::Device;
-use ironlens::train::{Experiment, Preset, Schedule, Task, TrainConfig};
+use ironlens::train::{Experiment, OptimizerName, Preset, Schedule, Task, TrainConfig};
 use ironlens::transformer::Config;
 use serde::Deserialize;
 
@@ -76,6 +77,9 @@ const SEED: u64 = 42;
 /// Seed of the tokens unless told otherwise.
 pub const DATA_SEED: u64 = 137;
 
+/// Fields of [train] that are not the trainer's.
+const OF_RECIPE: [&str; 3] = ["task", "seed", "data_seed"];
+
 /// The file that `--config` names.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -108,9 +112,14 @@ impl Settings {
             (Some(_), _) => bail!("--text goes with --preset text"),
             (None, _) => {}
         }
-        if let Some(path) = &self.config {
-            recipe.overlay(&path.display().to_string(), &read_text(path, "the configuration")?)?;
-        }
+        let file = match &self.config {
+            Some(path) => {
+                let name = path.display().to_string();
+                let given = recipe.put(&name, &read_text(path, "the configuration")?)?;
+                Some((name, given))
+            }
+            None => None,
+        };
         recipe.seed = self.seed.unwrap_or(recipe.seed);
         let train = &mut recipe.train;
         train.steps = self.steps.unwrap_or(train.steps);
@@ -120,8 +129,12 @@ impl Settings {
         train.warmup_steps = self.warmup_steps.unwrap_or(train.warmup_steps);
         train.checkpoint_every = self.checkpoint_every.unwrap_or(train.checkpoint_every);
         train.log_every = self.log_every.unwrap_or(train.log_every);
-        if self.warmup_steps.is_some() && !matches!(recipe.train.schedule, Schedule::Warmup | Schedule::Cosine) {
+        if self.warmup_steps.is_some() && !recipe.train.schedule.warms_up() {
             bail!("--warmup-steps goes with --schedule warmup or cosine; the others do not warm up");
+        }
+        // The flags decide what is read of the file, too.
+        if let Some((name, given)) = file {
+            recipe.check_read(&name, &given)?;
         }
         recipe.check()
     }
@@ -144,8 +157,14 @@ impl Recipe {
     /// Puts the fields of TOML text in their place, as `--config` does. `name` is what errors call the text.
     ///
     /// # Errors
-    /// If it is no such text, or has a field that is unknown or of another type.
+    /// If it is no such text, or has a field that is unknown, of another type, or that nothing reads.
     pub fn overlay(&mut self, name: &str, text: &str) -> Result<()> {
+        let given = self.put(name, text)?;
+        self.check_read(name, &given)
+    }
+
+    /// The same; gives the fields of [train] that there are, which [`Recipe::check_read`] is to be asked about.
+    fn put(&mut self, name: &str, text: &str) -> Result<Vec<String>> {
         let bad = || format!("{name} is not a configuration; expected TOML tables [model] and [train]");
         let file: File = toml::from_str(text).with_context(bad)?;
         for (table_name, table) in [("model", &file.model), ("train", &file.train)] {
@@ -155,6 +174,9 @@ impl Recipe {
             }
         }
         if let Some(table) = file.model {
+            if table.contains_key("device") {
+                bail!("{name}: [model] has a device; say with --device where to compute: auto, cpu or gpu");
+            }
             // A given size replaces what was derived from the preset's.
             let mut fields = serde_json::to_value(&self.model)?;
             let given = serde_json::to_value(&table)?;
@@ -166,9 +188,19 @@ impl Recipe {
         }
         // That of the model, unless [train] has one.
         self.seed = self.model.seed.unwrap_or(self.seed);
+        let mut given = Vec::new();
         if let Some(table) = file.train {
             let mut fields = toml::Table::try_from(&self.train)?;
+            let known: Vec<String> = fields.keys().cloned().chain(OF_RECIPE.map(String::from)).collect();
             for (key, value) in table {
+                if !known.contains(&key) {
+                    let near = nearest(&key, known.iter().map(String::as_str)).swap_remove(0);
+                    bail!(
+                        "{name}: [train] has an unknown field `{key}`, expected one of {}; the nearest is {near}",
+                        known.join(", ")
+                    );
+                }
+                given.push(key.clone());
                 // One by one, so that the error names the one that cannot be.
                 let cannot = |e: toml::de::Error| {
                     anyhow!("{name}: [train] {key} = {value} cannot be: {}", in_words(e.message()))
@@ -185,6 +217,23 @@ impl Recipe {
                         self.train = fields.clone().try_into().map_err(cannot)?;
                     }
                 }
+            }
+        }
+        Ok(given)
+    }
+
+    /// Refuses fields of [train] that are given and that nothing reads, as a flag would be.
+    fn check_read(&self, name: &str, given: &[String]) -> Result<()> {
+        let (optimizer, schedule) = (self.train.optimizer, self.train.schedule);
+        for field in given {
+            let (read, by) = match field.as_str() {
+                "momentum" => (optimizer == OptimizerName::Sgd, "optimizer = \"sgd\""),
+                "betas" | "eps" => (optimizer != OptimizerName::Sgd, "optimizer = \"adamw\" or \"adam\""),
+                "warmup_steps" => (schedule.warms_up(), "schedule = \"warmup\" or \"cosine\""),
+                _ => continue,
+            };
+            if !read {
+                bail!("{name}: [train] {field} goes with {by}; nothing reads it here, so leave it out");
             }
         }
         Ok(())

@@ -8,10 +8,10 @@ use clap::Args as ClapArgs;
 use ironlens::lens::steering::{Dose, Reading, dose_response};
 use ironlens::lens::{Metric, SteeringVector};
 use ironlens::nn::Hooks;
-use ironlens::report::{Series, line, panels};
+use ironlens::report::{Figure, Series, line, panels};
 use ironlens::transformer::HookedTransformer;
 
-use crate::input::read_text;
+use crate::input::{finite, read_text};
 use crate::pretrained::ModelArgs;
 
 /// Flags of `steer`.
@@ -19,7 +19,7 @@ use crate::pretrained::ModelArgs;
 #[group(skip)]
 pub struct Args {
     #[command(flatten)]
-    model: ModelArgs,
+    pub(crate) model: ModelArgs,
     /// Prompts with what is wanted, one a line
     #[arg(long, value_name = "FILE")]
     positive: PathBuf,
@@ -53,6 +53,7 @@ pub struct Args {
         long,
         value_name = "X,..",
         value_delimiter = ',',
+        value_parser = finite,
         allow_hyphen_values = true,
         requires = "dose",
         default_value = "-4,-3,-2,-1,0,1,2,3,4"
@@ -75,7 +76,16 @@ pub fn run(args: &Args) -> Result<()> {
         "--out {}: expected a name that ends with .safetensors or .gguf",
         args.out.display()
     );
+    args.figure.as_deref().map(Figure::check_name).transpose()?;
     let model = args.model.load()?;
+    let answers = match (&args.answer, &args.wrong) {
+        (Some(answer), Some(wrong)) => Some([model.to_single_token(answer)?, model.to_single_token(wrong)?]),
+        _ => None,
+    };
+    if let Some([right, wrong]) = answers {
+        let text = model.to_single_str_token(right)?;
+        ensure!(right != wrong, "--answer and --wrong are the same token, {text:?}; give others");
+    }
     let n_layers = model.config().n_layers;
     let layers = match args.layers {
         Some(layers) => layers.within(n_layers)?,
@@ -95,8 +105,8 @@ pub fn run(args: &Args) -> Result<()> {
     let hint = &model.config().original_architecture;
     vector.save(&args.out, hint.as_deref().unwrap_or("unknown"))?;
     println!("wrote {}", args.out.display());
-    match (&args.dose, &args.answer, &args.wrong) {
-        (Some(prompt), Some(answer), Some(wrong)) => try_doses(args, &model, &vector, prompt, [answer, wrong]),
+    match (&args.dose, answers) {
+        (Some(prompt), Some(answers)) => try_doses(args, &model, &vector, prompt, answers),
         _ => Ok(()),
     }
 }
@@ -107,11 +117,11 @@ fn try_doses(
     model: &HookedTransformer,
     vector: &SteeringVector,
     prompt: &str,
-    [answer, wrong]: [&str; 2],
+    [right, other]: [u32; 2],
 ) -> Result<()> {
-    let [right, other] = [model.to_single_token(answer)?, model.to_single_token(wrong)?];
     let metric = Metric::logit_diff(&[right], &[other])?;
     let doses = dose_response(model, prompt, vector, &args.coefficients, &metric)?;
+    let [answer, wrong] = [model.to_single_str_token(right)?, model.to_single_str_token(other)?];
     let difference = format!("logit of {answer:?} less {wrong:?}");
     println!("\ncoefficient  {difference}  nats from the model's own predictions");
     for dose in &doses {

@@ -3,14 +3,14 @@
 use std::fmt::Write;
 use std::io::{self, ErrorKind};
 
-use crate::hint::hint;
+use crate::hint::{Asked, hint};
 
 /// The most characters of a line: a file's own text may be quoted in an error, and be of any length.
 const LONGEST_LINE: usize = 500;
 
 /// The error, the causes that its text does not name, and what helps: a flag, or something against a
 /// failure of the system.
-pub fn tell(error: &anyhow::Error) -> String {
+pub(crate) fn tell(error: &anyhow::Error, asked: Asked<'_>) -> String {
     let mut said = error.to_string();
     let mut told = format!("error: {said}");
     for cause in error.chain().skip(1).map(ToString::to_string) {
@@ -22,7 +22,7 @@ pub fn tell(error: &anyhow::Error) -> String {
         said = cause;
     }
     let system = || error.chain().find_map(|e| e.downcast_ref::<io::Error>()).and_then(advice);
-    let advice = hint(error).or_else(|| system().map(str::to_string));
+    let advice = hint(error, asked).or_else(|| system().map(str::to_string));
     if let Some(advice) = advice {
         let _ = write!(told, "\n  try: {advice}");
     }
@@ -55,6 +55,10 @@ mod tests {
     use anyhow::Context;
 
     use super::*;
+
+    fn tell(error: &anyhow::Error) -> String {
+        super::tell(error, Asked::default())
+    }
 
     #[test]
     fn a_cause_is_told_once_and_a_way_out_follows() {

@@ -73,6 +73,8 @@ fn a_disagreeing_case_fails_and_json_says_where() {
     let out = ironlens(folder.path(), &["verify", ".", "--json"]);
     assert_eq!(out.status.code(), Some(1));
     assert!(text(&out.stdout).contains("`unembed.W_U` has shape [32, 29]"), "{}", text(&out.stdout));
+    let json: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert!(json["passed"] == false && json["groups"][0]["error"] == "inf", "{json}");
     let fine = ironlens(folder.path(), &["verify", case.to_str().unwrap()]);
     assert!(fine.status.success() && text(&fine.stdout).contains(" 0 do not"), "{}", text(&fine.stdout));
     assert!(!text(&fine.stdout).contains('\x1b'), "no colours in a pipe");

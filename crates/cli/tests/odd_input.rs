@@ -63,6 +63,19 @@ fn numbers_that_cannot_be_say_what_could() {
         (["train", "--seed", "-7"], "expected a whole number from 0"),
         (["train", "--lr", "-1e-3"], "expected a finite number above 0"),
         (["train", "--lr", "nan"], "expected a finite number above 0"),
+        (["inspect", "--first-n-layers", "0"], "expected a whole number from 1"),
+        (["inspect", "--n-ctx", "many"], "expected a whole number from 1"),
+        (["download", "--checkpoint", "-1"], "expected a whole number from 0"),
+        (["generate", "--max-new-tokens", "-1"], "expected a whole number from 0"),
+        (["generate", "--top-k", "0"], "expected a whole number from 1"),
+        (["generate", "--seed", "-1"], "expected a whole number from 0"),
+        (["generate", "--temperature", "hot"], "expected a finite number"),
+        (["generate", "--top-p", "inf"], "expected a finite number"),
+        (["generate", "--min-p", "nan"], "expected a finite number"),
+        (["eval", "--induction", "-1"], "expected a whole number from 1"),
+        (["eval", "--ioi", "-1"], "expected a whole number from 1"),
+        (["eval", "--seed", "x"], "expected a whole number from 0"),
+        (["steer", "--coefficients", "inf"], "expected a finite number"),
         (["bench", "--repeats", "0"], "expected a whole number from 1"),
         (["bench", "--repeats", "-2"], "expected a whole number from 1"),
         (["bench", "--beside=true", "--rounds=0"], "expected a whole number from 1"),
@@ -87,6 +100,12 @@ fn numbers_that_cannot_be_say_what_could() {
         ("batch_size = 1000000000", "batch_size = 1000000000 cannot be: expected a batch that fits into memory"),
         ("accumulate = 1000000000", "accumulate = 1000000000 cannot be: expected at most 1000000"),
         ("stepz = 3", "unknown field `stepz`, expected one of"),
+        ("stepz = 3", "task, seed, data_seed; the nearest is steps"),
+        ("data_sed = 3", "the nearest is data_seed"),
+        ("momentum = 0.9", "[train] momentum goes with optimizer = \"sgd\"; nothing reads it here"),
+        ("optimizer = 'sgd'\nbetas = [0.9, 0.99]", "[train] betas goes with optimizer = \"adamw\" or \"adam\""),
+        ("optimizer = 'sgd'\neps = 1e-8", "[train] eps goes with"),
+        ("warmup_steps = 5", "[train] warmup_steps goes with schedule = \"warmup\" or \"cosine\""),
     ] {
         std::fs::write(folder.path().join("c.toml"), format!("[train]\n{setting}\n")).unwrap();
         let told = refused(folder.path(), &["train", "--config", "c.toml", "--device", "cpu"]);
@@ -105,6 +124,7 @@ fn settings_of_a_model_that_cannot_be_are_named_before_anything_is_made() {
         ("seed = -inf", "[model] seed = -inf cannot be"),
         ("n_layers = 1000000000", "`n_layers` is 1000000000: the model's weights would take"),
         ("n_ctx = 1000000000", "`n_ctx` is 1000000000: the model's weights would take"),
+        ("device = 'cuda'", "[model] has a device; say with --device where to compute"),
         ("d_vocab_out = 1000000000000000", "`d_vocab_out` is 1000000000000000: the model's weights would take"),
     ] {
         std::fs::write(folder.path().join("c.toml"), format!("[model]\n{setting}\n")).unwrap();
@@ -112,6 +132,17 @@ fn settings_of_a_model_that_cannot_be_are_named_before_anything_is_made() {
         assert!(told.contains(expected), "{setting}: {told}");
         assert!(!folder.path().join("run").exists(), "{setting}");
     }
+}
+
+#[test]
+fn what_a_flag_makes_of_a_file_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("c.toml"), format!("{SMALL}[train]\nwarmup_steps = 1\n")).unwrap();
+    let train = ["train", "--preset", "tiny", "--config", "c.toml", "--steps", "2", "--device", "cpu", "--out", "run"];
+    let told = refused(folder.path(), &[&train[..], &["--schedule", "constant"]].concat());
+    assert!(told.contains("[train] warmup_steps goes with schedule"), "{told}");
+    assert!(!folder.path().join("run").exists());
+    done(&ironlens(folder.path(), &[&train[..], &["--schedule", "cosine"]].concat()));
 }
 
 #[test]
@@ -148,6 +179,14 @@ fn flags_without_effect_are_refused() {
     let run = small_run();
     let told = refused(run.path(), &["analyze", "run", "--config", "c.toml", "--device", "cpu"]);
     assert!(told.contains("a run has its own configuration"), "{told}");
+    for flag in [&["--n-ctx", "4"][..], &["--first-n-layers", "1"], &["--no-processing"], &["--dtype", "f64"]] {
+        for target in ["run", &format!("run/{WEIGHTS}")] {
+            let told = refused(run.path(), &[&["analyze", target, "--device", "cpu"], flag].concat());
+            assert!(told.contains(&format!("{} goes with --text", flag[0])), "{told}");
+        }
+    }
+    let told = refused(run.path(), &["analyze", "run", "--text", "a text", "--device", "cpu"]);
+    assert!(told.contains("run is a run") && told.contains("leave --text out"), "{told}");
 }
 
 // Apple's file system refuses such names.

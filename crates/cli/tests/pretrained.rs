@@ -95,6 +95,8 @@ fn a_model_is_inspected() {
         serde_json::from_str(&done(&ironlens(folder.path(), &["inspect", "model", "--json", "--device", "cpu"])))
             .unwrap();
     assert_eq!(json["config"]["d_vocab"], 50257);
+    assert_eq!([&json["dtype"], &json["storage"]], ["f32", "f32"]);
+    assert_eq!(json["tokenizer"], true);
     assert!(json["checks"].as_array().unwrap().iter().all(|c| c["passed"] == true));
 }
 
@@ -116,6 +118,96 @@ fn a_text_is_analysed_into_one_page() {
     assert!(told.contains("same token"), "{told}");
     let longer = [&base[..], &["--answer", " Mary", "--corrupted", "much longer than the prompt"]].concat();
     assert!(done(&ironlens(folder.path(), &longer)).contains("give one of as many"));
+    // What is beyond the context is not cut off without a word, neither of the first prompt nor of another.
+    let long = "word ".repeat(40);
+    for answer in [&[][..], &["--answer", " Mary"]] {
+        let args = [&["analyze", "model", "--device", "cpu", "--out", "l.html", "--text", &long], answer].concat();
+        let told = refused(folder.path(), &args);
+        assert!(told.contains("positions, the model at most 32"), "{told}");
+    }
+    let long_corrupted = [&base[..], &["--answer", " Mary", "--corrupted", &long]].concat();
+    assert!(done(&ironlens(folder.path(), &long_corrupted)).contains("give one of as many"));
+    assert!(!folder.path().join("l.html").exists());
+}
+
+#[test]
+fn an_analysed_model_is_loaded_as_it_was_asked_for() {
+    let folder = folder();
+    let base = ["analyze", "model", "--device", "cpu", "--text", PROMPT, "--out", "page.html"];
+    let with = |more: &[&str]| ironlens(folder.path(), &[&base[..], more].concat());
+    done(&with(&["--first-n-layers", "1", "--no-processing"]));
+    let page = std::fs::read_to_string(folder.path().join("page.html")).unwrap();
+    assert!(page.contains("<b>layers</b>1</li>"), "the page is of one layer");
+    done(&with(&["--dtype", "f64"]));
+    done(&with(&["--storage", "bf16"]));
+    let told = refused(folder.path(), &[&base[..], &["--revision", "main"]].concat());
+    assert!(told.contains("on this machine"), "{told}");
+}
+
+#[test]
+fn a_figure_that_cannot_be_named_so_is_refused_before_the_work() {
+    let folder = folder();
+    std::fs::write(folder.path().join("p.txt"), "good\n").unwrap();
+    // There is no such model, which would be told once it is looked for.
+    let steer = ["steer", "nowhere", "--positive", "p.txt", "--negative", "p.txt", "--dose", "Hi", "--answer", " a"];
+    let generate = ["generate", "nowhere", "Hi", "--steer", "v.gguf:1", "--compare"];
+    for args in [&[&steer[..], &["--wrong", " b"]].concat()[..], &generate] {
+        let told = refused(folder.path(), &[args, &["--figure", "x.pdf", "--device", "cpu"]].concat());
+        assert!(told.contains("x.pdf") && told.contains(".svg"), "{told}");
+    }
+}
+
+#[test]
+fn a_model_without_a_tokenizer_says_where_to_put_one() {
+    let folder = folder();
+    for entry in std::fs::read_dir(folder.path().join("model")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if !name.starts_with("config") && !name.starts_with("model") {
+            std::fs::remove_file(folder.path().join("model").join(name)).unwrap();
+        }
+    }
+    let told = refused(folder.path(), &["prompt", "model", "Hi", "--device", "cpu"]);
+    assert!(told.contains("putting its tokenizer into model: tokenizer.json"), "{told}");
+}
+
+#[test]
+fn what_has_no_effect_is_refused_or_told() {
+    let folder = folder();
+    std::fs::write(folder.path().join("text.txt"), PROMPT).unwrap();
+    let corrupted = format!("{{\"prompt\": \"{PROMPT}\", \"corrupted\": \"x\"}}\n");
+    std::fs::write(folder.path().join("many.jsonl"), corrupted).unwrap();
+    let told = refused(folder.path(), &["eval", "model", "--device", "cpu", "--text", "text.txt", "--seed", "3"]);
+    assert!(told.contains("--induction or --ioi"), "{told}");
+    for (args, part) in [
+        (&["eval", "model", "--induction", "500"][..], "16 tokens are taken"),
+        (&["prompt", "model", "--text", "many.jsonl"], "\"corrupted\" is for `analyze`"),
+    ] {
+        let output = ironlens(folder.path(), &[args, &["--device", "cpu"]].concat());
+        done(&output);
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(told.contains(part), "{told}");
+    }
+    let whole = ironlens(folder.path(), &["eval", "model", "--induction", "--device", "cpu"]);
+    done(&whole);
+    assert!(!String::from_utf8_lossy(&whole.stderr).contains("--induction"), "nobody asked for more");
+
+    let generate = ["generate", "model", PROMPT, "--device", "cpu"];
+    for (more, part) in [
+        (&["--greedy", "--freq-penalty", "1"][..], "--freq-penalty"),
+        (&["--greedy", "--seed", "0"], "--seed"),
+        (&["--temperature", "0", "--top-k", "3"], "--top-k is of what is drawn"),
+        (&["--temperature", "0", "--seed", "3"], "--seed is of what is drawn"),
+    ] {
+        let told = refused(folder.path(), &[&generate[..], more].concat());
+        assert!(told.contains(part), "{told}");
+    }
+    let steer =
+        ["steer", "model", "--positive", "text.txt", "--negative", "text.txt", "--device", "cpu", "--dose", "Hi"];
+    let same = [&steer[..], &["--answer", " Mary", "--wrong", " Mary"]].concat();
+    assert!(refused(folder.path(), &same).contains("are the same token, \" Mary\""));
+    assert!(!folder.path().join("steering.safetensors").exists());
+    let nan = [&steer[..], &["--answer", " Mary", "--wrong", " John", "--coefficients", "1,nan"]].concat();
+    assert!(refused(folder.path(), &nan).contains("expected a finite number"));
 }
 
 #[test]
@@ -129,6 +221,16 @@ fn names_are_listed_and_wrong_ones_have_neighbours() {
     let text = done(&ironlens(folder.path(), &["models", "pythia-1.4b", "--json"]));
     let first: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
     assert_eq!((first["parameters"].as_f64(), first["downloaded"].as_bool()), (Some(1.4e9), Some(false)));
+    assert_eq!(first["readable"], true);
+    let text = done(&ironlens(folder.path(), &["models", "t5-", "--json"]));
+    let t5: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(t5.len() == 3 && t5.iter().all(|name| name["readable"] == false), "{text}");
+    assert!(done(&ironlens(folder.path(), &["models", "hubert"])).contains("- facebook/hubert-base-ls960"));
+    // Said before anything is asked of the hub.
+    for name in ["t5-small", "google-t5/t5-large", "wav2vec2-base"] {
+        let told = refused(folder.path(), &["download", name]);
+        assert!(told.contains("is not read here"), "{told}");
+    }
     assert!(refused(folder.path(), &["models", "pythai-70m"]).contains("the nearest are pythia-70m"));
     assert!(refused(folder.path(), &["models", "zzzzzz"]).contains("none is like it"));
     let told = refused(folder.path(), &["prompt", "gtp2", "Hi", "--device", "cpu"]);
@@ -293,6 +395,9 @@ fn an_encoder_guesses_masked_words_and_is_inspected() {
     for words in ["HookedEncoder(", "embed.token_type_embed.W_token_type", "ok   residual stream", "ok   vocabulary"] {
         assert!(text.contains(words), "{words}: {text}");
     }
+    let output = ironlens(folder.path(), &["inspect", &hf, "--device", "cpu", "--no-processing"]);
+    done(&output);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--no-processing changes nothing"), "{output:?}");
     let told = refused(folder.path(), &["analyze", &hf, "--text", "a [MASK]", "--answer", "dog", "--device", "cpu"]);
     assert!(told.contains("HookedEncoder::from_pretrained"), "{told}");
     let cases = reference.to_string_lossy().into_owned();

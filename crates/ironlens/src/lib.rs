@@ -37,7 +37,8 @@
 //! ```
 //!
 //! The parts are crates of their own, each useful alone: [`tensor`], [`autograd`], [`nn`],
-//! [`transformer`], [`lens`], [`pretrained`], [`train`], [`study`], [`report`], [`tokenizer`], [`files`].
+//! [`transformer`], [`lens`], [`pretrained`], [`hub`](pretrained::hub), [`train`], [`study`], [`report`], [`tokenizer`],
+//! [`files`].
 //! The [guide] answers one question a chapter.
 
 pub mod demo;

@@ -63,6 +63,17 @@ pub fn families() -> impl Iterator<Item = (&'static str, &'static [&'static str]
     families::FAMILIES.iter().chain(families::ENCODERS).map(|f| (f.name, f.architectures))
 }
 
+/// Why a model that TransformerLens has a name for is not read here; nothing for one that is, or that is unknown.
+///
+/// ```
+/// use ironlens_pretrained::not_read;
+/// assert!(not_read("t5-small").unwrap().to_string().contains("encoder-decoder"));
+/// assert!(not_read("gpt2-small").is_none());
+/// ```
+pub fn not_read(name: &str) -> Option<PretrainedError> {
+    families::not_read(hub::lookup(name)?.official)
+}
+
 /// Loading and saving of a [`HookedTransformer`], or of a [`HookedEncoder`], whose weights are never processed: its
 /// norms come after what they would be folded into.
 pub trait Pretrained: Sized {

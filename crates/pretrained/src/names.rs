@@ -9,6 +9,7 @@ use ironlens_hub::{
 };
 
 use crate::error::PretrainedError;
+use crate::families::not_read;
 use crate::hf::HfConfig;
 use crate::load::{LoadOptions, read_text};
 
@@ -72,6 +73,10 @@ fn fetch_by(
         return Err(PretrainedError::Unknown { given: name.into(), nearest: nearest(name) });
     }
     let repo = known.as_ref().map_or(name, |n| n.official);
+    // Before gigabytes are fetched that nothing reads.
+    if let Some(refusal) = not_read(repo) {
+        return Err(refusal);
+    }
     let hub = Hub::new(HubConfig::from_env()?);
     if options.asks_for_checkpoint() && options.revision.is_some() {
         let text = "a revision and a checkpoint are asked for: a checkpoint is a revision, or a file of the newest one";

@@ -36,6 +36,9 @@ impl Rng {
     }
 
     /// Numbers spread evenly over `low..high`.
+    ///
+    /// # Panics
+    /// If `low` is not below `high`, or one of them is not finite.
     #[track_caller]
     pub fn uniform(&mut self, shape: &[usize], low: f64, high: f64, device: &Device) -> Tensor {
         check::numel(shape);

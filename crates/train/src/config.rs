@@ -56,6 +56,14 @@ impl Schedule {
         }
     }
 
+    /// Whether it reads the `warmup_steps`.
+    pub fn warms_up(self) -> bool {
+        match self {
+            Schedule::Warmup | Schedule::Cosine => true,
+            Schedule::Constant | Schedule::Notebook => false,
+        }
+    }
+
     /// The multiple at `step` (from 0) of `steps`, of which `warmup_steps` warm up.
     pub fn factor(self, step: u64, steps: u64, warmup_steps: u64) -> f64 {
         let (at, warm) = (step as f64, warmup_steps as f64);
@@ -273,7 +281,7 @@ pub enum Preset {
     Notebook,
     /// A smaller model on the same task, done in under a minute.
     Tiny,
-    /// Attention alone, in two layers, on random tokens that are said twice.
+    /// Attention alone, in two layers, on random tokens that are said again and again.
     Induction,
     /// Two small layers of attention on Markov chains.
     Markov,
@@ -313,7 +321,7 @@ impl Preset {
         match self {
             Preset::Notebook => "The notebook's two-layer model (d_model 768) and its 3000 steps",
             Preset::Tiny => "A small model on the same task, trained in seconds",
-            Preset::Induction => "Random tokens said twice: two layers foresee the second time",
+            Preset::Induction => "Random tokens said again and again: two layers foresee them once they repeat",
             Preset::Markov => "Markov chains whose transitions have to be found in context",
             Preset::Grokking => "Sums modulo 113, most of them held out: learned by heart, and much later understood",
             Preset::Text => "The bytes of a text",

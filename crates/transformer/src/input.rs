@@ -11,7 +11,10 @@ use crate::text::TextTokens;
 pub enum Input {
     /// Tokens `[batch, pos]`, and maybe a mask of padding, which is hidden.
     Sequences(Sequences),
-    /// Texts, which the model's tokenizer turns into tokens; shorter ones are padded, and the padding is hidden.
+    /// Texts, which the model's tokenizer turns into tokens; shorter ones are padded, and the padding is hidden. What has
+    /// more tokens than the model positions is cut to these, as in TransformerLens; the tokens of
+    /// [`to_tokens_with`](crate::HookedTransformer::to_tokens_with) without
+    /// [`truncate`](crate::TokenOptions::truncate) are refused instead.
     Texts(Vec<String>),
     /// The residual stream `[batch, pos, d_model]`, for [`Call::start_at_layer`](crate::Call::start_at_layer).
     Residual(Tensor),

@@ -94,11 +94,12 @@ impl HookedTransformer {
         Call::new(self, input.into())
     }
 
-    /// Logits `[batch, pos, d_vocab_out]` of tokens `[batch, pos]`, or of a text or several.
+    /// Logits `[batch, pos, d_vocab_out]` of tokens `[batch, pos]`, or of a text or several. A text of more tokens than
+    /// the model has positions is cut to these ([`Input::Texts`]).
     ///
     /// # Errors
-    /// If a token is outside of the vocabulary, there are too many positions, or the model has no tokenizer for
-    /// a text.
+    /// If a token is outside of the vocabulary, tokens have more positions than the model, or the model has no
+    /// tokenizer for a text.
     pub fn forward(&self, input: impl Into<Input>) -> Result<Tensor, ModelError> {
         Ok(self.call(input).output()?.logits().value().clone())
     }

@@ -58,7 +58,8 @@ pub struct Args {
     /// Check every kernel of the device against the CPU in double precision, and time it
     #[arg(long, conflicts_with_all = ["parts", "against", "beside", "profile"])]
     self_test: bool,
-    /// Timed runs of each thing [default: 15; 7 of patching, 5 of `scaling` and `--self-test`]
+    /// Timed runs of each thing, but for `run` and `--profile`, which are one [default: 15; 7 of patching and 3 of its
+    /// table by depth, 5 of `gpt2`, `scaling` and `--self-test`]
     #[arg(long, value_name = "N", value_parser = from_one::<usize>, allow_negative_numbers = true)]
     repeats: Option<usize>,
     /// Where to compute
@@ -161,7 +162,7 @@ pub fn run(args: &Args) -> Result<bool> {
                     report.figure("gpt2_peak_memory_mib", (bytes >> 20) as f64, "this process, all of the above");
                 }
             }
-            Part::Patch => report.table("patch_by_depth", &patch::by_depth(&device)?),
+            Part::Patch => report.table("patch_by_depth", &patch::by_depth(&device, repeats(3))?),
             Part::Matmul => {
                 report.table("matmul", &kernels::matmul(&device, repeats(15), &peak));
                 report.table("few_rows", &kernels::few_rows(&device, repeats(15), &peak));

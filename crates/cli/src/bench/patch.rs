@@ -58,13 +58,13 @@ pub fn sweeps(config: &Config, device: &Device, repeats: usize) -> Result<BTreeM
 }
 
 /// The head sweep against one whole forward pass per cell, by number of layers.
-pub fn by_depth(device: &Device) -> Result<Table> {
+pub fn by_depth(device: &Device, repeats: usize) -> Result<Table> {
     let mut table = Table::new(["layers", "cells", "rerun, ms", "plain, ms", "plain / rerun"]);
     for n_layers in [1, 2, 4, 8, 12] {
         let config = Config { n_layers, d_model: 256, d_mlp: 1024, ..Preset::Notebook.model() }.resolved()?;
         let pair = Pair::new(&config, device)?;
         let cases = vec![Case::new("rerun", || pair.heads(false)), Case::new("plain", || pair.heads(true))];
-        let times = interleaved(cases, 3)?;
+        let times = interleaved(cases, repeats)?;
         let (rerun, plain) = (times["rerun"].median, times["plain"].median);
         table.row([
             n_layers.to_string(),

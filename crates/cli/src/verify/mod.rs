@@ -17,7 +17,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::Args as ClapArgs;
 use ironlens::tensor::{DType, Device};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+use serde_json::json;
 
 use crate::device::DeviceName;
 use crate::threads;
@@ -57,7 +58,8 @@ pub struct GroupResult {
     /// Number of tensors compared.
     pub tensors: usize,
     /// Largest absolute difference over largest absolute expected value, of the worst tensor;
-    /// infinite where non-finite cells differ in kind, shapes differ, or a tensor was not computed.
+    /// infinite where non-finite cells differ in kind, shapes differ, or a tensor was not computed (`"inf"` in JSON).
+    #[serde(serialize_with = "number_or_word")]
     pub error: f64,
     /// What the error may be.
     pub tolerance: f64,
@@ -65,6 +67,11 @@ pub struct GroupResult {
     pub place: String,
     /// What went wrong, if the group could not be computed.
     pub problem: Option<String>,
+}
+
+/// JSON has no number that is not finite.
+fn number_or_word<S: Serializer>(number: &f64, to: S) -> Result<S::Ok, S::Error> {
+    if number.is_finite() { to.serialize_f64(*number) } else { to.collect_str(number) }
 }
 
 impl GroupResult {
@@ -93,15 +100,14 @@ pub fn run(args: &Args) -> Result<bool> {
         results.extend(found);
         unchecked.extend(rest);
     }
+    let passed = !results.is_empty() && results.iter().all(GroupResult::passed);
     if args.json {
-        println!(
-            "{}",
-            serde_json::to_string_pretty(&serde_json::json!({ "groups": results, "not_checked": unchecked }))?
-        );
+        let all = json!({ "passed": passed, "groups": results, "not_checked": unchecked });
+        println!("{}", serde_json::to_string_pretty(&all)?);
     } else {
         table::print(&results, &unchecked);
     }
-    Ok(!results.is_empty() && results.iter().all(GroupResult::passed))
+    Ok(passed)
 }
 
 /// The folders below `dirs` that are cases.

@@ -126,6 +126,23 @@ const OTHERS: [(&str, &str); 13] = [
     ),
 ];
 
+/// TransformerLens's names of models that are among [`OTHERS`], with their classes.
+const OTHER_NAMES: [(&str, &str); 6] = [
+    ("facebook/hubert-base-ls960", "HubertModel"),
+    ("facebook/wav2vec2-base", "Wav2Vec2ForPreTraining"),
+    ("facebook/wav2vec2-large", "Wav2Vec2ForPreTraining"),
+    ("google-t5/t5-small", "T5ForConditionalGeneration"),
+    ("google-t5/t5-base", "T5ForConditionalGeneration"),
+    ("google-t5/t5-large", "T5ForConditionalGeneration"),
+];
+
+/// Why the model of an official name is not read, if its name tells.
+pub(crate) fn not_read(official: &str) -> Option<PretrainedError> {
+    let (_, class) = OTHER_NAMES.iter().find(|(name, _)| *name == official)?;
+    let hint = OTHERS.iter().find(|(start, _)| class.starts_with(start))?.1;
+    Some(PretrainedError::Family { architecture: (*class).into(), hint: hint.into() })
+}
+
 /// The family of decoders that a configuration is of.
 pub(crate) fn family_of(hf: &HfConfig) -> Read<&'static Family> {
     of(FAMILIES, hf, |encoder| match among(ENCODERS, encoder) {

@@ -1,6 +1,7 @@
 //! Figures in a notebook with the evcxr kernel.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
+use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -20,8 +21,17 @@ const LOADER: &str = include_str!("../../js/notebook.js");
 /// The kernel may link a copy of this crate into every cell, each with statics of its own. What all copies of
 /// one process share is a lock on a file, which ends with the process.
 pub(crate) fn first_in_this_process() -> bool {
-    let path = std::env::temp_dir().join(format!("ironlens-notebook-{}.lock", std::process::id()));
-    let Ok(file) = File::create(path) else { return true };
+    is_first_at(&std::env::temp_dir().join(format!("ironlens-notebook-{}.lock", std::process::id())))
+}
+
+/// Whether nobody holds the lock on this file, which is held from now on; also if there can be none.
+///
+/// The folder is everyone's: a link in the file's place makes no file elsewhere, and a file that is there is only read.
+fn is_first_at(path: &Path) -> bool {
+    let new = OpenOptions::new().write(true).create_new(true).open(path);
+    let is_file = || path.symlink_metadata().is_ok_and(|found| found.is_file());
+    let there = || if is_file() { File::open(path).ok() } else { None };
+    let Some(file) = new.ok().or_else(there) else { return true };
     match file.try_lock() {
         Ok(()) => {
             // Held until the process ends.
@@ -158,6 +168,24 @@ mod tests {
     fn a_process_shows_its_first_figure_once() {
         let first = super::first_in_this_process();
         assert!(!super::first_in_this_process(), "after {first}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_in_the_place_of_the_lock_changes_no_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let [kept, none, link] = ["kept", "none", "link"].map(|name| folder.path().join(name));
+        std::fs::write(&kept, "kept").unwrap();
+        for target in [&kept, &none] {
+            std::os::unix::fs::symlink(target, &link).unwrap();
+            assert!(super::is_first_at(&link) && super::is_first_at(&link));
+            std::fs::remove_file(&link).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(&kept).unwrap(), "kept");
+        assert!(!none.exists());
+        // One that an earlier process left behind is held by nobody.
+        assert!(super::is_first_at(&kept) && !super::is_first_at(&kept));
+        assert_eq!(std::fs::read_to_string(&kept).unwrap(), "kept");
     }
 
     #[test]

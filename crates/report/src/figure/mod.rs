@@ -169,6 +169,25 @@ pub struct Figure {
 /// The most pixels of a figure that stands beside others in a report.
 const NARROW: u32 = 620;
 
+/// What a file's name says of how a figure is written.
+enum Format {
+    Html,
+    Png,
+    Svg,
+}
+
+impl Format {
+    fn of(path: &Path) -> Result<Format, ReportError> {
+        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("");
+        match extension.to_ascii_lowercase().as_str() {
+            "html" | "htm" => Ok(Format::Html),
+            "png" => Ok(Format::Png),
+            "svg" => Ok(Format::Svg),
+            _ => Err(ReportError::Format { path: path.into() }),
+        }
+    }
+}
+
 impl Figure {
     /// Whether its width leaves room beside it.
     pub(crate) fn is_narrow(&self) -> bool {
@@ -414,14 +433,26 @@ impl Figure {
     /// show, [`ReportError::File`] if the file cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), ReportError> {
         let path = path.as_ref();
-        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("");
-        let bytes = match extension.to_ascii_lowercase().as_str() {
-            "html" | "htm" => self.to_html()?.into_bytes(),
-            "png" => self.to_png()?,
-            "svg" => self.to_svg()?.into_bytes(),
-            _ => return Err(ReportError::Format { path: path.into() }),
+        let bytes = match Format::of(path)? {
+            Format::Html => self.to_html()?.into_bytes(),
+            Format::Png => self.to_png()?,
+            Format::Svg => self.to_svg()?.into_bytes(),
         };
         crate::files::write_atomic(path, &bytes)
+    }
+
+    /// Whether [`Figure::save`] knows a format by this name: for who would know before the work that a figure is of.
+    ///
+    /// ```
+    /// # use ironlens_report::Figure;
+    /// assert!(Figure::check_name("loss.svg").is_ok());
+    /// assert!(Figure::check_name("loss.pdf").unwrap_err().to_string().contains(".html"));
+    /// ```
+    ///
+    /// # Errors
+    /// [`ReportError::Format`] for an extension that says no format.
+    pub fn check_name(path: impl AsRef<Path>) -> Result<(), ReportError> {
+        Format::of(path.as_ref()).map(|_| ())
     }
 
     /// The whole page as [`Figure::save`] writes it to `.html`.

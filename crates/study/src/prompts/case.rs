@@ -2,7 +2,7 @@
 
 use ironlens_lens::{Metric, WeightsExt};
 use ironlens_tensor::{IndexTensor, Tensor, UnaryOp};
-use ironlens_transformer::{HookedTransformer, TokenOptions};
+use ironlens_transformer::{HookedTransformer, ModelError, TokenOptions};
 
 use super::Question;
 use crate::error::StudyError;
@@ -31,7 +31,11 @@ impl Case {
     /// # Errors
     /// If the model has no tokenizer, or a text does not fit it.
     pub(super) fn new(model: &HookedTransformer, question: Question) -> Result<Case, StudyError> {
-        let tokens = model.to_tokens(&question.prompt)?;
+        let tokens = whole(model, &question.prompt)?;
+        let (pos, n_ctx) = (tokens.shape()[1], model.config().n_ctx);
+        if pos > n_ctx {
+            return Err(ModelError::TooLong { pos, n_ctx }.into());
+        }
         let one = |text: &str| -> Result<u32, StudyError> {
             let ids = model.to_tokens_with(text, &TokenOptions::prepend_bos(false))?.tokens;
             let first = ids.as_slice().first().copied();
@@ -100,6 +104,12 @@ impl Case {
     }
 }
 
+/// The tokens of a text, `[1, pos]`, all of them: what is analysed of one that is cut is of another text.
+fn whole(model: &HookedTransformer, text: &str) -> Result<IndexTensor, ModelError> {
+    let options = TokenOptions { truncate: false, ..TokenOptions::default() };
+    Ok(model.to_tokens_with(text, &options)?.tokens)
+}
+
 /// The prompt with another answer: as given, or with the wrong answer's last mention replaced by the right one.
 fn corrupted(model: &HookedTransformer, q: &Question, tokens: &IndexTensor) -> Result<IndexTensor, String> {
     let text = match (&q.corrupted, q.answer.as_deref().map(str::trim), q.wrong.as_deref().map(str::trim)) {
@@ -110,7 +120,7 @@ fn corrupted(model: &HookedTransformer, q: &Question, tokens: &IndexTensor) -> R
         }
         _ => return Err("there is no corrupted prompt; give one of as many tokens".into()),
     };
-    let other = model.to_tokens(&text).map_err(|e| e.to_string())?;
+    let other = whole(model, &text).map_err(|e| e.to_string())?;
     if other.shape() != tokens.shape() {
         let (a, b) = (tokens.shape()[1], other.shape()[1]);
         return Err(format!("the prompt has {a} tokens and the corrupted one, {text:?}, {b}; give one of as many"));

@@ -141,6 +141,9 @@ macro_rules! shared_methods {
             /// let x = Tensor::from([1.0, -4.0, 9.0]);
             /// assert_eq!(Tensor::where_(x.ge(0), x.sqrt(), 0).to_vec(), [1.0, 0.0, 3.0]);
             /// ```
+            ///
+            /// # Panics
+            /// If the condition is a number, or the shapes do not broadcast.
             #[track_caller]
             pub fn where_(
                 cond: impl $crate::Operand<$T>,

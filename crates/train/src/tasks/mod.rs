@@ -1,4 +1,5 @@
-//! Tasks whose best possible loss is known: data with its labels, and what guessers of each kind would lose.
+//! Tasks: data with its labels, and what guessers of each kind would lose. Of all but the bytes of a text, the best
+//! possible loss is known.
 
 mod drawn;
 mod induction;
@@ -65,7 +66,7 @@ pub fn labelled_loss(logits: &Var, batch: &Labelled) -> Var {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Experiment {
-    /// Random tokens, said twice.
+    /// Random tokens, said again and again.
     Induction,
     /// Chains whose transitions have to be found in context.
     Markov,
@@ -98,7 +99,7 @@ impl Experiment {
     /// What the loss is, in words.
     pub fn describe(self) -> &'static str {
         match self {
-            Experiment::Induction => "mean of -log p(next token), over both halves",
+            Experiment::Induction => "mean of -log p(next token), over all positions",
             Experiment::Markov => "mean of -log p(next state)",
             Experiment::ModularAddition => "mean of -log p(a + b), at the last position",
             Experiment::Text => "mean of -log p(next byte), in nats",
