@@ -255,6 +255,9 @@ fn memory_is_used_again() {
     // Alone, since other tests share the pool: run with --test-threads 1.
     let Device::Gpu(gpu) = gpu() else { panic!("a GPU") };
     let device = Device::Gpu(gpu.clone());
+    // That of a software driver is the machine's.
+    let machine = Device::Cpu.memory_bytes();
+    assert_eq!(device.memory_bytes(), machine.filter(|_| gpu.shares_memory()));
     let x = random(&[64, 64], 0).to_device(&device);
     let work = |x: &Tensor| x.matmul(x).softmax().sum_all().item();
     work(&x);

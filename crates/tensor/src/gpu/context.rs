@@ -37,7 +37,7 @@ const GRID: u32 = 32768;
 /// What was recorded since the device was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Kernels started.
+    /// Kernels started, but for those that count passes.
     pub dispatches: u64,
     /// Passes that kernels were recorded in, each a command buffer of its own.
     pub passes: u64,
@@ -516,8 +516,8 @@ impl Context {
         error.is_none().then_some(buffer)
     }
 
-    /// A buffer for tensors. If there is no memory for it, it is asked for again when all that waits for reuse was given
-    /// back to the device; `None` if that does not help.
+    /// A buffer for tensors. If there is no memory for it, it is asked for again when all that waits for reuse was
+    /// given back to the device; `None` if that does not help.
     pub(super) fn buffer(&self, bytes: u64) -> Option<wgpu::Buffer> {
         self.try_buffer(bytes).or_else(|| {
             self.give_back();

@@ -1,7 +1,7 @@
-//! Products of a few rows, such as those of a token: a workgroup makes a strip of columns of all rows and reads its part
-//! of `b` once, without workgroup memory on the way. The inner dimension is shared out among threads, each with every so
-//! many-th number of it, whose sums are added as a tree. Only its length says in which order: a row has the same bits
-//! whatever rows are beside it here.
+//! Products of a few rows, such as those of a token: a workgroup makes a strip of columns of all rows and reads its
+//! part of `b` once, without workgroup memory on the way. The inner dimension is shared out among threads, each with
+//! every so many-th number of it, whose sums are added as a tree. Only its length says in which order: a row has the
+//! same bits whatever rows are beside it here.
 
 use std::fmt::{self, Write};
 
