@@ -88,8 +88,9 @@ fn numbers_that_are_not_finite() {
     {
         compare(op.name(), 2e-6, &[&odd], |t| vec![t[0].unary(op)]);
     }
-    let tiny = Tensor::from([1e-40f32, 3e-45, 1.2e-38, 3.4e38, -1e-40]);
-    compare("log of subnormal numbers", 2e-6, &[&tiny], |t| vec![t[0].log()]);
+    for x in [1e-40f32, 3e-45, 1.2e-38, 3.4e38, -1e-40] {
+        compare(&format!("log of {x:e}"), 2e-6, &[&Tensor::from([x])], |t| vec![t[0].log()]);
+    }
     let a = Tensor::from([nan, 1.0, nan, inf, -inf, 0.0, 2.0, 0.0]);
     let b = Tensor::from([1.0, nan, nan, 1.0, -inf, -0.0, nan, -inf]);
     for op in BinaryOp::ALL {

@@ -99,8 +99,8 @@ fn tanh_(x: f32) -> f32 {
 
 // Cephes logf.
 fn log_(x: f32) -> f32 {
-    var bits = bitcast<u32>(x);
-    // Of both zeros, and not of subnormal numbers: some drivers make a comparison with 0.0 of one by a mask.
+    // Hidden from the driver, which may make comparisons of numbers of those of bits: subnormal ones are 0 in these.
+    var bits = bitcast<u32>(x) ^ zero();
     if ((bits << 1u) == 0u) {
         return minus_infinity();
     }
