@@ -241,7 +241,8 @@ impl<'p> Patching<'p> {
 
     /// A sweep with a setter of one's own: for each cell, `setter` edits the activation `name` (a short
     /// name, such as `"z"`) of the cell's layer. Whatever it changes is followed; activations that no
-    /// [`Site`] names are patched by whole forward passes, which the result says.
+    /// [`Site`] names are patched by whole forward passes, which the result says. It is given the clean activation as
+    /// it is: of one item, if the clean run was of one.
     ///
     /// # Errors
     /// If the model has no such activation, or it is not in the clean cache.
