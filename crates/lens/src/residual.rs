@@ -36,8 +36,8 @@ pub struct StackOptions {
     pub pos_slice: Slice,
 }
 
-/// Which items of the batch a stack is scaled for, made of a [`Slice`]: `(&Slice::At(1)).into()` takes them from a stack
-/// of all items, and [`BatchItems::of_sliced_stack`] is for a stack that is of these alone.
+/// Which items of the batch a stack is scaled for, made of a [`Slice`]: `(&Slice::At(1)).into()` takes them from a
+/// stack of all items, and [`BatchItems::of_sliced_stack`] is for a stack that is of these alone.
 #[derive(Clone, Debug, Default)]
 pub struct BatchItems {
     slice: Slice,
@@ -134,9 +134,9 @@ pub trait CacheExt {
     /// final norm) scaled the whole: centred in a model of layer norms (also for a final RMS norm, as in
     /// TransformerLens), divided by its cached scale. Its
     /// weights are left out, as in TransformerLens; fold them first. The positions of the stack are
-    /// those of `options.pos_slice` already; items of the batch are taken from it ([`BatchItems`]). It may lack its axis
-    /// of components, and that of the batch or of positions where there is one item or one position; axes stay as
-    /// given. A model without norms scales nothing.
+    /// those of `options.pos_slice` already; items of the batch are taken from it ([`BatchItems`]). It may lack its
+    /// axis of components, and that of the batch or of positions where there is one item or one position; axes stay
+    /// as given. A model without norms scales nothing.
     ///
     /// # Errors
     /// If the scale is not cached, or does not fit the stack.
