@@ -206,8 +206,8 @@ impl fmt::Debug for Patching<'_> {
 
 impl<'p> Patching<'p> {
     /// Runs `model` on the corrupted tokens `[batch, pos]`, with their mask if they are padded. Sweeps take
-    /// activations from `clean`, of as many sequences or of one for all, and are judged by `metric`, whose last position
-    /// is that of each sequence's last token. A model with permanent hooks and padded sequences are run as a whole for
+    /// activations from `clean`, of as many sequences or of one for all, and are judged by `metric`, whose last
+    /// position is that of each sequence's last token. A model with permanent hooks and padded sequences are run as a whole for
     /// each cell, which takes longer, and which the result says.
     ///
     /// # Errors
