@@ -67,8 +67,8 @@ impl EdgeAttribution {
 /// Where both runs have the same value, such as the negative infinity of hidden attention scores, the estimate is 0.
 ///
 /// # Errors
-/// If the tokens differ in shape, the metric does not fit them, steps are 0, a name is of no hook or of one without a gradient (ids), or an activation
-/// has other rows in each run, as those of experts.
+/// If the tokens differ in shape, the metric does not fit them, steps are 0, a name is of no hook or of one without a
+/// gradient (ids), or an activation has other rows in each run, as those of experts.
 pub fn attribution_patch<'t>(
     model: &HookedTransformer,
     clean: impl Into<Sequences>,

@@ -6,7 +6,9 @@
 
 use ironlens_tensor::{IndexTensor, Tensor};
 use ironlens_transformer::names::act;
-use ironlens_transformer::{ActivationCache, HookedTransformer, NormalizationType, Slice};
+use ironlens_transformer::{
+    ActivationCache, Config, HookedModel, HookedTransformer, ModelError, NormalizationType, Slice,
+};
 
 use crate::error::LensError;
 use crate::weights::{TokenNames, WeightsExt, widened};
@@ -34,8 +36,8 @@ pub struct StackOptions {
     pub pos_slice: Slice,
 }
 
-/// Which items of the batch a stack is scaled for, made of a [`Slice`]: `(&Slice::At(1)).into()` takes them from a stack
-/// of all items, and [`BatchItems::of_sliced_stack`] is for a stack that is of these alone.
+/// Which items of the batch a stack is scaled for, made of a [`Slice`]: `(&Slice::At(1)).into()` takes them from a
+/// stack of all items, and [`BatchItems::of_sliced_stack`] is for a stack that is of these alone.
 #[derive(Clone, Debug, Default)]
 pub struct BatchItems {
     slice: Slice,
@@ -132,9 +134,9 @@ pub trait CacheExt {
     /// final norm) scaled the whole: centred in a model of layer norms (also for a final RMS norm, as in
     /// TransformerLens), divided by its cached scale. Its
     /// weights are left out, as in TransformerLens; fold them first. The positions of the stack are
-    /// those of `options.pos_slice` already; items of the batch are taken from it ([`BatchItems`]). It may lack its axis
-    /// of components, and that of the batch or of positions where there is one item or one position; axes stay as
-    /// given. A model without norms scales nothing.
+    /// those of `options.pos_slice` already; items of the batch are taken from it ([`BatchItems`]). It may lack its
+    /// axis of components, and that of the batch or of positions where there is one item or one position; axes stay
+    /// as given. A model without norms scales nothing.
     ///
     /// # Errors
     /// If the scale is not cached, or does not fit the stack.
@@ -220,8 +222,7 @@ impl CacheExt for ActivationCache {
         for l in 0..layer {
             parts.push(head_results(self, l, &options.pos_slice)?);
         }
-        let cfg = self.model().config();
-        let labels = cfg.head_labels().into_iter().take(layer * cfg.n_heads()).collect();
+        let labels = labels_before(self.model().config(), layer);
         scaled(self, joined(self, parts, labels, layer, options, remainder)?, options)
     }
 
@@ -516,15 +517,39 @@ fn components_first(x: &Tensor) -> Tensor {
     x.permute(&axes)
 }
 
+/// What each head of the layers before `layer` (of all, if `None`) writes, `L0H0`, `L0H1`, .., without `b_O`:
+/// [`CacheExt::stack_head_results`] of a cache of any model, an encoder's, too.
+///
+/// # Errors
+/// If neither `z` nor `result` is cached, or there is no such layer.
+pub fn stack_heads<M: HookedModel>(
+    cache: &ActivationCache<M>,
+    layer: Option<usize>,
+    pos_slice: &Slice,
+) -> Result<Stack, LensError> {
+    let n = cache.model().config().n_layers;
+    let layer = layer.unwrap_or(n);
+    if layer == 0 || layer > n {
+        return Err(LensError::argument("layer", layer.to_string(), format!("1 to {n}, the number of layers")));
+    }
+    let parts = (0..layer).map(|l| head_results(cache, l, pos_slice)).collect::<Result<Vec<_>, _>>()?;
+    Ok(Stack { values: Tensor::cat(&parts, 0), labels: labels_before(cache.model().config(), layer) })
+}
+
+/// Of the heads of the layers before `layer`.
+fn labels_before(cfg: &Config, layer: usize) -> Vec<String> {
+    cfg.head_labels().into_iter().take(layer * cfg.n_heads()).collect()
+}
+
 /// What each head of a layer writes, `[head, batch, pos, d_model]`.
-fn head_results(cache: &ActivationCache, layer: usize, slice: &Slice) -> Result<Tensor, LensError> {
+fn head_results<M: HookedModel>(cache: &ActivationCache<M>, layer: usize, slice: &Slice) -> Result<Tensor, LensError> {
     if cache.contains(("result", layer)) {
         let result = cache.get(("result", layer))?;
         return Ok(components_first(&slice.apply(result, result.ndim() - 3)?));
     }
     let z = cache.get(("z", layer))?;
     let z = components_first(&slice.apply(z, z.ndim() - 3)?);
-    let w_o = cache.model().param(&format!("blocks.{layer}.attn.W_O"))?;
+    let w_o = cache.model().params().get(&format!("blocks.{layer}.attn.W_O")).map_err(ModelError::from)?;
     let (h, e, d) = (w_o.dim(0), w_o.dim(1), w_o.dim(2));
     let rows = z.numel() / (h * e).max(1);
     let mut shape = z.shape().to_vec();

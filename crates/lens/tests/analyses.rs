@@ -11,6 +11,7 @@ use ironlens_lens::logits::{
 };
 use ironlens_lens::patching::PatchOptions;
 use ironlens_lens::patterns::{attention_distance, attention_entropy};
+use ironlens_lens::residual::stack_heads;
 use ironlens_lens::svd::{Matrix, singular_vectors};
 use ironlens_lens::{
     BatchItems, CacheExt, Composition, FactoredMatrix, Metric, Processing, StackOptions, Sublayers, WeightsExt,
@@ -20,7 +21,8 @@ use ironlens_nn::Init;
 use ironlens_tensor::{DType, Device, IndexTensor, Rng, Tensor};
 use ironlens_transformer::config::QkNormType;
 use ironlens_transformer::{
-    ActFn, Config, HookedTransformer, Hooks, NormalizationType, PositionalEmbeddingType, Slice,
+    ActFn, AttentionDir, Config, Head, HookedEncoder, HookedTransformer, Hooks, NormalizationType,
+    PositionalEmbeddingType, Slice,
 };
 
 fn assert_close(a: &Tensor, b: &Tensor, tolerance: f64) {
@@ -130,6 +132,20 @@ fn results_of_heads_are_put_into_the_cache() {
     assert_close(&neurons(&at_mlp).values, &neurons(&options_of(&at_mlp)).values, 0.0);
     let text = cache.stack_activation("z", Some(4), None).unwrap_err().to_string();
     assert!(text.contains("layer 4") && text.contains("1 to 3"), "{text}");
+}
+
+#[test]
+fn heads_of_an_encoder_are_what_its_attention_writes() {
+    let cfg = Config { attention_dir: AttentionDir::Bidirectional, ..base() };
+    let encoder = HookedEncoder::new(cfg, &Device::Cpu, 3).unwrap();
+    let (_, cache) = encoder.call(&tokens(6)[0]).head(Head::None).cached().unwrap();
+    let heads = stack_heads(&cache, None, &Slice::At(2)).unwrap();
+    assert_eq!((heads.values.shape(), heads.labels.len()), (&[12, 2, 1, 24][..], 12));
+    assert_eq!(heads.labels[5], "L1H1");
+    let b_o = encoder.param("blocks.1.attn.b_O").unwrap();
+    let written = heads.values.narrow(0, 4, 4).sum(&[0]) + &b_o;
+    assert_close(&written, &cache[("attn_out", 1)].narrow(1, 2, 1), 1e-6);
+    assert!(stack_heads(&cache, Some(4), &Slice::All).unwrap_err().to_string().contains("1 to 3"));
 }
 
 /// The same before attention.

@@ -80,7 +80,7 @@ pub trait HookedRootModule {
     /// Runs with hooks.
     ///
     /// # Errors
-    /// If a hook names nothing that fires, or fails, or is a backward hook ([`HookedRootModule::gradients`] runs those).
+    /// If a hook names nothing that fires, fails, or is a backward hook, which [`HookedRootModule::gradients`] runs.
     fn run_with_hooks(&self, input: &Self::Input, hooks: &mut Hooks<'_>) -> Result<Tensor, HookError> {
         Ok(self.forward(&mut Ctx::evaluate(self.params(), hooks)?, input)?.into_value())
     }

@@ -1,9 +1,9 @@
 //! Indirect object identification (Wang et al. 2022): "When John and Mary went to the shops, John gave a bag to" Mary.
 //!
 //! TransformerLens's `IOIDataset` and `ioi_eval`, with its templates, names and nouns as the defaults, and the order
-//! of the two names as a choice. Two things are not copied from TransformerLens 2.18: it seeds Python's `random` with 42
-//! anew for each prompt, so that all prompts of a data set are the same (here each is drawn), and where a tokenizer puts
-//! a token that begins texts by itself, its prompts begin with two (here with one).
+//! of the two names as a choice. Two things are not copied from TransformerLens 2.18: it seeds Python's `random` with
+//! 42 anew for each prompt, so that all prompts of a data set are the same (here each is drawn), and where a tokenizer
+//! puts a token that begins texts by itself, its prompts begin with two (here with one).
 
 use ironlens_tensor::Rng;
 use ironlens_transformer::{HookedTransformer, TokenOptions};

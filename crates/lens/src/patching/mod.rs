@@ -206,9 +206,9 @@ impl fmt::Debug for Patching<'_> {
 
 impl<'p> Patching<'p> {
     /// Runs `model` on the corrupted tokens `[batch, pos]`, with their mask if they are padded. Sweeps take
-    /// activations from `clean`, of as many sequences or of one for all, and are judged by `metric`, whose last position is that of each sequence's last
-    /// token. A model with permanent hooks and padded sequences are run as a whole for each cell, which takes
-    /// longer, and which the result says.
+    /// activations from `clean`, of as many sequences or of one for all, and are judged by `metric`, whose last
+    /// position is that of each sequence's last token. A model with permanent hooks and padded sequences are run as a whole for
+    /// each cell, which takes longer, and which the result says.
     ///
     /// # Errors
     /// If the tokens do not fit the model, or the metric does not fit them.
@@ -241,7 +241,8 @@ impl<'p> Patching<'p> {
 
     /// A sweep with a setter of one's own: for each cell, `setter` edits the activation `name` (a short
     /// name, such as `"z"`) of the cell's layer. Whatever it changes is followed; activations that no
-    /// [`Site`] names are patched by whole forward passes, which the result says.
+    /// [`Site`] names are patched by whole forward passes, which the result says. It is given the clean activation as
+    /// it is: of one item, if the clean run was of one.
     ///
     /// # Errors
     /// If the model has no such activation, or it is not in the clean cache.
