@@ -54,7 +54,7 @@ pub struct Args {
     /// Logits lose this much for every time that their token was used (in a chat: since the last answer)
     #[arg(long, value_name = "X", value_parser = finite, allow_negative_numbers = true)]
     freq_penalty: Option<f64>,
-    /// Logits of used tokens are divided by this if above 0, multiplied if below (in a chat: used since the last answer)
+    /// Logits of used tokens are divided by this if above 0, multiplied if below (in a chat: since the last answer)
     #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = finite, allow_negative_numbers = true)]
     repetition_penalty: f64,
     /// Of what is drawn: the same seed writes the same text [default: 0]
