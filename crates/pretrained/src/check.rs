@@ -26,6 +26,13 @@ pub struct Check {
 /// # Errors
 /// If the model does not run.
 pub fn check(model: &HookedTransformer) -> Result<Vec<Check>, ModelError> {
+    let mut checks = of_weights(model)?;
+    checks.extend(model.tokenizer().map(|tokenizer| vocabulary(model, tokenizer)));
+    Ok(checks)
+}
+
+/// The checks without that of the tokenizer.
+fn of_weights(model: &HookedTransformer) -> Result<Vec<Check>, ModelError> {
     let cfg = model.config();
     let pos = TOKENS.min(cfg.n_ctx);
     let ids: Vec<u32> = (0..pos).map(|i| (i % cfg.d_vocab) as u32).collect();
@@ -44,7 +51,6 @@ pub fn check(model: &HookedTransformer) -> Result<Vec<Check>, ModelError> {
         worst.compare(&sum, &get("resid_post")?, format!("resid_post of layer {l}"));
     }
     checks.push(worst.check(model));
-    checks.extend(model.tokenizer().map(|tokenizer| vocabulary(model, tokenizer)));
     Ok(checks)
 }
 
@@ -65,17 +71,18 @@ pub(crate) fn finite(first_not: Option<&str>, results: bool) -> Check {
 
 /// Whether a model has all ids that a tokenizer divides texts into.
 pub(crate) fn vocabulary(model: &impl HookedModel, tokenizer: &dyn Tokenize) -> Check {
-    let (tokens, d_vocab) = (tokenizer.vocab_size(), model.config().d_vocab);
+    let (divided, d_vocab) = (tokenizer.divided_vocab_size(), model.config().d_vocab);
+    let tokens = tokenizer.vocab_size().max(divided);
     Check {
         what: "vocabulary",
         found: format!("the tokenizer has {tokens} ids, the model {d_vocab}"),
-        passed: tokenizer.divided_vocab_size() <= d_vocab,
+        passed: divided <= d_vocab,
     }
 }
 
-/// The same, as an error of what failed.
+/// The same, as an error of what failed. A larger tokenizer is none: texts with what the model lacks are refused.
 pub(crate) fn checked(model: HookedTransformer) -> Result<HookedTransformer, PretrainedError> {
-    let checks = check(&model)?;
+    let checks = of_weights(&model)?;
     passed(model, checks)
 }
 

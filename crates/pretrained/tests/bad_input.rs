@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use common::{HfCheckpoint, case, load, load_with};
 use ironlens_files::Dtype;
-use ironlens_pretrained::{LoadOptions, Pretrained, PretrainedError};
+use ironlens_pretrained::{LoadOptions, Pretrained, PretrainedError, check};
 use ironlens_tokenizer::TokenOptions;
 use ironlens_transformer::HookedTransformer;
 use serde_json::{Value, json};
@@ -79,6 +79,8 @@ fn a_tokenizer_may_have_more_tokens_than_the_model() {
         fs::copy(gpt2.join(file), folder.path().join(file)).unwrap();
     }
     let model = load(folder.path()).unwrap();
+    let told = check(&model).unwrap().into_iter().find(|check| check.what == "vocabulary").unwrap();
+    assert!(!told.passed && told.found.ends_with("the model 61") && !told.found.contains("has 61"), "{told:?}");
     let numbers = TokenOptions { prepend_bos: Some(false), ..TokenOptions::default() };
     assert_eq!(model.to_tokens_with("0", &numbers).unwrap().tokens.as_slice(), [15]);
     let text = model.to_tokens_with("hello", &numbers).map(|_| ()).unwrap_err().to_string();

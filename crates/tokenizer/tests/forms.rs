@@ -176,6 +176,31 @@ fn gguf_says_what_is_put_around_texts() {
     assert_eq!(gpt2_tokenizer().encode("hi hi", true).unwrap(), [4, 5]);
 }
 
+/// As llama.cpp has it, whatever kind a token has; but Gemma's "</s>" is a word of HTML.
+#[test]
+fn gguf_s_tokens_end_texts_by_role_or_spelling() {
+    let ends = |tokens: &[&str], kinds: &[i32]| {
+        let vocabulary = GgufVocabulary {
+            tokens: tokens.iter().map(|&token| token.to_owned()).collect(),
+            token_types: kinds.to_vec(),
+            merges: vec![],
+            eos_id: Some(0),
+            eom_id: Some(1),
+            ..gpt2()
+        };
+        let mut ends = Tokenizer::from_gguf_parts(vocabulary).unwrap().special_tokens().ends.clone();
+        ends.sort_unstable();
+        ends
+    };
+    let spelt = ["a", "b", "<|im_end|>", "<|end_of_text|>", "<｜end▁of▁sentence｜>", "[EOT]", "c"];
+    assert_eq!(ends(&spelt, &[1; 7]), [0, 1, 2, 3, 4, 5]);
+    assert_eq!(ends(&spelt, &[]), [0, 1, 2, 3, 4, 5]);
+    assert_eq!(ends(&["a", "b", "</s>", "</s>"], &[1, 1, 4, 3]), [0, 1, 3]);
+    // In formats with channels "<|end|>" ends a message, and the answer goes on.
+    assert_eq!(ends(&["a", "b", "<|end|>"], &[]), [0, 1, 2]);
+    assert_eq!(ends(&["a", "b", "<|end|>", "<|return|>", "<|call|>"], &[]), [0, 1, 3, 4]);
+}
+
 #[test]
 fn gguf_that_contradicts_itself_is_refused() {
     let wrong = [
