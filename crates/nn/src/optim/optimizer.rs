@@ -227,8 +227,8 @@ impl Optimizer {
         all
     }
 
-    /// Takes up where `steps` steps and what [`Optimizer::state`] gave left off. A parameter of which it has no count was
-    /// trained at all of them.
+    /// Takes up where `steps` steps and what [`Optimizer::state`] gave left off. A parameter of which it has no count
+    /// was trained at all of them.
     ///
     /// # Errors
     /// If a name or shape is not the model's, or a moment is missing.
