@@ -85,7 +85,7 @@ fn the_manifest_has_our_own_profile() {
     }
     assert!(ours.contains("[profile.dev.package"));
     let repository = ours.lines().find_map(|l| l.strip_prefix("repository = ")).unwrap();
-    assert!(readme.contains(&format!("ironlens = {{ git = {repository} }}")), "{readme}");
+    assert!(readme.contains(&format!("ironlens = {{ git = {repository}, features = [\"hub\"] }}")), "{readme}");
 }
 
 /// The names that a prelude brings in, as they are written there.
