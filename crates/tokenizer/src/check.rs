@@ -149,15 +149,14 @@ fn texts(tokenizer: &HookedTokenizer, case: &Text) -> Vec<Comparison> {
 }
 
 fn batch(tokenizer: &HookedTokenizer, case: &Batch) -> Result<(), String> {
-    let padding_side = Some(match case.padding_side {
+    let side = match case.padding_side {
         Side::Left => PaddingSide::Left,
         Side::Right => PaddingSide::Right,
-    });
-    let options = TokenOptions { prepend_bos: Some(case.prepend_bos), padding_side, ..TokenOptions::default() };
+    };
+    let options = TokenOptions { padding_side: Some(side), ..TokenOptions::prepend_bos(case.prepend_bos) };
     let tokens = tokenizer.to_tokens(&case.texts, &options).map_err(|e| e.to_string())?;
     compare((0..tokens.rows).map(|row| tokens.row(row).to_vec()).collect(), case.tokens.clone())?;
     // TransformerLens's mask is one of ids, without a look at the texts.
-    let side = padding_side.unwrap_or_default();
     let mask = |row| tokenizer.attention_mask(tokens.row(row), side, case.prepend_bos);
     compare((0..tokens.rows).map(mask).collect(), case.attention_mask.clone())
 }
