@@ -153,8 +153,7 @@ fn batch(tokenizer: &HookedTokenizer, case: &Batch) -> Result<(), String> {
         Side::Left => PaddingSide::Left,
         Side::Right => PaddingSide::Right,
     };
-    let options =
-        TokenOptions { prepend_bos: Some(case.prepend_bos), padding_side: Some(side), ..TokenOptions::default() };
+    let options = TokenOptions { padding_side: Some(side), ..TokenOptions::prepend_bos(case.prepend_bos) };
     let tokens = tokenizer.to_tokens(&case.texts, &options).map_err(|e| e.to_string())?;
     compare((0..tokens.rows).map(|row| tokens.row(row).to_vec()).collect(), case.tokens.clone())?;
     // TransformerLens's mask is one of ids, without a look at the texts.
