@@ -58,7 +58,9 @@ fn adapters_are_refused_by_the_name_of_their_model() {
     write("adapter_config.json", r#"{"peft_type": "LORA", "base_model_name_or_path": "someone/base"}"#);
     write("adapter_model.safetensors", "");
     for config in [None, Some("{}")] {
-        config.map(|text| write("config.json", text));
+        if let Some(text) = config {
+            write("config.json", text);
+        }
         refused(folder.path(), &["adapter (LORA) for someone/base", "merge_and_unload"]);
     }
     write("adapter_config.json", "{");
