@@ -99,8 +99,8 @@ fn qwen_1_is_a_llama_under_other_names() {
     assert!(error < 1e-6, "logits differ by {error}");
 }
 
-/// A file may hold a tied matrix under either of its names (`safetensors.torch.save_model` keeps one), and GPT-2's class
-/// with two heads chooses among texts with the second.
+/// A file may hold a tied matrix under either of its names (`safetensors.torch.save_model` keeps one), and GPT-2's
+/// class with two heads chooses among texts with the second.
 #[test]
 fn a_tied_embedding_may_have_the_name_of_the_head() {
     let whole = HfCheckpoint::of("gpt2_sharded");

@@ -6,8 +6,8 @@ use crate::tokenize::Tokenize;
 /// Turns ids into text as they are generated: each call gives what is certain by then, whole characters only.
 ///
 /// The texts and [`finish`](Self::finish)'s are together what [`Tokenize::decode_uncleaned`] of all ids at once gives.
-/// There is one exception: where SentencePiece's byte tokens say a whole character and then bytes that are none, decoding
-/// all at once marks the whole run as broken, and here the character was told already.
+/// There is one exception: where SentencePiece's byte tokens say a whole character and then bytes that are none,
+/// decoding all at once marks the whole run as broken, and here the character was told already.
 #[derive(Debug)]
 pub struct Decoder<'t> {
     tokenizer: &'t dyn Tokenize,

@@ -21,8 +21,8 @@ pub trait Tokenize: fmt::Debug + Send + Sync {
     /// If an id is beyond the vocabulary. Ids below its end that no token has are nothing, as in Hugging Face's.
     fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String>;
 
-    /// The same with all spaces: what TransformerLens's `to_string` gives, and what can be told a token at a time, since
-    /// a space that the next token would take out is told by then.
+    /// The same with all spaces: what TransformerLens's `to_string` gives, and what can be told a token at a time: a
+    /// space that the next token would take out is told by then.
     ///
     /// # Errors
     /// As [`decode`](Self::decode).

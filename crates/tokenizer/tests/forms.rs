@@ -63,8 +63,8 @@ fn sentencepiece_settings_are_kept() {
 /// A normaliser that puts no space before texts and removes those that are too many, with a table that is none.
 const UNUSED_NORMALIZER: &[u8] = &[0x12, 2, 0xFF, 0xFF, 0x18, 0, 0x20, 1];
 
-/// Tokens and text of some texts as transformers 4.57.6 gives them for the same files, but for the table, which it reads
-/// as little.
+/// Tokens and text of some texts as transformers 4.57.6 gives them for the same files, but for the table, which it
+/// reads as little.
 #[test]
 fn llama_s_and_gemma_s_classes_obey_their_own_settings() {
     let folder = tempfile::tempdir().unwrap();
