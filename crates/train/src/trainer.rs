@@ -560,8 +560,8 @@ pub fn train_step_of<L: Learner>(
 }
 
 /// As [`train_step_of`], one of several steps; each of its batches, at least one, is asked for when the gradients of
-/// the one before are there. On a GPU `trouble` is one number, 0 until the loss or norm of a step is not finite, then NaN:
-/// that step and those after it change nothing, so that the weights are those before it when it shows.
+/// the one before are there. On a GPU `trouble` is one number, 0 until the loss or norm of a step is not finite, then
+/// NaN: that step and those after it change nothing, so that the weights are those before it when it shows.
 #[track_caller]
 fn step_after<L: Learner>(
     trouble: &mut Option<Tensor>,
