@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args as ClapArgs;
 use ironlens::lens::{PromptTest, test_prompt};
 use ironlens::study::prompts::Question;
@@ -93,6 +93,7 @@ fn ask(model: &HookedTransformer, question: &Question, as_json: bool) -> Result<
     let difference = match &question.wrong {
         None => None,
         Some(wrong) => {
+            ensure!(wrong != answer, "the answer and the wrong answer are the same, {answer:?}; give others");
             let wrong = test_prompt(model, &question.prompt, wrong, false)?;
             Some(first(&test)? - first(&wrong)?)
         }

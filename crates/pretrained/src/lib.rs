@@ -149,7 +149,7 @@ impl Pretrained for HookedEncoder {
 fn load_state_dict<M: HookedModel>(model: &mut M, path: &Path) -> Result<Loaded, PretrainedError> {
     let checkpoint = Checkpoint::open(path)?;
     let mut changed = model.clone();
-    let loaded = state_dict::Weights::new(&checkpoint, model.config())?.write(&mut changed)?;
+    let loaded = state_dict::Weights::new(&checkpoint, model.config())?.write(&mut changed, false)?;
     *model = changed;
     Ok(loaded)
 }

@@ -78,7 +78,7 @@ pub(crate) fn fill(
 ) -> Result<(), PretrainedError> {
     let layers = model.config().n_layers;
     let weights = Weights::new(checkpoint, model.config())?;
-    let loaded = weights.write(model)?;
+    let loaded = weights.write(model, options.n_ctx.is_some())?;
     let beyond = |name: &String| options.first_n_layers.is_some() && layer_of(name).is_some_and(|l| l >= layers);
     let unexpected: Vec<String> = loaded.unexpected.into_iter().filter(|name| !beyond(name)).collect();
     let missing = loaded.missing.into_iter().map(|name| format!("`{name}` is missing"));
@@ -239,8 +239,9 @@ impl<'c> Weights<'c> {
         Some((format!("blocks.{layer}.{to}"), turn))
     }
 
-    /// Writes what there is into a model; on an error some of it may be written.
-    pub fn write(&self, model: &mut impl HookedModel) -> Result<Loaded, PretrainedError> {
+    /// Writes what there is into a model; on an error some of it may be written. Of learned positions the model may have
+    /// fewer, if they may be cut.
+    pub fn write(&self, model: &mut impl HookedModel, cut_positions: bool) -> Result<Loaded, PretrainedError> {
         let shapes: BTreeMap<String, Vec<usize>> =
             model.params().registry().params().map(|(name, shape)| (name.to_string(), shape.to_vec())).collect();
         let mut missing: BTreeSet<&str> = shapes.keys().map(String::as_str).collect();
@@ -257,6 +258,9 @@ impl<'c> Weights<'c> {
                     missing.remove(to.as_str());
                     match turn.shape(&tensor.shape) {
                         Some(turned) if turned == *shape => found.push((tensor, to, turn)),
+                        Some(turned) if cut_positions && to == POSITIONS && is_longer(&turned, shape) => {
+                            found.push((tensor, to, turn));
+                        }
                         Some(turned) => problems.push(format!("`{to}` has shape {turned:?}, expected {shape:?}")),
                         None => problems.push(format!("`{}` has shape {:?}", tensor.name, tensor.shape)),
                     }
@@ -274,12 +278,23 @@ impl<'c> Weights<'c> {
                 let problems = vec![format!("`{}` has the value {} at element {at}", tensor.name, values[at])];
                 return Err(PretrainedError::Mismatch { path: self.checkpoint.path().into(), problems });
             }
-            let value = turn.apply(Tensor::from_vec(values, &tensor.shape, &Device::Cpu));
+            let mut value = turn.apply(Tensor::from_vec(values, &tensor.shape, &Device::Cpu));
+            if to == POSITIONS {
+                value = value.narrow(0, 0, shapes[&to][0]);
+            }
             model.params_mut().set(&to, &value).map_err(ironlens_transformer::ModelError::from)?;
         }
         let missing = missing.into_iter().map(String::from).collect();
         Ok(Loaded { missing, unexpected })
     }
+}
+
+/// Learned positions, `[n_ctx, d_model]`.
+const POSITIONS: &str = "pos_embed.W_pos";
+
+/// Whether a matrix has at least the rows of another, and its columns.
+fn is_longer(shape: &[usize], other: &[usize]) -> bool {
+    matches!((shape, other), ([rows, columns], [fewer, same]) if rows >= fewer && columns == same)
 }
 
 /// How a tensor of another dialect becomes TransformerLens's.

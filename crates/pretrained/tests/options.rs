@@ -4,7 +4,7 @@ mod common;
 
 use common::{HfCheckpoint, case, load, load_with, tokens};
 use ironlens_files::Dtype;
-use ironlens_pretrained::LoadOptions;
+use ironlens_pretrained::{LoadOptions, Pretrained};
 use ironlens_tensor::{DType, IndexTensor};
 use ironlens_transformer::{NormalizationType, PaddingSide};
 
@@ -45,6 +45,10 @@ fn a_table_of_positions_is_cut_and_rotations_go_on() {
     let cut = load_with(&learned, &of(x.shape()[1])).unwrap();
     let w_pos = cut.param("pos_embed.W_pos").unwrap();
     assert_eq!((cut.config().n_ctx, w_pos.dim(0)), (14, 14));
+    // Saved, it is cut in the same way.
+    let folder = tempfile::tempdir().unwrap();
+    whole.save_pretrained(folder.path()).unwrap();
+    assert_eq!(load_with(folder.path(), &of(14)).unwrap().param("pos_embed.W_pos").unwrap().to_vec(), w_pos.to_vec());
     assert!(cut.forward(&x).unwrap().to_vec() == whole.forward(&x).unwrap().to_vec());
     assert!(cut.forward(&IndexTensor::new(vec![1; 15], &[1, 15])).is_err(), "longer than its table");
     for n in [0, n_ctx + 1] {
