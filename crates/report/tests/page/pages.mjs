@@ -250,9 +250,14 @@ export async function colours(name, file) {
         await page.emulateVisionDeficiency(sight);
         const bar = await page.$(".legend-bar canvas");
         await bar.scrollIntoView();
-        // Charts that come near are drawn, and may move it.
+        // Charts that come near are drawn, one after the other, and may move it: it is to stay for a while.
         let box = await bar.boundingBox();
-        for (let before = null; before !== box.y; box = await bar.boundingBox()) { before = box.y; await sleep(200); }
+        for (let still = 0; still < 4;) {
+          await sleep(200);
+          const now = await bar.boundingBox();
+          still = now.y === box.y ? still + 1 : 0;
+          box = now;
+        }
         // A box is told from the corner of the window, a clip from that of the page.
         const y = box.y + 4 + await page.evaluate(() => scrollY);
         const picture = await page.screenshot({ clip: { x: box.x + 2, y, width: box.width - 4, height: 2 }, encoding: "base64" });
