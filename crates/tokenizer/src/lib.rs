@@ -56,6 +56,7 @@ mod pipeline;
 mod prompt;
 #[cfg(feature = "formats")]
 mod protobuf;
+#[cfg(feature = "formats")]
 mod python;
 mod rows;
 #[cfg(feature = "formats")]
