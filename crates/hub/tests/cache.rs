@@ -31,9 +31,11 @@ impl Cache {
         self.put(&format!("{repo}/blobs/{etag}"), name);
         let link = self.folder.path().join(format!("{repo}/snapshots/{commit}/{name}"));
         fs::create_dir_all(link.parent().unwrap()).unwrap();
-        let up = "../".repeat(2 + name.matches('/').count());
         #[cfg(unix)]
-        std::os::unix::fs::symlink(format!("{up}blobs/{etag}"), link).unwrap();
+        {
+            let up = "../".repeat(2 + name.matches('/').count());
+            std::os::unix::fs::symlink(format!("{up}blobs/{etag}"), link).unwrap();
+        }
         #[cfg(not(unix))]
         fs::write(link, name).unwrap();
     }
