@@ -288,7 +288,7 @@ fn compare(writer: &mut Writer<'_>, prompt: &str, figure: Option<&Path>) -> Resu
     }
 
     // On the steered text, what both would have said next.
-    let tokens = model.to_tokens_with(prompt, &TokenOptions { truncate: false, ..TokenOptions::default() })?.tokens;
+    let tokens = model.to_tokens_with(prompt, &TokenOptions::whole())?.tokens;
     let start = tokens.shape()[1];
     let clean = model.forward(&steered.tokens)?;
     let moved = {

@@ -70,7 +70,7 @@ pub fn run(args: &Args) -> Result<()> {
 fn ask(model: &HookedTransformer, question: &Question, as_json: bool) -> Result<()> {
     // Answers are taken as they are written: a space before a word is part of its token.
     let Some(answer) = &question.answer else {
-        let whole = TokenOptions { truncate: false, ..TokenOptions::default() };
+        let whole = TokenOptions::whole();
         let logits = model.forward(&model.to_tokens_with(question.prompt.as_str(), &whole)?)?;
         let last = logits.select(0, 0).select(0, logits.dim(1) - 1);
         let (chances, best) = last.softmax().topk(10.min(last.numel()), 0);

@@ -264,12 +264,16 @@ fn q6_k(block: &[u8; 210], out: &mut [f32; 256]) {
 /// The levels that a nibble names in blocks of IQ4 (ggml's `kvalues_iq4nl`).
 const LEVELS: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
+/// The levels that 16 bytes of nibbles name, with their scale.
+fn levels(scale: f32, quants: &[u8], out: &mut [f32; 32]) {
+    for (i, y) in out.iter_mut().enumerate() {
+        *y = scale * f32::from(LEVELS[usize::from(nibble(quants, i))]);
+    }
+}
+
 /// Scale, 16 bytes of nibbles that name levels.
 fn iq4_nl(block: &[u8; 18], out: &mut [f32; 32]) {
-    let d = half(block, 0);
-    for (i, y) in out.iter_mut().enumerate() {
-        *y = d * f32::from(LEVELS[usize::from(nibble(&block[2..], i))]);
-    }
+    levels(half(block, 0), &block[2..], out);
 }
 
 /// Scale of scales, 8 scales of 6 bits (two upper bits of each in 2 bytes, then low nibbles in 4), 16 bytes of nibbles
@@ -279,9 +283,6 @@ fn iq4_xs(block: &[u8; 136], out: &mut [f32; 256]) {
     for (j, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
         let low = (block[4 + j / 2] >> (4 * (j % 2))) & 15;
         let scale = low | ((upper >> (2 * j)) as u8 & 3) << 4;
-        let scale = d * f32::from(scale as i8 - 32);
-        for (i, y) in out.iter_mut().enumerate() {
-            *y = scale * f32::from(LEVELS[usize::from(nibble(&block[8 + 16 * j..], i))]);
-        }
+        levels(d * f32::from(scale as i8 - 32), &block[8 + 16 * j..], out);
     }
 }

@@ -54,7 +54,7 @@ pub fn evaluate_text(
     mut progress: impl FnMut(usize, usize),
 ) -> Result<Evaluation, LensError> {
     let ids = |text: &str, prepend_bos| -> Result<Vec<u32>, LensError> {
-        let options = TokenOptions { prepend_bos, truncate: false, ..TokenOptions::default() };
+        let options = TokenOptions { prepend_bos, ..TokenOptions::whole() };
         Ok(model.to_tokens_with(text, &options)?.tokens.as_slice().to_vec())
     };
     let bare = ids(text, Some(false))?;

@@ -149,7 +149,7 @@ fn answer_ids(model: &HookedTransformer, answer: &str, options: &PromptOptions) 
 
 /// Ids of `which` text, at least one.
 fn ids(model: &HookedTransformer, which: &str, text: &str, prepend_bos: Option<bool>) -> Result<Vec<u32>, ModelError> {
-    let whole = TokenOptions { prepend_bos, truncate: false, ..TokenOptions::default() };
+    let whole = TokenOptions { prepend_bos, ..TokenOptions::whole() };
     let ids = model.to_tokens_with(text, &whole)?.tokens.as_slice().to_vec();
     match ids.is_empty() {
         true => Err(ModelError::Options(format!("the {which} has no tokens; give some text"))),

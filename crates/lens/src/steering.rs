@@ -252,10 +252,7 @@ fn is_gguf(path: &Path) -> bool {
 fn sequences_of(model: &HookedTransformer, input: Input) -> Result<Sequences, LensError> {
     let sequences: Sequences = match input {
         // A text that is too long is refused by the model, and not cut in silence.
-        Input::Texts(texts) => {
-            let whole = TokenOptions { truncate: false, ..TokenOptions::default() };
-            model.to_tokens_with(texts.as_slice(), &whole)?.into()
-        }
+        Input::Texts(texts) => model.to_tokens_with(texts.as_slice(), &TokenOptions::whole())?.into(),
         Input::Sequences(sequences) => sequences,
         Input::Residual(_) => {
             return Err(LensError::argument("prompts", "a residual stream", "texts, or tokens [batch, pos]"));

@@ -77,7 +77,8 @@ fn fetch_by(
     if let Some(refusal) = not_read(repo) {
         return Err(refusal);
     }
-    let hub = Hub::new(HubConfig::from_env()?);
+    let config = HubConfig::from_env()?;
+    let hub = Hub::new(config.clone());
     if options.asks_for_checkpoint() && options.revision.is_some() {
         let text = "a revision and a checkpoint are asked for: a checkpoint is a revision, or a file of the newest one";
         return Err(PretrainedError::Options(text.into()));
@@ -96,7 +97,7 @@ fn fetch_by(
     };
     if let Some(tokenizer) = own_tokenizer(&folder) {
         // Of a model that can be used with tokens, too: where its tokenizer cannot be had at once, it comes without.
-        let once = Hub::new(HubConfig { attempts: 1, ..HubConfig::from_env()? });
+        let once = Hub::new(HubConfig { attempts: 1, ..config });
         let _ = once.snapshot(&tokenizer, "main", tokenizer_files, progress);
     }
     Ok(folder)

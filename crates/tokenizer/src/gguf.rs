@@ -70,10 +70,9 @@ impl GgufVocabulary {
     /// kind (those of llama.cpp's `special_eog_ids`).
     pub(crate) fn end_ids(&self) -> Vec<u32> {
         const CONTROL: i32 = 3;
-        const SPELLINGS: [&str; 18] = [
+        const SPELLINGS: [&str; 17] = [
             "<|eot_id|>",
             "<|im_end|>",
-            "<|end|>",
             "<|return|>",
             "<|call|>",
             "<|flush|>",

@@ -42,6 +42,11 @@ impl TokenOptions {
     pub fn prepend_bos(prepend: bool) -> TokenOptions {
         TokenOptions { prepend_bos: Some(prepend), ..TokenOptions::default() }
     }
+
+    /// The defaults, but that no text is cut: one that is longer than the context is refused where a model reads it.
+    pub fn whole() -> TokenOptions {
+        TokenOptions { truncate: false, ..TokenOptions::default() }
+    }
 }
 
 /// A batch of ids, `[rows, columns]` in row-major order.

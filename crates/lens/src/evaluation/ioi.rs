@@ -182,14 +182,14 @@ pub fn ioi_eval_with(
         ));
     }
     let ids = |text: &str| -> Result<Vec<u32>, LensError> {
-        let options = TokenOptions { prepend_bos: Some(false), truncate: false, ..TokenOptions::default() };
+        let options = TokenOptions { prepend_bos: Some(false), ..TokenOptions::whole() };
         Ok(model.to_tokens_with(text, &options)?.tokens.as_slice().to_vec())
     };
     let (mut sum, mut right) = (0.0, 0usize);
     for (done, batch) in samples.chunks(batch_size).enumerate() {
         progress(done * batch_size, samples.len());
         let texts: Vec<&str> = batch.iter().map(|s| s.text.as_str()).collect();
-        let whole = TokenOptions { prepend_bos, truncate: false, ..TokenOptions::default() };
+        let whole = TokenOptions { prepend_bos, ..TokenOptions::whole() };
         let read = model.to_tokens_with(texts.as_slice(), &whole)?;
         let mut call = model.call(&read.tokens);
         if let Some(mask) = &read.attention_mask {

@@ -106,8 +106,7 @@ impl Case {
 
 /// The tokens of a text, `[1, pos]`, all of them: what is analysed of one that is cut is of another text.
 fn whole(model: &HookedTransformer, text: &str) -> Result<IndexTensor, ModelError> {
-    let options = TokenOptions { truncate: false, ..TokenOptions::default() };
-    Ok(model.to_tokens_with(text, &options)?.tokens)
+    Ok(model.to_tokens_with(text, &TokenOptions::whole())?.tokens)
 }
 
 /// The prompt with another answer: as given, or with the wrong answer's last mention replaced by the right one.

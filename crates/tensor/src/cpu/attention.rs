@@ -128,9 +128,10 @@ impl<E: Elem> PatternOut<E> {
     unsafe fn rows(&self, (b, h): (usize, usize), (first, len): (usize, usize)) -> &mut [E] {
         let s = &self.sizes;
         assert!(b < s.batch && h < s.heads && first <= s.queries && len <= s.queries - first);
-        let start = (b * s.heads + h) * s.head_area() + first * s.keys;
+        let rows = s.rows((first, len));
+        let start = (b * s.heads + h) * s.head_area() + rows.start;
         // SAFETY: in the memory, whose length `new` checked; the caller's promise.
-        unsafe { std::slice::from_raw_parts_mut(self.ptr.add(start), len * s.keys) }
+        unsafe { std::slice::from_raw_parts_mut(self.ptr.add(start), rows.len()) }
     }
 }
 
@@ -177,7 +178,7 @@ impl Sizes {
 
     /// Runs `f((b, h), (first, len))` for each block of queries of each head of each sequence, in parallel.
     fn for_each_block(&self, f: impl Fn((usize, usize), (usize, usize)) + Sync) {
-        let blocks = self.queries.div_ceil(BLOCK).max(1);
+        let blocks = self.queries.div_ceil(BLOCK);
         let one = |task: usize| {
             let (head, first) = (task / blocks, task % blocks * BLOCK);
             f((head / self.heads, head % self.heads), (first, BLOCK.min(self.queries - first)));

@@ -191,12 +191,7 @@ impl Context {
             wgpu::DeviceType::DiscreteGpu | wgpu::DeviceType::VirtualGpu | wgpu::DeviceType::Other => false,
         };
         // It is 0 from the start: WebGPU's buffers are.
-        let passes_done = device.create_buffer(&wgpu::BufferDescriptor {
-            label: None,
-            size: 4,
-            usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
-        });
+        let passes_done = storage_buffer(&device, 4);
         Ok(Arc::new(Context {
             name: info.name,
             device,
@@ -505,12 +500,7 @@ impl Context {
     /// A buffer for tensors; `None` if the device has no memory for it, of which it knows how to go on.
     fn try_buffer(&self, bytes: u64) -> Option<wgpu::Buffer> {
         let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-        let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
-            label: None,
-            size: bytes,
-            usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
-        });
+        let buffer = storage_buffer(&self.device, bytes);
         let error = pollster::block_on(scope.pop());
         self.check();
         error.is_none().then_some(buffer)
@@ -606,6 +596,16 @@ impl Context {
         }
         words
     }
+}
+
+/// A buffer that kernels read and write, and that is copied from and to.
+fn storage_buffer(device: &wgpu::Device, bytes: u64) -> wgpu::Buffer {
+    device.create_buffer(&wgpu::BufferDescriptor {
+        label: None,
+        size: bytes,
+        usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
+        mapped_at_creation: false,
+    })
 }
 
 #[cfg(test)]

@@ -18,6 +18,11 @@ fn is_nan(x: f32) -> bool {
     return bits_of(x) > 0x7f800000u;
 }
 
+// NaN, for x of which a function has no value; x itself, if it is NaN.
+fn nan_of(x: f32) -> f32 {
+    return bitcast<f32>(bitcast<u32>(x) | 0x7fc00000u);
+}
+
 // Whether neither is NaN.
 fn ordered(a: f32, b: f32) -> bool {
     return !is_nan(a) && !is_nan(b);
@@ -106,7 +111,7 @@ fn log_(x: f32) -> f32 {
     }
     // Below 0, NaN, and infinity.
     if (bits > 0x80000000u) {
-        return bitcast<f32>(bits | 0x7fc00000u);
+        return nan_of(x);
     }
     if (bits >= 0x7f800000u) {
         return x;
@@ -182,7 +187,7 @@ fn turn(x: f32, start: i32) -> f32 {
 
 fn sin_(x: f32) -> f32 {
     if (not_finite(x)) {
-        return bitcast<f32>(bitcast<u32>(x) | 0x7fc00000u);
+        return nan_of(x);
     }
     if (abs(x) > 8192.0) {
         return sin(x);
@@ -192,7 +197,7 @@ fn sin_(x: f32) -> f32 {
 
 fn cos_(x: f32) -> f32 {
     if (not_finite(x)) {
-        return bitcast<f32>(bitcast<u32>(x) | 0x7fc00000u);
+        return nan_of(x);
     }
     if (abs(x) > 8192.0) {
         return cos(x);
