@@ -38,7 +38,7 @@ pub use error::LensError;
 pub use evaluation::{Evaluation, evaluate_text, induction_loss};
 pub use factored::{FactoredMatrix, Svd};
 pub use metric::Metric;
-pub use processing::{Processing, process_weights, process_weights_of};
+pub use processing::{Columns, Processing, ProcessingByParts, process_weights, process_weights_of};
 pub use prompt::{AnswersTest, PromptOptions, PromptTest, test_answers, test_prompt, test_prompt_with};
 pub use residual::{BatchItems, CacheExt, Stack, StackOptions, Sublayers};
 pub use steering::SteeringVector;

@@ -39,10 +39,33 @@ impl Params {
     /// Starting weights. Each parameter draws from its own stream of the seed, so that a model's
     /// weights do not depend on how they are stored.
     pub fn initialised(registry: Registry, seed: u64, device: &Device) -> Params {
-        let mut params = Params::zeros(registry, device);
+        Params::initialised_as(DType::F32, registry, seed, device)
+    }
+
+    /// The same, with matrices stored in `storage` ([`Params::store_as`]) from the outset: there is no model in `f32`
+    /// before.
+    ///
+    /// # Panics
+    /// As there.
+    #[track_caller]
+    pub fn initialised_as(storage: DType, registry: Registry, seed: u64, device: &Device) -> Params {
+        let mut params = Params::zeros_as(storage, registry, device);
         // Memory is 0 as it is made.
         params.draw(seed, |p| (p.init != Init::Zeros).then_some(p.init));
         params
+    }
+
+    /// No weight is there yet.
+    fn empty(registry: Registry, dtype: DType, storage: DType, device: &Device) -> Params {
+        Params {
+            registry: Arc::new(registry),
+            slots: Vec::new(),
+            frozen: BTreeSet::new(),
+            perma_hooks: PermaHooks::default(),
+            dtype,
+            storage,
+            device: device.clone(),
+        }
     }
 
     /// Draws all weights anew, as [`Params::initialised`] does. What is frozen stays frozen, and permanent
@@ -53,21 +76,24 @@ impl Params {
 
     /// All weights 0.
     pub fn zeros(registry: Registry, device: &Device) -> Params {
-        let slots = registry.slots.iter().map(|s| Tensor::zeros(&s.shape, DType::F32, device)).collect();
-        Params {
-            registry: Arc::new(registry),
-            slots,
-            frozen: BTreeSet::new(),
-            perma_hooks: PermaHooks::default(),
-            dtype: DType::F32,
-            storage: DType::F32,
-            device: device.clone(),
+        Params::zeros_as(DType::F32, registry, device)
+    }
+
+    #[track_caller]
+    fn zeros_as(storage: DType, registry: Registry, device: &Device) -> Params {
+        let mut params = Params::empty(registry, DType::F32, storage, device);
+        params.check_storage(storage);
+        for slot in 0..params.registry.slots.len() {
+            let zeros = Tensor::zeros(&params.registry.slots[slot].shape, params.stored_dtype(slot), device);
+            params.slots.push(zeros);
         }
+        params
     }
 
     /// The weights given by name, in the shapes that users know, as `dtype`. They are given up one by one: a parameter
     /// that is all of a stored tensor becomes that tensor, and the memory of others is free once they are copied, so
-    /// that a large model is never there twice.
+    /// that a large model is never there twice. Matrices given in 16 bits, of `f32` weights on the CPU, stay so, and
+    /// others join them ([`Params::store_as`]).
     ///
     /// ```
     /// # use std::collections::BTreeMap;
@@ -89,8 +115,12 @@ impl Params {
         device: &Device,
         mut weights: BTreeMap<String, Tensor>,
     ) -> Result<Params, ParamError> {
-        let mut slots = Vec::new();
-        for slot in &registry.slots {
+        let can_store = dtype == DType::F32 && *device == Device::Cpu;
+        let storage = weights.values().map(Tensor::dtype).find(|given| can_store && given.is_storage());
+        let mut params = Params::empty(registry, dtype, storage.unwrap_or(dtype), device);
+        let registry = params.registry.clone();
+        for (index, slot) in registry.slots.iter().enumerate() {
+            let dtype = params.stored_dtype(index);
             let mut stored = None;
             for &i in &slot.params {
                 let NamedParam { name, layout, .. } = &registry.params[i];
@@ -106,15 +136,13 @@ impl Params {
             }
             let stored = stored.unwrap_or_else(|| Tensor::zeros(&slot.shape, dtype, device));
             release_if_large(stored.numel());
-            slots.push(stored);
+            params.slots.push(stored);
         }
         if let Some(name) = weights.into_keys().next() {
             let nearest = nearest(&name, registry.params().map(|(n, _)| n));
             return Err(ParamError::Unknown { name, nearest });
         }
-        let (device, registry) = (device.clone(), Arc::new(registry));
-        let (frozen, perma_hooks) = (BTreeSet::new(), PermaHooks::default());
-        Ok(Params { registry, slots, frozen, perma_hooks, dtype, storage: dtype, device })
+        Ok(params)
     }
 
     /// The tree that names the weights.
@@ -153,15 +181,11 @@ impl Params {
     /// ```
     ///
     /// # Panics
-    /// If the weights are not `f32` on the CPU: 16 bits are stored there, and computed with in `f32`.
+    /// If the weights are not `f32` on the CPU, and `storage` is another type than theirs: 16 bits are stored there, and
+    /// computed with in `f32`.
     #[track_caller]
     pub fn store_as(&mut self, storage: DType) {
-        assert!(
-            self.dtype == DType::F32 && self.device == Device::Cpu && storage != DType::F64,
-            "weights that are {} on {} are not stored as {storage}: f32 on the CPU is, as f32, bf16 or f16",
-            self.dtype,
-            self.device
-        );
+        self.check_storage(storage);
         self.storage = storage;
         for i in 0..self.slots.len() {
             if self.is_matrix(i) {
@@ -171,11 +195,26 @@ impl Params {
         }
     }
 
+    #[track_caller]
+    fn check_storage(&self, storage: DType) {
+        assert!(
+            storage == self.dtype || self.dtype == DType::F32 && self.device == Device::Cpu && storage != DType::F64,
+            "weights that are {} on {} are not stored as {storage}: f32 on the CPU is, as f32, bf16 or f16",
+            self.dtype,
+            self.device
+        );
+    }
+
+    /// The type that stored tensor `slot` has.
+    fn stored_dtype(&self, slot: usize) -> DType {
+        if self.is_matrix(slot) { self.storage } else { self.dtype }
+    }
+
     /// Whether [`Params::store_as`] is about stored tensor `slot`.
     fn is_matrix(&self, slot: usize) -> bool {
         // Grouped keys and values are `_W_K` and `_W_V`.
         let weight = |name: &str| name.split('.').any(|part| part.trim_start_matches('_').starts_with("W_"));
-        self.slots[slot].ndim() > 1 && self.registry.names_of(slot).all(weight)
+        self.registry.slots[slot].shape.len() > 1 && self.registry.names_of(slot).all(weight)
     }
 
     /// Where the weights are.

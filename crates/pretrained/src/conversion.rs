@@ -7,9 +7,11 @@ use std::ops::Range;
 use std::path::Path;
 
 use ironlens_files::{FileError, TensorFile};
+use ironlens_lens::ProcessingByParts;
 use ironlens_tensor::{Device, Tensor, release_if_large};
-use ironlens_transformer::{Config, HookedModel, ModelError, Params, is_buffer};
+use ironlens_transformer::{Config, HookedModel, is_buffer};
 
+use crate::arriving::{Arrived, Arriving, ReadColumns, UNEMBEDDING};
 use crate::error::PretrainedError;
 use crate::hf::HfConfig;
 use crate::load::LoadOptions;
@@ -41,7 +43,7 @@ impl<F: TensorFile> Source for F {
 }
 
 /// Elements of an embedding that are read at once: other copies of it would be a good part of a small model.
-const CHUNK: usize = 1 << 20;
+const CHUNK: usize = 1 << 19;
 
 /// A weight, the axis along which rows of a tensor lie in it, and what is made of them.
 pub(crate) type Target<'t> = (&'static str, usize, &'t dyn Fn(Tensor) -> Tensor);
@@ -62,8 +64,8 @@ pub(crate) struct Conversion<'a> {
     shapes: BTreeMap<String, Vec<usize>>,
     /// What the names of a base model begin with, where a model with a head has it.
     prefix: &'static str,
-    /// The model's weights.
-    params: &'a mut Params,
+    /// The model's.
+    weights: Arriving<'a>,
     used: BTreeSet<String>,
     written: BTreeSet<String>,
     pub problems: Vec<String>,
@@ -75,6 +77,7 @@ impl<'a> Conversion<'a> {
         source: &'a dyn Source,
         prefix: &'static str,
         model: &'a mut impl HookedModel,
+        parts: Option<ProcessingByParts>,
     ) -> Conversion<'a> {
         Conversion {
             hf,
@@ -85,7 +88,7 @@ impl<'a> Conversion<'a> {
             shapes: source.shapes(),
             source,
             prefix,
-            params: model.params_mut(),
+            weights: Arriving::new(model.params_mut(), parts),
             used: BTreeSet::new(),
             written: BTreeSet::new(),
             problems: Vec::new(),
@@ -130,14 +133,10 @@ impl<'a> Conversion<'a> {
 
     /// Whether values are finite; a problem if not. `offset` elements of the tensor are before them.
     fn all_finite(&mut self, name: &str, values: &[f32], offset: usize) -> bool {
-        // A sum is quick, and not finite if one of its parts is not.
-        if values.iter().map(|v| v * 0.0).sum::<f32>() == 0.0 {
-            return true;
-        }
-        if let Some(at) = values.iter().position(|v| !v.is_finite()) {
-            self.problems.push(format!("`{name}` has the value {} at element {}", values[at], offset + at));
-        }
-        false
+        let problem = not_finite(name, values, offset);
+        let all = problem.is_none();
+        self.problems.extend(problem);
+        all
     }
 
     /// Tensor `name`, on the CPU; `None`, and a problem, if it is not there, of another shape or not finite.
@@ -160,7 +159,7 @@ impl<'a> Conversion<'a> {
 
     /// Whether the model has weight `name`.
     pub fn wants(&self, name: &str) -> bool {
-        self.params.registry().param_place(name).is_some()
+        self.weights.has(name)
     }
 
     /// Takes note that tensor `name` is known, and not needed.
@@ -171,7 +170,7 @@ impl<'a> Conversion<'a> {
     /// Sets weight `name` of the model, if there is a value.
     pub fn write(&mut self, name: &str, value: Option<Tensor>) -> Result<(), PretrainedError> {
         if let Some(value) = value {
-            self.params.set(name, &value).map_err(ModelError::from)?;
+            self.weights.set(name, &value)?;
             self.written.insert(name.into());
             let elements = value.numel();
             drop(value);
@@ -192,7 +191,8 @@ impl<'a> Conversion<'a> {
     }
 
     /// The embedding of tokens `[V, m]`, times `scale`, and the unembedding: `head`, or else the embedding
-    /// as it was read, divided by `logits_scale`. Of two that are tied a file may have either.
+    /// as it was read, divided by `logits_scale`. Of two that are tied a file may have either. The final norm was
+    /// written before.
     pub fn embeddings(
         &mut self,
         embed: &str,
@@ -205,18 +205,40 @@ impl<'a> Conversion<'a> {
         let embedding = move |rows: Tensor| scaled(rows, scale);
         let unembedding = move |rows: Tensor| scaled(rows, 1.0 / logits_scale).t();
         let (v, v_out) = (self.cfg.d_vocab, self.cfg.d_vocab_out);
-        if tied {
-            let both = if self.has(embed) || !self.has(head) { embed } else { head };
-            self.ignore(head);
-            self.by_rows(both, v, &[("embed.W_E", 0, &embedding), ("unembed.W_U", 1, &unembedding)])?;
-        } else {
-            self.by_rows(embed, v, &[("embed.W_E", 0, &embedding)])?;
-            self.by_rows(head, v_out, &[("unembed.W_U", 1, &unembedding)])?;
-        }
         if let Some(bias) = head.strip_suffix(".weight").map(|h| format!("{h}.bias")) {
             self.copy_if_there("unembed.b_U", &bias, &[v_out])?;
         }
-        Ok(())
+        let both = if self.has(embed) || !self.has(head) { embed } else { head };
+        if tied && !self.weights.processes() {
+            self.ignore(head);
+            return self.by_rows(both, v, &[("embed.W_E", 0, &embedding), (UNEMBEDDING, 1, &unembedding)]);
+        }
+        let (embed, head) = if tied { (both, both) } else { (embed, head) };
+        self.ignore(head);
+        self.by_rows(embed, v, &[("embed.W_E", 0, &embedding)])?;
+        match self.weights.processes() {
+            true => self.unembedding(head, v_out, &unembedding),
+            false => self.by_rows(head, v_out, &[(UNEMBEDDING, 1, &unembedding)]),
+        }
+    }
+
+    /// Reads a tensor `[V, m]`, some rows at a time, of which `make` makes columns of the unembedding that is processed
+    /// as it is read.
+    fn unembedding(&mut self, name: &str, rows: usize, make: &dyn Fn(Tensor) -> Tensor) -> Result<(), PretrainedError> {
+        let m = self.cfg.d_model;
+        let Some(found) = self.found(name, &[rows, m]) else { return Ok(()) };
+        let mut columns = RowsAsColumns { source: self.source, name: &found, m, make };
+        match self.weights.set_unembedding(&mut columns) {
+            Ok(()) => {
+                self.written.insert(UNEMBEDDING.into());
+                Ok(())
+            }
+            Err(Unread::NotFinite(problem)) => {
+                self.problems.push(problem);
+                Ok(())
+            }
+            Err(Unread::Error(error)) => Err(error),
+        }
     }
 
     /// Reads a tensor `[rows, m]` some rows at a time. Of each target: the weight, the axis of it along which
@@ -233,9 +255,7 @@ impl<'a> Conversion<'a> {
             }
             let part = Tensor::from_vec(values, &[count, m], &Device::Cpu);
             for (to, axis, make) in targets {
-                let value = make(part.clone());
-                let region = |w: &Tensor| w.narrow(*axis, start, count);
-                self.params.assign(to, region, &value).map_err(ModelError::from)?;
+                self.weights.set_rows(to, *axis, start, &make(part.clone()))?;
             }
             // The next part brings memory of its own.
             drop(part);
@@ -425,7 +445,7 @@ impl<'a> Conversion<'a> {
 
     /// A weight of the model as it is now.
     pub fn weight(&self, name: &str) -> Result<Tensor, PretrainedError> {
-        Ok(self.params.get(name).map_err(ModelError::from)?)
+        self.weights.get(name)
     }
 
     /// Multiplies a weight that was written.
@@ -438,12 +458,12 @@ impl<'a> Conversion<'a> {
     }
 
     /// Tells what is wrong, if anything is: what was gathered, weights that nothing was written to, and
-    /// tensors that nothing read.
-    pub fn finish(mut self, path: &Path, options: &LoadOptions) -> Result<(), PretrainedError> {
+    /// tensors that nothing read. Gives what is left to do for a model whose weights were processed as they were read.
+    pub fn finish(mut self, path: &Path, options: &LoadOptions) -> Result<Option<Arrived>, PretrainedError> {
         if options.first_n_layers.is_some() {
             self.ignore_layers_beyond();
         }
-        for (name, _) in self.params.registry().params() {
+        for name in self.weights.names() {
             let last = name.rsplit('.').next().unwrap_or_default();
             let matrix = last == "W" || last.trim_start_matches('_').starts_with("W_");
             let told = !self.problems.is_empty();
@@ -458,7 +478,7 @@ impl<'a> Conversion<'a> {
             }
         }
         match self.problems.is_empty() {
-            true => Ok(()),
+            true => self.weights.finish(),
             false => {
                 const SHOWN: usize = 20;
                 let more = self.problems.len().saturating_sub(SHOWN);
@@ -468,6 +488,49 @@ impl<'a> Conversion<'a> {
                 }
                 Err(PretrainedError::Mismatch { path: path.into(), problems: self.problems })
             }
+        }
+    }
+}
+
+/// What is wrong with values that are not all finite; `offset` elements of the tensor are before them.
+fn not_finite(name: &str, values: &[f32], offset: usize) -> Option<String> {
+    // A sum is quick, and not finite if one of its parts is not.
+    if values.iter().map(|v| v * 0.0).sum::<f32>() == 0.0 {
+        return None;
+    }
+    let at = values.iter().position(|v| !v.is_finite())?;
+    Some(format!("`{name}` has the value {} at element {}", values[at], offset + at))
+}
+
+/// The rows of a tensor `[V, m]`, as columns of an unembedding.
+struct RowsAsColumns<'a> {
+    source: &'a dyn Source,
+    name: &'a str,
+    m: usize,
+    make: &'a dyn Fn(Tensor) -> Tensor,
+}
+
+/// Why one was not read.
+enum Unread {
+    NotFinite(String),
+    Error(PretrainedError),
+}
+
+impl From<PretrainedError> for Unread {
+    fn from(error: PretrainedError) -> Unread {
+        Unread::Error(error)
+    }
+}
+
+impl ReadColumns for RowsAsColumns<'_> {
+    type Error = Unread;
+
+    fn read(&mut self, tokens: Range<usize>) -> Result<Tensor, Unread> {
+        let (start, count) = (tokens.start, tokens.len());
+        let values = self.source.read_rows(self.name, tokens, self.m).map_err(PretrainedError::from)?;
+        match not_finite(self.name, &values, start * self.m) {
+            Some(problem) => Err(Unread::NotFinite(problem)),
+            None => Ok((self.make)(Tensor::from_vec(values, &[count, self.m], &Device::Cpu))),
         }
     }
 }

@@ -79,7 +79,7 @@ fn convert(hf: &HfConfig, weights: &Path, options: &LoadOptions) -> Result<Hooke
     let cfg = configuration(family, hf, options)?;
     let mut model = HookedEncoder::with_heads(cfg, heads, &options.device, 0)?;
     let source = Renamed::new(&checkpoint, |name| Some(bert::newer_name(name)));
-    let mut conversion = Conversion::new(hf, &source, family.prefix, &mut model);
+    let mut conversion = Conversion::new(hf, &source, family.prefix, &mut model, None);
     (family.tensors)(&mut conversion)?;
     conversion.finish(weights, options)?;
     if let Some(how) = sentences::of_folder(beside(weights))? {
@@ -101,7 +101,7 @@ fn read_own(text: &str, weights: &Path, options: &LoadOptions) -> Result<HookedE
     apply(options, &mut cfg)?;
     let cfg = Config { init_weights: false, ..cfg };
     let mut model = HookedEncoder::with_heads(cfg, heads, &options.device, 0)?;
-    state_dict::fill(&mut model, &Checkpoint::open(weights)?, options)?;
+    state_dict::fill(&mut model, None, &Checkpoint::open(weights)?, options)?;
     model.set_sentences(how)?;
     Ok(model)
 }

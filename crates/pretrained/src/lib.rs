@@ -28,6 +28,7 @@
 
 #![forbid(unsafe_code)]
 
+mod arriving;
 mod check;
 mod conversion;
 mod encoder;
@@ -149,7 +150,7 @@ impl Pretrained for HookedEncoder {
 fn load_state_dict<M: HookedModel>(model: &mut M, path: &Path) -> Result<Loaded, PretrainedError> {
     let checkpoint = Checkpoint::open(path)?;
     let mut changed = model.clone();
-    let loaded = state_dict::Weights::new(&checkpoint, model.config())?.write(&mut changed, false)?;
+    let (loaded, _) = state_dict::Weights::new(&checkpoint, model.config())?.write(&mut changed, None, false)?;
     *model = changed;
     Ok(loaded)
 }

@@ -4,11 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use ironlens_files::{Checkpoint, FileError};
-use ironlens_lens::{Processing, process_weights_of};
+use ironlens_lens::{Processing, ProcessingByParts, process_weights_of};
 use ironlens_tensor::{DType, Device};
 use ironlens_transformer::{Config, HookedTransformer, PaddingSide};
 use serde_json::Value;
 
+use crate::arriving::Arrived;
 use crate::check::checked;
 use crate::conversion::{Conversion, Source};
 use crate::error::PretrainedError;
@@ -42,7 +43,8 @@ pub struct LoadOptions {
     pub dtype: DType,
     /// Type that matrices are stored in, `F32`, `Bf16` or `F16`; all else, and what is computed, is `f32`. For models
     /// on the CPU with `dtype` `F32`. Without processing each tensor is rounded as it is read (one of that type keeps
-    /// its bits), and no more than one is held in `f32` at a time; processing takes place in `f32`, before rounding.
+    /// its bits), and no more than one is held in `f32` at a time; processing takes place in `f32`, before rounding,
+    /// and holds no more than a layer.
     pub storage: DType,
     /// Where the model lives.
     pub device: Device,
@@ -123,15 +125,27 @@ impl LoadOptions {
         )))
     }
 
-    /// An empty model for weights to be read into, with the storage that they go to at once if none of them is
-    /// processed.
-    pub(crate) fn empty_model(&self, cfg: Config) -> Result<HookedTransformer, PretrainedError> {
-        let mut model = HookedTransformer::new(cfg, &self.device, 0)?;
-        let steps = self.processing(model.config());
-        if self.storage.is_storage() && steps == none_of(steps) {
-            model.params_mut().store_as(self.storage);
+    /// An empty model for weights to be read into, and how they are processed as they are read, if they are: in a model
+    /// that is stored in 16 bits, so that it is never there in 32. `mlp_biases`: there may be biases of MLPs.
+    pub(crate) fn empty_model(
+        &self,
+        cfg: Config,
+        mlp_biases: bool,
+    ) -> Result<(HookedTransformer, Option<ProcessingByParts>), PretrainedError> {
+        if !self.storage.is_storage() {
+            return Ok((HookedTransformer::new(cfg, &self.device, 0)?, None));
         }
-        Ok(model)
+        let cfg = cfg.resolved()?;
+        let steps = self.processing(&cfg);
+        let parts = match steps == none_of(steps) {
+            true => None,
+            false => match ProcessingByParts::new(&cfg, steps, mlp_biases)? {
+                Some(parts) => Some(parts),
+                // Processed as a whole, before it is rounded.
+                None => return Ok((HookedTransformer::new(cfg, &self.device, 0)?, None)),
+            },
+        };
+        Ok((HookedTransformer::new_stored_as(cfg, self.storage, 0)?, parts))
     }
 
     /// The steps that a model of this configuration takes.
@@ -206,7 +220,7 @@ pub(crate) fn load(source: &str, options: &LoadOptions) -> Result<HookedTransfor
             }
         }
     };
-    let mut model = process(model, options)?;
+    let mut model = model;
     if let Some(side) = options.default_padding_side {
         model.set_default_padding_side(side)?;
     }
@@ -235,10 +249,18 @@ pub(crate) fn beside(path: &Path) -> &Path {
     }
 }
 
-/// The model with processed weights.
-fn process(model: HookedTransformer, options: &LoadOptions) -> Result<HookedTransformer, PretrainedError> {
+/// The model with processed weights, if these were not as they `arrived`.
+pub(crate) fn process(
+    model: HookedTransformer,
+    arrived: Option<Arrived>,
+    options: &LoadOptions,
+) -> Result<HookedTransformer, PretrainedError> {
     let steps = options.processing(model.config());
-    if steps == none_of(steps) { Ok(model) } else { Ok(process_weights_of(model, steps)?) }
+    match arrived {
+        Some(arrived) => arrived.finish(model),
+        None if steps == none_of(steps) => Ok(model),
+        None => Ok(process_weights_of(model, steps)?),
+    }
 }
 
 /// The same with no step taken.
@@ -353,12 +375,13 @@ fn convert(
     let hf = &hf.completed(family.names, family.defaults);
     refuse_quantised(hf)?;
     let cfg = configuration(family, hf, options)?;
-    let mut model = options.empty_model(cfg)?;
-    let mut conversion = Conversion::new(hf, source, family.prefix, &mut model);
+    let is_mlp_bias = |name: &String| name.contains("mlp") && name.ends_with("bias");
+    let (mut model, parts) = options.empty_model(cfg, source.shapes().keys().any(is_mlp_bias))?;
+    let mut conversion = Conversion::new(hf, source, family.prefix, &mut model, parts);
     conversion.offset_inside = offset_inside;
     (family.tensors)(&mut conversion)?;
-    conversion.finish(path, options)?;
-    Ok(model)
+    let arrived = conversion.finish(path, options)?;
+    process(model, arrived, options)
 }
 
 /// The resolved configuration, as options change it.

@@ -5,16 +5,18 @@ use std::ops::Range;
 use std::path::Path;
 
 use ironlens_files::{Checkpoint, FileError, TensorFile, TorchValue};
+use ironlens_lens::ProcessingByParts;
 use ironlens_tensor::{Device, Tensor};
 use ironlens_transformer::config::{ActFn, NormalizationType, PositionalEmbeddingType};
 use ironlens_transformer::{Config, HookedModel, HookedTransformer, is_buffer};
 use serde_json::{Value, json};
 
+use crate::arriving::{Arrived, Arriving, UNEMBEDDING, layer_of};
 use crate::conversion::{Conversion, Source, heads_in};
 use crate::error::PretrainedError;
 use crate::families::nano_gpt;
 use crate::hf::HfConfig;
-use crate::load::{LoadOptions, apply, text_of};
+use crate::load::{LoadOptions, apply, process, text_of};
 
 /// Reads a configuration in TransformerLens's names: as its `to_dict` writes it, or as the `config.json` of
 /// the models that it was made with (NeelNanda's) have it.
@@ -65,27 +67,29 @@ pub(crate) fn read(
     options: &LoadOptions,
 ) -> Result<HookedTransformer, PretrainedError> {
     apply(options, &mut cfg)?;
-    let mut model = options.empty_model(Config { init_weights: false, ..cfg })?;
-    fill(&mut model, checkpoint, options)?;
-    Ok(model)
+    let (mut model, parts) = options.empty_model(Config { init_weights: false, ..cfg }, true)?;
+    let arrived = fill(&mut model, parts, checkpoint, options)?;
+    process(model, arrived, options)
 }
 
-/// Gives a model the weights of a checkpoint, which must have all of them and no others.
+/// Gives a model the weights of a checkpoint, which must have all of them and no others; processed by `parts`; what
+/// is left of that to do is given back.
 pub(crate) fn fill(
     model: &mut impl HookedModel,
+    parts: Option<ProcessingByParts>,
     checkpoint: &Checkpoint,
     options: &LoadOptions,
-) -> Result<(), PretrainedError> {
+) -> Result<Option<Arrived>, PretrainedError> {
     let layers = model.config().n_layers;
     let weights = Weights::new(checkpoint, model.config())?;
-    let loaded = weights.write(model, options.n_ctx.is_some())?;
+    let (loaded, arrived) = weights.write(model, parts, options.n_ctx.is_some())?;
     let beyond = |name: &String| options.first_n_layers.is_some() && layer_of(name).is_some_and(|l| l >= layers);
     let unexpected: Vec<String> = loaded.unexpected.into_iter().filter(|name| !beyond(name)).collect();
     let missing = loaded.missing.into_iter().map(|name| format!("`{name}` is missing"));
     let problems: Vec<String> =
         missing.chain(unexpected.iter().map(|name| format!("`{name}` is not a weight of this model"))).collect();
     match problems.is_empty() {
-        true => Ok(()),
+        true => Ok(arrived),
         false => Err(PretrainedError::Mismatch { path: checkpoint.path().into(), problems }),
     }
 }
@@ -106,12 +110,12 @@ pub(crate) fn read_alone(checkpoint: &Checkpoint, options: &LoadOptions) -> Resu
     );
     let mut cfg = nano_gpt::config(&hf)?;
     apply(options, &mut cfg)?;
-    let mut model = options.empty_model(cfg)?;
+    let (mut model, parts) = options.empty_model(cfg, true)?;
     let source = Renamed::new(checkpoint, |name| Some(name.trim_start_matches("_orig_mod.").to_string()));
-    let mut conversion = Conversion::new(&hf, &source, "transformer.", &mut model);
+    let mut conversion = Conversion::new(&hf, &source, "transformer.", &mut model, parts);
     nano_gpt::tensors(&mut conversion)?;
-    conversion.finish(checkpoint.path(), options)?;
-    Ok(model)
+    let arrived = conversion.finish(checkpoint.path(), options)?;
+    process(model, arrived, options)
 }
 
 /// A checkpoint under other names.
@@ -239,9 +243,14 @@ impl<'c> Weights<'c> {
         Some((format!("blocks.{layer}.{to}"), turn))
     }
 
-    /// Writes what there is into a model; on an error some of it may be written. Of learned positions the model may have
-    /// fewer, if they may be cut.
-    pub fn write(&self, model: &mut impl HookedModel, cut_positions: bool) -> Result<Loaded, PretrainedError> {
+    /// Writes what there is into a model, processed by `parts`, of which what is left to do is given back; on an error
+    /// some of it may be written. Of learned positions the model may have fewer, if they may be cut.
+    pub fn write(
+        &self,
+        model: &mut impl HookedModel,
+        parts: Option<ProcessingByParts>,
+        cut_positions: bool,
+    ) -> Result<(Loaded, Option<Arrived>), PretrainedError> {
         let shapes: BTreeMap<String, Vec<usize>> =
             model.params().registry().params().map(|(name, shape)| (name.to_string(), shape.to_vec())).collect();
         let mut missing: BTreeSet<&str> = shapes.keys().map(String::as_str).collect();
@@ -272,6 +281,9 @@ impl<'c> Weights<'c> {
         if !problems.is_empty() {
             return Err(PretrainedError::Mismatch { path: self.checkpoint.path().into(), problems });
         }
+        // Layer by layer, and the unembedding after what it is processed with.
+        found.sort_by_key(|(_, to, _)| (to == UNEMBEDDING, layer_of(to)));
+        let mut weights = Arriving::new(model.params_mut(), parts);
         for (tensor, to, turn) in found {
             let values = self.checkpoint.read_f32(&tensor.name)?;
             if let Some(at) = values.iter().position(|v| !v.is_finite()) {
@@ -282,10 +294,11 @@ impl<'c> Weights<'c> {
             if to == POSITIONS {
                 value = value.narrow(0, 0, shapes[&to][0]);
             }
-            model.params_mut().set(&to, &value).map_err(ironlens_transformer::ModelError::from)?;
+            weights.set(&to, &value)?;
         }
+        let arrived = weights.finish()?;
         let missing = missing.into_iter().map(String::from).collect();
-        Ok(Loaded { missing, unexpected })
+        Ok((Loaded { missing, unexpected }, arrived))
     }
 }
 
@@ -338,9 +351,4 @@ impl Turn {
             Turn::Heads(n) => t.reshape(&[n, t.dim(0) / n]),
         }
     }
-}
-
-/// The layer in a name such as `blocks.3.ln1.w`.
-fn layer_of(name: &str) -> Option<usize> {
-    name.strip_prefix("blocks.")?.split('.').next()?.parse().ok()
 }

@@ -45,6 +45,30 @@ fn stored_models_have_the_bits_of_rounded_ones() {
     }
 }
 
+/// Weights are processed as they are read there, part by part.
+#[test]
+fn processed_models_are_rounded_last() {
+    let bf16 = |v: f32| bf16::from_f32(v).to_f32();
+    for name in cases().iter().filter(|name| case(name).join("hf").is_dir()) {
+        let hf = case(name).join("hf");
+        for like_transformerlens in [false, true] {
+            let options = LoadOptions { like_transformerlens, ..LoadOptions::default() };
+            let Ok(model) = load_with(&hf, &options) else {
+                assert!(like_transformerlens, "{name}: TransformerLens refuses some, and none is refused else");
+                continue;
+            };
+            let stored = load_with(&hf, &LoadOptions { storage: DType::Bf16, ..options }).unwrap();
+            assert_eq!(stored.params().storage(), DType::Bf16, "{name}");
+            assert_eq!(stored.config(), model.config(), "{name}");
+            for (param, value) in stored.params().iter() {
+                let expected = if is_matrix(param, &value) { DType::Bf16 } else { DType::F32 };
+                assert_eq!(value.dtype(), expected, "{param} of {name}");
+            }
+            assert_same_bits(&stored, &rounded(&model, bf16), &tokens(name));
+        }
+    }
+}
+
 #[test]
 fn half_precision_is_stored_too_and_processing_comes_before_rounding() {
     let (hf, x) = (case("gpt2_sharded").join("hf"), tokens("gpt2_sharded"));

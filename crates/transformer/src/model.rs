@@ -37,16 +37,37 @@ impl HookedTransformer {
     /// device takes in one piece.
     pub fn new(cfg: Config, device: &Device, seed: impl Into<Option<u64>>) -> Result<HookedTransformer, ModelError> {
         let seed = seed.into().or(cfg.seed).unwrap_or(0);
-        HookedTransformer::with_params(cfg, device, |registry| Ok(Params::initialised(registry, seed, device)))
+        let params = |registry| Ok(Params::initialised(registry, seed, device));
+        HookedTransformer::with_params(cfg, device, DType::F32, params)
     }
 
-    /// The model of `cfg` with the weights that `params` makes.
+    /// As [`HookedTransformer::new`] on the CPU, with matrices stored in `storage` ([`Params::store_as`]) from the outset,
+    /// so that 16 bits take half of the memory at once.
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Panics
+    /// If `storage` is `F64`.
+    #[track_caller]
+    pub fn new_stored_as(
+        cfg: Config,
+        storage: DType,
+        seed: impl Into<Option<u64>>,
+    ) -> Result<HookedTransformer, ModelError> {
+        let seed = seed.into().or(cfg.seed).unwrap_or(0);
+        let params = |registry| Ok(Params::initialised_as(storage, registry, seed, &Device::Cpu));
+        HookedTransformer::with_params(cfg, &Device::Cpu, storage, params)
+    }
+
+    /// The model of `cfg` with the weights that `params` makes, with matrices stored in `storage`.
     fn with_params(
         cfg: Config,
         device: &Device,
+        storage: DType,
         params: impl FnOnce(Registry) -> Result<Params, ParamError>,
     ) -> Result<HookedTransformer, ModelError> {
-        cfg.check_memory(device)?;
+        cfg.check_memory_as(storage, device)?;
         let cfg = cfg.resolved()?;
         let (net, registry) = build(&cfg);
         fit::weights(&registry, device)?;
@@ -277,7 +298,9 @@ struct Shell {
 impl Shell {
     /// The model of `cfg` with these weights.
     fn filled(self, cfg: Config, weights: BTreeMap<String, Tensor>) -> Result<HookedTransformer, ModelError> {
-        let mut model = HookedTransformer::with_params(cfg, &self.device, |registry| {
+        // Matrices keep the type that they are stored in.
+        let storage = weights.values().map(Tensor::dtype).find(|dtype| dtype.is_storage()).unwrap_or(self.dtype);
+        let mut model = HookedTransformer::with_params(cfg, &self.device, storage, |registry| {
             Params::from_weights(registry, self.dtype, &self.device, weights)
         })?;
         model.tokenizer = self.tokenizer;

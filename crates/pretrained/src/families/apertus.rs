@@ -31,8 +31,8 @@ fn config(hf: &HfConfig) -> Read<Config> {
 }
 
 fn tensors(c: &mut Conversion<'_>) -> Read<()> {
-    c.embeddings("model.embed_tokens.weight", "lm_head.weight", 1.0, 1.0)?;
     c.stream_norm("ln_final", "model.norm")?;
+    c.embeddings("model.embed_tokens.weight", "lm_head.weight", 1.0, 1.0)?;
     for l in 0..c.cfg.n_layers {
         let at = |name: &str| format!("{}{name}", layer(l));
         c.stream_norm(&format!("blocks.{l}.ln1"), &at("attention_layernorm"))?;

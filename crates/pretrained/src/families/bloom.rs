@@ -46,9 +46,9 @@ fn config(hf: &HfConfig) -> Read<Config> {
 }
 
 fn tensors(c: &mut Conversion<'_>) -> Read<()> {
+    c.stream_norm("ln_final", "transformer.ln_f")?;
     c.embeddings("transformer.word_embeddings.weight", "lm_head.weight", 1.0, 1.0)?;
     c.stream_norm("embed.ln", "transformer.word_embeddings_layernorm")?;
-    c.stream_norm("ln_final", "transformer.ln_f")?;
     let (n, h) = (c.cfg.n_heads, c.cfg.d_head);
     for l in 0..c.cfg.n_layers {
         let at = |name: &str| format!("transformer.h.{l}.{name}");

@@ -57,8 +57,8 @@ fn tensors(c: &mut Conversion<'_>) -> Read<()> {
     if scale == 0.0 {
         return Err(mistaken("logit_scale", "0", "another number"));
     }
-    c.embeddings("model.embed_tokens.weight", "lm_head.weight", 1.0, 1.0 / scale)?;
     c.stream_norm("ln_final", "model.norm")?;
+    c.embeddings("model.embed_tokens.weight", "lm_head.weight", 1.0, 1.0 / scale)?;
     for l in 0..c.cfg.n_layers {
         let at = |name: &str| format!("{}self_attn.{name}", layer(l));
         c.stream_norm(&format!("blocks.{l}.ln1"), &format!("{}input_layernorm", layer(l)))?;

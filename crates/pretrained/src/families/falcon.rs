@@ -67,8 +67,8 @@ fn is_grouped(hf: &HfConfig) -> Read<bool> {
 }
 
 fn tensors(c: &mut Conversion<'_>) -> Read<()> {
-    c.embeddings("transformer.word_embeddings.weight", "lm_head.weight", 1.0, 1.0)?;
     c.stream_norm("ln_final", "transformer.ln_f")?;
+    c.embeddings("transformer.word_embeddings.weight", "lm_head.weight", 1.0, 1.0)?;
     let (n, h) = (c.cfg.n_heads, c.cfg.d_head);
     let grouped = is_grouped(c.hf)?;
     let kv = c.cfg.n_key_value_heads();

@@ -101,8 +101,8 @@ fn config_3(hf: &HfConfig) -> Read<Config> {
 fn tensors(c: &mut Conversion<'_>) -> Read<()> {
     c.norm_offset = if c.offset_inside { 0.0 } else { 1.0 };
     let scale = (c.cfg.d_model as f64).sqrt();
-    c.embeddings("model.embed_tokens.weight", "lm_head.weight", scale, 1.0)?;
     c.stream_norm("ln_final", "model.norm")?;
+    c.embeddings("model.embed_tokens.weight", "lm_head.weight", scale, 1.0)?;
     for l in 0..c.cfg.n_layers {
         if c.cfg.use_normalization_before_and_after {
             for (to, from) in [

@@ -60,9 +60,9 @@ fn tensors(c: &mut Conversion<'_>) -> Read<()> {
 
 /// The weights, whichever way matrices are stored.
 pub(super) fn weights(c: &mut Conversion<'_>) -> Read<()> {
+    c.stream_norm("ln_final", "transformer.ln_f")?;
     c.embeddings("transformer.wte.weight", "lm_head.weight", 1.0, 1.0)?;
     c.positions("transformer.wpe.weight", 0)?;
-    c.stream_norm("ln_final", "transformer.ln_f")?;
     for l in 0..c.cfg.n_layers {
         let at = |name: &str| format!("transformer.h.{l}.{name}");
         c.stream_norm(&format!("blocks.{l}.ln1"), &at("ln_1"))?;

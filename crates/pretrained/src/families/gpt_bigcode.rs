@@ -36,9 +36,9 @@ fn config(hf: &HfConfig) -> Read<Config> {
 }
 
 fn tensors(c: &mut Conversion<'_>) -> Read<()> {
+    c.stream_norm("ln_final", "transformer.ln_f")?;
     c.embeddings("transformer.wte.weight", "lm_head.weight", 1.0, 1.0)?;
     c.positions("transformer.wpe.weight", 0)?;
-    c.stream_norm("ln_final", "transformer.ln_f")?;
     let (n, h) = (c.cfg.n_heads, c.cfg.d_head);
     for l in 0..c.cfg.n_layers {
         let at = |name: &str| format!("transformer.h.{l}.{name}");

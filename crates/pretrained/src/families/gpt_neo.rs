@@ -58,9 +58,9 @@ fn attention_layers(hf: &HfConfig) -> Read<Vec<AttnType>> {
 }
 
 fn tensors(c: &mut Conversion<'_>) -> Read<()> {
+    c.stream_norm("ln_final", "transformer.ln_f")?;
     c.embeddings("transformer.wte.weight", "lm_head.weight", 1.0, 1.0)?;
     c.positions("transformer.wpe.weight", 0)?;
-    c.stream_norm("ln_final", "transformer.ln_f")?;
     for l in 0..c.cfg.n_layers {
         let at = |name: &str| format!("transformer.h.{l}.{name}");
         let attn = |name: &str| at(&format!("attn.attention.{name}"));

@@ -47,8 +47,8 @@ fn config(hf: &HfConfig) -> Read<Config> {
 }
 
 fn tensors(c: &mut Conversion<'_>) -> Read<()> {
-    c.embeddings("gpt_neox.embed_in.weight", "embed_out.weight", 1.0, 1.0)?;
     c.stream_norm("ln_final", "gpt_neox.final_layer_norm")?;
+    c.embeddings("gpt_neox.embed_in.weight", "embed_out.weight", 1.0, 1.0)?;
     let (n, h) = (c.cfg.n_heads, c.cfg.d_head);
     for l in 0..c.cfg.n_layers {
         let at = |name: &str| format!("gpt_neox.layers.{l}.{name}");

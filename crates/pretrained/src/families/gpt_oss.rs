@@ -39,8 +39,8 @@ fn tensors(c: &mut Conversion<'_>) -> Read<()> {
             hint: "take a checkpoint whose experts are in bf16".into(),
         });
     }
-    c.embeddings("model.embed_tokens.weight", "lm_head.weight", 1.0, 1.0)?;
     c.stream_norm("ln_final", "model.norm")?;
+    c.embeddings("model.embed_tokens.weight", "lm_head.weight", 1.0, 1.0)?;
     for l in 0..c.cfg.n_layers {
         llama::norms(c, l)?;
         llama::attention(c, l)?;

@@ -28,8 +28,8 @@ fn config(hf: &HfConfig) -> Read<Config> {
 }
 
 fn tensors(c: &mut Conversion<'_>) -> Read<()> {
-    c.embeddings("transformer.wte.weight", "lm_head.weight", 1.0, 1.0)?;
     c.stream_norm("ln_final", "transformer.ln_f")?;
+    c.embeddings("transformer.wte.weight", "lm_head.weight", 1.0, 1.0)?;
     for l in 0..c.cfg.n_layers {
         let at = |name: &str| format!("transformer.h.{l}.{name}");
         c.stream_norm(&format!("blocks.{l}.ln1"), &at("ln_1"))?;

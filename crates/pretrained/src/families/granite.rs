@@ -31,8 +31,8 @@ fn tensors(c: &mut Conversion<'_>) -> Read<()> {
     let number = |name| Ok::<_, crate::PretrainedError>(c.hf.number_if_given(name)?.unwrap_or(1.0));
     let (embedding, residual, logits) =
         (number("embedding_multiplier")?, number("residual_multiplier")?, number("logits_scaling")?);
-    c.embeddings("model.embed_tokens.weight", "lm_head.weight", embedding, logits)?;
     c.stream_norm("ln_final", "model.norm")?;
+    c.embeddings("model.embed_tokens.weight", "lm_head.weight", embedding, logits)?;
     for l in 0..c.cfg.n_layers {
         llama::norms(c, l)?;
         let at = |name: &str| format!("{}self_attn.{name}", layer(l));

@@ -25,8 +25,8 @@ pub(super) fn config(hf: &HfConfig) -> Read<Config> {
 }
 
 pub(super) fn tensors(c: &mut Conversion<'_>) -> Read<()> {
-    c.embeddings("model.embed_tokens.weight", "lm_head.weight", 1.0, 1.0)?;
     c.stream_norm("ln_final", "model.norm")?;
+    c.embeddings("model.embed_tokens.weight", "lm_head.weight", 1.0, 1.0)?;
     for l in 0..c.cfg.n_layers {
         norms(c, l)?;
         attention(c, l)?;

@@ -90,8 +90,8 @@ fn config_3(hf: &HfConfig) -> Read<Config> {
 }
 
 fn tensors_2(c: &mut Conversion<'_>) -> Read<()> {
-    c.embeddings("model.embed_tokens.weight", "lm_head.weight", 1.0, 1.0)?;
     c.stream_norm("ln_final", "model.norm")?;
+    c.embeddings("model.embed_tokens.weight", "lm_head.weight", 1.0, 1.0)?;
     for l in 0..c.cfg.n_layers {
         c.stream_norm(&format!("blocks.{l}.ln1_post"), &format!("{}post_attention_layernorm", layer(l)))?;
         c.stream_norm(&format!("blocks.{l}.ln2_post"), &format!("{}post_feedforward_layernorm", layer(l)))?;
@@ -127,8 +127,8 @@ fn config_e(hf: &HfConfig) -> Read<Config> {
 }
 
 fn tensors_e(c: &mut Conversion<'_>) -> Read<()> {
-    c.embeddings("model.embed_tokens.weight", "lm_head.weight", 1.0, 1.0)?;
     c.stream_norm("ln_final", "model.norm")?;
+    c.embeddings("model.embed_tokens.weight", "lm_head.weight", 1.0, 1.0)?;
     for l in 0..c.cfg.n_layers {
         llama::norms(c, l)?;
         attention(c, l)?;

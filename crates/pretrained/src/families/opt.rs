@@ -42,13 +42,13 @@ fn config(hf: &HfConfig) -> Read<Config> {
 }
 
 fn tensors(c: &mut Conversion<'_>) -> Read<()> {
-    c.embeddings("model.decoder.embed_tokens.weight", "lm_head.weight", 1.0, 1.0)?;
-    c.positions("model.decoder.embed_positions.weight", 2)?;
     // Norms without weights and biases keep their ones and zeros.
     let affine = c.hf.flag("layer_norm_elementwise_affine", true)?;
     if affine {
         c.stream_norm("ln_final", "model.decoder.final_layer_norm")?;
     }
+    c.embeddings("model.decoder.embed_tokens.weight", "lm_head.weight", 1.0, 1.0)?;
+    c.positions("model.decoder.embed_positions.weight", 2)?;
     for l in 0..c.cfg.n_layers {
         let at = |name: &str| format!("model.decoder.layers.{l}.{name}");
         if affine {

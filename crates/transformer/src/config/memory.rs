@@ -1,6 +1,6 @@
 //! How much memory a configuration asks for, known before anything is built.
 
-use ironlens_tensor::Device;
+use ironlens_tensor::{DType, Device};
 
 use super::Config;
 use super::error::ConfigError;
@@ -66,8 +66,24 @@ impl Config {
     /// # Errors
     /// If they do not; the error names the setting that is farthest beyond what models have.
     pub fn check_memory(&self, device: &Device) -> Result<(), ConfigError> {
+        self.check_memory_as(DType::F32, device)
+    }
+
+    /// The same, of weights whose matrices, almost all of them, are stored in `storage`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn check_memory_as(&self, storage: DType, device: &Device) -> Result<(), ConfigError> {
         let available = device.memory_bytes().unwrap_or(UNKNOWN);
-        self.check_bytes(self.weight_bytes(), available)
+        self.check_bytes(self.stored_bytes(storage), available)
+    }
+
+    /// About as many bytes as the weights take with matrices in `storage`.
+    fn stored_bytes(&self, storage: DType) -> u64 {
+        match self.weight_bytes() {
+            u64::MAX => u64::MAX,
+            bytes => (bytes / FLOAT).saturating_mul(storage.size() as u64),
+        }
     }
 
     /// As [`Config::check_memory`], for a memory of `available` bytes, of which `needed` are asked for.
@@ -156,6 +172,7 @@ mod tests {
             let (estimate, right) = (cfg.weight_bytes() as f64, counted(&cfg) as f64);
             assert!(estimate >= right && estimate < 1.03 * right, "{estimate} for {right}: {cfg:?}");
             assert_eq!(cfg.resolved().unwrap().weight_bytes(), cfg.weight_bytes());
+            assert_eq!(cfg.stored_bytes(DType::Bf16), cfg.weight_bytes() / 4 * 2);
         }
     }
 
@@ -173,6 +190,8 @@ mod tests {
         };
         refused(Config { n_layers: 1_000_000_000, ..notebook() }, "n_layers");
         refused(Config { n_layers: usize::MAX, ..notebook() }, "n_layers");
+        // Also in half of the bytes, where they cannot be counted.
+        assert_eq!(Config { n_layers: usize::MAX, ..notebook() }.stored_bytes(DType::Bf16), u64::MAX);
         refused(Config { d_model: 1_000_000_000, ..notebook() }, "d_model");
         refused(Config { d_model: usize::MAX, n_heads: usize::MAX, ..notebook() }, "n_heads");
         refused(Config { n_ctx: 1_000_000_000, ..notebook() }, "n_ctx");
