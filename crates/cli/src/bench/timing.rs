@@ -63,6 +63,17 @@ pub fn interleaved(mut cases: Vec<Case<'_>>, repeats: usize) -> Result<BTreeMap<
     Ok(cases.into_iter().map(Case::seconds).collect())
 }
 
+/// Times each case `repeats` times, one case after the other, as those measure that this is compared with: with the
+/// memory that its last run left, and not with what a larger case between them had.
+pub fn in_turn(cases: Vec<Case<'_>>, repeats: usize) -> Result<BTreeMap<String, Seconds>> {
+    let timed = |mut case: Case<'_>| {
+        case.warm(1)?;
+        (0..repeats).try_for_each(|_| case.sample())?;
+        Ok(case.seconds())
+    };
+    cases.into_iter().map(timed).collect()
+}
+
 /// The median time of `repeats` runs of `f`, after one to warm up.
 pub fn median(repeats: usize, mut f: impl FnMut()) -> f64 {
     f();
