@@ -3,7 +3,7 @@
 use ironlens_autograd::check::gradient_error;
 use ironlens_autograd::{Tape, Var};
 use ironlens_tensor::einops::{Reduction, einsum, rearrange, reduce, repeat};
-use ironlens_tensor::{AttentionSpec, BinaryOp, DType, Device, IndexTensor, Rng, RotarySpec, Tensor, UnaryOp};
+use ironlens_tensor::{Alibi, AttentionSpec, BinaryOp, DType, Device, IndexTensor, Rng, RotarySpec, Tensor, UnaryOp};
 
 fn random(seed: u64, shape: &[usize]) -> Tensor {
     Rng::new(seed, 0).normal(shape, 0.0, 1.0, &Device::Cpu).to_dtype(DType::F64)
@@ -121,13 +121,17 @@ fn rows() {
 
 fn specs() -> Vec<AttentionSpec> {
     let plain = AttentionSpec::causal(1.7);
+    let alibi = |bf16| Some(Alibi { slopes: vec![0.5, 0.3], bf16 });
+    let mask = Some(IndexTensor::from([[0, 1, 1, 1, 1], [1, 1, 1, 1, 1]]));
     vec![
         plain.clone(),
         AttentionSpec { causal: false, ..plain.clone() },
         AttentionSpec { window: Some(2), ..plain.clone() },
         AttentionSpec { soft_cap: Some(1.5), ..plain.clone() },
-        AttentionSpec { alibi: Some(vec![0.5, 0.25]), soft_cap: Some(2.0), ..plain.clone() },
-        AttentionSpec { key_mask: Some(IndexTensor::from([[0, 1, 1, 1, 1], [1, 1, 1, 1, 1]])), ..plain },
+        AttentionSpec { alibi: alibi(false), soft_cap: Some(2.0), ..plain.clone() },
+        AttentionSpec { alibi: alibi(true), soft_cap: Some(2.0), ..plain.clone() },
+        AttentionSpec { alibi: alibi(true), key_mask: mask.clone(), ..plain.clone() },
+        AttentionSpec { key_mask: mask, ..plain },
     ]
 }
 

@@ -8,7 +8,7 @@ use std::cell::Cell;
 
 use harness::{Method, Operands, all_are_tried, method, methods_over_axes, of_both, try_all, try_nothing};
 use ironlens_autograd::{Sink, Tape, Var};
-use ironlens_tensor::{AttentionSpec, BinaryOp, DType, Device, RotarySpec, Tensor};
+use ironlens_tensor::{Alibi, AttentionSpec, BinaryOp, DType, Device, RotarySpec, Tensor};
 
 /// A variable after a write.
 #[track_caller]
@@ -90,7 +90,8 @@ fn recorded(o: &Operands, derivative: impl Fn(Tensor, &mut Sink<'_>) + 'static) 
 }
 
 fn spec(o: &Operands, alibi: usize, mask: usize) -> AttentionSpec {
-    AttentionSpec { alibi: Some(o.numbers(alibi)), key_mask: Some(o.ids(mask).clone()), ..AttentionSpec::causal(2.0) }
+    let alibi = Some(Alibi { slopes: o.numbers(alibi), bf16: false });
+    AttentionSpec { alibi, key_mask: Some(o.ids(mask).clone()), ..AttentionSpec::causal(2.0) }
 }
 
 fn late() -> AttentionSpec {

@@ -66,6 +66,10 @@ fn architectures() -> Vec<(&'static str, Config)> {
             Config { use_qk_norm: true, normalization_type: NormalizationType::RMS, ..rotary.clone() },
         ),
         ("ALiBi", Config { positional_embedding_type: PositionalEmbeddingType::Alibi, ..base() }),
+        (
+            "ALiBi in bf16",
+            Config { positional_embedding_type: PositionalEmbeddingType::Alibi, alibi_bf16: true, ..base() },
+        ),
         ("shortformer", Config { positional_embedding_type: PositionalEmbeddingType::Shortformer, ..base() }),
         (
             "windows",

@@ -61,6 +61,22 @@ fn logits_tokens_and_weights_are_those_of_others() {
     assert!(compared > 300, "only {compared} weights and logits of TransformerLens's were compared");
 }
 
+/// Positions count from the first token that is not padding, as in Hugging Face: its logits there are those of the
+/// sequence alone.
+#[test]
+fn padding_before_a_sequence_changes_nothing() {
+    for name in cases() {
+        let (model, x, logits) = (load(&case(&name).join("hf")).unwrap(), tokens(&name), &expected(&name)["hf/logits"]);
+        let [batch, pos] = *x.shape() else { panic!("tokens are [batch, pos]") };
+        let (padding, kept) = (IndexTensor::new(vec![0; 3 * batch], &[batch, 3]), pos - 3);
+        let padded = IndexTensor::cat(&[padding.clone(), x.narrow(1, 0, kept)], 1);
+        let mask = IndexTensor::cat(&[padding, IndexTensor::new(vec![1; kept * batch], &[batch, kept])], 1);
+        let out = model.call(&padded).attention_mask(&mask).output().unwrap();
+        let error = error_of(&out.logits().value().narrow(1, 3, kept), &logits.narrow(1, 0, kept));
+        assert!(error < 1e-5, "{name}: logits after padding differ from Hugging Face's by {error}");
+    }
+}
+
 /// `notes.json` says by how much TransformerLens 2.18 differs from Hugging Face, as a part of the largest logit; with
 /// `like_transformerlens` we differ by as much.
 #[test]

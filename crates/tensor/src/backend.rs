@@ -1,5 +1,7 @@
 //! What a device must be able to compute: every op is a required method.
 
+use half::bf16;
+
 use crate::{DType, IndexTensor, Tensor};
 
 /// An elementwise function of one operand.
@@ -201,8 +203,8 @@ impl ReduceOp {
 /// How attention scores are made from queries and keys. Shared by the fused kernel and its parts,
 /// so that both compute the same numbers.
 ///
-/// `score[b, h, i, j] = softcap(q_i . k_j / scale) - slope_h * distance`, and negative infinity
-/// where query `i` may not see key `j`.
+/// `score[b, h, i, j] = softcap(q_i . k_j / scale)`, with ALiBi's bias if there is one, and negative infinity where
+/// query `i` may not see key `j`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AttentionSpec {
     /// Scores are divided by this (`sqrt(d_head)` in TransformerLens's default).
@@ -213,8 +215,8 @@ pub struct AttentionSpec {
     pub causal: bool,
     /// Whether keys that lie this many or more positions before the query are hidden.
     pub window: Option<usize>,
-    /// ALiBi: one slope per head; the bias is `slope * (key - query)`, at most 0.
-    pub alibi: Option<Vec<f64>>,
+    /// What scores have for where a key lies, if anything.
+    pub alibi: Option<Alibi>,
     /// Position of the first query among the keys: queries are `query_start..query_start + q`.
     pub query_start: usize,
     /// `[batch, key]`, 0 where a key is padding that nobody may see.
@@ -236,6 +238,48 @@ impl AttentionSpec {
         let padding = self.key_mask.as_ref().is_some_and(|m| m.as_slice()[b * m.shape()[1] + j] == 0);
         !(late || far || padding)
     }
+
+    /// Whether a key's place counts from the first key, and not from the query.
+    pub fn counts_keys(&self) -> bool {
+        self.alibi.as_ref().is_some_and(|alibi| alibi.bf16)
+    }
+}
+
+/// ALiBi (Press et al. 2021): scores have a bias by the places of keys.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Alibi {
+    /// One for each head. The bias is `slope * (key - query)`, at most 0.
+    pub slopes: Vec<f64>,
+    /// As Falcon's in Hugging Face (`build_alibi_tensor`), whose place of a key counts from the first that is not
+    /// padding, the same for all queries: with slope, place and their product rounded to `bf16`, and the product
+    /// divided by `scale` as scores are.
+    pub bf16: bool,
+}
+
+impl Alibi {
+    /// The slope of head `h`, as places are multiplied by it.
+    pub(crate) fn slope(&self, h: usize) -> f64 {
+        let slope = self.slopes[h];
+        // Hugging Face has slopes in f32 before.
+        if self.bf16 { rounded_to_bf16(slope as f32).into() } else { slope }
+    }
+}
+
+/// The nearest `bf16`; of two, the even one.
+#[inline(always)]
+pub(crate) fn rounded_to_bf16(x: f32) -> f32 {
+    bf16::from_f32(x).to_f32()
+}
+
+/// The keys of one sequence of `key_mask` as they count: 1 for the first that is not padding, 2 for the next; 0 for
+/// padding.
+pub(crate) fn counted(mask: &[u32]) -> impl Iterator<Item = u32> {
+    let mut count = 0;
+    mask.iter().map(move |&m| {
+        let seen = u32::from(m != 0);
+        count += seen;
+        count * seen
+    })
 }
 
 /// Rotary position embedding of one tensor `[batch, pos, head, d_head]`.

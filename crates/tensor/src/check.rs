@@ -400,8 +400,8 @@ pub(crate) fn attention(op: &str, q: &Tensor, k: &Tensor, spec: &AttentionSpec) 
     requires(fits, op, a, b, "[batch, query, head, d_head] and [batch, key, kv_head, d_head]");
     let [queries, heads, keys] = [a[1], a[2], b[1]];
     result(op, a, b, &[a[0], heads, queries, keys]);
-    if let Some(slopes) = &spec.alibi {
-        shape(op, &[q, k], "alibi", &[slopes.len()], &[heads]);
+    if let Some(alibi) = &spec.alibi {
+        shape(op, &[q, k], "alibi", &[alibi.slopes.len()], &[heads]);
     }
     if let Some(mask) = &spec.key_mask {
         shape(op, &[q, k], "key_mask", mask.shape(), &[a[0], keys]);

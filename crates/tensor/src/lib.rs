@@ -62,7 +62,7 @@ mod storage;
 mod tensor;
 
 pub use axis::{Axes, Axis};
-pub use backend::{AdamWStep, AttentionSpec, BinaryOp, ReduceOp, RotarySpec, UnaryOp};
+pub use backend::{AdamWStep, Alibi, AttentionSpec, BinaryOp, ReduceOp, RotarySpec, UnaryOp};
 pub use cpu::library::{ACCELERATE_VARIABLE, Products, products};
 pub use cpu::storage::{fresh_allocations, release_if_large, release_pooled_memory};
 pub use device::{Device, DeviceError};

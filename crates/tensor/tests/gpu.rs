@@ -5,7 +5,7 @@
 
 use ironlens_tensor::einops::einsum;
 use ironlens_tensor::{
-    AdamWStep, AttentionSpec, BinaryOp, DType, Device, IndexTensor, Rng, RotarySpec, Tensor, UnaryOp,
+    AdamWStep, Alibi, AttentionSpec, BinaryOp, DType, Device, IndexTensor, Rng, RotarySpec, Tensor, UnaryOp,
 };
 
 fn gpu() -> Device {
@@ -201,11 +201,14 @@ fn rows() {
 fn attention_of_every_kind() {
     let causal = AttentionSpec::causal(2.0);
     let mask = IndexTensor::new(vec![0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1], &[2, 6]);
+    let alibi = |bf16| Some(Alibi { slopes: vec![0.5, 0.25, 0.1, 0.05], bf16 });
     let specs = [
         causal.clone(),
         AttentionSpec { window: Some(3), soft_cap: Some(1.5), ..causal.clone() },
-        AttentionSpec { alibi: Some(vec![0.5, 0.25, 0.1, 0.05]), key_mask: Some(mask), ..causal.clone() },
-        AttentionSpec { causal: false, ..causal },
+        AttentionSpec { alibi: alibi(false), key_mask: Some(mask.clone()), ..causal.clone() },
+        AttentionSpec { alibi: alibi(true), key_mask: Some(mask), ..causal.clone() },
+        AttentionSpec { alibi: alibi(true), ..causal.clone() },
+        AttentionSpec { causal: false, ..causal.clone() },
     ];
     for kv in [4, 2] {
         let (q, k, v) = (random(&[2, 6, 4, 5], 0), random(&[2, 6, kv, 5], 1), random(&[2, 6, kv, 5], 2));
@@ -218,6 +221,13 @@ fn attention_of_every_kind() {
                 vec![z, pattern.clone(), scores, dq, dk, dv, pattern.attention_values(&t[2])]
             });
         }
+    }
+    // Places that bf16 does not hold.
+    let (q, k) = (random(&[2, 5, 4, 3], 0), random(&[2, 600, 2, 3], 1));
+    let padded = IndexTensor::new((0..1200).map(|at| u32::from(at > 7)).collect::<Vec<_>>(), &[2, 600]);
+    for key_mask in [None, Some(padded)] {
+        let spec = AttentionSpec { alibi: alibi(true), query_start: 595, key_mask, ..causal.clone() };
+        compare("scores of late keys", 1e-6, &[&q, &k], |t| vec![t[0].attention_scores(&t[1], &spec)]);
     }
     let (x, angles) = (random(&[2, 6, 3, 8], 0), random(&[1, 6, 3], 1));
     for interleaved in [true, false] {

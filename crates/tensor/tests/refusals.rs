@@ -7,7 +7,8 @@ use harness::{
     Method, Operands, all_are_tried, method, methods_over_axes, of_both, try_all, try_devices, try_nothing, try_storage,
 };
 use ironlens_tensor::{
-    AdamWStep, AttentionSpec, BinaryOp, DType, Device, IndexTensor, Layout, ReduceOp, RotarySpec, Tensor, UnaryOp,
+    AdamWStep, Alibi, AttentionSpec, BinaryOp, DType, Device, IndexTensor, Layout, ReduceOp, RotarySpec, Tensor,
+    UnaryOp,
 };
 
 /// Methods that take whatever they are given: of one tensor of any shape, or that only tell.
@@ -56,7 +57,8 @@ const OTHERS: &[&str] = &[
 ];
 
 fn spec(o: &Operands, alibi: usize, mask: usize) -> AttentionSpec {
-    AttentionSpec { alibi: Some(o.numbers(alibi)), key_mask: Some(o.ids(mask).clone()), ..AttentionSpec::causal(2.0) }
+    let alibi = Some(Alibi { slopes: o.numbers(alibi), bf16: false });
+    AttentionSpec { alibi, key_mask: Some(o.ids(mask).clone()), ..AttentionSpec::causal(2.0) }
 }
 
 /// Queries that end one past the last key.

@@ -1,8 +1,8 @@
-//! Indexing, order, statistics, construction and named axes, against values by hand and against
+//! Indexing, order, statistics, construction, named axes and biases of scores, against values by hand and against
 //! plain loops.
 
 use ironlens_tensor::einops::{Reduction, einsum, rearrange, reduce, repeat};
-use ironlens_tensor::{AttentionSpec, DType, Device, IndexTensor, Rng, Tensor};
+use ironlens_tensor::{Alibi, AttentionSpec, DType, Device, IndexTensor, Rng, Tensor};
 
 fn random(seed: u64, shape: &[usize]) -> Tensor {
     Rng::new(seed, 2).normal(shape, 0.0, 1.0, &Device::Cpu)
@@ -305,6 +305,45 @@ fn of_nothing_there_is_no_variance_and_no_score() {
     assert!(none.var(0).to_vec().iter().chain(&none.std(0).to_vec()).all(|v| v.is_nan()));
     let no_heads = Tensor::zeros(&[2, 5, 0, 4], DType::F32, &Device::Cpu);
     assert_eq!(no_heads.attention_scores(&no_heads, &AttentionSpec::causal(2.0)).shape(), [2, 0, 5, 5]);
+}
+
+/// The nearest number with 8 bits, of two the even one.
+fn with_8_bits(x: f64) -> f64 {
+    let unit = if x == 0.0 { 1.0 } else { (x.abs().log2().floor() - 7.0).exp2() };
+    (x / unit).round_ties_even() * unit
+}
+
+#[test]
+fn falcons_bias_is_of_the_key_alone() {
+    let (scale, slopes, start, keys) = (3.0, [0.5f64.sqrt(), 0.3, 0.25, 1.0 / 256.0], 690, 700);
+    let alibi = Some(Alibi { slopes: slopes.to_vec(), bf16: true });
+    let spec = AttentionSpec { alibi, query_start: start, ..AttentionSpec::causal(scale) };
+    // Padding before, and between.
+    let mask: Vec<u32> = (0..2 * keys).map(|at| u32::from(at > 8 && at % 700 != 350)).collect();
+    let masked = AttentionSpec { key_mask: Some(IndexTensor::new(mask, &[2, keys])), ..spec.clone() };
+    for (dtype, tolerance) in [(DType::F64, 1e-13), (DType::F32, 1e-6)] {
+        let [q, k, v] = [(&[2, 10, 4, 3], 0), (&[2, keys, 2, 3], 1), (&[2, keys, 2, 3], 2)]
+            .map(|(shape, seed)| random(seed, shape).to_dtype(dtype));
+        let products = q.attention_scores(&k, &AttentionSpec { query_start: start, ..AttentionSpec::causal(scale) });
+        for spec in [&spec, &masked] {
+            let (products, scores) = (products.to_vec_f64(), q.attention_scores(&k, spec));
+            let pattern = q.attention_with_pattern(&k, &v, spec).1;
+            assert_eq!(pattern.to_vec_f64(), scores.softmax().to_vec_f64());
+            for (at, score) in scores.to_vec_f64().into_iter().enumerate() {
+                let (key, query, head, item) = (at % keys, at / keys % 10, at / keys / 10 % 4, at / keys / 40);
+                if !spec.visible(item, query, key) {
+                    assert_eq!(score, f64::NEG_INFINITY);
+                    continue;
+                }
+                let before =
+                    |mask: &IndexTensor| mask.as_slice()[item * keys..][..key].iter().filter(|m| **m != 0).count();
+                let place = spec.key_mask.as_ref().map_or(key, before);
+                let bias = with_8_bits(with_8_bits(slopes[head]) * with_8_bits(place as f64)) / scale;
+                let error = (score - products[at] - bias).abs() / bias.max(1.0);
+                assert!(error < tolerance, "{dtype}: key {key} of head {head} is off by {error:e}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use ironlens_nn::{
     Activation, Attention, AttentionConfig, ExpertKind, Init, Mlp, MlpConfig, Moe, MoeConfig, NormKind, PositionScheme,
     QkNorm, RopeScaling, RotaryConfig, RotaryTable, Scope,
 };
-use ironlens_tensor::UnaryOp;
+use ironlens_tensor::{Alibi, UnaryOp};
 
 use crate::block::FeedForward;
 use crate::config::{
@@ -86,13 +86,16 @@ pub(crate) fn positions(cfg: &Config, layer: usize, tables: &mut Vec<Arc<RotaryT
                 tables[tables.len() - 1].clone()
             }))
         }
-        PositionalEmbeddingType::Alibi => PositionScheme::Alibi(match cfg.alibi_slopes.is_empty() {
-            true => {
-                let start = 2f64.powf(-8.0 / cfg.n_heads as f64);
-                (0..cfg.n_heads).map(|i| start * start.powi(i as i32)).collect()
-            }
-            false => cfg.alibi_slopes.clone(),
-        }),
+        PositionalEmbeddingType::Alibi => {
+            let slopes = match cfg.alibi_slopes.is_empty() {
+                true => {
+                    let start = 2f64.powf(-8.0 / cfg.n_heads as f64);
+                    (0..cfg.n_heads).map(|i| start * start.powi(i as i32)).collect()
+                }
+                false => cfg.alibi_slopes.clone(),
+            };
+            PositionScheme::Alibi(Alibi { slopes, bf16: cfg.alibi_bf16 })
+        }
         PositionalEmbeddingType::Standard | PositionalEmbeddingType::Shortformer => PositionScheme::None,
     }
 }

@@ -112,6 +112,17 @@ fn hooks_see_new_positions_once_and_whole_patterns() {
     }
 }
 
+/// Places that count from the first key need it, though no query sees it.
+#[test]
+fn windows_keep_the_keys_that_places_count_from() {
+    let local =
+        Config { n_ctx: 700, use_local_attn: true, window_size: 100, attn_types: vec![AttnType::Local; 2], ..base() };
+    let places = Config { positional_embedding_type: PositionalEmbeddingType::Alibi, alibi_bf16: true, ..local };
+    let (model, x) = (model(Config { alibi_slopes: vec![0.3, 0.05], ..places }), tokens(1, 700));
+    let whole = model.forward(&x).unwrap().to_vec();
+    assert_eq!(in_pieces(&model, &x, &[300, 300, 99, 1]).to_vec(), whole);
+}
+
 #[test]
 fn edits_are_kept() {
     let (model, x) = (model(llama()), tokens(1, 6));

@@ -3,7 +3,7 @@
 
 use ironlens::tensor::profile::{self, Kernel};
 use ironlens::tensor::{
-    AdamWStep, AttentionSpec, BinaryOp, DType, Device, IndexTensor, ReduceOp, Rng, RotarySpec, Tensor, UnaryOp,
+    AdamWStep, Alibi, AttentionSpec, BinaryOp, DType, Device, IndexTensor, ReduceOp, Rng, RotarySpec, Tensor, UnaryOp,
 };
 
 use super::table::Table;
@@ -199,10 +199,13 @@ fn checks() -> Vec<Check> {
     all.push(check("attention, other scores", &[heads, heads, heads, &[8, 12, 128, 128]], |t| {
         let mask = IndexTensor::new((0..8 * 128).map(|i| u32::from(i % 128 > i / 128)).collect::<Vec<_>>(), &[8, 128]);
         let capped = AttentionSpec { window: Some(50), soft_cap: Some(2.0), ..AttentionSpec::causal(8.0) };
-        let alibi = Some((1..=12).map(|head| 0.5f64.powi(head)).collect());
-        let masked = AttentionSpec { alibi, key_mask: Some(mask), ..AttentionSpec::causal(8.0) };
+        let masked = |bf16| {
+            let alibi = Some(Alibi { slopes: (1..=12).map(|head| 0.6f64.powi(head)).collect(), bf16 });
+            AttentionSpec { alibi, key_mask: Some(mask.clone()), ..AttentionSpec::causal(8.0) }
+        };
         let (dq, dk) = t[0].attention_scores_grad(&t[1], &capped, &t[3]);
-        vec![t[0].attention_scores(&t[1], &capped), t[0].attention_scores(&t[1], &masked), dq, dk]
+        let specs = [capped, masked(false), masked(true)];
+        specs.iter().map(|spec| t[0].attention_scores(&t[1], spec)).chain([dq, dk]).collect()
     }));
     all.push(check("rotary", &[heads, &[1, 128, 32]], |t| {
         let spec = |interleaved| RotarySpec { cos: t[1].clone(), sin: t[1].clone(), interleaved };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ironlens_autograd::Var;
-use ironlens_tensor::{AttentionSpec, Layout, RotarySpec, Tensor};
+use ironlens_tensor::{Alibi, AttentionSpec, Layout, RotarySpec, Tensor};
 
 use crate::ctx::Ctx;
 use crate::error::HookError;
@@ -28,8 +28,8 @@ pub enum PositionScheme {
     None,
     /// Queries and keys are rotated, by a table that layers share.
     Rotary(Arc<RotaryTable>),
-    /// Scores get `slope * (key - query)`, one slope per head.
-    Alibi(Vec<f64>),
+    /// Scores have a bias, by a slope for each head.
+    Alibi(Alibi),
 }
 
 /// The sizes and kind of an [`Attention`].
@@ -238,7 +238,9 @@ impl Attention {
             Some(past) => {
                 assert!(self.cfg.causal, "what follows was seen by what came before: attention is not causal");
                 assert!(!(k.requires_grad() || v.requires_grad()), "keys and values that are kept have no gradients");
-                let (keys, values) = past.append(k.value(), rotated_k.value(), v.value(), self.cfg.window);
+                // Where places count from the first key, all keys stay.
+                let window = spec.window.filter(|_| !spec.counts_keys());
+                let (keys, values) = past.append(k.value(), rotated_k.value(), v.value(), window);
                 let dropped = past.dropped();
                 spec.query_start = start - dropped;
                 spec.key_mask = spec.key_mask.map(|mask| mask.narrow(1, dropped, keys.dim(1)));
@@ -290,7 +292,7 @@ impl Attention {
             causal: cfg.causal,
             window: cfg.window,
             alibi: match &cfg.positions {
-                PositionScheme::Alibi(slopes) => Some(slopes.clone()),
+                PositionScheme::Alibi(alibi) => Some(alibi.clone()),
                 PositionScheme::None | PositionScheme::Rotary(_) => None,
             },
             query_start: 0,

@@ -50,10 +50,8 @@ fn config(hf: &HfConfig) -> Read<Config> {
     };
     if hf.flag("alibi", false)? {
         cfg.positional_embedding_type = PositionalEmbeddingType::Alibi;
-        // The bias is scaled as the scores are, and its slopes are kept in 16 bits.
-        let sixteen_bits = |slope: f64| f64::from(half::bf16::from_f64(slope).to_f32());
-        let scale = (d_head as f64).sqrt();
-        cfg.alibi_slopes = alibi_slopes(n_heads).into_iter().map(|s| sixteen_bits(s) / scale).collect();
+        cfg.alibi_slopes = alibi_slopes(n_heads);
+        cfg.alibi_bf16 = true;
     } else {
         cfg.positional_embedding_type = PositionalEmbeddingType::Rotary;
         rope(hf, &mut cfg)?;

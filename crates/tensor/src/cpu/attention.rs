@@ -16,7 +16,7 @@ use super::simd::{LANES, simd};
 use super::storage::Buffer;
 use super::team;
 use crate::Tensor;
-use crate::backend::AttentionSpec;
+use crate::backend::{self, AttentionSpec};
 use crate::check;
 
 /// Queries per block.
@@ -215,6 +215,26 @@ fn divide<E: Elem>(row: &mut [E], scale: f64) {
     }
 }
 
+/// What each of the first `keys` keys adds to a head's scores, where that is the same for all queries.
+fn key_bias<E: Elem>(spec: &AttentionSpec, keys: usize, (b, h): (usize, usize)) -> Option<Buffer<E>> {
+    let alibi = spec.alibi.as_ref().filter(|alibi| alibi.bf16)?;
+    let rounded = backend::rounded_to_bf16;
+    let slope = alibi.slope(h) as f32;
+    let mut bias = Buffer::<E>::scratch(&[keys]);
+    let at = |place: u32| E::from_f64(rounded(slope * rounded(place as f32)).into());
+    simd!({
+        match &spec.key_mask {
+            None => bias.iter_mut().zip(0..).for_each(|(x, place)| *x = at(place)),
+            Some(mask) => {
+                let counted = backend::counted(&mask.as_slice()[b * mask.shape()[1]..]);
+                bias.iter_mut().zip(counted).for_each(|(x, count)| *x = at(count.saturating_sub(1)));
+            }
+        }
+        divide(&mut bias, spec.scale);
+    });
+    Some(bias)
+}
+
 /// Scores of one head, `[query, key]`.
 fn head_scores<E: Elem>(
     out: &mut [E],
@@ -241,8 +261,9 @@ fn block_scores<E: Elem>(
 ) {
     let keys = sizes.keys;
     let cap = spec.soft_cap.map(E::from_f64);
-    let slope = spec.alibi.as_ref().map(|s| E::from_f64(s[h]));
+    let slope = spec.alibi.as_ref().filter(|alibi| !alibi.bf16).map(|alibi| E::from_f64(alibi.slope(h)));
     let limit = key_limit(spec, keys, first, len);
+    let bias = key_bias::<E>(spec, limit, (b, h));
     let mut scores = OutMat::new(rows, len, keys, keys);
     gemm(scores.block(0, len, limit), false, q.sub_rows(first, len), k.sub_rows(0, limit).t(), Par::Seq);
     simd!({
@@ -261,6 +282,9 @@ fn block_scores<E: Elem>(
                 for (j, s) in row[from..to].iter_mut().enumerate() {
                     *s += slope * E::from_f64(((from + j) as f64 - query).min(0.0));
                 }
+            }
+            if let Some(bias) = &bias {
+                row[from..to].iter_mut().zip(&bias[from..to]).for_each(|(s, x)| *s += *x);
             }
             if spec.key_mask.is_some() {
                 for (j, s) in row.iter_mut().enumerate().take(to).skip(from) {

@@ -5,7 +5,7 @@ use super::backend::{Ops, Reduction, memory};
 use super::kernels;
 use super::matmul::{Epilogue, Product};
 use crate::Tensor;
-use crate::backend::{AttentionSpec, Backend, ReduceOp};
+use crate::backend::{AttentionSpec, Backend, ReduceOp, counted};
 
 /// `[batch, pos, head, d]` as `[batch, kv_head, group, pos, d]`.
 fn heads(x: &Tensor, kv_heads: usize) -> Tensor {
@@ -47,17 +47,18 @@ impl Ops {
 
     /// ALiBi's slopes by head; `other` in their place, which nobody reads, where there are none.
     fn slopes(&self, spec: &AttentionSpec, other: &Tensor) -> Tensor {
-        spec.alibi.as_ref().map_or(other.clone(), |slopes| {
-            let slopes: Vec<f32> = slopes.iter().map(|s| *s as f32).collect();
+        spec.alibi.as_ref().map_or(other.clone(), |alibi| {
+            let slopes: Vec<f32> = (0..alibi.slopes.len()).map(|h| alibi.slope(h) as f32).collect();
             let shape = [slopes.len()];
             self.from_host(slopes, &shape)
         })
     }
 
-    /// 1 for keys that may be seen, 0 for others; `other` in its place where all may.
+    /// How keys that may be seen count, from 1, and 0 for others; `other` in its place where all may.
     fn key_mask(&self, spec: &AttentionSpec, other: &Tensor) -> Tensor {
         spec.key_mask.as_ref().map_or(other.clone(), |mask| {
-            let mask: Vec<f32> = mask.as_slice().iter().map(|m| (*m != 0) as u32 as f32).collect();
+            let rows = mask.as_slice().chunks(mask.shape()[1].max(1));
+            let mask: Vec<f32> = rows.flat_map(counted).map(|count| count as f32).collect();
             let shape = [mask.len()];
             self.from_host(mask, &shape)
         })

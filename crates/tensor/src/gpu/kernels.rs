@@ -198,6 +198,8 @@ flags! {
         has_window,
         has_soft_cap,
         has_alibi,
+        /// Whether its bias is of the key alone, in `bf16`.
+        alibi_bf16,
         has_key_mask,
     }
 }
@@ -209,6 +211,7 @@ impl From<&AttentionSpec> for Scores {
             has_window: spec.window.is_some(),
             has_soft_cap: spec.soft_cap.is_some(),
             has_alibi: spec.alibi.is_some(),
+            alibi_bf16: spec.counts_keys(),
             has_key_mask: spec.key_mask.is_some(),
         };
         Scores {

@@ -182,7 +182,7 @@ mod tests {
             look("products", &(words.clone() + &texts.join("\n")), &words);
         }
         // What scores are made with beside what their gradient asks for.
-        assert_eq!(unread, ["scores_grad: has_alibi"]);
+        assert_eq!(unread, ["scores_grad: has_alibi", "scores_grad: alibi_bf16"]);
     }
 
     /// Whether a barrier stands after a `return`, or in a block that a condition opens. (A loop

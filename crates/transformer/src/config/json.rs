@@ -363,6 +363,7 @@ fields! {
         clip_qkv: Plain,
         attn_sinks: Plain,
         alibi_slopes: Plain,
+        alibi_bf16: Plain,
         no_rope_layers: Plain,
         rope_scaling: Plain,
         rope_scaling_global_only: Plain,
@@ -620,6 +621,7 @@ mod tests {
             clip_qkv: Some(0.1 + 0.2),
             attn_sinks: true,
             alibi_slopes: vec![0.1, 1.0 / 3.0],
+            alibi_bf16: true,
             no_rope_layers: vec![3],
             rope_scaling_global_only: true,
             ..Config::default()
@@ -628,7 +630,7 @@ mod tests {
 
     #[test]
     fn fields_beyond_transformerlens_read_back_and_are_absent_at_their_defaults() {
-        const BEYOND: usize = 14;
+        const BEYOND: usize = 15;
         let names = |cfg: &Config| {
             let map: Map<String, Value> = serde_json::from_str(&cfg.to_json()).unwrap();
             map.into_iter().map(|(name, _)| name).collect::<Vec<_>>()

@@ -191,6 +191,9 @@ pub struct Config {
     /// ALiBi's slope of each head. Default (empty): TransformerLens's formula, which is the paper's where the
     /// number of heads is a power of two.
     pub alibi_slopes: Vec<f64>,
+    /// ALiBi's bias as Falcon's in Hugging Face: slope, place of the key and their product are rounded to `bf16`, and
+    /// the product is divided as scores are ([`Alibi`](ironlens_tensor::Alibi)).
+    pub alibi_bf16: bool,
     /// Layers whose queries and keys are not rotated (SmolLM 3).
     pub no_rope_layers: Vec<usize>,
     /// How the rotation's wavelengths are stretched, where it is not by Llama 3.1's formula.
@@ -273,6 +276,7 @@ impl Default for Config {
             clip_qkv: None,
             attn_sinks: false,
             alibi_slopes: Vec::new(),
+            alibi_bf16: false,
             no_rope_layers: Vec::new(),
             rope_scaling: None,
             rope_scaling_global_only: false,

@@ -286,6 +286,10 @@ impl Config {
                 return Err(invalid("alibi_slopes", slope, "finite numbers", "leave it out for the usual slopes"));
             }
         }
+        if self.alibi_bf16 && self.positional_embedding_type != PositionalEmbeddingType::Alibi {
+            let expected = "false without positional_embedding_type = alibi";
+            return Err(invalid("alibi_bf16", true, expected, "leave it out"));
+        }
         self.check_rope_scaling()
     }
 
@@ -551,6 +555,9 @@ mod tests {
         refused(alibi(&[0.5; 3]), "alibi_slopes", &["a list of 3", "one for each of the 4 heads"]);
         refused(alibi(&[0.5, 0.5, f64::NAN, 0.5]), "alibi_slopes", &["NaN", "finite"]);
         assert!(alibi(&[0.5; 4]).resolved().is_ok());
+        let rounded = Config { alibi_bf16: true, ..small() };
+        refused(rounded, "alibi_bf16", &["is true", "false without positional_embedding_type = alibi"]);
+        assert!(Config { alibi_bf16: true, ..alibi(&[]) }.resolved().is_ok());
         refused(Config { no_rope_layers: vec![1, 2], ..small() }, "no_rope_layers", &["is 2", "below n_layers = 2"]);
     }
 

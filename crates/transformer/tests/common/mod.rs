@@ -122,6 +122,16 @@ pub fn architectures() -> Vec<Architecture> {
             },
             &[],
         ),
+        (
+            "biases of Falcon's places",
+            Config {
+                positional_embedding_type: PositionalEmbeddingType::Alibi,
+                alibi_slopes: vec![0.3, 0.05],
+                alibi_bf16: true,
+                ..base()
+            },
+            &[],
+        ),
     ]
 }
 

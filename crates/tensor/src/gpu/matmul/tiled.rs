@@ -229,9 +229,11 @@ fn store(v: &Variant, text: &mut String) -> fmt::Result {
         text.push_str(
             "fn score(item: Item, i: u32, j: u32, product: f32) -> f32 {\n\
              var s = capped(product);\n\
-             if (has_alibi()) { s += r2[item.rest] * min(f32(j) - f32(i + query_start()), 0.0); }\n\
              var shown = 1.0;\n\
              if (has_key_mask()) { shown = r3[item.outer * cols() + min(j, cols() - 1u)]; }\n\
+             if (alibi_bf16()) {\n\
+             s += key_bias(r2[item.rest], select(f32(j), shown - 1.0, has_key_mask()));\n\
+             } else if (has_alibi()) { s += r2[item.rest] * min(f32(j) - f32(i + query_start()), 0.0); }\n\
              return select(hidden_score(), s, visible(i, j, shown));\n}\n",
         );
     }
