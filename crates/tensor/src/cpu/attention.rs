@@ -264,6 +264,9 @@ fn block_scores<E: Elem>(
     let slope = spec.alibi.as_ref().filter(|alibi| !alibi.bf16).map(|alibi| E::from_f64(alibi.slope(h)));
     let limit = key_limit(spec, keys, first, len);
     let bias = key_bias::<E>(spec, limit, (b, h));
+    // Of keys; numbers are turned into `E` slowly.
+    let mut places = Buffer::<E>::scratch(&[if slope.is_some() { limit } else { 0 }]);
+    places.iter_mut().zip(0u32..).for_each(|(x, place)| *x = E::from_f64(place.into()));
     let mut scores = OutMat::new(rows, len, keys, keys);
     gemm(scores.block(0, len, limit), false, q.sub_rows(first, len), k.sub_rows(0, limit).t(), Par::Seq);
     simd!({
@@ -278,10 +281,9 @@ fn block_scores<E: Elem>(
                 }
             }
             if let Some(slope) = slope {
-                let query = (i + spec.query_start) as f64;
-                for (j, s) in row[from..to].iter_mut().enumerate() {
-                    *s += slope * E::from_f64(((from + j) as f64 - query).min(0.0));
-                }
+                let query = E::from_f64((i + spec.query_start) as f64);
+                let before = |place: E| if place < query { place - query } else { E::ZERO };
+                row[from..to].iter_mut().zip(&places[from..to]).for_each(|(s, place)| *s += slope * before(*place));
             }
             if let Some(bias) = &bias {
                 row[from..to].iter_mut().zip(&bias[from..to]).for_each(|(s, x)| *s += *x);
