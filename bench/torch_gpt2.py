@@ -52,6 +52,8 @@ short, long = tokens(128), tokens(1024)
 found["gpt2_gradients_128"] = timed(gradients)
 model.zero_grad()
 with torch.no_grad():
+    prompt = tokens(16)
+    found["gpt2_forward_16"] = timed(lambda: model(prompt))
     found["gpt2_forward_128"] = timed(lambda: model(short))
     found["gpt2_forward_1024"] = timed(lambda: model(long))
     found["gpt2_run_with_cache_128"] = timed(lambda: model.run_with_cache(short))

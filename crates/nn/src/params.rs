@@ -313,8 +313,11 @@ impl Params {
         for (i, p) in registry.params.iter().enumerate() {
             let Some(init) = init(p) else { continue };
             let value = init.draw(p.layout.shape(), &mut Rng::new(seed, i as u64), &self.device);
-            let stored = self.slots[p.slot].dtype();
+            let (stored, elements) = (self.slots[p.slot].dtype(), value.numel());
             self.slots[p.slot].assign(|s| s.with_layout(p.layout.clone()), value.to_dtype(stored));
+            // As much memory again as the weights have would be kept for tensors of these sizes.
+            drop(value);
+            release_if_large(elements);
             drawn += 1;
         }
         drawn

@@ -446,6 +446,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn schedules_that_warm_up_read_the_warmup_steps() {
+        for schedule in Schedule::ALL {
+            let reads = schedule.factor(1, 100, 10) != schedule.factor(1, 100, 0);
+            assert_eq!(schedule.warms_up(), reads, "{schedule:?}");
+        }
+    }
+
+    #[test]
     fn schedules_are_what_they_say() {
         let at = |s: Schedule| [0, 50, 100, 200, 1000].map(|i| s.factor(i, 1000, 100));
         assert_eq!(at(Schedule::Notebook), [1.0, 1.0, 1.0, 2.0, 10.0]);

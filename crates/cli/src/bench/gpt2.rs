@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use ironlens::lens::Metric;
 use ironlens::lens::patching::{self, PatchOptions};
-use ironlens::tensor::{Device, Rng};
+use ironlens::tensor::{Device, Rng, release_pooled_memory};
 use ironlens::train::next_token_loss;
 use ironlens::transformer::{ActFn, Config, HookedTransformer};
 
@@ -30,9 +30,11 @@ fn shape() -> Config {
 /// Positions of a patching sweep.
 const SWEEP: usize = 16;
 
-/// `gpt2_forward_128`, `gpt2_forward_1024`, `gpt2_run_with_cache_128`, `gpt2_gradients_128` (of the loss by every
+/// `gpt2_forward_16`, `gpt2_forward_128`, `gpt2_forward_1024`, `gpt2_run_with_cache_128`, `gpt2_gradients_128` (of the loss by every
 /// weight), and of 16 tokens `gpt2_patch_heads` and `gpt2_patch_resid_pre`.
 pub fn work(device: &Device, repeats: usize) -> Result<BTreeMap<String, Seconds>> {
+    // Every turn starts with the memory of a new process.
+    release_pooled_memory();
     let model = HookedTransformer::new(shape(), device, 0)?;
     let tokens = |pos: usize, stream| Rng::new(1, stream).integers(&[1, pos], 0, model.config().d_vocab as u32);
     let (short, long) = (tokens(128, 0), tokens(1024, 1));
@@ -50,6 +52,7 @@ pub fn work(device: &Device, repeats: usize) -> Result<BTreeMap<String, Seconds>
             model.call(&short).gradients(|out| next_token_loss(out.logits(), &short))?;
             Ok(())
         }),
+        Case::new("gpt2_forward_16", || forward(&clean)),
         Case::new("gpt2_forward_128", || forward(&short)),
         Case::new("gpt2_forward_1024", || forward(&long)),
         Case::new("gpt2_run_with_cache_128", || {

@@ -158,7 +158,7 @@ impl Sizes {
 
     /// Whether a head takes microseconds: where a token is written.
     fn is_short(&self) -> bool {
-        self.queries <= few_rows::MAX_ROWS
+        self.queries <= few_rows::GROUP
     }
 
     fn head_area(&self) -> usize {

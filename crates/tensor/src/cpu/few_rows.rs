@@ -1,5 +1,5 @@
-//! Products of a few rows with a matrix: what a model computes for each token that it writes. Such a product is
-//! bound by reading the matrix, so each element is read once, for all rows, by all threads.
+//! Products of a few rows with a matrix: what a model computes for each token that it writes, and for a short prompt.
+//! Such a product is bound by reading the matrix, so each element is read once, for all rows, by all threads.
 //!
 //! The sums have the order that faer's products of many rows have on this machine ([`fits`]): `k` in blocks ([`block`]),
 //! in each block one chain of fused multiply-adds from 0, and the blocks added in their order. Thus a row alone has the
@@ -12,8 +12,13 @@ use super::storage::Buffer;
 use super::stored::Widen;
 use super::team;
 
-/// Products of so many rows come here.
-pub(super) const MAX_ROWS: usize = 8;
+/// Rows that are multiplied at a time.
+pub(super) const GROUP: usize = 8;
+/// Products of up to so many rows come here, of a matrix of [`FROM_MEMORY`] elements: faer's, which pack it first, read
+/// it from memory at a third of the speed, and are faster once the arithmetic takes longer than that.
+const MAX_ROWS: usize = 48;
+/// Elements of a matrix that is not in a cache: 1 MB and more.
+const FROM_MEMORY: usize = 1 << 18;
 /// Depth of the blocks that faer's products are summed in, at most.
 const BLOCK: usize = 512;
 /// Sums that are taken at a time: they stay in the L1 cache, beside the rows of the matrix that go by.
@@ -42,15 +47,19 @@ pub(super) fn block(k: usize) -> usize {
     if cfg!(target_arch = "x86_64") { BLOCK } else { k.div_ceil(k.div_ceil(BLOCK).max(1)).max(1) }
 }
 
+/// Whether products of these sizes come here, where faer sums in this order.
+pub(super) fn takes(rows: usize, k: usize, cols: usize) -> bool {
+    rows <= GROUP || takes_small(rows, k, cols) || rows <= MAX_ROWS && k.saturating_mul(cols) >= FROM_MEMORY
+}
+
 /// Whether faer has other code for a product so small, with another order of its sums: off x86-64 it does.
-pub(super) fn takes_small(rows: usize, k: usize, cols: usize) -> bool {
+fn takes_small(rows: usize, k: usize, cols: usize) -> bool {
     /// Multiply-adds, of faer's `NANO_GEMM_THRESHOLD`.
     const SMALL: usize = 16 * 16 * 16;
     cfg!(not(target_arch = "x86_64")) && (k <= 2 || rows.saturating_mul(k).saturating_mul(cols) <= SMALL)
 }
 
-/// `out = a b`, or `out += a b` with `add`. `a` has at most [`MAX_ROWS`] rows, and a row or a column of `b` lies
-/// densely.
+/// `out = a b`, or `out += a b` with `add`. A row or a column of `b` lies densely.
 pub(super) fn product<E: Elem, W: Widen<E>>(
     out: &mut OutMat<'_, E>,
     add: bool,
@@ -62,11 +71,11 @@ pub(super) fn product<E: Elem, W: Widen<E>>(
         1 => product_of::<E, W, 1, 1>(out, add, a, b, parallel),
         2 => product_of::<E, W, 2, 2>(out, add, a, b, parallel),
         3 | 4 => product_of::<E, W, 4, 4>(out, add, a, b, parallel),
-        _ => product_of::<E, W, MAX_ROWS, 4>(out, add, a, b, parallel),
+        _ => product_of::<E, W, GROUP, 4>(out, add, a, b, parallel),
     }
 }
 
-/// With room for `R` rows, of which the sums of `G` fit into registers.
+/// `R` rows at a time, of which the sums of `G` fit into registers.
 fn product_of<E: Elem, W: Widen<E>, const R: usize, const G: usize>(
     out: &mut OutMat<'_, E>,
     add: bool,
@@ -75,12 +84,16 @@ fn product_of<E: Elem, W: Widen<E>, const R: usize, const G: usize>(
     parallel: bool,
 ) {
     let dense_rows = b.col_stride == 1;
-    assert!(a.rows <= R && (dense_rows || b.row_stride == 1));
-    let x = packed::<E, R>(a);
+    assert!(dense_rows || b.row_stride == 1);
+    let groups: Vec<Vec<[E; R]>> =
+        (0..a.rows).step_by(R).map(|first| packed(a.sub_rows(first, R.min(a.rows - first)))).collect();
     let target = Target { ptr: out.ptr, rows: a.rows, row_stride: out.row_stride, add };
     let piece = |first: usize, len: usize| {
         let b = b.sub_cols(first, len);
-        if dense_rows { by_rows(&target, first, &x, b) } else { by_columns::<E, W, R, G>(&target, first, &x, b) }
+        match dense_rows {
+            true => by_rows(&target, first, &groups, b),
+            false => by_columns::<E, W, R, G>(&target, first, &groups, b),
+        }
     };
     let n = b.cols;
     if !parallel || n * b.rows < PARALLEL {
@@ -146,29 +159,37 @@ impl<E: Elem> Target<E> {
 }
 
 /// Columns of the result from `first` on, of a matrix whose rows lie densely: a strip of sums stays in the cache while
-/// the rows go by.
-fn by_rows<E: Elem, W: Widen<E>, const R: usize>(target: &Target<E>, first: usize, x: &[[E; R]], b: Mat<'_, W>) {
+/// the rows go by. What comes to the cache for the first group of rows is there for the others.
+fn by_rows<E: Elem, W: Widen<E>, const R: usize>(
+    target: &Target<E>,
+    first: usize,
+    groups: &[Vec<[E; R]>],
+    b: Mat<'_, W>,
+) {
     let strip = (STRIP / R).min(b.cols);
     let mut sums = Buffer::<E>::scratch(&[R, strip]);
+    let depth = block(b.rows);
     for start in (0..b.cols).step_by(strip) {
         let len = strip.min(b.cols - start);
         let sums = &mut sums[..R * len];
-        let depth = block(b.rows);
-        for (block, x) in x.chunks(depth).enumerate() {
-            let b = b.sub_rows(block * depth, x.len()).sub_cols(start, len);
-            sums.fill(E::ZERO);
-            simd!({
-                let (groups, rest) = x.as_chunks::<STEP>();
-                for (g, x) in groups.iter().enumerate() {
-                    let rows = |g: usize| std::array::from_fn(|u| b.row((g * STEP + u).min(b.rows - 1)));
-                    add_rows::<E, W, R, STEP>(sums, x, rows(g), rows(g + 1));
-                }
-                for (u, x) in rest.iter().enumerate() {
-                    let row = [b.row(groups.len() * STEP + u)];
-                    add_rows::<E, W, R, 1>(sums, &[*x], row, row);
-                }
-                target.put(block == 0, 0, first + start, sums.chunks_exact(len));
-            });
+        for at in (0..b.rows).step_by(depth) {
+            let b = b.sub_rows(at, depth.min(b.rows - at)).sub_cols(start, len);
+            for (group, x) in groups.iter().enumerate() {
+                let x = &x[at..at + b.rows];
+                sums.fill(E::ZERO);
+                simd!({
+                    let (steps, rest) = x.as_chunks::<STEP>();
+                    for (g, x) in steps.iter().enumerate() {
+                        let rows = |g: usize| std::array::from_fn(|u| b.row((g * STEP + u).min(b.rows - 1)));
+                        add_rows::<E, W, R, STEP>(sums, x, rows(g), rows(g + 1));
+                    }
+                    for (u, x) in rest.iter().enumerate() {
+                        let row = [b.row(steps.len() * STEP + u)];
+                        add_rows::<E, W, R, 1>(sums, &[*x], row, row);
+                    }
+                    target.put(at == 0, group * R, first + start, sums.chunks_exact(len));
+                });
+            }
         }
     }
 }
@@ -217,27 +238,32 @@ fn add_rows<E: Elem, W: Widen<E>, const R: usize, const U: usize>(
 fn by_columns<E: Elem, W: Widen<E>, const R: usize, const G: usize>(
     target: &Target<E>,
     first: usize,
-    x: &[[E; R]],
+    groups: &[Vec<[E; R]>],
     b: Mat<'_, W>,
 ) {
     let depth = block(b.rows);
-    for (block, x) in x.chunks(depth).enumerate() {
-        let b = b.sub_rows(block * depth, x.len());
+    for at in (0..b.rows).step_by(depth) {
+        let b = b.sub_rows(at, depth.min(b.rows - at));
         let whole = b.cols - b.cols % LANES;
+        let rows = || groups.iter().map(|x| &x[at..at + b.rows]).enumerate();
         simd!({
             for j in (0..whole).step_by(LANES) {
                 let columns = std::array::from_fn(|c| b.col(j + c));
-                for i in (0..R).step_by(G) {
-                    let sums = sum_columns::<E, W, R, G>(i, x, columns);
-                    target.put(block == 0, i, first + j, sums.iter().map(|row| &row[..]));
+                for (group, x) in rows() {
+                    for i in (0..R).step_by(G) {
+                        let sums = sum_columns::<E, W, R, G>(i, x, columns);
+                        target.put(at == 0, group * R + i, first + j, sums.iter().map(|row| &row[..]));
+                    }
                 }
             }
             for j in whole..b.cols {
-                let mut sums = [E::ZERO; R];
-                for (x, w) in x.iter().zip(b.col(j)) {
-                    sums.iter_mut().zip(x).for_each(|(s, x)| *s = x.mul_add(w.widen(), *s));
+                for (group, x) in rows() {
+                    let mut sums = [E::ZERO; R];
+                    for (x, w) in x.iter().zip(b.col(j)) {
+                        sums.iter_mut().zip(x).for_each(|(s, x)| *s = x.mul_add(w.widen(), *s));
+                    }
+                    target.put(at == 0, group * R, first + j, sums.chunks_exact(1));
                 }
-                target.put(block == 0, 0, first + j, sums.chunks_exact(1));
             }
         });
     }

@@ -188,13 +188,9 @@ pub(super) fn own<E: Elem, W: Widen<E>>(mut out: OutMat<'_, E>, add: bool, a: Ma
     // Where a library takes the products of `f32`, no order is promised, and widening a whole matrix for a few rows
     // would take longer than the product.
     let any_order = library::chosen().is_some() && b.as_elems().is_none();
-    let few = out.rows <= few_rows::MAX_ROWS || few_rows::takes_small(out.rows, a.cols, out.cols);
+    let few = few_rows::takes(out.rows, a.cols, out.cols);
     if few && (few_rows::fits() || any_order) && (b.row_stride == 1 || b.col_stride == 1) {
-        for first in (0..out.rows).step_by(few_rows::MAX_ROWS) {
-            let len = few_rows::MAX_ROWS.min(out.rows - first);
-            let cols = out.cols;
-            few_rows::product(&mut out.block(first, len, cols), add, a.sub_rows(first, len), b, par != Par::Seq);
-        }
+        few_rows::product(&mut out, add, a, b, par != Par::Seq);
         return;
     }
     let Some(b) = b.as_elems() else { return by_panels(out, add, a, b, par) };
@@ -405,11 +401,12 @@ mod tests {
         let mut rng = crate::Rng::new(7, 0);
         let mut random = |rows, cols| rng.normal(&[rows, cols], 0.0, 1.0, &crate::Device::Cpu).to_dtype(dtype);
         for k in [1, 2, 3, 64, 512, 513, 1100] {
-            for n in [1, 3, 33, 130] {
+            // The last is more than a cache holds where `k` is long.
+            for n in [1, 3, 33, 130, 520] {
                 let (x, w, turned) = (random(70, k), random(k, n), random(n, k));
                 for w in [&w, &turned.t(), &w.narrow(1, n / 3, n - n / 3)] {
                     let whole = x.matmul(w);
-                    for rows in [1, 2, 3, 5, 8, 9, 33] {
+                    for rows in [1, 2, 3, 5, 8, 9, 33, 48] {
                         let part = x.narrow(0, 70 - rows, rows);
                         let want = whole.narrow(0, 70 - rows, rows).contiguous();
                         for got in [part.matmul(w), part.linear(w, None, None)] {
@@ -439,13 +436,13 @@ mod tests {
         let mut rng = crate::Rng::new(3, 0);
         let mut random = |shape: &[usize]| rng.normal(shape, 0.0, 1.0, &crate::Device::Cpu);
         for (k, n) in [(1, 1), (7, 33), (600, 130), (3000, 200)] {
-            let (x, w, turned) = (random(&[40, k]), random(&[k, n]), random(&[n, k]));
+            let (x, w, turned) = (random(&[60, k]), random(&[k, n]), random(&[n, k]));
             for dtype in [Bf16, F16] {
                 let (w, turned) = (w.to_dtype(dtype), turned.to_dtype(dtype));
                 for w in [&w, &turned.t(), &w.narrow(1, n / 3, n - n / 3)] {
                     let wide = w.to_dtype(F32);
-                    for rows in [1, 8, 9, 40] {
-                        let x = x.narrow(0, 40 - rows, rows);
+                    for rows in [1, 8, 9, 40, 60] {
+                        let x = x.narrow(0, 60 - rows, rows);
                         let want = x.matmul(&wide);
                         for got in [x.matmul(w), x.linear(w, None, None)] {
                             assert_eq!(got.slice::<f32>(), want.slice::<f32>(), "{rows} rows, {k} x {n} {dtype}");
