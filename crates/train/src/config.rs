@@ -483,6 +483,26 @@ mod tests {
         );
     }
 
+    /// The numbers of the notebook, which its loss is compared by.
+    #[test]
+    fn the_notebook_s_settings_are_pinned() {
+        let config = TrainConfig::notebook();
+        assert_eq!((config.steps, config.batch_size, config.accumulate), (3000, 8, 1));
+        assert_eq!((config.lr, config.betas, config.weight_decay, config.max_grad_norm), (1e-4, (0.9, 0.95), 0.1, 1.0));
+        assert_eq!(config.schedule, Schedule::Notebook);
+        // And PyTorch's, of `torch.optim.AdamW`.
+        let default = TrainConfig::default();
+        assert_eq!((default.lr, default.betas, default.eps, default.weight_decay), (1e-3, (0.9, 0.999), 1e-8, 0.01));
+        assert_eq!((default.schedule, default.optimizer), (Schedule::Constant, OptimizerName::AdamW));
+    }
+
+    #[test]
+    fn runs_from_before_accumulation_took_one_batch_a_step() {
+        let mut json = serde_json::to_value(TrainConfig { accumulate: 4, ..TrainConfig::default() }).unwrap();
+        assert!(json.as_object_mut().unwrap().remove("accumulate").is_some());
+        assert_eq!(serde_json::from_value::<TrainConfig>(json).unwrap().accumulate, 1);
+    }
+
     #[test]
     fn snapshots_are_log_spaced() {
         let steps = TrainConfig { steps: 300, ..TrainConfig::notebook() }.snapshot_steps();
