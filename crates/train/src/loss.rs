@@ -104,10 +104,31 @@ pub(crate) fn name_of<F>(_: &F) -> String {
 
 #[cfg(test)]
 mod tests {
+    use ironlens_tensor::{Device, Tensor};
+
     use super::*;
 
     fn own(logits: &Var, _: &IndexTensor) -> Var {
         logits.mean_all()
+    }
+
+    /// Logits that are tall where a position says a token, of each task's own positions.
+    #[test]
+    fn a_loss_is_of_the_token_beside_each_position() {
+        let tokens = IndexTensor::new(vec![2, 0, 1], &[1, 3]);
+        let said = |ids: [usize; 3]| {
+            let one_hot = ids.iter().flat_map(|&id| (0..3).map(move |i| if i == id { 20.0f32 } else { 0.0 }));
+            Var::from(Tensor::from_vec(one_hot.collect::<Vec<_>>(), &[1, 3, 3], &Device::Cpu))
+        };
+        let loss = |task: Task, ids| task.loss()(&said(ids), &tokens).item();
+        // The first position has none before it, the last none after it: what they say does not count.
+        for anything in 0..3 {
+            assert!(loss(Task::PreviousToken, [anything, 2, 0]) < 1e-6);
+            assert!(loss(Task::NextToken, [0, 1, anything]) < 1e-6);
+        }
+        // One of two is wrong, by 20.
+        assert!((loss(Task::PreviousToken, [0, 2, 1]) - 10.0).abs() < 1e-6);
+        assert!((loss(Task::NextToken, [0, 2, 0]) - 10.0).abs() < 1e-6);
     }
 
     #[test]
