@@ -110,7 +110,29 @@ fn every_preset_has_data_for_its_model() {
         assert!(experiment.is_of(&cfg, &data.describe()));
         assert!(Experiment::ALL.into_iter().all(|e| e == experiment || !e.is_of(&cfg, &data.describe())));
         assert!(preset.train().check().is_ok());
+        // Of whatever task: batches by their numbers, and losses to compare with.
+        let second = data.batch(4).unwrap();
+        data.seek(0);
+        assert_eq!((data.batch(4).unwrap(), data.batch(4).unwrap()), (batch, second));
+        assert!(!data.references(&data.held_out(4).unwrap()).is_empty(), "{}", preset.name());
     }
+}
+
+#[test]
+fn a_run_tells_the_loss_of_every_step() {
+    let cfg = Config { d_model: 16, d_head: 16, attn_only: true, ..sizes(2, 8) };
+    let mut model = HookedTransformer::new(cfg, &Device::Cpu, 1).unwrap();
+    let mut data = Markov::new(model.config(), 5).unwrap();
+    let first = data.batch(4).unwrap();
+    let before = labelled_loss(&ironlens_autograd::Var::from(model.forward(&first.tokens).unwrap()), &first).item();
+    data.seek(0);
+    let config = TrainConfig { steps: 3, batch_size: 4, ..TrainConfig::default() };
+    let mut learner = LanguageModel::new(&mut model, labelled_loss).named("markov");
+    let run = Trainer::new(config).fit(&mut learner, &mut data).unwrap();
+    assert!(!run.stopped, "nobody asked for that");
+    let losses: Vec<f64> = run.metrics.iter().map(|m| m.loss).collect();
+    assert_eq!((run.losses().len(), run.losses(), run.final_loss()), (3, losses.clone(), losses.last().copied()));
+    assert!((losses[0] - before).abs() < 1e-6, "{losses:?} {before}");
 }
 
 /// Two layers of attention count transitions in context; the loss of one that only counts states is passed.
