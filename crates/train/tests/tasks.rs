@@ -120,7 +120,7 @@ fn every_preset_has_data_for_its_model() {
 
 #[test]
 fn a_run_tells_the_loss_of_every_step() {
-    let cfg = Config { d_model: 16, d_head: 16, attn_only: true, ..sizes(2, 8) };
+    let cfg = Config { d_model: 16, d_head: 16, n_layers: 1, attn_only: true, ..sizes(2, 8) };
     let mut model = HookedTransformer::new(cfg, &Device::Cpu, 1).unwrap();
     let mut data = Markov::new(model.config(), 5).unwrap();
     let first = data.batch(4).unwrap();
