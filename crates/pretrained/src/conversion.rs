@@ -209,12 +209,13 @@ impl<'a> Conversion<'a> {
             self.copy_if_there("unembed.b_U", &bias, &[v_out])?;
         }
         let both = if self.has(embed) || !self.has(head) { embed } else { head };
-        if tied && !self.weights.processes() {
+        if tied {
             self.ignore(head);
-            return self.by_rows(both, v, &[("embed.W_E", 0, &embedding), (UNEMBEDDING, 1, &unembedding)]);
         }
         let (embed, head) = if tied { (both, both) } else { (embed, head) };
-        self.ignore(head);
+        if tied && !self.weights.processes() {
+            return self.by_rows(both, v, &[("embed.W_E", 0, &embedding), (UNEMBEDDING, 1, &unembedding)]);
+        }
         self.by_rows(embed, v, &[("embed.W_E", 0, &embedding)])?;
         match self.weights.processes() {
             true => self.unembedding(head, v_out, &unembedding),

@@ -186,7 +186,7 @@ pub(crate) fn load(source: &str, options: &LoadOptions) -> Result<HookedTransfor
     options.check_types()?;
     let folder = fetched(source, options)?;
     let beside = beside(&folder);
-    let model = match find(&folder)? {
+    let mut model = match find(&folder)? {
         Found::HuggingFace { hf, weights } => {
             let checkpoint = Checkpoint::open(&weights)?;
             let mut model = convert(&hf, &checkpoint, &weights, options, false)?;
@@ -220,7 +220,6 @@ pub(crate) fn load(source: &str, options: &LoadOptions) -> Result<HookedTransfor
             }
         }
     };
-    let mut model = model;
     if let Some(side) = options.default_padding_side {
         model.set_default_padding_side(side)?;
     }

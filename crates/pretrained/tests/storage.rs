@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{assert_same_bits, case, cases, load, load_with, tokens};
+use common::{HfCheckpoint, assert_same_bits, case, cases, load, load_with, tokens};
 use half::{bf16, f16};
 use ironlens_files::{Dtype, SafeTensorsFile};
 use ironlens_lens::{Processing, process_weights};
@@ -67,6 +67,19 @@ fn processed_models_are_rounded_last() {
             assert_same_bits(&stored, &rounded(&model, bf16), &tokens(name));
         }
     }
+}
+
+/// A file may have both of two matrices that are tied.
+#[test]
+fn tied_matrices_may_both_be_there() {
+    let mut checkpoint = HfCheckpoint::of("smollm3");
+    let embedding = checkpoint.tensors["model.embed_tokens.weight"].clone();
+    checkpoint.tensors.insert("lm_head.weight".into(), embedding);
+    let folder = tempfile::tempdir().unwrap();
+    checkpoint.write(folder.path(), Dtype::F32);
+    let options = LoadOptions { storage: DType::Bf16, ..LoadOptions::default() };
+    let alone = load_with(&case("smollm3").join("hf"), &options).unwrap();
+    assert_same_bits(&load_with(folder.path(), &options).unwrap(), &alone, &tokens("smollm3"));
 }
 
 #[test]

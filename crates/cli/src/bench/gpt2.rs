@@ -30,8 +30,8 @@ fn shape() -> Config {
 /// Positions of a patching sweep.
 const SWEEP: usize = 16;
 
-/// `gpt2_forward_16`, `gpt2_forward_128`, `gpt2_forward_1024`, `gpt2_run_with_cache_128`, `gpt2_gradients_128` (of the loss by every
-/// weight), and of 16 tokens `gpt2_patch_heads` and `gpt2_patch_resid_pre`.
+/// `gpt2_forward_16`, `gpt2_forward_128`, `gpt2_forward_1024`, `gpt2_run_with_cache_128`, `gpt2_gradients_128` (of the
+/// loss by every weight), and of 16 tokens `gpt2_patch_heads` and `gpt2_patch_resid_pre`.
 pub fn work(device: &Device, repeats: usize) -> Result<BTreeMap<String, Seconds>> {
     // Every turn starts with the memory of a new process.
     release_pooled_memory();
