@@ -5,7 +5,7 @@ use std::fmt::Display;
 use anyhow::Result;
 use clap::Args as ClapArgs;
 use ironlens::pretrained::{Check, check, check_encoder};
-use ironlens::transformer::HookedModel;
+use ironlens::transformer::{HookedModel, layer_of};
 use serde_json::{Value, json};
 
 use crate::pretrained::{Model, ModelArgs};
@@ -60,8 +60,7 @@ fn show<M: HookedModel + Display>(model: &M, checks: &[Check], has_tokenizer: bo
     }
     println!("\nparameters");
     // Layers alike are told once.
-    let layer = |name: &str| name.strip_prefix("blocks.").and_then(|n| n.split('.').next()?.parse::<usize>().ok());
-    for (name, shape) in counts.iter().filter(|(name, _)| layer(name).is_none_or(|l| l == 0)) {
+    for (name, shape) in counts.iter().filter(|(name, _)| layer_of(name).is_none_or(|l| l == 0)) {
         println!("  {name:34} {shape:?}");
     }
     if cfg.n_layers > 1 {

@@ -42,10 +42,20 @@ pub struct HookInfo<'a> {
     pub pos_offset: usize,
 }
 
+/// The layer in the name of a weight or hook point within a block, such as `blocks.3.ln1.w`.
+///
+/// ```
+/// use ironlens_nn::layer_of;
+/// assert_eq!((layer_of("blocks.3.hook_resid_pre"), layer_of("embed.W_E")), (Some(3), None));
+/// ```
+pub fn layer_of(name: &str) -> Option<usize> {
+    name.strip_prefix("blocks.")?.split('.').next()?.parse().ok()
+}
+
 impl HookInfo<'_> {
     /// The layer, for hook points within a block.
     pub fn layer(&self) -> Option<usize> {
-        self.name.strip_prefix("blocks.")?.split('.').next()?.parse().ok()
+        layer_of(self.name)
     }
 
     /// Which axis is called `name`.

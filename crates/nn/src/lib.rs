@@ -63,7 +63,7 @@ pub use attention::{Attention, AttentionConfig, AttentionInput, Padding, Past, P
 pub use ctx::{ByWeightsAndLeaves, Ctx, Leaves};
 pub use embed::{Embed, PosEmbed, TokenTypeEmbed, Unembed};
 pub use error::{HookError, HookFailure, ParamError, edits, nearest};
-pub use hooks::{HookInfo, HookReturn, Hooks, Target};
+pub use hooks::{HookInfo, HookReturn, Hooks, Target, layer_of};
 pub use linear::Linear;
 pub use mlp::{Activation, Mlp, MlpConfig, OwnActivation};
 pub use module::HookedRootModule;

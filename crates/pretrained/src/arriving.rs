@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use ironlens_lens::{Columns, ProcessingByParts};
 use ironlens_tensor::{Tensor, release_if_large};
-use ironlens_transformer::{HookedTransformer, ModelError, Params};
+use ironlens_transformer::{HookedTransformer, ModelError, Params, layer_of};
 
 use crate::error::PretrainedError;
 
@@ -184,9 +184,4 @@ impl<R: ReadColumns> Columns for Placed<'_, R> {
         let region = |w: &Tensor| w.narrow(1, tokens.start, tokens.len());
         Ok(self.params.assign(UNEMBEDDING, region, columns).map_err(|e| PretrainedError::from(ModelError::from(e)))?)
     }
-}
-
-/// The layer in a name such as `blocks.3.ln1.w`.
-pub(crate) fn layer_of(name: &str) -> Option<usize> {
-    name.strip_prefix("blocks.")?.split('.').next()?.parse().ok()
 }

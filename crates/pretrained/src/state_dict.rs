@@ -8,10 +8,10 @@ use ironlens_files::{Checkpoint, FileError, TensorFile, TorchValue};
 use ironlens_lens::ProcessingByParts;
 use ironlens_tensor::{Device, Tensor};
 use ironlens_transformer::config::{ActFn, NormalizationType, PositionalEmbeddingType};
-use ironlens_transformer::{Config, HookedModel, HookedTransformer, is_buffer};
+use ironlens_transformer::{Config, HookedModel, HookedTransformer, is_buffer, layer_of};
 use serde_json::{Value, json};
 
-use crate::arriving::{Arrived, Arriving, UNEMBEDDING, layer_of};
+use crate::arriving::{Arrived, Arriving, UNEMBEDDING};
 use crate::conversion::{Conversion, Source, heads_in};
 use crate::error::PretrainedError;
 use crate::families::nano_gpt;

@@ -65,7 +65,7 @@ pub use error::ModelError;
 pub use generate::{Finish, GenerateOptions, Generated, Generation, HooksOn, NewToken, Sampling, Step, Stream};
 pub use hooked::HookedModel;
 pub use input::Input;
-pub use ironlens_nn::{HookError, HookFailure, HookInfo, Hooks, Leaves, ParamError, Params, Target};
+pub use ironlens_nn::{HookError, HookFailure, HookInfo, Hooks, Leaves, ParamError, Params, Target, layer_of};
 pub use ironlens_tokenizer::{
     EncoderTokenizer, HookedTokenizer, Occurrence, PaddingSide, Prompt, Single, TokenOptions,
 };
